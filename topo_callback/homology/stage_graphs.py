@@ -1,0 +1,146 @@
+"""StageGraphs: the graphs of all stages of a zigzag on one vertex set, checked once and stored flat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Int64, Integer
+
+LARGEST_POINT_COUNT = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class StageGraphs:
+    """One undirected graph per stage, all on the vertices 0..points-1.
+
+    An edge may be listed several times and in either direction; engines join the listings by union.
+
+    Attributes:
+        points: number of vertices.
+        first_end, second_end: int32 [listed], the two different ends of every listed edge, stage after stage.
+        offsets: int64 [stages + 1]; stage s owns the listings offsets[s]:offsets[s + 1].
+    """
+
+    points: int
+    first_end: Int32[np.ndarray, " listed"]
+    second_end: Int32[np.ndarray, " listed"]
+    offsets: Int64[np.ndarray, " boundaries"]
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return int(self.offsets.size) - 1
+
+    @classmethod
+    def from_neighbours(cls, neighbours: Any) -> StageGraphs:
+        """Graphs in which two points are joined when either lists the other.
+
+        Args:
+            neighbours: integers [stages, points, k], or one [points, k] array per stage; `neighbours[s, i]` are the
+                k neighbours of point i in stage s.
+
+        Raises:
+            ValueError: no stage, ragged stages, k of zero, a neighbour out of range, or a point that lists itself;
+                the message names stage and point.
+        """
+        table = _neighbour_table(neighbours)
+        stages, points, k = table.shape
+        if points and not k:
+            raise ValueError("stage 0, point 0 lists no neighbours (k is 0); give at least one neighbour per point")
+        own = np.arange(points, dtype=np.int64)[:, None]
+        _refuse_first(
+            (table < 0) | (table >= points), table, f"is out of range; neighbours are points from 0 to {points - 1}"
+        )
+        _refuse_first(table == own, table, "is the point itself; leave the point out of its own neighbours")
+        second_end = table.astype(np.int32).reshape(-1)
+        first_end = np.broadcast_to(own.astype(np.int32), table.shape).reshape(-1)
+        return cls(points, first_end, second_end, np.arange(stages + 1, dtype=np.int64) * (points * k))
+
+    @classmethod
+    def from_edges(cls, stages: Sequence[Any], points: int) -> StageGraphs:
+        """Graphs given by their edges.
+
+        Args:
+            stages: one integer array [edges, 2] per stage; an empty stage is an array without rows.
+            points: number of vertices.
+
+        Raises:
+            ValueError: no stage, a stage that is not an integer array [edges, 2], an end out of range, or an edge
+                from a point to itself; the message names stage and point.
+        """
+        if not 0 <= points <= LARGEST_POINT_COUNT:
+            raise ValueError(f"points is {points}; give the number of vertices, from 0 to {LARGEST_POINT_COUNT}")
+        if len(stages) == 0:
+            raise ValueError("no stages were given; a zigzag needs at least one")
+        arrays = [_checked_edges(stage, edges, points) for stage, edges in enumerate(stages)]
+        joined = np.concatenate(arrays)
+        offsets = np.concatenate([[0], np.cumsum([len(edges) for edges in arrays])]).astype(np.int64)
+        return cls(points, np.ascontiguousarray(joined[:, 0]), np.ascontiguousarray(joined[:, 1]), offsets)
+
+
+def _neighbour_table(neighbours: Any) -> Integer[np.ndarray, "stages points neighbours"]:
+    """The stages as one integer array; the first irregular stage or point is refused by name."""
+    if len(neighbours) == 0:
+        raise ValueError("no stages were given; a zigzag needs at least one")
+    if not isinstance(neighbours, np.ndarray):
+        neighbours = np.stack(_equal_stages(neighbours))
+    if neighbours.ndim != 3:
+        raise ValueError(
+            f"neighbours have shape {list(neighbours.shape)}; expected [stages, points, k] "
+            "(for lists of edges, say how many points there are with points=n)"
+        )
+    if not np.issubdtype(neighbours.dtype, np.integer):
+        raise ValueError(f"neighbours are {neighbours.dtype}; expected integers (point indices from 0)")
+    table: Integer[np.ndarray, "stages points neighbours"] = neighbours
+    return table
+
+
+def _equal_stages(stages: Sequence[Any]) -> list[np.ndarray]:
+    """Every stage as an array [points, k] of the first stage's shape."""
+    first_length: tuple[int, int] | None = None
+    arrays = []
+    for stage, rows in enumerate(stages):
+        for point, row in enumerate(rows):
+            first_length = first_length or (len(rows), len(row))
+            if len(row) != first_length[1]:
+                raise ValueError(
+                    f"stage {stage}, point {point} lists {len(row)} neighbours, stage 0, point 0 lists "
+                    f"{first_length[1]}; every point of every stage needs equally many"
+                )
+        if first_length is not None and len(rows) != first_length[0]:
+            raise ValueError(
+                f"stage {stage} ends at point {len(rows) - 1}, stage 0 at point {first_length[0] - 1}; "
+                "all stages need the same points"
+            )
+        arrays.append(np.asarray(rows))
+    return arrays
+
+
+def _refuse_first(wrong: np.ndarray, table: np.ndarray, why: str) -> None:
+    if wrong.any():
+        stage, point, place = (int(index[0]) for index in np.nonzero(wrong))
+        raise ValueError(f"stage {stage}, point {point}: neighbour {int(table[stage, point, place])} {why}")
+
+
+def _checked_edges(stage: int, edges: Any, points: int) -> Int32[np.ndarray, "edges 2"]:
+    array = np.asarray(edges)
+    if array.size == 0:
+        return np.empty((0, 2), np.int32)
+    if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"stage {stage} is a {array.dtype} array of shape {list(array.shape)}; expected integer edges [edges, 2]"
+        )
+    wrong = np.argwhere((array < 0) | (array >= points))
+    if wrong.size:
+        edge, end = (int(index) for index in wrong[0])
+        raise ValueError(
+            f"stage {stage}, edge {edge} ends at point {int(array[edge, end])}; points run from 0 to {points - 1}"
+        )
+    loops = np.flatnonzero(array[:, 0] == array[:, 1])
+    if loops.size:
+        edge = int(loops[0])
+        raise ValueError(f"stage {stage}, edge {edge} joins point {int(array[edge, 0])} to itself; leave it out")
+    return array.astype(np.int32)
