@@ -1,4 +1,4 @@
-"""The 41 barcode features of Malhotra et al. (arXiv 2606.19542): seven statistics of five bar quantities, and totals."""
+"""The 41 barcode features of Malhotra et al. (arXiv 2606.19542): statistics of five bar quantities, and totals."""
 
 from __future__ import annotations
 

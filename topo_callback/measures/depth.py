@@ -24,7 +24,5 @@ def depth_persistence(zigzag: Barcode, layers: Sequence[int]) -> Mapping[str, Ma
     betti = np.diag(similarity).astype(np.float64)
     shares = np.divide(similarity, betti[None, :], out=np.full(similarity.shape, np.nan), where=betti[None, :] > 0)
     means = {layer: float(np.nanmean(row)) for layer, row in zip(layers, shares, strict=True) if np.isfinite(row).any()}
-    return {
-        "depth_similarity_h1": means,
-        "betti_h1": {layer: float(number) for layer, number in zip(layers, betti, strict=True)},
-    }
+    loops: dict[int | None, float] = {layer: float(number) for layer, number in zip(layers, betti, strict=True)}
+    return {"depth_similarity_h1": means, "betti_h1": loops}

@@ -1,0 +1,33 @@
+"""topo_callback: how a language model's representations reorganise while it is fine-tuned.
+
+Importing the package loads neither torch nor transformers nor an engine; each name loads what it needs on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from topo_callback._lazy import lazy_attribute
+
+if TYPE_CHECKING:
+    from topo_callback.callback import TopologyCallback
+    from topo_callback.config import TopologyConfig
+    from topo_callback.homology.barcode import Barcode
+    from topo_callback.probe.probe import Probe
+    from topo_callback.snapshot import Snapshot
+    from topo_callback.trajectory import Trajectory
+
+__all__ = ["Barcode", "Probe", "Snapshot", "TopologyCallback", "TopologyConfig", "Trajectory"]
+
+_HOME = {
+    "Barcode": "homology.barcode",
+    "Probe": "probe.probe",
+    "Snapshot": "snapshot",
+    "TopologyCallback": "callback",
+    "TopologyConfig": "config",
+    "Trajectory": "trajectory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOME, name)

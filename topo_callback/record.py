@@ -1,0 +1,115 @@
+"""The file format of every record: arrays and a manifest in one .npz that vouches for itself.
+
+A record is a standard NumPy .npz (a zip of .npy members, readable with `numpy.load`) whose zip comment holds the
+SHA-256 of all bytes before the digest. Its member `manifest` is JSON text. Equal content gives equal bytes. A record
+is written to a temporary file beside its target, synced, renamed, and the folder synced: it is there whole or not at
+all, and it is durable when `write_record` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topo_callback.errors import RecordError
+
+SCHEMA = 1
+_LABEL = b"topo_callback sha256:"
+_DIGEST_LENGTH = 64
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal content, equal bytes
+
+
+def encode_record(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any], *, compress: bool = False) -> bytes:
+    """The bytes of a record.
+
+    Args:
+        arrays: named arrays of any plain dtype (no objects); the name `manifest` is taken.
+        manifest: JSON-compatible values; `schema` is added.
+        compress: deflate the members; not worth it for distances.
+    """
+    text = json.dumps({"schema": SCHEMA, **manifest}, sort_keys=True, allow_nan=False)
+    members = {"manifest": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+    buffer = io.BytesIO()
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(buffer, "w", method, compresslevel=1 if compress else None) as archive:
+        for name, array in members.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+            entry.compress_type = method
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+        archive.comment = _LABEL + b"0" * _DIGEST_LENGTH
+    view = buffer.getbuffer()
+    digest = hashlib.sha256(view[:-_DIGEST_LENGTH]).hexdigest().encode()
+    view[-_DIGEST_LENGTH:] = digest
+    del view
+    return buffer.getvalue()
+
+
+def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the manifest of a record's bytes.
+
+    Raises:
+        RecordError: the bytes are torn, changed, of another tool or of a newer schema; `name` is in the message.
+    """
+    body, digest = data[:-_DIGEST_LENGTH], data[-_DIGEST_LENGTH:]
+    if not body.endswith(_LABEL):
+        raise RecordError(f"{name}: no record of topo_callback, or cut short at {len(data)} bytes")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise RecordError(f"{name}: damaged, its bytes do not match its checksum")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        arrays = {member: archive[member] for member in archive.files}
+    manifest = json.loads(arrays.pop("manifest").tobytes())
+    if manifest["schema"] > SCHEMA:
+        raise RecordError(
+            f"{name}: schema {manifest['schema']} is newer than {SCHEMA}, the newest this version reads; "
+            "upgrade topo_callback"
+        )
+    return arrays, manifest
+
+
+def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read and check one record.
+
+    Raises:
+        RecordError: see `decode_record`.
+        OSError: the file cannot be read.
+    """
+    return decode_record(path.read_bytes(), path.name)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file durably, whole or not at all.
+
+    Raises:
+        OSError: disk full, folder gone, no permission; nothing is left behind under `path`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_record(
+    path: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any], *, compress: bool = False
+) -> None:
+    """Write one record durably, whole or not at all; see `encode_record` for the arguments."""
+    write_whole(path, encode_record(arrays, manifest, compress=compress))

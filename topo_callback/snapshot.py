@@ -1,0 +1,124 @@
+"""Snapshot: everything computed from one sample, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from topo_callback.homology.barcode import Barcode
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The measurement of one sample.
+
+    Attributes:
+        step: optimizer steps done.
+        layers: numbers of the layers read, ascending.
+        status: per layer "ok", "degenerate: ..." or "invalid: ..."; only ok layers have numbers of their own.
+        numbers: measure -> layer -> value; layer None holds numbers of the whole depth. Undefined values are left out.
+        barcodes: Vietoris-Rips barcode per ok layer, in units of the metric.
+        neighbours: int32 [layers, points, k]; -1 for layers that are invalid.
+        depth_zigzag: zigzag barcode over `zigzag_layers` (the i-th of them is complex 2i); None when not computed.
+        zigzag_layers: the layers that enter the depth zigzag: those that are ok.
+        previous: step of the sample that `.previous` numbers compare with; None for the first sample.
+        first: step of the sample that `.first` numbers compare with.
+        provenance: configuration, probe hash, versions, engines, landmarks' covering radii, facts of the sample, ...
+    """
+
+    step: int
+    layers: tuple[int, ...]
+    status: Mapping[int, str]
+    numbers: Mapping[str, Mapping[int | None, float]]
+    barcodes: Mapping[int, Barcode]
+    neighbours: Int32[np.ndarray, "layers points k"]
+    depth_zigzag: Barcode | None = None
+    zigzag_layers: tuple[int, ...] = ()
+    previous: int | None = None
+    first: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def median(self, measure: str) -> float | None:
+        """Median over layers of a number, or its value for the whole depth; None where it is undefined everywhere."""
+        by_layer = self.numbers.get(measure, {})
+        if None in by_layer:
+            return by_layer[None]
+        return float(np.median(list(by_layer.values()))) if by_layer else None
+
+    def to_record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and manifest for `write_record`."""
+        names = sorted(self.numbers)
+        columns: list[int | None] = [*self.layers, None]
+        values = np.full((len(names), len(columns)), np.nan)
+        for row, name in enumerate(names):
+            for column, layer in enumerate(columns):
+                values[row, column] = self.numbers[name].get(layer, np.nan)
+        ok = sorted(self.barcodes)
+        arrays = {
+            "values": values,
+            "neighbours": self.neighbours,
+            "bar_layer": np.repeat(np.array(ok, dtype=np.int32), [len(self.barcodes[layer]) for layer in ok]),
+            **_bars("bar", [self.barcodes[layer] for layer in ok]),
+        }
+        if self.depth_zigzag is not None:
+            arrays.update(_bars("zigzag", [self.depth_zigzag]))
+        manifest = {
+            "kind": "snapshot",
+            "step": self.step,
+            "layers": list(self.layers),
+            "status": {str(layer): status for layer, status in self.status.items()},
+            "measures": names,
+            "zigzag": self.depth_zigzag is not None,
+            "zigzag_layers": list(self.zigzag_layers),
+            "previous": self.previous,
+            "first": self.first,
+            "provenance": dict(self.provenance),
+        }
+        return arrays, manifest
+
+    @classmethod
+    def from_record(cls, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> Snapshot:
+        """The inverse of `to_record`."""
+        layers = tuple(manifest["layers"])
+        columns: list[int | None] = [*layers, None]
+        numbers: dict[str, dict[int | None, float]] = {}
+        for name, row in zip(manifest["measures"], arrays["values"].tolist(), strict=True):
+            numbers[name] = {layer: value for layer, value in zip(columns, row, strict=True) if value == value}
+        status = {int(layer): text for layer, text in manifest["status"].items()}
+        barcodes = {
+            layer: _barcode(arrays, "bar", arrays["bar_layer"] == layer)
+            for layer in layers
+            if status[layer].startswith("ok")
+        }
+        return cls(
+            step=manifest["step"],
+            layers=layers,
+            status=status,
+            numbers=numbers,
+            barcodes=barcodes,
+            neighbours=arrays["neighbours"],
+            depth_zigzag=_barcode(arrays, "zigzag", slice(None)) if manifest["zigzag"] else None,
+            zigzag_layers=tuple(manifest["zigzag_layers"]),
+            previous=manifest["previous"],
+            first=manifest["first"],
+            provenance=manifest["provenance"],
+        )
+
+
+def _bars(prefix: str, barcodes: list[Barcode]) -> dict[str, np.ndarray]:
+    """Bars as arrays; births and deaths as float32 where that loses nothing, as for distances in float32."""
+    dimension = np.concatenate([np.empty(0, np.int64), *[barcode.dimension for barcode in barcodes]])
+    arrays = {f"{prefix}_dimension": dimension.astype(np.int8)}
+    for end in ("birth", "death"):
+        values = np.concatenate([np.empty(0), *[getattr(barcode, end) for barcode in barcodes]])
+        narrow = values.astype(np.float32)
+        arrays[f"{prefix}_{end}"] = narrow if np.array_equal(narrow.astype(np.float64), values) else values
+    return arrays
+
+
+def _barcode(arrays: Mapping[str, np.ndarray], prefix: str, chosen: np.ndarray | slice) -> Barcode:
+    return Barcode(*(arrays[f"{prefix}_{part}"][chosen] for part in ("dimension", "birth", "death")))

@@ -1,0 +1,132 @@
+"""Trajectory: the snapshots of one run, read back from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import RecordError
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.homology.barcode import Barcode
+from topo_callback.record import read_record
+from topo_callback.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Trajectory:
+    """The record of one run. Damaged samples are skipped and named in `damaged`; the rest is read.
+
+    Attributes:
+        folder: where the files are.
+        run: content of run.json: configuration, probe hash, model, versions.
+        steps: the steps with a readable snapshot, ascending.
+        damaged: file name -> reason, for files that could not be read.
+        journal: what was lost, thinned and decided, oldest first.
+    """
+
+    def __init__(self, folder: TrajectoryFolder) -> None:
+        self.folder = folder.path
+        self.run: dict[str, Any] = folder.read_run()
+        self.journal = folder.journal()
+        self.damaged: dict[str, str] = {}
+        self._folder = folder
+        self._snapshots: dict[int, Snapshot] = {}
+        for step in folder.steps(folder.samples):
+            path = folder.step_file(folder.samples, step)
+            try:
+                self._snapshots[step] = Snapshot.from_record(*read_record(path))
+            except (RecordError, OSError) as error:
+                self.damaged[path.name] = str(error)
+        self.steps: tuple[int, ...] = tuple(self._snapshots)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectory:
+        """Read the run folder at `path`, or the newest run of the output_dir at `path`.
+
+        Raises:
+            RecordError: there is no trajectory, or its run.json is damaged.
+        """
+        return cls(TrajectoryFolder.find(Path(path)))
+
+    @property
+    def config(self) -> TopologyConfig:
+        return TopologyConfig.from_dict(self.run["config"])
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that were read, ascending."""
+        return tuple(self.run["layers"])
+
+    @property
+    def state(self) -> str:
+        """`running` while a process writes the folder, `finished` after a whole run, else `interrupted`."""
+        if self._folder.is_locked():
+            return "running"
+        ends = [entry["event"] for entry in self.journal if entry["event"] in ("started", "resumed", "finished")]
+        return "finished" if ends and ends[-1] == "finished" else "interrupted"
+
+    def snapshot(self, step: int) -> Snapshot:
+        """The snapshot of one step.
+
+        Raises:
+            KeyError: no readable sample of that step.
+        """
+        try:
+            return self._snapshots[step]
+        except KeyError:
+            raise KeyError(f"no sample at step {step}; sampled steps: {list(self.steps)}") from None
+
+    def barcodes(self, step: int, layer: int) -> Barcode:
+        """The Vietoris-Rips barcode of one layer at one step.
+
+        Raises:
+            KeyError: the step was not sampled, or the layer is not ok in it (the message has its status).
+        """
+        snapshot = self.snapshot(step)
+        if layer not in snapshot.barcodes:
+            raise KeyError(
+                f"layer {layer} at step {step}: {snapshot.status.get(layer, f'not among {snapshot.layers}')}"
+            )
+        return snapshot.barcodes[layer]
+
+    def neighbours(self, step: int, layer: int) -> Int32[np.ndarray, "points k"]:
+        """The nearest neighbours of every point of one layer at one step, nearest first."""
+        snapshot = self.snapshot(step)
+        if layer not in snapshot.layers:
+            raise KeyError(f"layer {layer} was not read; layers: {snapshot.layers}")
+        rows: np.ndarray = snapshot.neighbours[snapshot.layers.index(layer)]
+        return rows
+
+    def frame(self) -> pd.DataFrame:
+        """All numbers as a long table with the columns step, layer, measure, value.
+
+        `layer` is a nullable integer, missing for numbers of the whole depth. Undefined values have no row. Rows are
+        sorted by step, measure and layer.
+        """
+        import pandas as pd
+
+        rows = [
+            (step, layer, measure, value)
+            for step, snapshot in self._snapshots.items()
+            for measure, by_layer in snapshot.numbers.items()
+            for layer, value in by_layer.items()
+        ]
+        steps, layers, measures, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+        table = pd.DataFrame(
+            {
+                "step": np.array(steps, dtype=np.int64),
+                "layer": pd.array(layers, dtype="Int64"),
+                "measure": pd.array(measures, dtype="str"),
+                "value": np.array(values, dtype=np.float64),
+            }
+        )
+        return table.sort_values(["step", "measure", "layer"], ignore_index=True)
+
+    def __repr__(self) -> str:
+        return f"Trajectory({self.folder.name!r}, {len(self.steps)} samples, {self.state})"
