@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.landmarks import maxmin_landmarks
+from topo_callback.homology.landmarks import landmark_persistence
 from topo_callback.homology.rips import rips_persistence
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures import LayerView, depth_measures, layer_measures, pair_measures
@@ -99,25 +99,24 @@ def _view(
 ) -> tuple[LayerView, float | None]:
     """Homology of one layer, and the covering radius of the landmarks when H2 needed them."""
     square = squareform(distances)
+    engine: Any = config.engine
     radius = None
-    if config.max_dimension < 2 or len(square) <= config.landmarks:
-        barcode = rips_persistence(square, max_dimension=config.max_dimension, engine=_engine(config))
-    else:
-        # H0 and H1 of the whole cloud, H2 of landmarks: H2 of a large cloud is out of reach of every engine
-        barcode = rips_persistence(square, max_dimension=1, engine=_engine(config))
-        chosen, radius = maxmin_landmarks(square, config.landmarks)
-        voids = rips_persistence(square[np.ix_(chosen, chosen)], max_dimension=2, engine="gudhi").of(2)
+    barcode = rips_persistence(square, max_dimension=min(config.max_dimension, 1), engine=engine)
+    if config.max_dimension == 2:
+        # H2 of a large cloud is out of reach of every engine: that dimension is of landmarks
+        landmarks = landmark_persistence(square, max_dimension=2, count=config.landmarks, engine=_h2_engine(config))
+        voids = landmarks.barcode.of(2)
+        radius = landmarks.landmarks.covering_radius
         barcode = Barcode(
             np.append(barcode.dimension, np.full(len(voids), 2)),
             np.append(barcode.birth, voids[:, 0]),
             np.append(barcode.death, voids[:, 1]),
         )
-    subsamples, parts = None, ()
+    subsamples = None
+    parts: tuple[Barcode, ...] = ()
     if config.subsamples:
         subsamples = subsample_indices(len(square), config.subsample_size, config.subsamples, config.seed)
-        parts = tuple(
-            rips_persistence(square[np.ix_(rows, rows)], max_dimension=1, engine=_engine(config)) for rows in subsamples
-        )
+        parts = tuple(rips_persistence(square[np.ix_(rows, rows)], engine=engine) for rows in subsamples)
     view = LayerView(
         layer=layer,
         barcode=barcode,
@@ -130,9 +129,9 @@ def _view(
     return view, radius
 
 
-def _engine(config: TopologyConfig) -> Any:
-    """The configured engine where it can do the dimension: native has none above 1."""
-    return config.engine
+def _h2_engine(config: TopologyConfig) -> Any:
+    """The native engine stops at H1; a configuration that asks for it gets the default engine for H2."""
+    return "auto" if config.engine == "native" else config.engine
 
 
 def _put(numbers: _Numbers, layer: int | None, found: Mapping[str, float]) -> None:

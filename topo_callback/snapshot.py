@@ -112,7 +112,7 @@ class Snapshot:
 def _bars(prefix: str, barcodes: list[Barcode]) -> dict[str, np.ndarray]:
     """Bars as arrays; births and deaths as float32 where that loses nothing, as for distances in float32."""
     dimension = np.concatenate([np.empty(0, np.int64), *[barcode.dimension for barcode in barcodes]])
-    arrays = {f"{prefix}_dimension": dimension.astype(np.int8)}
+    arrays: dict[str, np.ndarray] = {f"{prefix}_dimension": dimension.astype(np.int8)}
     for end in ("birth", "death"):
         values = np.concatenate([np.empty(0), *[getattr(barcode, end) for barcode in barcodes]])
         narrow = values.astype(np.float32)

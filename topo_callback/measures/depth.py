@@ -18,11 +18,13 @@ def depth_persistence(zigzag: Barcode, layers: Sequence[int]) -> Mapping[str, Ma
     the code released with arXiv 2410.11042; quotients with beta(j) = 0 are missing and left out of the mean. It is the
     share of each layer's features that also live in layer i. `betti_h1` counts independent loops.
     """
-    from topo_callback.measures.persistence_similarity import persistence_similarity
+    from topo_callback.measures.persistence_similarity import mean_similarity, shared_features
 
-    similarity = persistence_similarity(zigzag, dimension=1, stages=len(layers))
-    betti = np.diag(similarity).astype(np.float64)
-    shares = np.divide(similarity, betti[None, :], out=np.full(similarity.shape, np.nan), where=betti[None, :] > 0)
-    means = {layer: float(np.nanmean(row)) for layer, row in zip(layers, shares, strict=True) if np.isfinite(row).any()}
-    loops: dict[int | None, float] = {layer: float(number) for layer, number in zip(layers, betti, strict=True)}
-    return {"depth_similarity_h1": means, "betti_h1": loops}
+    similarity = mean_similarity(zigzag, stages=len(layers), dimension=1)
+    loops = np.diag(shared_features(zigzag, stages=len(layers), dimension=1))
+    numbers: dict[str, dict[int | None, float]] = {"depth_similarity_h1": {}, "betti_h1": {}}
+    for layer, mean, count in zip(layers, similarity.tolist(), loops.tolist(), strict=True):
+        numbers["betti_h1"][layer] = float(count)
+        if mean == mean:
+            numbers["depth_similarity_h1"][layer] = mean
+    return numbers
