@@ -1,0 +1,235 @@
+"""Persistence similarity and its relatives: what a zigzag barcode says about every stage and pair of stages.
+
+Stages are layers (depth zigzag) or samples (time zigzag). All functions are pure: a barcode and the number of stages go
+in, arrays come out, always the same for the same barcode. The bars are those of `zigzag_persistence`: complex 2s is
+stage s, complex 2s+1 its intersection with the next stage, and what never dies has death 2*stages-1.
+
+Source: Gardinazzi et al., arXiv 2410.11042: version 1 (persistence similarity, the pruning rule) and the ICML 2025
+version (effective persistence image, inter-layer persistence, births' relative frequency).
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Real
+
+from topo_callback.homology.barcode import Barcode
+
+Normalisation = Literal["other", "own"]
+
+
+def effective_persistence_image(
+    barcode: Barcode, stages: int, dimension: int = 1
+) -> Int[np.ndarray, "stages stages_and_never"]:
+    """How many bars are born at each stage and die at each stage, intersections counted as the stage after them.
+
+    Births and deaths are mapped by ceil(index / 2); bars whose two ends fall together (they live in one intersection
+    only) are left out. Rows are births 0..stages-1, columns are deaths 0..stages, of which the last means "never".
+
+    Raises:
+        ValueError: a bar that cannot come from so many stages, or a negative or zero number of stages.
+
+    Source: arXiv 2410.11042, the effective persistence image ÊPI.
+    """
+    _check_bars(barcode, stages)
+    ends = np.ceil(barcode.of(dimension) / 2).astype(np.int64)
+    lasting = ends[ends[:, 0] < ends[:, 1]]
+    flat = np.bincount(lasting[:, 0] * (stages + 1) + lasting[:, 1], minlength=stages * (stages + 1))
+    image: Int[np.ndarray, "stages stages_and_never"] = flat.reshape(stages, stages + 1)
+    return image
+
+
+def shared_features(barcode: Barcode, stages: int, dimension: int = 1) -> Int[np.ndarray, "stages stages"]:
+    """S(i, j): the bars that live through all of the stages from min(i, j) to max(i, j).
+
+    That is the rank of the zigzag module between the two stages, so it depends on no choice of representatives. The
+    diagonal S(i, i) is the Betti number of stage i. Symmetric.
+    """
+    image = effective_persistence_image(barcode, stages, dimension)
+    born_by = np.cumsum(image, axis=0)
+    # alive[i, j]: born at i or before, dead after j
+    alive = born_by[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+    upper = np.triu(alive)
+    return upper + np.triu(alive, 1).T
+
+
+def persistence_similarity(
+    barcode: Barcode, stages: int, dimension: int = 1, normalisation: Normalisation = "other"
+) -> Float[np.ndarray, "stages stages"]:
+    """S(i, j) as a share, between 0 and 1: row i, column j. NaN where the Betti number divided by is 0.
+
+    Args:
+        barcode: the bars of a zigzag.
+        stages: how many stages it has.
+        dimension: homological dimension.
+        normalisation: "other" divides by the Betti number of stage j (version 1 of the paper and its released code);
+            "own" divides by that of stage i (the ICML version, equation 7).
+    """
+    shared = shared_features(barcode, stages, dimension)
+    betti = np.diagonal(shared)
+    divisor = np.broadcast_to(betti if normalisation == "other" else betti[:, None], shared.shape)
+    similarity = np.full(shared.shape, np.nan)
+    np.divide(shared, divisor, out=similarity, where=divisor > 0)
+    return similarity
+
+
+def mean_similarity(
+    barcode: Barcode, stages: int, dimension: int = 1, normalisation: Normalisation = "other"
+) -> Float[np.ndarray, " stages"]:
+    """r(i): the mean of row i of the persistence similarity, j = i included and missing entries left out.
+
+    NaN where a whole row is missing. The published score for pruning is the one of normalisation "other".
+    """
+    similarity = persistence_similarity(barcode, stages, dimension, normalisation)
+    present = ~np.isnan(similarity)
+    return _quotient(np.where(present, similarity, 0).sum(axis=1), present.sum(axis=1))
+
+
+def inter_layer_persistence(
+    barcode: Barcode, stages: int, dimension: int = 1, alpha: float = 0.0
+) -> Float[np.ndarray, " stages"]:
+    """Z(l): the share of the features of stage l that is also alive in other stages, averaged over them.
+
+    Z(l, l') = S(l, l') / Betti number of l, and 0 where that is 0; the mean over l' has weights |l - l'|^alpha. For
+    negative alpha l' = l is left out, otherwise it counts with weight 0^alpha (1 for alpha = 0). NaN where no weight
+    is left, which happens with a single stage only.
+
+    Source: arXiv 2410.11042 (ICML version), inter-layer persistence; alpha in {-1, 0, 0.5, 1, 2} there.
+    """
+    share = np.nan_to_num(persistence_similarity(barcode, stages, dimension, "own"), nan=0.0)
+    weights = _distance_weights(np.abs(np.subtract.outer(np.arange(stages), np.arange(stages))), alpha)
+    return _quotient((weights * share).sum(axis=1), weights.sum(axis=1))
+
+
+def births_relative_frequency(
+    barcode: Barcode, stages: int, dimension: int = 1, alpha: float = 0.0
+) -> Float[np.ndarray, " stages"]:
+    """B(l): the births at stage l, weighted by lifetime^alpha, as a share of all births; sums to 1.
+
+    Lifetimes are differences of effective stages, and a feature that never dies has effective death `stages`. NaN
+    everywhere when nothing is born.
+
+    Source: arXiv 2410.11042 (ICML version), births' relative frequency. Departure: the printed normaliser reads as a
+    misprint; here it is the sum over all stages, so that the values are frequencies.
+    """
+    image = effective_persistence_image(barcode, stages, dimension)
+    lifetimes = np.subtract.outer(np.arange(stages), np.arange(stages + 1))
+    weighted = (_distance_weights(np.abs(lifetimes), alpha) * image).sum(axis=1)
+    return _quotient(weighted, np.full(stages, weighted.sum()))
+
+
+def betti_curve(barcode: Barcode, stages: int, dimension: int = 1) -> Int[np.ndarray, " complexes"]:
+    """The Betti number of every complex 0..2*stages-2: of stage s at 2s, of its intersection with the next at 2s+1."""
+    _check_bars(barcode, stages)
+    bars = barcode.of(dimension).astype(np.int64)
+    complexes = 2 * stages
+    births = np.bincount(bars[:, 0], minlength=complexes)
+    deaths = np.bincount(bars[:, 1], minlength=complexes)
+    curve: Int[np.ndarray, " complexes"] = np.cumsum(births - deaths)[: complexes - 1].astype(np.int64)
+    return curve
+
+
+def similarity_by_distance(barcode: Barcode, stages: int, dimension: int = 1) -> Float[np.ndarray, " stages"]:
+    """The mean of S(i, j) / Betti number of i over ordered pairs at distance |i - j| = 0, 1, ...; NaN if none."""
+    similarity = persistence_similarity(barcode, stages, dimension, "own")
+    distance = np.abs(np.subtract.outer(np.arange(stages), np.arange(stages)))
+    present = ~np.isnan(similarity)
+    total = np.bincount(distance[present], weights=similarity[present], minlength=stages)
+    return _quotient(total, np.bincount(distance[present], minlength=stages))
+
+
+def correlation_length(barcode: Barcode, stages: int, dimension: int = 1) -> float:
+    """The distance, in stages, at which `similarity_by_distance` has first fallen to 1/e, between stages by line.
+
+    NaN where it never falls so far, or where a distance before that has no value.
+    """
+    curve = similarity_by_distance(barcode, stages, dimension)
+    level = float(np.exp(-1))
+    for distance in range(1, stages):
+        before, here = float(curve[distance - 1]), float(curve[distance])
+        if np.isnan(before) or np.isnan(here):
+            break
+        if here <= level:
+            return distance - 1 + (before - level) / (before - here)
+    return float("nan")
+
+
+def stage_survival(barcode: Barcode, stages: int, dimension: int = 1) -> Float[np.ndarray, " stages"]:
+    """S(0, t) / Betti number of stage 0, for every t: the share of the first stage's features alive through stage t.
+
+    With two stages the second entry is the two-stage survival, which compares a sample with the first one directly
+    and so does not depend on how densely the time between them was sampled. NaN where stage 0 has no features.
+    """
+    survival: Float[np.ndarray, " stages"] = persistence_similarity(barcode, stages, dimension, "own")[0]
+    return survival
+
+
+def layers_to_cut(
+    scores: Float[np.ndarray, " clouds"], threshold: float, final_is_block: bool = False
+) -> Int[np.ndarray, " cut"]:
+    """The layers whose score is at least threshold * the largest score of all clouds, in rising order.
+
+    Args:
+        scores: one score per cloud, usually `mean_similarity`; missing scores (NaN) never cut.
+        threshold: between 0 and 1; 0.9 and 0.8 are published.
+        final_is_block: whether the last cloud belongs to a block that can be cut. In the published setting it is the
+            final norm, which enters the maximum and is never cut.
+
+    Raises:
+        ValueError: a threshold outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; give a share of the largest score, above 0 and at most 1")
+    present: Bool[np.ndarray, " clouds"] = ~np.isnan(scores)
+    if not present.any():
+        return np.empty(0, np.int64)
+    chosen = present & (np.where(present, scores, -np.inf) >= threshold * scores[present].max())
+    if not final_is_block:
+        chosen[-1] = False
+    return np.flatnonzero(chosen)
+
+
+def read_published_barcode(path: str | os.PathLike[str]) -> Barcode:
+    """A barcode from the published files: rows dimension,birth,death with complexes counted from 1; .gz is unpacked.
+
+    Raises:
+        ValueError: the file has no such header, or numbers are missing.
+    """
+    file = Path(path)
+    with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
+        header = lines.readline().strip()
+        if header.replace(" ", "") != "dimension,birth,death":
+            raise ValueError(f'{file.name} begins with "{header}"; expected "dimension,birth,death"')
+        rows = np.loadtxt(lines, delimiter=",", ndmin=2).reshape(-1, 3)
+    return Barcode(rows[:, 0].astype(np.int64), rows[:, 1] - 1, rows[:, 2] - 1)
+
+
+def _check_bars(barcode: Barcode, stages: int) -> None:
+    if stages < 1:
+        raise ValueError(f"stages is {stages}; a zigzag has at least one stage")
+    if len(barcode) and not (barcode.birth.min() >= 0 and barcode.death.max() <= 2 * stages - 1):
+        raise ValueError(
+            f"the barcode spans complexes {barcode.birth.min():g} to {barcode.death.max():g}; a zigzag of {stages} "
+            f"stages has bars between 0 and {2 * stages - 1} (published files count from 1: read_published_barcode)"
+        )
+
+
+def _distance_weights(distance: Int[np.ndarray, "rows columns"], alpha: float) -> Float[np.ndarray, "rows columns"]:
+    """distance^alpha, with 0 for distance 0 when alpha is negative."""
+    weights = np.zeros(distance.shape)
+    np.power(distance, alpha, out=weights, where=(distance > 0) | (alpha >= 0), dtype=np.float64)
+    return weights
+
+
+def _quotient(
+    numerator: Real[np.ndarray, " entries"], denominator: Real[np.ndarray, " entries"]
+) -> Float[np.ndarray, " entries"]:
+    """The quotient, NaN where the denominator is 0."""
+    result = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator > 0)
+    return result
