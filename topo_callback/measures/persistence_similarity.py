@@ -54,8 +54,8 @@ def shared_features(barcode: Barcode, stages: int, dimension: int = 1) -> Int[np
     born_by = np.cumsum(image, axis=0)
     # alive[i, j]: born at i or before, dead after j
     alive = born_by[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
-    upper = np.triu(alive)
-    return upper + np.triu(alive, 1).T
+    shared: Int[np.ndarray, "stages stages"] = np.triu(alive) + np.triu(alive, 1).T
+    return shared
 
 
 def persistence_similarity(
@@ -91,7 +91,7 @@ def mean_similarity(
 
 
 def inter_layer_persistence(
-    barcode: Barcode, stages: int, dimension: int = 1, alpha: float = 0.0
+    barcode: Barcode, stages: int, dimension: int = 1, alpha: float | int = 0
 ) -> Float[np.ndarray, " stages"]:
     """Z(l): the share of the features of stage l that is also alive in other stages, averaged over them.
 
@@ -107,7 +107,7 @@ def inter_layer_persistence(
 
 
 def births_relative_frequency(
-    barcode: Barcode, stages: int, dimension: int = 1, alpha: float = 0.0
+    barcode: Barcode, stages: int, dimension: int = 1, alpha: float | int = 0
 ) -> Float[np.ndarray, " stages"]:
     """B(l): the births at stage l, weighted by lifetime^alpha, as a share of all births; sums to 1.
 
@@ -219,7 +219,9 @@ def _check_bars(barcode: Barcode, stages: int) -> None:
         )
 
 
-def _distance_weights(distance: Int[np.ndarray, "rows columns"], alpha: float) -> Float[np.ndarray, "rows columns"]:
+def _distance_weights(
+    distance: Int[np.ndarray, "rows columns"], alpha: float | int
+) -> Float[np.ndarray, "rows columns"]:
     """distance^alpha, with 0 for distance 0 when alpha is negative."""
     weights = np.zeros(distance.shape)
     np.power(distance, alpha, out=weights, where=(distance > 0) | (alpha >= 0), dtype=np.float64)
