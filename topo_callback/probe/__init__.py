@@ -1,0 +1,6 @@
+"""The fixed prompts whose activations are read at every sample."""
+
+from topo_callback.probe.formats import check_rows, needs_tokenizer
+from topo_callback.probe.probe import Probe
+
+__all__ = ["Probe", "check_rows", "needs_tokenizer"]

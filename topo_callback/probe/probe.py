@@ -1,0 +1,157 @@
+"""Probe: the fixed prompts, tokenised once, without duplicates, with a content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from topo_callback.errors import ProbeError
+from topo_callback.probe.formats import checked_rows
+from topo_callback.probe.rows import RowTokenizer, TokenSequence
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The fixed prompts of a run, in tokens. Its `repr` shows no prompt.
+
+    Args:
+        token_ids: per prompt its token ids, without padding, at most `max_tokens`.
+        prompt_lengths: per prompt how many leading tokens belong to the prompt (at least 1); the rest is completion.
+        max_tokens: the length that longer prompts were cut to.
+        source: where the prompts come from: "given", "training data" or "evaluation data".
+        duplicates: how many prompts were removed because an earlier one was the same after cutting.
+
+    Raises:
+        ProbeError: fewer than two prompts, or lengths that do not fit.
+    """
+
+    token_ids: tuple[tuple[int, ...], ...] = field(repr=False)
+    prompt_lengths: tuple[int, ...] = field(repr=False)
+    max_tokens: int = 256
+    source: str = "given"
+    duplicates: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.token_ids) != len(self.prompt_lengths):
+            raise ProbeError(f"{len(self.token_ids)} prompts and {len(self.prompt_lengths)} prompt lengths were given")
+        if len(self) < 2:
+            removed = f", after {self.duplicates} duplicates were removed" if self.duplicates else ""
+            raise ProbeError(
+                f"the probe ({self.source}) has {len(self)} different prompts{removed}; a cloud needs at least 2; give "
+                "prompts that differ (in their last max_tokens="
+                f"{self.max_tokens} tokens)"
+            )
+        for i, (ids, prompt_length) in enumerate(zip(self.token_ids, self.prompt_lengths, strict=True)):
+            if not 1 <= prompt_length <= len(ids) <= self.max_tokens:
+                raise ProbeError(
+                    f"prompt {i} has {len(ids)} tokens, {prompt_length} of the prompt; accepted: 1 <= tokens of the "
+                    f"prompt <= tokens <= max_tokens = {self.max_tokens}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __repr__(self) -> str:
+        return (
+            f"Probe(prompts={len(self)}, max_tokens={self.max_tokens}, source={self.source!r}, "
+            f"duplicates={self.duplicates}, hash={self.hash[:12]!r})"
+        )
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the token ids and prompt lengths, hexadecimal; the same on every platform and in every process."""
+        digest = hashlib.sha256(b"topo_callback probe 1\n")
+        for ids, prompt_length in zip(self.token_ids, self.prompt_lengths, strict=True):
+            digest.update(struct.pack("<qq", len(ids), prompt_length))
+            digest.update(np.asarray(ids, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    @classmethod
+    def from_rows(cls, rows: Any, processing_class: Any = None, *, max_tokens: int = 256) -> Probe:
+        """Tokenise rows once, as TRL's trainers tokenise them, cut them, and remove duplicates.
+
+        Two prompts are the same when, after cutting, the tokens of their prompts agree (with the answers left aside,
+        so that a last-prompt-token cloud has no repeated point), or all of their tokens do. The first one is kept.
+
+        Args:
+            rows: a list of strings, or rows (list of dicts, or a `datasets.Dataset`) with text | messages | prompt |
+                prompt + completion | prompt + completion + label | prompt + chosen + rejected | chosen + rejected,
+                each plain or conversational, with tools and chat_template_kwargs; or already in tokens: input_ids
+                (with completion_mask, labels, attention_mask or seq_lengths), prompt_ids, chosen_ids.
+            processing_class: the tokenizer, or a processor that holds one; not needed for rows in tokens. It is
+                copied, never called or changed.
+            max_tokens: longest sequence. Longer prompts lose tokens on the left, all but the one that opens every
+                sequence (BOS, CLS); a completion that leaves the prompt less than half is cut on the right first.
+
+        Raises:
+            ProbeError: no tokenizer or chat template for rows that need one, an unknown format, an empty row, images,
+                audio or video, a stream, or fewer than two different prompts.
+        """
+        listed = checked_rows(rows)
+        tokenizer = RowTokenizer(processing_class)
+        collection = ProbeCollection(max_tokens, tokenizer.leading_ids)
+        for i, row in enumerate(listed):
+            collection.extend(tokenizer.sequences(row, f"row {i}"))
+        return collection.probe("given")
+
+
+class ProbeCollection:
+    """Different prompts in the order in which they came, cut to one length."""
+
+    def __init__(self, max_tokens: int, leading_ids: frozenset[int] = frozenset()) -> None:
+        if max_tokens < 1:
+            raise ProbeError(f"max_tokens={max_tokens}; accepted: at least 1")
+        self._max_tokens = max_tokens
+        self._leading_ids = leading_ids
+        self._sequences: list[TokenSequence] = []
+        self._seen_prompts: set[tuple[int, ...]] = set()
+        self._seen_texts: set[tuple[int, ...]] = set()
+        self._duplicates = 0
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def extend(self, sequences: Iterable[TokenSequence]) -> None:
+        """Cut the sequences and keep those that differ from all before."""
+        for sequence in sequences:
+            ids, prompt_length = cut(sequence, self._max_tokens, self._leading_ids)
+            prompt = ids[:prompt_length]
+            if prompt in self._seen_prompts or ids in self._seen_texts:
+                self._duplicates += 1
+                continue
+            self._seen_prompts.add(prompt)
+            self._seen_texts.add(ids)
+            self._sequences.append(TokenSequence(ids, prompt_length))
+
+    def probe(self, source: str) -> Probe:
+        """The prompts so far as a Probe; ProbeError when there are fewer than two."""
+        return Probe(
+            token_ids=tuple(sequence.token_ids for sequence in self._sequences),
+            prompt_lengths=tuple(sequence.prompt_length for sequence in self._sequences),
+            max_tokens=self._max_tokens,
+            source=source,
+            duplicates=self._duplicates,
+        )
+
+
+def cut(sequence: TokenSequence, max_tokens: int, leading_ids: frozenset[int] = frozenset()) -> TokenSequence:
+    """Cut a sequence to `max_tokens`: the prompt on the left, so that its end is kept, the completion on the right.
+
+    A completion gives way first, down to half of `max_tokens`: a point is most often read at the end of the prompt.
+    An opening token (BOS, CLS) in `leading_ids` stays in front, since no text of the training comes without it.
+    """
+    ids, prompt_length = sequence
+    if len(ids) <= max_tokens:
+        return sequence
+    completion_length = len(ids) - prompt_length
+    kept = max(min(prompt_length, (max_tokens + 1) // 2), max_tokens - completion_length)
+    prompt = ids[prompt_length - kept : prompt_length]
+    if kept < prompt_length and kept >= 2 and ids[0] in leading_ids:
+        prompt = (ids[0], *prompt[1:])
+    return TokenSequence(prompt + ids[prompt_length : prompt_length + max_tokens - kept], kept)
