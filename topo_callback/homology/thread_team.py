@@ -1,0 +1,46 @@
+"""Threads for kernels that release the global interpreter lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+
+def allowed_threads() -> int:
+    """How many cores this process may use; at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+class ThreadTeam:
+    """Runs one function for each member at once; the calling thread is member 0. A context manager.
+
+    Plain threads rather than numba's parallel regions, which abort the process when several threads enter them.
+    """
+
+    def __init__(self, members: int) -> None:
+        self.members = members
+        self._pool = ThreadPoolExecutor(members - 1) if members > 1 else None
+
+    def run(self, work: Callable[[int], object]) -> None:
+        """Call work(0), ..., work(members - 1) at once and wait for all; the first exception is raised."""
+        others = [self._pool.submit(work, member) for member in range(1, self.members)] if self._pool else []
+        try:
+            work(0)
+        finally:
+            failures = [future.exception() for future in others]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+    def __enter__(self) -> ThreadTeam:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown()
