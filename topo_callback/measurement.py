@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,17 @@ from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
 from topo_callback.subsamples import subsample_indices
 
+_FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "sample_seconds")
 _Numbers = dict[str, dict[int | None, float]]
 
 
 def measure_sample(
-    sample: Sample, config: TopologyConfig, *, previous: Snapshot | None = None, first: Snapshot | None = None
+    sample: Sample,
+    config: TopologyConfig,
+    *,
+    previous: Snapshot | None = None,
+    first: Snapshot | None = None,
+    threads: int = 1,
 ) -> Snapshot:
     """Everything that is computed from one sample.
 
@@ -33,21 +40,24 @@ def measure_sample(
         config: which engines and measures.
         previous: snapshot of the newest earlier sample, for the `.previous` numbers.
         first: snapshot of the earliest sample, for the `.first` numbers.
+        threads: layers measured side by side; the result does not depend on it.
 
     Returns:
         Snapshot: deterministic but for `provenance["seconds"]`.
     """
     started = time.perf_counter()
     status: dict[int, str] = {}
-    views: dict[int, LayerView] = {}
-    radii: dict[str, float] = {}
     for row, layer in enumerate(sample.layers):
         problem = sample.invalid.get(layer)
         status[layer] = f"invalid: {problem}" if problem else _status(sample.distances[row])
-        if status[layer] == "ok":
-            views[layer], radius = _view(layer, sample.distances[row], sample.neighbours[row], config)
-            if radius is not None:
-                radii[str(layer)] = radius
+    rows = {layer: row for row, layer in enumerate(sample.layers) if status[layer] == "ok"}
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(
+            lambda layer: _view(layer, sample.distances[rows[layer]], sample.neighbours[rows[layer]], config), rows
+        )
+        measured = dict(zip(rows, found, strict=True))
+    views = {layer: view for layer, (view, _) in measured.items()}
+    radii = {str(layer): radius for layer, (_, radius) in measured.items() if radius is not None}
     homology_seconds = time.perf_counter() - started
 
     numbers: _Numbers = {}
@@ -60,6 +70,9 @@ def measure_sample(
         if earlier is not None:
             _compare(numbers, views, earlier, label, config)
     zigzag, zigzag_layers = _depth(numbers, views, config)
+    for name in _FACTS_AS_NUMBERS:
+        if name in sample.facts:
+            numbers[name] = {None: float(sample.facts[name])}
     numbers["invalid_layers"] = {None: float(sum(text.startswith("invalid") for text in status.values()))}
     return Snapshot(
         step=sample.step,

@@ -1,0 +1,55 @@
+"""The overhead budget: how many of the later samples a run can afford."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class OverheadBudget:
+    """Keeps the time spent on the training thread below a share of the run by thinning later samples evenly.
+
+    A later sample is taken when the time spent, with it, is at most `share` of the run's time so far: the allowance
+    grows as the run goes on, so the samples that remain are evenly spread. Early samples are always taken, and are
+    paid for by later ones. So the share of the whole run is exceeded by no more than one sample, or, in a run too
+    short to pay for them, by the early ones.
+
+    Attributes:
+        share: largest share of the run, 0 to 1; None: no limit.
+        clock: seconds, monotonic.
+    """
+
+    share: float | None
+    clock: Callable[[], float] = time.perf_counter
+    spent: float = 0.0
+    last_cost: float = 0.0
+    thinned: int = 0
+    _started: float = field(default=0.0, repr=False)
+
+    def begin(self) -> None:
+        """The run starts, or is resumed."""
+        self._started = self.clock()
+
+    def spend(self, seconds: float, *, sample: bool = False) -> None:
+        """Count time on the training thread; the cost of the newest sample predicts that of the next."""
+        self.spent += seconds
+        if sample:
+            self.last_cost = seconds
+
+    def overhead(self) -> float:
+        """Share of the run so far that was spent, 0 to 1."""
+        elapsed = self.clock() - self._started
+        return self.spent / elapsed if elapsed > 0 else 0.0
+
+    def allows(self) -> bool:
+        """Whether one more later sample keeps the run, as long as it is now, within the share."""
+        if self.share is None:
+            return True
+        training = self.clock() - self._started - self.spent
+        after = self.spent + self.last_cost
+        allowed = after <= self.share * (training + after)
+        if not allowed:
+            self.thinned += 1
+        return allowed

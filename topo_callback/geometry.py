@@ -1,0 +1,158 @@
+"""Clouds to distances and neighbours, in torch, on the device where the cloud is.
+
+Distances come from a centred Gram matrix in float64: |x|^2 + |y|^2 - 2<x, y>. In float64 the cancellation costs
+nothing that float32 can show, except for pairs that are very near for their norms; those are computed again from their
+differences. Products in float64 are never TF32 and never autocast, so no global flag is touched. Work is cut into
+tiles of one fixed size: the memory budget decides whether the float64 copy is kept, never how a number is rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+
+from topo_callback.errors import ConfigurationError
+
+METRICS = ("euclidean", "cosine", "correlation")
+TILE = 256  # points on each side of a tile
+COLUMNS = 1024  # coordinates in one product
+# Pairs nearer than this times their squared norms are computed from differences. The error of the Gram form is some
+# 10 units of 1e-16 of the squared norms, so above it a squared distance is right to 1e-8, a sixth of float32's unit.
+NEAR = 1e-7
+
+
+def condensed_distances(
+    cloud: Num[Tensor, "points width"], *, metric: str = "euclidean", device_bytes: int = 1 << 30
+) -> Float[Tensor, " pairs"]:
+    """All pairwise distances, in the condensed order of scipy's `pdist`: (0,1), (0,2), ..., (1,2), ...
+
+    Args:
+        cloud: points in any floating type, on any device.
+        metric: "euclidean"; "cosine" is 1 - <u, v>/(|u||v|), "correlation" the same of rows less their mean.
+        device_bytes: memory that may be used beside the cloud and the result; at least `least_bytes`.
+
+    Returns:
+        float32 on the cloud's device, within one float32 rounding of float64 (without float64 on the device, MPS:
+        within 1e-5 relative), for near-duplicates too; exactly 0 between equal rows; the same bits for every
+        `device_bytes`. NaN where a point is one that `invalid_points` counts (for Euclidean, everywhere).
+
+    Raises:
+        ConfigurationError: unknown metric, or a budget below `least_bytes`.
+    """
+    if metric not in METRICS:
+        raise ConfigurationError(f"unknown metric {metric!r}; accepted: {', '.join(METRICS)}")
+    points, width = cloud.shape
+    least = least_bytes(points, width)
+    if device_bytes < least:
+        raise ConfigurationError(
+            f"device_bytes={device_bytes}: {points} points of width {width} need at least {least}; raise device_bytes"
+        )
+    with torch.no_grad():
+        exact = _has_float64(cloud.device)
+        rows = _rows(cloud.detach(), metric, torch.float64 if exact else torch.float32)
+        if exact and least + 8 * points * width <= device_bytes:
+            rows = rows.kept()
+        condensed = torch.empty(points * (points - 1) // 2, dtype=torch.float32, device=cloud.device)
+        filled = 0
+        for start, strip in _strips(rows, exact=exact):
+            first = torch.arange(start, start + len(strip), device=cloud.device)
+            later = torch.arange(points, device=cloud.device) > first[:, None]
+            values = strip.masked_select(later)
+            condensed[filled : filled + len(values)] = values
+            filled += len(values)
+        return condensed.mul_(0.5) if metric != "euclidean" else condensed.sqrt_()
+
+
+def least_bytes(points: int, width: int) -> int:
+    """The smallest `device_bytes` that `condensed_distances` accepts: a fixed part, one strip, and some vectors."""
+    return (24 << 20) + 10 * TILE * points + 8 * (3 * points + 2 * width)
+
+
+def nearest_neighbours(distances: Float[Tensor, " ..."], k: int) -> Int[Tensor, "points {k}"]:
+    """The k nearest other points of each point, nearest first; equal distances in the order of their indices.
+
+    Args:
+        distances: condensed [pairs] or square [points, points], float32, not negative. NaN counts as infinite.
+        k: number of neighbours.
+
+    Returns:
+        int32 on the device of `distances`. Beside the result, some 40 x 256 x points bytes are used.
+
+    Raises:
+        ConfigurationError: k outside 1..points-1.
+    """
+    square = distances.ndim == 2
+    points = distances.shape[0] if square else (1 + math.isqrt(1 + 8 * distances.shape[0])) // 2
+    if not 1 <= k < points:
+        raise ConfigurationError(f"k={k} neighbours of {points} points; accepted: 1 to {points - 1}")
+    other = torch.arange(points, device=distances.device)
+    neighbours = torch.empty((points, k), dtype=torch.int32, device=distances.device)
+    for start in range(0, points, TILE):
+        own = other[start : start + TILE, None]
+        if square:
+            values = distances[start : start + TILE]
+        else:
+            low, high = torch.minimum(own, other), torch.maximum(own, other)
+            place = low * (2 * points - low - 1) // 2 + high - low - 1
+            values = distances[place.clamp_(0, len(distances) - 1)]
+        # the bits of a non-negative float32 order as the number does, so one integer holds distance, then index
+        bits = values.float().abs().nan_to_num(nan=math.inf).contiguous().view(torch.int32).long()
+        keys = (bits << 32) | other
+        keys.masked_fill_(own == other, torch.iinfo(torch.int64).max)
+        nearest = keys.topk(k, dim=1, largest=False, sorted=True).values
+        neighbours[start : start + TILE] = (nearest & 0xFFFFFFFF).int()
+    return neighbours
+
+
+def invalid_points(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> int:
+    """How many points have no distance: a NaN or infinite coordinate; for cosine also a zero row, for correlation a
+    constant one."""
+    bad = ~torch.isfinite(cloud).all(dim=1)
+    if metric == "cosine":
+        bad |= (cloud == 0).all(dim=1)
+    elif metric == "correlation":
+        bad |= (cloud == cloud[:, :1]).all(dim=1)
+    return int(bad.sum())
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The points whose Euclidean distances are wanted: (cloud - shift) / scale, read tile by tile."""
+
+    cloud: Tensor  # [points, width]
+    dtype: torch.dtype
+    shift: Tensor | None = None  # [points, 1]
+    scale: Tensor | None = None  # [points, 1]
+
+    def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
+        tile = self.cloud[rows, columns].to(self.dtype)
+        if self.shift is not None:
+            tile = tile - self.shift[rows]
+        if self.scale is not None:
+            tile = tile / self.scale[rows]
+        return tile.contiguous()
+
+    def kept(self) -> _Rows:
+        """The same rows, computed once; the numbers are those of `tile`."""
+        points, width = self.cloud.shape
+        whole = torch.empty((points, width), dtype=self.dtype, device=self.cloud.device)
+        for rows in _slices(points, TILE):
+            for columns in _slices(width, COLUMNS):
+                whole[rows, columns] = self.tile(rows, columns)
+        return _Rows(whole, self.dtype)
+
+
+def _rows(cloud: Tensor, metric: str, dtype: torch.dtype) -> _Rows:
+    rows = _Rows(cloud, dtype)
+    if metric == "correlation":
+        mean = _over_columns(rows, lambda tile: tile.sum(1)) / cloud.shape[1]
+        constant = (cloud == cloud[:, :1]).all(dim=1)  # its rounded mean may leave a remainder
+        rows = _Rows(cloud, dtype, shift=mean.masked_fill_(constant, math.nan)[:, None])
+    if metric != "euclidean":
+        norm = _over_columns(rows, lambda tile: tile.square().sum(1)).sqrt_()
+        rows = _Rows(cloud, dtype, shift=rows.shift, scale=norm[:, None])  # a zero row gives 0 / 0
+    return rows

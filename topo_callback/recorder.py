@@ -1,0 +1,190 @@
+"""Recorder: the first rank's way from samples to files and sinks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.sample import Sample
+from topo_callback.sinks.protocol import Sink
+from topo_callback.snapshot import Snapshot
+from topo_callback.worker.at_exit import at_exit
+from topo_callback.worker.dispatcher import Dispatcher, Lost
+from topo_callback.worker.executor import WorkerExecutor
+
+# settings that change what the numbers mean: a resumed run keeps them
+_DECIDING = (
+    "layers", "pooling", "tap", "metric", "neighbours", "max_dimension", "landmarks", "subsamples", "subsample_size",
+    "zigzag_dimension", "seed",
+)  # fmt: skip
+
+logger = logging.getLogger("topo_callback")
+
+
+def open_folder(root: Path, run: Mapping[str, Any], resumed_at: int) -> TrajectoryFolder:
+    """The locked folder of a run: its own when it is resumed at a later step than 0, a new one otherwise.
+
+    Records of later steps than `resumed_at` are dropped. run.json is written.
+
+    Raises:
+        ConfigurationError: the run to be resumed had another probe, or settings that change what the numbers mean.
+        FolderBusyError: another process is writing the folder.
+    """
+    folder = _folder_to_resume(root) if resumed_at > 0 else None
+    if folder is None:
+        folder = TrajectoryFolder.new(root)
+        folder.lock()
+        folder.write_run({**run, "run_id": folder.run_id})
+        folder.note("started", step=resumed_at)
+        return folder
+    before = folder.read_run()
+    _refuse_other_run(before, run)
+    folder.lock()
+    dropped = folder.drop_after(resumed_at)
+    folder.write_run({**before, **run, "run_id": folder.run_id})
+    folder.note("resumed", step=resumed_at, dropped=dropped)
+    return folder
+
+
+def _folder_to_resume(root: Path) -> TrajectoryFolder | None:
+    try:
+        return TrajectoryFolder.find(root)
+    except RecordError:
+        return None
+
+
+def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    old, new = before["probe"]["hash"], now["probe"]["hash"]
+    if old != new:
+        raise ConfigurationError(
+            f"this run is resumed with another probe: its trajectory has probe {old}, now it is {new}; give the same "
+            "probe, or another folder=... to start a new trajectory"
+        )
+    for name in _DECIDING:
+        if before["config"].get(name) != now["config"].get(name):
+            raise ConfigurationError(
+                f"this run is resumed with another setting: its trajectory has {name}={before['config'].get(name)!r}, "
+                f"now it is {now['config'].get(name)!r}; give the same setting, or another folder=... to start a new "
+                "trajectory"
+            )
+
+
+class Recorder:
+    """Hands samples to the worker and finished numbers to the sinks. No call raises an Exception."""
+
+    def __init__(
+        self,
+        folder: TrajectoryFolder,
+        config: TopologyConfig,
+        sinks: Sequence[Sink],
+        executor: WorkerExecutor | Executor | None,
+        *,
+        threads: int,
+    ) -> None:
+        self.folder = folder
+        self._config = config
+        self._sinks = list(sinks)
+        self._warned_loss = False
+        self._closed = False
+        if executor is None:
+            executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
+        self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close)
+
+    def start(self) -> None:
+        """Start sinks and worker, first with what an earlier process of this run left in the spool."""
+        run = self.folder.read_run()
+        for sink in list(self._sinks):
+            facts = self._guard(sink, "start", lambda sink=sink: sink.start(run, self.folder.path))
+            if facts:
+                run = {**run, "trackers": {**run.get("trackers", {}), **facts}}
+        self.folder.write_run(run)
+        at_exit(self.close)
+        self._dispatcher.start(self.folder.steps(self.folder.spool))
+
+    @property
+    def stopped(self) -> str | None:
+        """Why monitoring ended before its time; None while it goes on."""
+        return self._dispatcher.stopped
+
+    def has(self, step: int) -> bool:
+        """Whether a step is already recorded or waits in the spool."""
+        folder = self.folder
+        return any(folder.step_file(part, step).exists() for part in (folder.samples, folder.spool))
+
+    def put(self, sample: Sample) -> None:
+        """Hand over a sample; returns at once."""
+        self._dispatcher.put(sample)
+
+    def note(self, event: str, **details: Any) -> None:
+        """Write a decision to the journal; a journal that cannot be written is not worth a run."""
+        try:
+            self.folder.note(event, **details)
+        except OSError as error:
+            logger.debug("journal entry %s not written: %s", event, error)
+
+    def poll(self) -> None:
+        """Forward what has finished to the sinks."""
+        for outcome in self._dispatcher.outcomes():
+            if isinstance(outcome, Snapshot):
+                for sink in list(self._sinks):
+                    self._guard(sink, "log", lambda sink=sink, snapshot=outcome: sink.log(snapshot))
+            elif isinstance(outcome, Lost) and not self._warned_loss:
+                self._warned_loss = True
+                logger.warning(
+                    "sample of step %d was lost: %s (later losses go to %s only)",
+                    outcome.step,
+                    outcome.cause,
+                    self.folder.journal_file,
+                )
+
+    def close(self, *, finished: bool = False) -> None:
+        """Draw the pictures of the run, wait for pending samples as long as the configuration allows, end the worker.
+
+        Args:
+            finished: the run came to its end, as opposed to being interrupted.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if finished:
+                self._dispatcher.draw_run()
+            self._dispatcher.drain(self._config.drain_seconds)
+            self._dispatcher.close()
+            self.poll()
+            waiting = len(self.folder.steps(self.folder.spool))
+            if finished:
+                self.note("finished", waiting=waiting)
+            if waiting:
+                logger.warning(
+                    "%d samples still wait to be measured; `topo-callback finish %s` does it", waiting, self.folder.path
+                )
+            for sink in list(self._sinks):
+                self._guard(sink, "finish", lambda sink=sink: sink.finish(self.folder.path))
+        except Exception as error:  # noqa: BLE001 - the end of monitoring is never the end of a run
+            logger.warning("monitoring ended with %s: %s", type(error).__name__, error)
+        finally:
+            self.folder.unlock()
+
+    def _guard(self, sink: Sink, method: str, call: Callable[[], Any]) -> Any:
+        """Call a sink; one that raises gets no further calls."""
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - a sink may raise anything; training does not hear of it
+            self._sinks.remove(sink)
+            self.note("sink_dead", sink=type(sink).__name__, method=method, cause=f"{type(error).__name__}: {error}")
+            logger.warning(
+                "%s failed in %s (%s: %s) and gets no further numbers; the record in %s goes on",
+                type(sink).__name__,
+                method,
+                type(error).__name__,
+                error,
+                self.folder.path,
+            )
+            return None

@@ -1,0 +1,48 @@
+"""Which points make up each sub-sample, without torch: the worker asks for them too."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from topo_callback.errors import ConfigurationError
+
+
+def subsample_indices(points: int, size: int, count: int, seed: int) -> Int[np.ndarray, "{count} {size}"]:
+    """Draw `count` sub-samples of `size` different points each; the same for the same arguments, always.
+
+    Each sub-sample is the `size` points with the smallest of `points` raw 64-bit draws of PCG64, whose stream numpy
+    guarantees across versions (that of `Generator.choice` it does not). Own generator: no global state is read or
+    moved. A larger `count` only appends sub-samples.
+
+    Returns:
+        int64, each row increasing, uniform over all subsets.
+
+    Raises:
+        ConfigurationError: size outside 1..points, or a negative count.
+    """
+    if not 1 <= size <= points:
+        raise ConfigurationError(f"subsample size {size}; accepted: 1 to {points}, the number of points")
+    if count < 0:
+        raise ConfigurationError(f"{count} sub-samples; accepted: at least 0")
+    bits = np.random.PCG64(seed)
+    indices = np.empty((count, size), dtype=np.int64)
+    for row in indices:
+        row[:] = np.sort(np.argsort(bits.random_raw(points), kind="stable")[:size])
+    return indices
+
+
+def median_distance(condensed: Float[np.ndarray, " pairs"]) -> float:
+    """Median of the distances, averaged in float64 when their number is even; NaN when one of them is NaN.
+
+    Raises:
+        ConfigurationError: there are no distances.
+    """
+    if condensed.size == 0:
+        raise ConfigurationError("no distances: a median needs at least two points")
+    lower = (condensed.size - 1) // 2
+    upper = condensed.size // 2
+    if np.isnan(condensed).any():
+        return float("nan")
+    parts = np.partition(condensed, (lower, upper))
+    return (float(parts[lower]) + float(parts[upper])) / 2

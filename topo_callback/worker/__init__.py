@@ -1,0 +1,1 @@
+"""The worker: all homology and all files of a run, outside the training process."""

@@ -1,0 +1,314 @@
+"""The dispatcher: a thread of the training process that spools samples and feeds them to the worker, one at a time.
+
+The training thread only puts samples in and takes outcomes out; it never waits for the disk or the worker. One queue
+carries everything that can happen to the thread: a new sample, a finished task, the wish to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any
+
+from topo_callback.config import TopologyConfig
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.record import write_whole
+from topo_callback.sample import Sample
+from topo_callback.snapshot import Snapshot
+from topo_callback.worker.at_exit import at_exit
+from topo_callback.worker.executor import WorkerExecutor
+from topo_callback.worker.self_check import EngineCheckError
+from topo_callback.worker.task import draw_run, measure_spooled
+
+_MOST_DEATHS = 3
+_RETRY_SECONDS = 5.0
+_HELD_BYTES = 256 << 20
+
+logger = logging.getLogger("topo_callback")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A sample without a snapshot, and why."""
+
+    step: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class RunPictures:
+    """The pictures of the whole run are drawn."""
+
+    names: tuple[str, ...]
+
+
+Outcome = Snapshot | Lost | RunPictures
+
+
+@dataclass
+class _Task:
+    step: int | None  # None: the pictures of the run
+    future: Future[Any]
+    deadline: float
+
+
+class Dispatcher:
+    """Spools samples, runs tasks with a deadline, restarts a dead worker, and gives up after three deaths in a row.
+
+    Attributes:
+        stopped: why monitoring ended before its time; None while it goes on.
+    """
+
+    def __init__(
+        self,
+        folder: TrajectoryFolder,
+        config: TopologyConfig,
+        executor: WorkerExecutor | Executor,
+        *,
+        threads: int,
+        on_exit: Callable[[], None],
+    ) -> None:
+        self.stopped: str | None = None
+        self._folder = folder
+        self._config = config
+        self._executor = executor
+        self._threads = threads
+        self._messages: queue.SimpleQueue[Sample | str] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._pending = 0
+        self._changed = threading.Condition()
+        self._held: list[Sample] = []  # not on disk yet
+        self._held_bytes = 0
+        self._spooled: dict[int, int] = {}  # step -> bytes, waiting for the worker
+        self._spooled_bytes = 0
+        self._running: _Task | None = None
+        self._draw = False
+        self._deaths = 0
+        self._retry_at = 0.0
+        self._warned_disk = False
+        self._exit_registered = False
+        self._on_exit = on_exit
+        self._thread = threading.Thread(target=self._run, name="topo-dispatcher", daemon=True)
+
+    # called on the training thread
+
+    def start(self, leftover: list[int]) -> None:
+        """Begin, first with the steps that an earlier process of this run left in the spool."""
+        for step in leftover:
+            self._remember_spooled(step, self._folder.step_file(self._folder.spool, step).stat().st_size)
+        self._pending = len(leftover)
+        self._thread.start()
+
+    def put(self, sample: Sample) -> None:
+        """Hand over a sample; returns at once."""
+        with self._changed:
+            self._pending += 1
+        self._messages.put(sample)
+
+    def draw_run(self) -> None:
+        """Ask for the pictures of the run, drawn once nothing else waits."""
+        with self._changed:
+            self._pending += 1
+        self._messages.put("draw")
+
+    def outcomes(self) -> list[Outcome]:
+        """What has finished since the last call, oldest first; never waits."""
+        found = []
+        while not self._outcomes.empty():
+            found.append(self._outcomes.get())
+        return found
+
+    def drain(self, seconds: float) -> int:
+        """Wait until everything handed over has an outcome, at most so long; return what is still pending."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending == 0 or self.stopped is not None, timeout=seconds)
+            return self._pending
+
+    def close(self) -> None:
+        """Stop the thread and end the worker; samples in the spool stay there."""
+        self._messages.put("stop")
+        self._thread.join(timeout=10)
+        if isinstance(self._executor, WorkerExecutor):
+            self._executor.shutdown()
+
+    # everything below runs on the dispatcher's thread
+
+    def _run(self) -> None:
+        while True:
+            try:
+                message = self._messages.get(timeout=self._patience())
+            except queue.Empty:
+                message = "look"
+            try:
+                if message == "stop":
+                    self._lose_held("the run ended before the sample could be written to disk")
+                    return
+                if message == "draw":
+                    self._draw = True
+                elif isinstance(message, Sample):
+                    self._hold(message)
+                self._flush_held()
+                self._check_running()
+                self._start_next()
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with monitoring, training goes on
+                self._stop(f"{type(error).__name__}: {error}")
+
+    def _patience(self) -> float | None:
+        """Seconds until something must be looked at without a message."""
+        times = []
+        if self._running is not None:
+            times.append(self._running.deadline)
+        if self._held or (self._spooled and self._running is None and self.stopped is None):
+            times.append(self._retry_at)
+        return max(0.01, min(times) - time.monotonic()) if times else None
+
+    def _hold(self, sample: Sample) -> None:
+        if self.stopped is not None:
+            self._lose(sample.step, f"monitoring had stopped: {self.stopped}")
+        elif self._held_bytes + sample.nbytes > _HELD_BYTES and self._held:
+            self._lose(sample.step, "the disk takes no samples and the memory set aside for them is full")
+        else:
+            self._held.append(sample)
+            self._held_bytes += sample.nbytes
+
+    def _flush_held(self) -> None:
+        """Write held samples to the spool, oldest first; early ones have precedence over late ones."""
+        while self._held and time.monotonic() >= self._retry_at:
+            sample = self._held[0]
+            data = sample.encode()
+            if self._spooled_bytes + len(data) > self._config.spool_bytes:
+                self._unhold()
+                self._lose(sample.step, f"thinned: the spool holds {self._spooled_bytes} bytes", event="thinned")
+                continue
+            try:
+                write_whole(self._folder.step_file(self._folder.spool, sample.step), data)
+            except OSError as error:
+                self._disk_trouble(error)
+                return
+            self._unhold()
+            self._remember_spooled(sample.step, len(data))
+
+    def _unhold(self) -> None:
+        self._held_bytes -= self._held.pop(0).nbytes
+
+    def _remember_spooled(self, step: int, size: int) -> None:
+        self._spooled[step] = size
+        self._spooled_bytes += size
+
+    def _disk_trouble(self, error: OSError) -> None:
+        if not self._folder.path.is_dir():
+            self._stop(f"the folder {self._folder.path} is gone")
+            return
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        if not self._warned_disk:
+            self._warned_disk = True
+            logger.warning(
+                "cannot write to %s (%s); training goes on, recent samples are kept in memory and retried",
+                self._folder.path,
+                error,
+            )
+
+    def _check_running(self) -> None:
+        task = self._running
+        if task is None:
+            return
+        if task.future.done():
+            self._running = None
+            self._finish(task)
+        elif time.monotonic() >= task.deadline:
+            self._running = None
+            task.future.cancel()
+            self._death(task.step, f"no result within {self._config.deadline_seconds:g} s")
+
+    def _finish(self, task: _Task) -> None:
+        error = task.future.exception()
+        if error is None:
+            self._deaths = 0
+            result = task.future.result()
+            if task.step is None:
+                self._resolve(RunPictures(tuple(result)))
+            else:
+                self._spooled_bytes -= self._spooled.pop(task.step)
+                self._resolve(result)
+        elif isinstance(error, EngineCheckError):
+            self._stop(str(error))
+        elif isinstance(error, OSError) and task.step is not None:
+            if self._folder.step_file(self._folder.spool, task.step).exists():
+                self._disk_trouble(error)
+            else:
+                self._spooled.pop(task.step)
+                self._lose(task.step, f"its file left the spool: {error}")
+        else:
+            self._death(task.step, f"{type(error).__name__}: {error}")
+
+    def _death(self, step: int | None, cause: str) -> None:
+        """A task that failed: its sample is lost (its file stays for `topo-callback finish`), the worker restarted."""
+        if isinstance(self._executor, WorkerExecutor):
+            self._executor.kill()
+        if step is None:
+            self._resolve(RunPictures(()))
+            return
+        self._spooled.pop(step, None)
+        self._lose(step, cause)
+        self._deaths += 1
+        if self._deaths >= _MOST_DEATHS:
+            self._stop(f"{_MOST_DEATHS} samples in a row were lost, the last one by {cause}")
+
+    def _lose(self, step: int, cause: str, event: str = "lost") -> None:
+        self._note(event, step=step, cause=cause)
+        self._resolve(Lost(step, cause))
+
+    def _lose_held(self, cause: str) -> None:
+        for sample in self._held:
+            self._lose(sample.step, cause)
+        self._held.clear()
+
+    def _stop(self, reason: str) -> None:
+        if self.stopped is not None:
+            return
+        self._note("stopped", reason=reason)
+        with self._changed:
+            self.stopped = reason
+            self._changed.notify_all()
+        logger.warning("monitoring stopped, training goes on: %s", reason)
+
+    def _resolve(self, outcome: Outcome) -> None:
+        self._outcomes.put(outcome)
+        with self._changed:
+            self._pending -= 1
+            self._changed.notify_all()
+
+    def _note(self, event: str, **details: Any) -> None:
+        try:
+            self._folder.note(event, **details)
+        except OSError as error:
+            logger.debug("journal entry %s %s not written: %s", event, details, error)
+
+    def _start_next(self) -> None:
+        if self._running is not None or self.stopped is not None or time.monotonic() < self._retry_at:
+            return
+        path = str(self._folder.path)
+        if self._spooled:
+            step = min(self._spooled)
+            self._submit(step, measure_spooled, path, step, self._threads)
+        elif self._draw and not self._held:
+            self._draw = False
+            self._submit(None, draw_run, path)
+
+    def _submit(self, step: int | None, function: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            future = self._executor.submit(function, *arguments)
+        except Exception as error:  # noqa: BLE001 - a broken executor of the user's is a death like any other
+            self._death(step, f"{type(error).__name__}: {error}")
+            return
+        if not self._exit_registered:
+            # after the executor registered its own hook, so that ours runs before it
+            self._exit_registered = True
+            at_exit(self._on_exit)
+        self._running = _Task(step, future, time.monotonic() + self._config.deadline_seconds)
+        future.add_done_callback(lambda _: self._messages.put("look"))

@@ -1,0 +1,61 @@
+"""What happens inside the worker process before its first task."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+_WATCH_SECONDS = 1.0
+
+
+def start_worker(parent: int, log_file: str, memory_bytes: int | None) -> None:
+    """Cut the process loose from the trainer's terminal, limit its memory, and let it end when the trainer ends.
+
+    Args:
+        parent: process id of the trainer.
+        log_file: everything the worker prints goes here; when it cannot be opened, nowhere.
+        memory_bytes: address space of the process; None: no limit. Not enforced by macOS.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then ends the worker
+    _redirect_output(log_file)
+    _watch(parent)
+    if memory_bytes is not None:
+        _limit_memory(memory_bytes)
+    os.nice(5)
+
+
+def _redirect_output(log_file: str) -> None:
+    """Point stdin, stdout and stderr away, so that a pipe of the trainer is never held open by the worker."""
+    try:
+        log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError:
+        log = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    for spare in (null, log):
+        os.close(spare)
+    print(f"worker {os.getpid()} started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _watch(parent: int) -> None:
+    """End this process soon after its parent, however the parent ended."""
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, name="topo-parent-watch", daemon=True).start()
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

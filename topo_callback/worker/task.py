@@ -1,0 +1,115 @@
+"""What the worker does with one spooled sample: measure it, write its record, draw its pictures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import RecordError
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.record import read_record, write_record
+from topo_callback.sample import Sample
+from topo_callback.snapshot import Snapshot
+
+_ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "dionysus")
+
+
+def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
+    """Turn the spooled sample of one step into its record; the sample's file leaves the spool last.
+
+    A step that is already recorded is read instead of measured, so that the call may be repeated after a kill.
+
+    Raises:
+        RecordError: the spooled file is damaged. OSError: the disk is full or gone; nothing half-written is left.
+    """
+    from topo_callback.measurement import measure_sample
+    from topo_callback.worker.self_check import check_engines
+
+    folder = TrajectoryFolder(Path(path))
+    run = folder.read_run()
+    config = TopologyConfig.from_dict(run["config"])
+    target = folder.step_file(folder.samples, step)
+    if target.exists():
+        snapshot = Snapshot.from_record(*read_record(target))
+    else:
+        check_engines(config.engine, config.zigzag_engine)
+        sample = Sample.read(folder.step_file(folder.spool, step))
+        earlier = [other for other in folder.steps(folder.samples) if other < step]
+        snapshot = measure_sample(
+            sample,
+            config,
+            previous=_newest_readable(folder, earlier[::-1]),
+            first=_newest_readable(folder, earlier[:1]),
+            threads=threads,
+        )
+        provenance = {
+            **snapshot.provenance,
+            "run_id": folder.run_id,
+            "probe_hash": run["probe"]["hash"],
+            "versions": versions(),
+        }
+        snapshot = _with_provenance(snapshot, provenance)
+        write_record(target, *snapshot.to_record(), compress=True)
+    _retire_spooled(folder, step, keep_all=config.keep_distances)
+    if snapshot.provenance["facts"].get("pictures"):
+        snapshot = _with_provenance(snapshot, {**snapshot.provenance, "pictures": _draw(folder, snapshot, config)})
+    return snapshot
+
+
+def draw_run(path: str) -> list[str]:
+    """Draw the pictures of a whole run; return their file names."""
+    from topo_callback.report.figures import draw_run_pictures
+
+    return draw_run_pictures(TrajectoryFolder(Path(path)))
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of everything that decides a number in this process."""
+    found = {"python": platform.python_version()}
+    for package in _ENGINE_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _with_provenance(snapshot: Snapshot, provenance: dict[str, Any]) -> Snapshot:
+    from dataclasses import replace
+
+    return replace(snapshot, provenance=provenance)
+
+
+def _newest_readable(folder: TrajectoryFolder, steps: list[int]) -> Snapshot | None:
+    for step in steps:
+        try:
+            return Snapshot.from_record(*read_record(folder.step_file(folder.samples, step)))
+        except (RecordError, OSError):
+            continue
+    return None
+
+
+def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> None:
+    """Move a measured sample's distances out of the spool; keep those of the first and the newest step."""
+    spooled = folder.step_file(folder.spool, step)
+    if spooled.exists():
+        os.replace(spooled, folder.step_file(folder.distances, step))
+    kept = folder.steps(folder.distances)
+    if not keep_all:
+        for old in kept[1:-1]:
+            folder.step_file(folder.distances, old).unlink(missing_ok=True)
+
+
+def _draw(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> list[str]:
+    from topo_callback.report.figures import draw_sample_pictures
+    from topo_callback.spacing import evenly_spaced
+
+    layers = [layer for layer in snapshot.layers if layer in snapshot.barcodes]
+    chosen = [layers[i] for i in evenly_spaced(len(layers), config.picture_layers)]
+    return draw_sample_pictures(folder, snapshot, chosen)
