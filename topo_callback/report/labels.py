@@ -1,0 +1,40 @@
+"""What a measure is called in a picture, and its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MEDIANS = "median distances"
+
+
+@dataclass(frozen=True)
+class Label:
+    """Words for one measure.
+
+    Attributes:
+        title: what it shows, as a heading.
+        unit: what its numbers are in, as an axis label.
+    """
+
+    title: str
+    unit: str
+
+
+_LABELS = {
+    "wasserstein_h0.previous": Label("Displacement since the previous sample, H0", f"2-Wasserstein, {_MEDIANS}"),
+    "wasserstein_h0.first": Label("Displacement since the start, H0", f"2-Wasserstein, {_MEDIANS}"),
+    "wasserstein_h1.previous": Label("Displacement since the previous sample, H1", f"2-Wasserstein, {_MEDIANS}"),
+    "wasserstein_h1.first": Label("Displacement since the start, H1", f"2-Wasserstein, {_MEDIANS}"),
+    "mutual_knn.previous": Label("Neighbours kept since the previous sample", "share of neighbours (mutual kNN)"),
+    "mutual_knn.first": Label("Neighbours kept since the start", "share of neighbours (mutual kNN)"),
+    "depth_similarity_h1": Label("Loops shared over depth", "mean persistence similarity, H1"),
+    "betti_h1": Label("Loops of the neighbour graph", "Betti number, H1"),
+    "h1_bars": Label("Loops of the cloud", "H1 bars"),
+    "h1_total_persistence_scaled": Label("Total persistence of the loops", f"H1, {_MEDIANS}"),
+    "median_distance": Label("Size of the cloud", "median distance"),
+}
+
+
+def label(measure: str) -> Label:
+    """The words for a measure; its own name where there are none."""
+    return _LABELS.get(measure, Label(measure, "value"))

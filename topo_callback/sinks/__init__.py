@@ -1,0 +1,47 @@
+"""Sinks: where finished numbers go, beside the trajectory folder.
+
+A sink is any object with the three methods of `Sink`. The names are looked up on first use, so that no tracker is
+imported before it is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from topo_callback._lazy import lazy_attribute
+
+if TYPE_CHECKING:
+    from topo_callback.sinks.console import ConsoleSink
+    from topo_callback.sinks.defaults import default_sinks
+    from topo_callback.sinks.headline import depth_numbers, headline_numbers, layer_numbers
+    from topo_callback.sinks.memory import MemorySink, NullSink
+    from topo_callback.sinks.protocol import Sink
+    from topo_callback.sinks.wandb import WandbSink
+
+__all__ = [
+    "ConsoleSink",
+    "MemorySink",
+    "NullSink",
+    "Sink",
+    "WandbSink",
+    "default_sinks",
+    "depth_numbers",
+    "headline_numbers",
+    "layer_numbers",
+]
+
+_HOME = {
+    "ConsoleSink": "console",
+    "MemorySink": "memory",
+    "NullSink": "memory",
+    "Sink": "protocol",
+    "WandbSink": "wandb",
+    "default_sinks": "defaults",
+    "depth_numbers": "headline",
+    "headline_numbers": "headline",
+    "layer_numbers": "headline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOME, name)

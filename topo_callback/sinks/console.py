@@ -1,0 +1,114 @@
+"""ConsoleSink: one line of progress for every snapshot."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from topo_callback.snapshot import Snapshot
+
+_PREFIX = "topology | "
+_MISSING = "-"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column: its two title lines, and how a snapshot's cell reads."""
+
+    upper: str
+    lower: str
+    cell: Callable[[Snapshot], str]
+
+    @property
+    def width(self) -> int:
+        return max(len(self.upper), len(self.lower), 7)
+
+    def align(self, text: str) -> str:
+        return text.rjust(self.width)
+
+
+class ConsoleSink:
+    """Prints the few numbers that matter, aligned, under a header that explains them.
+
+    Lines go to standard error, between the trainer's progress bars where it draws any.
+
+    Args:
+        stream: where to write; None is the standard error of the moment.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        layers = run.get("layers", ())
+        self._write(f"medians over {len(layers)} layers; 'moved' is the 2-Wasserstein distance between H1 barcodes,")
+        self._write("in units of the median distance between prompts")
+        self._write("  ".join(column.align(column.upper) for column in _COLUMNS))
+        self._write("  ".join(column.align(column.lower) for column in _COLUMNS))
+        return {}
+
+    def log(self, snapshot: Snapshot) -> None:
+        line = "  ".join(column.align(column.cell(snapshot)) for column in _COLUMNS)
+        invalid = [str(layer) for layer, status in snapshot.status.items() if status.startswith("invalid")]
+        self._write(f"{line}  invalid layers: {', '.join(invalid)}" if invalid else line)
+
+    def finish(self, folder: Path) -> None:
+        pass
+
+    def _write(self, text: str) -> None:
+        line = (_PREFIX + text).rstrip()
+        stream = sys.stderr if self._stream is None else self._stream
+        bars = sys.modules.get("tqdm")
+        if bars is not None:
+            # a plain print would leave half a progress bar on the line; only bars of a loaded tqdm can be in the way
+            bars.tqdm.write(line, file=stream)
+        else:
+            stream.write(line + "\n")
+            stream.flush()
+
+
+def _rounded(measure: str) -> Callable[[Snapshot], str]:
+    """Three significant digits, without an exponent: 0.0412, 0.412, 4.12."""
+
+    def cell(snapshot: Snapshot) -> str:
+        value = snapshot.median(measure)
+        if value is None:
+            return _MISSING
+        return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+
+    return cell
+
+
+def _share(measure: str) -> Callable[[Snapshot], str]:
+    def cell(snapshot: Snapshot) -> str:
+        value = snapshot.median(measure)
+        return _MISSING if value is None else f"{100 * value:.1f} %"
+
+    return cell
+
+
+def _count(measure: str) -> Callable[[Snapshot], str]:
+    def cell(snapshot: Snapshot) -> str:
+        value = snapshot.median(measure)
+        return _MISSING if value is None else f"{value:.0f}"
+
+    return cell
+
+
+def _worker_seconds(snapshot: Snapshot) -> str:
+    seconds = snapshot.provenance.get("seconds", {}).get("all")
+    return _MISSING if seconds is None else f"{seconds:.1f} s"
+
+
+_COLUMNS = (
+    _Column("", "step", lambda snapshot: str(snapshot.step)),
+    _Column("moved since", "last sample", _rounded("wasserstein_h1.previous")),
+    _Column("moved from", "the start", _rounded("wasserstein_h1.first")),
+    _Column("neighbours", "kept", _share("mutual_knn.first")),
+    _Column("loops", "(H1 bars)", _count("h1_bars")),
+    _Column("shared", "over depth", _share("depth_similarity_h1")),
+    _Column("worker", "time", _worker_seconds),
+)

@@ -1,0 +1,25 @@
+"""The sinks a run gets without being asked: the trackers that its trainer reports to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+from topo_callback.sinks.protocol import Sink
+from topo_callback.sinks.wandb import WandbSink
+
+
+def default_sinks(report_to: str | Iterable[str] | None) -> list[Sink]:
+    """One sink for every supported tracker in `TrainingArguments.report_to`; today that is Weights & Biases.
+
+    The W&B sink joins the run that the trainer opens, at its start or, where the trainer has not opened it yet, at
+    the first snapshot.
+    """
+    named = {report_to} if isinstance(report_to, str) else set(report_to or ())
+    return [WandbSink()] if named & {"wandb", "all"} and _is_installed("wandb") else []
+
+
+def _is_installed(package: str) -> bool:
+    # a folder of that name in the working directory, such as W&B's own ./wandb, has a spec but no origin
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None

@@ -1,0 +1,61 @@
+"""The headline: the few numbers of a snapshot that a tracker is given, out of the hundreds in the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from topo_callback.snapshot import Snapshot
+
+STEP_KEY = "topology/step"
+
+DEPTH_MEASURES = (
+    "wasserstein_h1.previous",
+    "wasserstein_h1.first",
+    "wasserstein_h0.previous",
+    "wasserstein_h0.first",
+    "mutual_knn.previous",
+    "mutual_knn.first",
+    "h1_bars",
+    "h1_total_persistence_scaled",
+    "depth_similarity_h1",
+    "betti_h1",
+    "median_distance",
+    "invalid_layers",
+)
+"""Logged as `topology/<measure>`: the value for the whole depth, or the median over layers. At most 12."""
+
+LAYER_MEASURES = (
+    "wasserstein_h1.previous",
+    "wasserstein_h1.first",
+    "mutual_knn.first",
+    "h1_bars",
+    "depth_similarity_h1",
+    "median_distance",
+)
+"""Logged as `topology_layers/<measure>.L07`, one key for each layer. At most 6."""
+
+
+def layer_label(layer: int) -> str:
+    """`L07` for layer 7: names sort by depth up to 100 layers."""
+    return f"L{layer:02d}"
+
+
+def depth_numbers(snapshot: Snapshot, measures: Sequence[str] = DEPTH_MEASURES) -> dict[str, float]:
+    """`topology/<measure>` -> value for the whole depth, or median over layers; undefined ones are left out."""
+    values = {f"topology/{measure}": snapshot.median(measure) for measure in measures}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def layer_numbers(snapshot: Snapshot, measures: Sequence[str] = LAYER_MEASURES) -> dict[str, float]:
+    """`topology_layers/<measure>.L07` -> value of that layer; undefined ones are left out."""
+    return {
+        f"topology_layers/{measure}.{layer_label(layer)}": value
+        for measure in measures
+        for layer, value in snapshot.numbers.get(measure, {}).items()
+        if layer is not None
+    }
+
+
+def headline_numbers(snapshot: Snapshot) -> dict[str, float | int]:
+    """Every key a tracker is given for a snapshot by default, `topology/step` first."""
+    return {STEP_KEY: snapshot.step, **depth_numbers(snapshot), **layer_numbers(snapshot)}

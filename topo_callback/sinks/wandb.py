@@ -1,0 +1,229 @@
+"""WandbSink: the headline of every snapshot, pictures and the whole folder to Weights & Biases."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
+from topo_callback.sinks.headline import DEPTH_MEASURES, LAYER_MEASURES, STEP_KEY, depth_numbers, layer_numbers
+from topo_callback.snapshot import Snapshot
+
+TABLE_KEY = "topology_table/layers"
+TABLE_ROWS = 10_000  # what W&B shows of one table
+_PICTURES = "topology_pictures"
+_CONFIG = ("run_id", "config", "probe_hash", "layers", "model", "versions")
+_NOT_UPLOADED = frozenset({"spool", "distances", "lock", "worker.log"})
+# W&B stores a picture or a table as one history key for each of these; each is caught by the trainer's `*` by itself
+_IMAGE_FIELDS = ("_type", "caption", "format", "height", "path", "sha256", "size", "width")
+_TABLE_FIELDS = (
+    "_latest_artifact_path",
+    "_type",
+    "artifact_path",
+    "increment_num",
+    "log_mode",
+    "ncols",
+    "nrows",
+    "path",
+    "previous_increments_paths",
+    "sha256",
+    "size",
+)
+
+
+class WandbSink:
+    """Logs to the run that the trainer opened, to a given run, or to a run of its own.
+
+    The trainer defines every key as a function of `train/global_step`. A finished snapshot is of an earlier step than
+    the trainer's newest row, so every key here is a function of `topology/step` instead, defined by its exact name (a
+    pattern would lose against the trainer's `*`), and `train/global_step` is never written: the user's own logs keep
+    their steps.
+
+    Args:
+        run: a W&B run; None joins `wandb.run`, looked up at the start or, when there is none yet, at the first
+            snapshot. A run that was not opened here is not finished here.
+        project: open an own run in this project instead; it is finished at the end.
+        entity: owner of the own run.
+        depth_measures: logged as `topology/<measure>`, at most 12.
+        layer_measures: logged as `topology_layers/<measure>.L07`, at most 6.
+        table: whether to log the table of layers, 10,000 rows at most.
+        artifact: whether to upload the trajectory folder at the end.
+
+    Raises:
+        ConfigurationError: both a run and a project, or too many measures.
+        MissingExtraError: at the start, when wandb is not installed.
+    """
+
+    def __init__(
+        self,
+        run: Any = None,
+        *,
+        project: str | None = None,
+        entity: str | None = None,
+        depth_measures: Sequence[str] = DEPTH_MEASURES,
+        layer_measures: Sequence[str] = LAYER_MEASURES,
+        table: bool = True,
+        artifact: bool = True,
+    ) -> None:
+        if run is not None and project is not None:
+            raise ConfigurationError(
+                "WandbSink got both run= and project=; give the run to join, or the project of a new one"
+            )
+        for name, measures, most in (("depth_measures", depth_measures, 12), ("layer_measures", layer_measures, 6)):
+            if len(measures) > most:
+                raise ConfigurationError(f"{name} has {len(measures)} measures; accepted: at most {most}")
+        self._run = run
+        self._project = project
+        self._entity = entity
+        self._depth_measures = tuple(depth_measures)
+        self._layer_measures = tuple(layer_measures)
+        self._with_table = table
+        self._with_artifact = artifact
+        self._table: Any = None
+        self._rows = 0
+        self._defined: set[str] = set()
+        self._bound = False
+        self._description: dict[str, Any] = {}
+        self._folder: Path | None = None
+        self._last_step = 0
+
+    def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        """Join or open the W&B run.
+
+        Returns:
+            {"wandb": {"id", "name", "project", "entity", "path", "url", "offline"}}, or {} when no run is open yet.
+        """
+        wandb = _import_wandb()
+        self._folder = folder
+        # chosen by name: prompts and whatever else a record may hold stay out of W&B
+        self._description = {key: run[key] for key in _CONFIG if key in run}
+        if self._run is None and self._project is not None:
+            # beside the trainer's run, which stays the one that `wandb.log` means
+            self._run = wandb.init(
+                project=self._project,
+                entity=self._entity,
+                reinit="create_new",
+                settings=wandb.Settings(init_timeout=30),
+            )
+        return self._bind(wandb)
+
+    def log(self, snapshot: Snapshot) -> None:
+        """One row: the headline, the pictures drawn for this snapshot, and the table.
+
+        Raises:
+            TopologyError: no W&B run is open.
+        """
+        wandb = _import_wandb()
+        if not self._bound and not self._bind(wandb):
+            raise TopologyError(
+                "no W&B run is open: wandb.run is None; let the trainer report to 'wandb', call wandb.init() before "
+                "training, or use WandbSink(project=...)"
+            )
+        numbers = {
+            **depth_numbers(snapshot, self._depth_measures),
+            **layer_numbers(snapshot, self._layer_measures),
+        }
+        row: dict[str, Any] = {key: value for key, value in numbers.items() if math.isfinite(value)}
+        self._define(row)
+        row.update(self._images(wandb, snapshot.provenance.get("pictures", ())))
+        row.update(self._table_rows(wandb, snapshot))
+        self._last_step = snapshot.step
+        self._run.log({STEP_KEY: snapshot.step, **row})
+
+    def finish(self, folder: Path) -> None:
+        """Log the pictures of the whole run, upload the folder, and finish the run if it is an own one."""
+        if not self._bound:
+            return
+        wandb = _import_wandb()
+        pictures = folder / "pictures"
+        whole_run = sorted(path.name for path in pictures.glob("*.png") if not _STEP.search(path.stem))
+        images = self._images(wandb, whole_run)
+        if images:
+            self._run.log({STEP_KEY: self._last_step, **images})
+        if self._with_artifact:
+            self._run.log_artifact(_artifact(wandb, folder))
+        if self._project is not None:
+            self._run.finish()
+
+    @property
+    def sync_command(self) -> str | None:
+        """The command that uploads an offline run; None for others."""
+        if not self._bound or not self._run.offline:
+            return None
+        return f"wandb sync {self._run.settings.sync_dir}"
+
+    def _bind(self, wandb: Any) -> dict[str, Any]:
+        """Describe the run to W&B and the W&B run to the record; {} while there is none."""
+        self._run = wandb.run if self._run is None else self._run
+        if self._run is None:
+            return {}
+        self._bound = True
+        self._run.define_metric(STEP_KEY)
+        self._run.config.update({"topology": self._description}, allow_val_change=True)
+        offline = bool(self._run.offline)
+        names = ("id", "name", "project", "entity", "path")
+        facts = {name: getattr(self._run, name, None) for name in names}
+        # asking an offline run for its address prints a warning
+        return {"wandb": {**facts, "url": None if offline else self._run.url, "offline": offline}}
+
+    def _define(self, keys: Iterable[str], fields: Sequence[str] = ()) -> None:
+        """Define keys on `topology/step`, each once; `fields` are the parts in which W&B stores a medium."""
+        for key in keys:
+            if key not in self._defined:
+                self._defined.add(key)
+                self._run.define_metric(key, step_metric=STEP_KEY)
+                for field in fields:
+                    self._run.define_metric(f"{key}.{field}", step_metric=STEP_KEY, hidden=True)
+
+    def _images(self, wandb: Any, names: Iterable[str]) -> dict[str, Any]:
+        """The pictures of the folder that are there; the same picture of another step has the same key."""
+        images: dict[str, Any] = {}
+        for name in names:
+            path = self._folder / "pictures" / Path(name).name if self._folder else Path(name)
+            if path.is_file():
+                key = f"{_PICTURES}/{_STEP.sub('', path.stem)}"
+                images[key] = wandb.Image(str(path), caption=path.stem)
+        self._define(images, _IMAGE_FIELDS)
+        return images
+
+    def _table_rows(self, wandb: Any, snapshot: Snapshot) -> dict[str, Any]:
+        """The table with one more row for each layer; nothing once it is full."""
+        if not self._with_table or self._rows + len(snapshot.layers) > TABLE_ROWS:
+            return {}
+        if self._table is None:
+            columns = ["step", "layer", "status", *self._layer_measures]
+            self._table = wandb.Table(columns=columns, log_mode="INCREMENTAL")
+        for layer in snapshot.layers:
+            values = [snapshot.numbers.get(measure, {}).get(layer) for measure in self._layer_measures]
+            self._table.add_data(snapshot.step, layer, snapshot.status[layer], *values)
+        self._rows += len(snapshot.layers)
+        self._define([TABLE_KEY], _TABLE_FIELDS)
+        return {TABLE_KEY: self._table}
+
+
+_STEP = re.compile(r"-step-\d+$")
+
+
+def _import_wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingExtraError(
+            "WandbSink needs the package wandb; install it with: pip install 'topo_callback[wandb]'"
+        ) from error
+    return wandb
+
+
+def _artifact(wandb: Any, folder: Path) -> Any:
+    """The folder as an artifact, without what is bulky, temporary or about this machine."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name)[:100]
+    artifact = wandb.Artifact(name=f"topology-{name}", type="topology")
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.is_file() and not path.is_symlink() and not hidden and inside.parts[0] not in _NOT_UPLOADED:
+            artifact.add_file(str(path), name=inside.as_posix())
+    return artifact
