@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -117,9 +118,11 @@ class ProbeCollection:
     def __len__(self) -> int:
         return len(self._sequences)
 
-    def extend(self, sequences: Iterable[TokenSequence]) -> None:
-        """Cut the sequences and keep those that differ from all before."""
+    def extend(self, sequences: Iterable[TokenSequence], most: float = math.inf) -> None:
+        """Cut the sequences and keep those that differ from all before, until there are `most`."""
         for sequence in sequences:
+            if len(self) >= most:
+                return
             ids, prompt_length = cut(sequence, self._max_tokens, self._leading_ids)
             prompt = ids[:prompt_length]
             if prompt in self._seen_prompts or ids in self._seen_texts:

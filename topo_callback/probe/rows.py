@@ -44,9 +44,11 @@ class RowTokenizer:
 
     Args:
         processing_class: a transformers tokenizer, a processor that holds one, or None when every row holds tokens.
+        chat_template_kwargs: options for the chat template of every row, for example {"enable_thinking": False}; a
+            row's own chat_template_kwargs come on top.
     """
 
-    def __init__(self, processing_class: Any = None) -> None:
+    def __init__(self, processing_class: Any = None, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
         processor = copy.deepcopy(processing_class)
         tokenizer = getattr(processor, "tokenizer", processor)
         self._is_processor = tokenizer is not processor
@@ -55,6 +57,7 @@ class RowTokenizer:
         self._end_token: str | None = getattr(tokenizer, "eos_token", None)
         self._end_id: int | None = getattr(tokenizer, "eos_token_id", None)
         self._end_is_added = False
+        self._chat_template_kwargs = dict(chat_template_kwargs or {})
         if tokenizer is not None:
             # The probe cuts by itself; the tokenizer would only warn that a text is longer than the model takes.
             tokenizer.model_max_length = int(1e30)
@@ -152,7 +155,7 @@ class RowTokenizer:
                 f"{name} is conversational, and the tokenizer has no chat template; set tokenizer.chat_template, or "
                 "give plain text"
             )
-        template = {"chat_template": self._chat_template, **options}
+        template = {"chat_template": self._chat_template, **self._chat_template_kwargs, **options}
         messages = [self._message(message) for message in messages]
         encoded = self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **template)
         return list(encoded["input_ids"])

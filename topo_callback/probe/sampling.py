@@ -1,0 +1,142 @@
+"""A probe from the training data: a seeded sample of the rows as the trainer has prepared them."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from topo_callback.errors import ProbeError
+from topo_callback.probe.formats import check_row, is_stream, refuse_stream, without_output_format
+from topo_callback.probe.probe import Probe, ProbeCollection
+from topo_callback.probe.rows import RowTokenizer, TokenSequence
+
+# Many rows may repeat a prompt (several answers to each), yet a data set of millions is never read to its end.
+MOST_READS_PER_PROMPT = 32
+# So many unusable rows in a row at the start mean that the others are no better.
+MOST_UNUSABLE = 64
+
+
+def sample_probe(
+    train_dataset: Any,
+    eval_dataset: Any = None,
+    processing_class: Any = None,
+    *,
+    prompts: int = 256,
+    max_tokens: int = 256,
+    seed: int = 0,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> Probe:
+    """Sample different prompts from the evaluation set, or from the training set when that one gives more.
+
+    The sample depends on nothing but the rows, the tokenizer and the arguments, so every rank draws the same one. Rows
+    are read by index, without a data loader; random numbers that a lazy transform of the data set draws come from
+    states of their own, and the global ones are as before.
+
+    Args:
+        train_dataset: a map-style data set as trainers hand it to callbacks (`train_dataloader.dataset`): rows in
+            tokens (SFT, packed SFT, DPO, KTO, Reward, a plain Trainer), or in any format that `Probe.from_rows` takes
+            (GRPO and RLOO keep their prompts as text).
+        eval_dataset: the same for evaluation, a dict of them (the first is used), or None.
+        processing_class: the tokenizer or processor; needed for text, and to tell the end-of-sequence token that a
+            trainer adds to every text, which is left out.
+        prompts: how many different prompts to draw; a smaller or repetitive data set gives fewer.
+        max_tokens: longest prompt, cut as `Probe.from_rows` cuts.
+        seed: of the own random generator.
+        chat_template_kwargs: options for the chat template, as GRPOConfig and RLOOConfig take them.
+
+    Raises:
+        ProbeError: the data are a stream, of an unknown format, hold images, audio or video, or fewer than two
+            different prompts; pass a probe then.
+    """
+    tokenizer = RowTokenizer(processing_class, chat_template_kwargs)
+    if isinstance(eval_dataset, Mapping):
+        eval_dataset = next(iter(eval_dataset.values()), None)
+    evaluation: Probe | None = None
+    if eval_dataset is not None and not is_stream(eval_dataset):
+        # Too small or unusable an evaluation set is no reason to fail where the training set will do.
+        with contextlib.suppress(ProbeError):
+            evaluation = _sample(eval_dataset, "evaluation data", tokenizer, prompts, max_tokens, seed)
+    if evaluation is not None and len(evaluation) == prompts:
+        return evaluation
+    try:
+        training = _sample(train_dataset, "training data", tokenizer, prompts, max_tokens, seed)
+    except ProbeError:
+        if evaluation is None:
+            raise
+        return evaluation
+    return training if evaluation is None or len(training) > len(evaluation) else evaluation
+
+
+def _sample(dataset: Any, source: str, tokenizer: RowTokenizer, prompts: int, max_tokens: int, seed: int) -> Probe:
+    if dataset is None:
+        raise ProbeError(f"there are no {source} to sample a probe from; pass a probe")
+    refuse_stream(dataset, source)
+    rows = len(dataset)
+    if rows == 0:
+        raise ProbeError(f"the {source} are empty; pass a probe")
+    generator = np.random.default_rng(seed)
+    reads = min(rows, max(MOST_READS_PER_PROMPT * prompts, 1024))
+    order = generator.choice(rows, size=reads, replace=False)
+    collection = ProbeCollection(max_tokens, tokenizer.leading_ids)
+    dataset = without_output_format(dataset)
+    # A packed row holds many texts, alike in length: take few of each row, and more only when the rows run out.
+    share = -(-prompts // rows)
+    left: list[TokenSequence] = []
+    first_error: ProbeError | None = None
+    with _own_random_state(seed):
+        for reading, i in enumerate(order.tolist()):
+            try:
+                sequences = _read(dataset, i, f"row {i} of the {source}", tokenizer)
+            except ProbeError as error:
+                first_error = first_error or error
+                if reading + 1 >= MOST_UNUSABLE and not len(collection):
+                    break
+                continue
+            if len(sequences) > 1:
+                sequences = [sequences[j] for j in generator.permutation(len(sequences))]
+            collection.extend(sequences[:share], most=prompts)
+            left += sequences[share:]
+            if len(collection) >= prompts:
+                break
+    collection.extend(left, most=prompts)
+    if len(collection) < 2 and first_error is not None:
+        raise first_error
+    return collection.probe(source)
+
+
+def _read(dataset: Any, i: int, name: str, tokenizer: RowTokenizer) -> list[TokenSequence]:
+    try:
+        row = dataset[i]
+    except Exception as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
+        raise ProbeError(f"{name} could not be read ({type(error).__name__}); pass a probe") from None
+    check_row(row, name)
+    sequences = tokenizer.sequences(row, name)
+    if isinstance(row, Mapping) and row.get("input_ids") is not None and row.get("attention_mask") is None:
+        # TRL has appended the end-of-sequence token; rows with an attention mask come from the user's own tokenizer.
+        return [tokenizer.without_end(sequence) for sequence in sequences]
+    return sequences
+
+
+@contextlib.contextmanager
+def _own_random_state(seed: int) -> Iterator[None]:
+    """Seed the global random states of Python, NumPy and torch (on the CPU) for a while, and put them back."""
+    torch = sys.modules.get("torch")
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()  # noqa: NPY002  the legacy state is the one data sets draw from
+    torch_state = None if torch is None else torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        if torch is not None:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators too
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        if torch is not None:
+            torch.set_rng_state(torch_state)
