@@ -32,11 +32,13 @@ class OverheadBudget:
         """The run starts, or is resumed."""
         self._started = self.clock()
 
-    def spend(self, seconds: float, *, sample: bool = False) -> None:
-        """Count time on the training thread; the cost of the newest sample predicts that of the next."""
+    def spend(self, seconds: float) -> None:
+        """Count time on the training thread."""
         self.spent += seconds
-        if sample:
-            self.last_cost = seconds
+
+    def sampled(self, seconds: float) -> None:
+        """The cost of the newest sample, counted by `spend` too, predicts that of the next."""
+        self.last_cost = seconds
 
     def overhead(self) -> float:
         """Share of the run so far that was spent, 0 to 1."""

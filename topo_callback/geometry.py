@@ -9,7 +9,8 @@ tiles of one fixed size: the memory budget decides whether the float64 copy is k
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -20,6 +21,7 @@ from topo_callback.errors import ConfigurationError
 METRICS = ("euclidean", "cosine", "correlation")
 TILE = 256  # points on each side of a tile
 COLUMNS = 1024  # coordinates in one product
+PAIRS = 512  # near pairs computed at once
 # Pairs nearer than this times their squared norms are computed from differences. The error of the Gram form is some
 # 10 units of 1e-16 of the squared norms, so above it a squared distance is right to 1e-8, a sixth of float32's unit.
 NEAR = 1e-7
@@ -52,19 +54,22 @@ def condensed_distances(
             f"device_bytes={device_bytes}: {points} points of width {width} need at least {least}; raise device_bytes"
         )
     with torch.no_grad():
+        cloud = cloud.detach()
+        condensed = torch.zeros(points * (points - 1) // 2, dtype=torch.float32, device=cloud.device)
+        if metric == "euclidean" and _one_point(cloud):
+            return condensed  # the embedding under last-token pooling; every pair would be computed twice below
         exact = _has_float64(cloud.device)
-        rows = _rows(cloud.detach(), metric, torch.float64 if exact else torch.float32)
+        rows = _rows(cloud, metric, torch.float64 if exact else torch.float32)
         if exact and least + 8 * points * width <= device_bytes:
             rows = rows.kept()
-        condensed = torch.empty(points * (points - 1) // 2, dtype=torch.float32, device=cloud.device)
         filled = 0
-        for start, strip in _strips(rows, exact=exact):
-            first = torch.arange(start, start + len(strip), device=cloud.device)
-            later = torch.arange(points, device=cloud.device) > first[:, None]
-            values = strip.masked_select(later)
+        for block in _slices(points, TILE):
+            strip = _strip(rows, block, exact=exact, halved=metric != "euclidean")
+            first = torch.arange(points, device=cloud.device)[block, None]
+            values = strip.masked_select(torch.arange(points, device=cloud.device) > first)
             condensed[filled : filled + len(values)] = values
             filled += len(values)
-        return condensed.mul_(0.5) if metric != "euclidean" else condensed.sqrt_()
+        return condensed
 
 
 def least_bytes(points: int, width: int) -> int:
@@ -121,23 +126,27 @@ def invalid_points(cloud: Num[Tensor, "points width"], *, metric: str = "euclide
 
 @dataclass(frozen=True)
 class _Rows:
-    """The points whose Euclidean distances are wanted: (cloud - shift) / scale, read tile by tile."""
+    """The points whose Euclidean distances are wanted, (cloud - shift) / scale - centre, computed tile by tile."""
 
     cloud: Tensor  # [points, width]
     dtype: torch.dtype
     shift: Tensor | None = None  # [points, 1]
     scale: Tensor | None = None  # [points, 1]
+    centre: Tensor | None = None  # [width]
 
     def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
+        """Contiguous, and perhaps the memory of the cloud itself: not to be written to."""
         tile = self.cloud[rows, columns].to(self.dtype)
         if self.shift is not None:
             tile = tile - self.shift[rows]
         if self.scale is not None:
             tile = tile / self.scale[rows]
+        if self.centre is not None:
+            tile = tile - self.centre[columns]
         return tile.contiguous()
 
     def kept(self) -> _Rows:
-        """The same rows, computed once; the numbers are those of `tile`."""
+        """The same numbers, computed once and for all."""
         points, width = self.cloud.shape
         whole = torch.empty((points, width), dtype=self.dtype, device=self.cloud.device)
         for rows in _slices(points, TILE):
@@ -145,14 +154,105 @@ class _Rows:
                 whole[rows, columns] = self.tile(rows, columns)
         return _Rows(whole, self.dtype)
 
+    def row_sums(self, *, squared: bool) -> Tensor:
+        """Sum of the coordinates of each point, or of their squares: [points]."""
+        points, width = self.cloud.shape
+        sums = torch.zeros(points, dtype=self.dtype, device=self.cloud.device)
+        for rows in _slices(points, TILE):
+            for columns in _slices(width, COLUMNS):
+                tile = self.tile(rows, columns)
+                sums[rows] += (tile.square() if squared else tile).sum(1)
+        return sums
+
+    def mean(self) -> Tensor:
+        """Mean over the points: [width]."""
+        points, width = self.cloud.shape
+        sums = torch.zeros(width, dtype=self.dtype, device=self.cloud.device)
+        for rows in _slices(points, TILE):
+            for columns in _slices(width, COLUMNS):
+                sums[columns] += self.tile(rows, columns).sum(0)
+        return sums / points
+
 
 def _rows(cloud: Tensor, metric: str, dtype: torch.dtype) -> _Rows:
     rows = _Rows(cloud, dtype)
     if metric == "correlation":
-        mean = _over_columns(rows, lambda tile: tile.sum(1)) / cloud.shape[1]
+        mean = rows.row_sums(squared=False) / cloud.shape[1]
         constant = (cloud == cloud[:, :1]).all(dim=1)  # its rounded mean may leave a remainder
-        rows = _Rows(cloud, dtype, shift=mean.masked_fill_(constant, math.nan)[:, None])
+        rows = replace(rows, shift=mean.masked_fill_(constant, math.nan)[:, None])
     if metric != "euclidean":
-        norm = _over_columns(rows, lambda tile: tile.square().sum(1)).sqrt_()
-        rows = _Rows(cloud, dtype, shift=rows.shift, scale=norm[:, None])  # a zero row gives 0 / 0
-    return rows
+        rows = replace(rows, scale=rows.row_sums(squared=True).sqrt_()[:, None])  # a zero row gives 0 / 0
+    # direct differences, the way without float64, are better off without a rounded centre
+    return replace(rows, centre=rows.mean()) if dtype == torch.float64 else rows
+
+
+def _strip(rows: _Rows, block: slice, *, exact: bool, halved: bool) -> Tensor:
+    """Distances from the points of `block` to the points from its first one on: float32 [block, points]."""
+    points = rows.cloud.shape[0]
+    size = len(range(points)[block])
+    strip = torch.zeros((size, points), dtype=torch.float32, device=rows.cloud.device)
+    for other in _slices(points, TILE, start=block.start):
+        squares = _squares(rows, block, other) if exact else _differences_squared(rows, block, other)
+        strip[:, other] = (squares.mul_(0.5) if halved else squares.sqrt_()).float()
+    return strip
+
+
+def _squares(rows: _Rows, block: slice, other: slice) -> Tensor:
+    """Squared distances between two blocks of points in float64, by products and, for near pairs, by differences."""
+    device = rows.cloud.device
+    own_norm = torch.zeros(block.stop - block.start, dtype=rows.dtype, device=device)
+    other_norm = torch.zeros(other.stop - other.start, dtype=rows.dtype, device=device)
+    products = torch.zeros((len(own_norm), len(other_norm)), dtype=rows.dtype, device=device)
+    for columns in _slices(rows.cloud.shape[1], COLUMNS):
+        left, right = rows.tile(block, columns), rows.tile(other, columns)
+        products.addmm_(left, right.T)
+        own_norm += left.square().sum(1)
+        other_norm += right.square().sum(1)
+    norms = own_norm[:, None] + other_norm[None, :]
+    squares = norms - products.mul_(2)
+    near = squares <= norms.mul_(NEAR)
+    if block == other:
+        near.triu_(1)  # the rest of a tile on the diagonal is not read
+        squares.triu_(1)
+    first, second = near.nonzero(as_tuple=True)
+    for pairs in _slices(len(first), PAIRS):
+        squares[first[pairs], second[pairs]] = _pair_squares(
+            rows, first[pairs] + block.start, second[pairs] + other.start
+        )
+    return squares
+
+
+def _pair_squares(rows: _Rows, first: Tensor, second: Tensor) -> Tensor:
+    total = torch.zeros(len(first), dtype=rows.dtype, device=first.device)
+    for columns in _slices(rows.cloud.shape[1], COLUMNS):
+        total += (rows.tile(first, columns) - rows.tile(second, columns)).square_().sum(1)
+    return total
+
+
+def _differences_squared(rows: _Rows, block: slice, other: slice) -> Tensor:
+    """Squared distances between two blocks of points from differences, for devices without float64."""
+    few = 8  # rows at once: 8 x 256 x 1024 differences are 8 MiB
+    parts = []
+    for start in range(block.start, block.stop, few):
+        own = slice(start, min(start + few, block.stop))
+        total = torch.zeros(
+            (own.stop - own.start, other.stop - other.start), dtype=rows.dtype, device=rows.cloud.device
+        )
+        for columns in _slices(rows.cloud.shape[1], COLUMNS):
+            left, right = rows.tile(own, columns), rows.tile(other, columns)
+            total += (left[:, None, :] - right[None, :, :]).square_().sum(2)
+        parts.append(total)
+    return torch.cat(parts)
+
+
+def _one_point(cloud: Tensor) -> bool:
+    return bool(((cloud == cloud[:1]) & torch.isfinite(cloud[:1])).all())
+
+
+def _slices(length: int, size: int, *, start: int = 0) -> Iterator[slice]:
+    for first in range(start, length, size):
+        yield slice(first, min(first + size, length))
+
+
+def _has_float64(device: torch.device) -> bool:
+    return device.type != "mps"

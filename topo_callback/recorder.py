@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -27,28 +27,34 @@ _DECIDING = (
 logger = logging.getLogger("topo_callback")
 
 
-def open_folder(root: Path, run: Mapping[str, Any], resumed_at: int) -> TrajectoryFolder:
+def open_folder(root: Path, run: Mapping[str, Any], step: int, *, again: Path | None = None) -> TrajectoryFolder:
     """The locked folder of a run: its own when it is resumed at a later step than 0, a new one otherwise.
 
-    Records of later steps than `resumed_at` are dropped. run.json is written.
+    Records of steps that are done anew are dropped. run.json is written.
+
+    Args:
+        root: where the folders of runs are.
+        run: content of run.json.
+        step: optimizer steps already done.
+        again: the folder of the same run when the trainer starts it over with a smaller batch.
 
     Raises:
         ConfigurationError: the run to be resumed had another probe, or settings that change what the numbers mean.
         FolderBusyError: another process is writing the folder.
     """
-    folder = _folder_to_resume(root) if resumed_at > 0 else None
+    folder = TrajectoryFolder(again) if again else _folder_to_resume(root) if step > 0 else None
     if folder is None:
         folder = TrajectoryFolder.new(root)
         folder.lock()
         folder.write_run({**run, "run_id": folder.run_id})
-        folder.note("started", step=resumed_at)
+        folder.note("started", step=step)
         return folder
     before = folder.read_run()
     _refuse_other_run(before, run)
     folder.lock()
-    dropped = folder.drop_after(resumed_at)
+    dropped = folder.drop_after(step if step > 0 else -1)
     folder.write_run({**before, **run, "run_id": folder.run_id})
-    folder.note("resumed", step=resumed_at, dropped=dropped)
+    folder.note("resumed", step=step, dropped=dropped)
     return folder
 
 
@@ -99,11 +105,10 @@ class Recorder:
     def start(self) -> None:
         """Start sinks and worker, first with what an earlier process of this run left in the spool."""
         run = self.folder.read_run()
+        trackers: dict[str, Any] = {}
         for sink in list(self._sinks):
-            facts = self._guard(sink, "start", lambda sink=sink: sink.start(run, self.folder.path))
-            if facts:
-                run = {**run, "trackers": {**run.get("trackers", {}), **facts}}
-        self.folder.write_run(run)
+            trackers.update(self._call(sink, "start", run, self.folder.path) or {})
+        self.folder.write_run({**run, "trackers": {**run.get("trackers", {}), **trackers}})
         at_exit(self.close)
         self._dispatcher.start(self.folder.steps(self.folder.spool))
 
@@ -133,7 +138,7 @@ class Recorder:
         for outcome in self._dispatcher.outcomes():
             if isinstance(outcome, Snapshot):
                 for sink in list(self._sinks):
-                    self._guard(sink, "log", lambda sink=sink, snapshot=outcome: sink.log(snapshot))
+                    self._call(sink, "log", outcome)
             elif isinstance(outcome, Lost) and not self._warned_loss:
                 self._warned_loss = True
                 logger.warning(
@@ -166,16 +171,16 @@ class Recorder:
                     "%d samples still wait to be measured; `topo-callback finish %s` does it", waiting, self.folder.path
                 )
             for sink in list(self._sinks):
-                self._guard(sink, "finish", lambda sink=sink: sink.finish(self.folder.path))
+                self._call(sink, "finish", self.folder.path)
         except Exception as error:  # noqa: BLE001 - the end of monitoring is never the end of a run
             logger.warning("monitoring ended with %s: %s", type(error).__name__, error)
         finally:
             self.folder.unlock()
 
-    def _guard(self, sink: Sink, method: str, call: Callable[[], Any]) -> Any:
+    def _call(self, sink: Sink, method: str, *arguments: Any) -> Any:
         """Call a sink; one that raises gets no further calls."""
         try:
-            return call()
+            return getattr(sink, method)(*arguments)
         except Exception as error:  # noqa: BLE001 - a sink may raise anything; training does not hear of it
             self._sinks.remove(sink)
             self.note("sink_dead", sink=type(sink).__name__, method=method, cause=f"{type(error).__name__}: {error}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from topo_callback.folder import TrajectoryFolder
 from topo_callback.record import read_record, write_record
 from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
+from topo_callback.spacing import evenly_spaced
+from topo_callback.versions import versions
 
 _ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "dionysus")
 
@@ -51,13 +52,13 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
             **snapshot.provenance,
             "run_id": folder.run_id,
             "probe_hash": run["probe"]["hash"],
-            "versions": versions(),
+            "versions": versions(_ENGINE_PACKAGES),
         }
         snapshot = _with_provenance(snapshot, provenance)
         write_record(target, *snapshot.to_record(), compress=True)
     _retire_spooled(folder, step, keep_all=config.keep_distances)
     if snapshot.provenance["facts"].get("pictures"):
-        snapshot = _with_provenance(snapshot, {**snapshot.provenance, "pictures": _draw(folder, snapshot, config)})
+        snapshot = _with_pictures(folder, snapshot, config)
     return snapshot
 
 
@@ -68,21 +69,7 @@ def draw_run(path: str) -> list[str]:
     return draw_run_pictures(TrajectoryFolder(Path(path)))
 
 
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Versions of everything that decides a number in this process."""
-    found = {"python": platform.python_version()}
-    for package in _ENGINE_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _with_provenance(snapshot: Snapshot, provenance: dict[str, Any]) -> Snapshot:
-    from dataclasses import replace
-
     return replace(snapshot, provenance=provenance)
 
 
@@ -106,10 +93,15 @@ def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> N
             folder.step_file(folder.distances, old).unlink(missing_ok=True)
 
 
-def _draw(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> list[str]:
+def _with_pictures(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> Snapshot:
+    """The snapshot with the names of its pictures; a picture that cannot be drawn costs no sample."""
     from topo_callback.report.figures import draw_sample_pictures
-    from topo_callback.spacing import evenly_spaced
 
     layers = [layer for layer in snapshot.layers if layer in snapshot.barcodes]
     chosen = [layers[i] for i in evenly_spaced(len(layers), config.picture_layers)]
-    return draw_sample_pictures(folder, snapshot, chosen)
+    try:
+        pictures = draw_sample_pictures(folder, snapshot, chosen)
+    except Exception:  # noqa: BLE001 - the numbers are recorded; the reason goes to the worker's log
+        traceback.print_exc()
+        pictures = []
+    return _with_provenance(snapshot, {**snapshot.provenance, "pictures": pictures})

@@ -1,0 +1,298 @@
+"""TopologyCallback: when to read the model, and handing samples on; what it reads and records is elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback
+
+from topo_callback.budget import OverheadBudget
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import TopologyError
+from topo_callback.probe import Probe, check_rows, sample_probe
+from topo_callback.ranks import Ranks
+from topo_callback.reader import Reader, ReadingError
+from topo_callback.recorder import Recorder, open_folder
+from topo_callback.run_description import describe_run
+from topo_callback.schedule import Schedule
+from topo_callback.sinks import default_sinks
+from topo_callback.sinks.protocol import Sink
+from topo_callback.spacing import evenly_spaced
+from topo_callback.terminal import say
+from topo_callback.worker.executor import default_threads
+
+_SKIP, _TAKE, _END = 0, 1, 2  # what is done at a scheduled step
+_OURS, _USERS = 1, 2  # whose error it is when setting up fails
+
+logger = logging.getLogger("topo_callback")
+
+
+def _harmless(event: Callable[..., None]) -> Callable[..., None]:
+    """Keep every Exception of an event away from the trainer: one warning, and the callback is off.
+
+    Only setting up may raise: a TopologyError before the first training step is the user's to see.
+    """
+
+    @functools.wraps(event)
+    def guarded(self: TopologyCallback, args: Any, state: Any, control: Any, **context: Any) -> None:
+        if self._disabled or (self._off and event.__name__ != "on_train_begin"):
+            return
+        started = time.perf_counter()
+        try:
+            event(self, args, state, control, **context)
+        except TopologyError:
+            if event.__name__ == "on_train_begin":
+                raise
+            self._fail()
+        except Exception:  # noqa: BLE001 - nothing of ours reaches the trainer
+            self._fail()
+        self._budget.spend(time.perf_counter() - started)
+
+    return guarded
+
+
+class TopologyCallback(TrainerCallback):
+    """Watches a fine-tuning run: add it to `callbacks=[...]` of any transformers or TRL trainer.
+
+    On a schedule it reads the activations of a fixed probe, and a worker process turns them into a trajectory on disk
+    and in the trackers of the run. Training is not disturbed, and nothing that goes wrong here stops it: after
+    `on_train_begin` no Exception leaves the callback. `TOPO_DISABLED=1` in the environment turns it into nothing.
+
+    Args:
+        probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the
+            training data.
+        config: every setting; the defaults suit a 7B model.
+        processing_class: the tokenizer for texts and rows. None: the trainer's own.
+        executor: None for the built-in worker. Any `concurrent.futures.Executor` will do instead, but then nothing
+            limits its memory, a task that hangs is given up rather than killed, a broken executor is not restarted,
+            and pending work is lost from view when the trainer is killed.
+        sinks: where numbers go beside the disk. None: the trackers in the trainer's `report_to`, as far as there is a
+            sink for them, and a line per sample on the terminal.
+
+    Raises:
+        TopologyError: here, or in `on_train_begin` before the first step: a probe, setting or model that cannot work.
+    """
+
+    def __init__(
+        self,
+        probe: Probe | Sequence[Any] | None = None,
+        *,
+        config: TopologyConfig | None = None,
+        processing_class: Any = None,
+        executor: Executor | None = None,
+        sinks: Sequence[Sink] | None = None,
+    ) -> None:
+        self.config = config or TopologyConfig()
+        self.folder: Path | None = None
+        self._given = probe
+        self._processing_class = processing_class
+        self._executor = executor
+        self._sinks = sinks
+        self._disabled = os.environ.get("TOPO_DISABLED", "") not in ("", "0")
+        self._off = False
+        self._broken = False
+        self._recorder: Recorder | None = None
+        self._reader: Reader | None = None
+        self._schedule = Schedule(0, 1)
+        self._ranks = Ranks()
+        self._budget = OverheadBudget(self.config.max_overhead)
+        self._probe: Probe | None = None
+        self._pictured: frozenset[int] = frozenset()
+        self._last_sampled: int | None = None
+        self._running = False
+        if isinstance(probe, Probe):
+            self.config.check_points(len(probe))
+        elif probe is not None:
+            check_rows(probe)
+
+    # events of the trainer
+
+    @_harmless
+    def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        model: nn.Module = context["model"]
+        again = self.folder if self._running and getattr(args, "auto_find_batch_size", False) else None
+        self._close(finished=False)
+        self._off = self._broken = False
+        self._last_sampled = None
+        self._ranks = Ranks.here(args.device)
+        self._budget = OverheadBudget(self.config.max_overhead)
+        self._budget.begin()
+        self._together(lambda: self._prepare(state, model, context))
+        assert self._reader is not None
+        self._together(self._reader.agree)
+        self._together(lambda: self._open(args, state, model, again))
+        self._running = True
+        if state.global_step in self._schedule or state.global_step > 0:
+            self._sample(model, state, early=True)
+        self._announce()
+
+    @_harmless
+    def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        self._poll()
+        if state.global_step in self._schedule:
+            self._sample(context["model"], state, early=self._schedule.is_early(state.global_step))
+
+    @_harmless
+    def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        if self.config.sample_on_save and self.config.steps is None:
+            self._sample(context["model"], state, early=False)
+
+    @_harmless
+    def on_log(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        self._poll()
+
+    @_harmless
+    def on_train_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        # with load_best_model_at_end the model is now the best one, not the one of the last step
+        if not args.load_best_model_at_end and self.config.steps is None:
+            self._sample(context["model"], state, early=True)
+        self._close(finished=True)
+
+    # what the events do
+
+    def _together(self, work: Callable[[], None]) -> None:
+        """Do a part of the setting up on every rank; when it fails on one, all ranks fail alike."""
+        error: Exception | None = None
+        try:
+            work()
+        except Exception as caught:  # noqa: BLE001 - known to all ranks first, raised below
+            error = caught
+        code = 0 if error is None else _USERS if isinstance(error, TopologyError) else _OURS
+        worst = self._ranks.worst(code)
+        if worst == 0:
+            return
+        self._close(finished=False)
+        self._off = True
+        if error is not None and code == worst:
+            raise error
+        raise (TopologyError if worst == _USERS else RuntimeError)("setting up failed on another rank; see its error")
+
+    def _prepare(self, state: Any, model: nn.Module, context: dict[str, Any]) -> None:
+        """Everything that needs neither other ranks nor the disk."""
+        self._probe = self._make_probe(context)
+        self._schedule = Schedule.of(state.max_steps, self.config)
+        planned = self._schedule.planned()
+        self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self.config.pictures))
+        self._reader = Reader(model, self._probe, self.config, self._ranks)
+
+    def _open(self, args: Any, state: Any, model: nn.Module, again: Path | None) -> None:
+        """Open the folder, the worker and the sinks, on the first rank."""
+        if not self._ranks.first or self._reader is None or self._probe is None:
+            return
+        root = Path(self.config.folder or Path(args.output_dir) / "topology")
+        run = describe_run(self.config, self._probe, self._reader, model, args, state, self._ranks.count)
+        folder = open_folder(root, run, state.global_step, again=again)
+        self.folder = folder.path
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
+        threads = self.config.threads or default_threads(ranks_here, args.dataloader_num_workers)
+        sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)
+        self._recorder = Recorder(folder, self.config, sinks, self._executor, threads=threads)
+        self._recorder.start()
+
+    def _make_probe(self, context: dict[str, Any]) -> Probe:
+        tokenizer = self._processing_class or context.get("processing_class")
+        if isinstance(self._given, Probe):
+            return self._given
+        if self._given is not None:
+            return Probe.from_rows(self._given, tokenizer, max_tokens=self.config.max_tokens)
+        loader = context.get("train_dataloader")
+        return sample_probe(
+            getattr(loader, "dataset", None),
+            None,
+            tokenizer,
+            prompts=self.config.prompts,
+            max_tokens=self.config.max_tokens,
+            seed=self.config.seed,
+        )
+
+    def _sample(self, model: nn.Module, state: Any, *, early: bool) -> None:
+        """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps."""
+        step = state.global_step
+        if self._reader is None or self._last_sampled == step:
+            return
+        started = time.perf_counter()
+        decision = self._ranks.worst(self._decision(step, early))
+        self._last_sampled = step
+        if decision == _END:
+            self._off = True
+            self._close(finished=False)
+            return
+        if decision == _SKIP:
+            return
+        facts = {
+            "epoch": state.epoch,
+            "world_size": self._ranks.count,
+            "overhead": self._budget.overhead(),
+            "thinned_samples": self._budget.thinned,
+            "sample_seconds": self._budget.last_cost,
+            "pictures": step in self._pictured,
+        }
+        try:
+            sample = self._reader.read(model, step, facts)
+        except ReadingError as error:
+            if self._recorder is not None:
+                self._recorder.note("skipped", step=step, cause=str(error))
+                logger.warning("step %d could not be read and is skipped: %s", step, error)
+            return
+        if sample is not None and self._recorder is not None:
+            self._recorder.put(sample)
+        self._budget.sampled(time.perf_counter() - started)
+
+    def _decision(self, step: int, early: bool) -> int:
+        """What the first rank decides for all; any rank can end it."""
+        if self._broken:
+            return _END
+        if self._recorder is None:
+            return _SKIP
+        if self._recorder.stopped is not None:
+            return _END
+        if self._recorder.has(step):
+            return _SKIP
+        if early or self._budget.allows():
+            return _TAKE
+        self._recorder.note("thinned", step=step, cause=f"overhead {self._budget.overhead():.4f}")
+        return _SKIP
+
+    def _poll(self) -> None:
+        if self._recorder is not None:
+            self._recorder.poll()
+
+    def _close(self, *, finished: bool) -> None:
+        recorder, self._recorder, self._reader = self._recorder, None, None
+        self._running = False
+        if recorder is not None:
+            recorder.close(finished=finished)
+
+    def _fail(self) -> None:
+        """Something of ours raised: say it once, and be nothing from here on."""
+        error = sys.exc_info()[1]
+        logger.warning("monitoring is off, training goes on: %s: %s", type(error).__name__, error, exc_info=True)
+        if self._recorder is not None:
+            self._recorder.note("stopped", reason=f"{type(error).__name__}: {error}")
+        if self._ranks.count == 1:
+            self._off = True
+            self._close(finished=False)
+        else:
+            self._broken = True  # told to the other ranks at the next scheduled sample
+
+    def _announce(self) -> None:
+        """Two lines at the start of a run: what is read, where it goes, what it will cost."""
+        if self._recorder is None or self._reader is None or self._probe is None:
+            return
+        later = sum(step > 0 for step in self._schedule.planned())
+        cost = self._budget.last_cost
+        limit = "" if self.config.max_overhead is None else f", at most {self.config.max_overhead:.0%} of the run"
+        say(
+            f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
+            f"layers, record in {self._recorder.folder.path}"
+        )
+        say(f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}")

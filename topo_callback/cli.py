@@ -1,0 +1,94 @@
+"""The command `topo-callback`. Every subcommand imports what it needs when it runs, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from topo_callback.errors import TopologyError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; 0 when it worked, 2 with one line on standard error when the package refused."""
+    given = build_parser().parse_args(arguments)
+    try:
+        given.run(given)
+    except TopologyError as error:
+        sys.stderr.write(f"topo-callback: {' '.join(str(error).split())}\n")
+        return 2
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands; each sets `run`, a function of the parsed arguments."""
+    parser = argparse.ArgumentParser(
+        prog="topo-callback", description="Watch how a language model's representations reorganise while it is trained."
+    )
+    parser.add_argument("--version", action="version", version=f"topo-callback {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_finish(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("topo_callback")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="fine-tune a model and record its trajectory; needs no download",
+        description="Fine-tune with TRL, a LoRA adapter and the callback. Without --model, a small model is built and "
+        "pretrained on the text that Python carries; without --dataset, it learns to answer questions about Python.",
+    )
+    parser.add_argument("--model", metavar="NAME", help="a hub model or a saved model folder")
+    parser.add_argument("--dataset", metavar="NAME", help="a hub data set (NAME or NAME:CONFIGURATION) or a JSONL file")
+    parser.add_argument("--steps", type=_positive, help="fine-tuning steps")
+    parser.add_argument("--pretraining-steps", type=_positive, help="pretraining steps of the small model")
+    parser.add_argument("--output-dir", type=Path, default=Path("topo-callback-demo"), help="where run folders go")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-wandb", action="store_true", help="no offline W&B run")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(given: argparse.Namespace) -> None:
+    from topo_callback.demo.surroundings import require
+
+    require("accelerate", "datasets", "peft", "tokenizers", "trl")
+    from topo_callback.demo.run import run_demo
+
+    run_demo(
+        model=given.model,
+        dataset=given.dataset,
+        output_dir=given.output_dir,
+        steps=given.steps,
+        pretraining_steps=given.pretraining_steps,
+        seed=given.seed,
+        use_wandb=not given.no_wandb,
+    )
+
+
+def _add_finish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("finish", help="compute the samples that a stopped run left unfinished")
+    parser.add_argument("folder", type=Path, help="a trajectory folder")
+    parser.set_defaults(run=_finish)
+
+
+def _finish(given: argparse.Namespace) -> None:
+    from topo_callback.finish import finish_folder
+
+    finish_folder(given.folder)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value

@@ -1,0 +1,52 @@
+"""Finish: measure what a run left in its spool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from topo_callback.errors import RecordError
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.worker.task import draw_run, measure_spooled
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What `finish_folder` did.
+
+    Attributes:
+        folder: the trajectory folder.
+        measured: steps that now have a record.
+        failed: step -> why its sample could not be measured; its file is still in the spool.
+    """
+
+    folder: Path
+    measured: tuple[int, ...]
+    failed: dict[int, str]
+
+
+def finish_folder(path: str | Path) -> Finished:
+    """Measure every sample that still waits in the spool, in this process, and draw the pictures of the run.
+
+    May be interrupted and called again.
+
+    Raises:
+        RecordError: no trajectory there. FolderBusyError: the run is still going on.
+    """
+    folder = TrajectoryFolder.find(Path(path))
+    folder.lock()
+    measured, failed = [], {}
+    try:
+        for step in folder.steps(folder.spool):
+            try:
+                measure_spooled(str(folder.path), step)
+            except RecordError as error:
+                failed[step] = str(error)
+            else:
+                measured.append(step)
+                folder.note("recovered", step=step)
+        if measured:
+            draw_run(str(folder.path))
+    finally:
+        folder.unlock()
+    return Finished(folder.path, tuple(measured), failed)

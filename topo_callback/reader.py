@@ -1,0 +1,179 @@
+"""Reader: from the model at one step to a Sample, on one rank or many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from topo_callback.capture import (
+    ProbeBatch,
+    batch_size_for,
+    find_blocks,
+    make_batches,
+    padding_id,
+    quiet,
+    read_batch,
+    resolve_layers,
+    resolve_pooling,
+)
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import ConfigurationError
+from topo_callback.geometry import condensed_distances, invalid_points, least_bytes, nearest_neighbours
+from topo_callback.probe import Probe
+from topo_callback.ranks import Ranks
+from topo_callback.sample import Sample
+
+_DONE, _OUT_OF_MEMORY, _FAILED = 0, 1, 2
+
+
+class ReadingError(Exception):
+    """A step could not be read. Every rank has done the same collectives when it is raised."""
+
+
+class Reader:
+    """Reads a fixed probe from a model. The model is passed in anew each time and never kept.
+
+    Attributes:
+        layers: numbers of the layers, ascending.
+        stack_path: where the blocks were found.
+        depth: number of blocks of the model.
+        pooling: what "auto" became.
+        batch_size: prompts per forward pass; halved once when memory runs out.
+    """
+
+    def __init__(
+        self, model: nn.Module, probe: Probe, config: TopologyConfig, ranks: Ranks, batch_size: int | None = None
+    ) -> None:
+        stack = find_blocks(model, config.blocks)
+        self.stack_path = stack.path
+        self.depth = stack.depth
+        self.width = stack.width
+        self.kind = stack.kind
+        self.layers = resolve_layers(config.layers, stack.depth)
+        self.pooling = resolve_pooling(config.pooling, stack.kind)
+        self._probe = probe
+        self._config = config
+        self._ranks = ranks
+        self._pad_id = padding_id(model)
+        self._halved = False
+        config.check_points(len(probe))
+        least = least_bytes(len(probe), stack.width)
+        if config.device_bytes < least:
+            raise ConfigurationError(
+                f"device_bytes={config.device_bytes}: {len(probe)} points of width {stack.width} need at least {least}"
+            )
+        self.batch_size = 0
+        self._wanted = batch_size or config.probe_batch or batch_size_for(model, probe)
+        self._batches: tuple[ProbeBatch, ...] = ()
+
+    def agree(self) -> None:
+        """Settle on the smallest batch size of all ranks, so that batches are the same everywhere.
+
+        Raises:
+            ConfigurationError: the ranks have different probes. All ranks call this together.
+        """
+        if self._ranks.text_of_first(self._probe.hash) != self._probe.hash:
+            raise ConfigurationError(
+                "the ranks have different probes, because their training data differ; pass one probe to all of them"
+            )
+        self._make_batches(-self._ranks.worst(-self._wanted))
+
+    def _make_batches(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._batches = make_batches(self._probe, batch_size, self.pooling, pad_id=self._pad_id)
+
+    def read(self, model: nn.Module, step: int, facts: Mapping[str, Any]) -> Sample | None:
+        """One sample, on the first rank; None on the others. All ranks call this together.
+
+        Raises:
+            ReadingError: on every rank when the model could not be read on one of them (out of memory halves the batch
+            and tries once more), or on the first rank when the distances do not fit in memory.
+        """
+        started = time.perf_counter()
+        dtypes: dict[int, torch.dtype] = {}
+        clouds = self._read_clouds(model, dtypes)
+        forward_seconds = time.perf_counter() - started
+        if not self._ranks.first:
+            return None
+        try:
+            distances, neighbours, invalid = self._geometry(clouds)
+        except torch.OutOfMemoryError as error:
+            raise ReadingError(f"out of memory for the distances of {len(self._probe)} points") from error
+        return Sample(
+            step=step,
+            layers=self.layers,
+            distances=distances,
+            neighbours=neighbours,
+            invalid=invalid,
+            facts={
+                **facts,
+                "dtype": ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes.values()})),
+                "probe_batch": self.batch_size,
+                "forward_seconds": round(forward_seconds, 6),
+                "geometry_seconds": round(time.perf_counter() - started - forward_seconds, 6),
+            },
+        )
+
+    def _read_clouds(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> Float[Tensor, "layers points width"]:
+        while True:
+            parts, code, cause = self._read_parts(model, dtypes)
+            worst = self._ranks.worst(code)
+            if worst == _DONE:
+                return self._assemble(parts)
+            parts.clear()
+            if worst == _OUT_OF_MEMORY and not self._halved and self.batch_size > 1:
+                self._halved = True
+                self._make_batches(self.batch_size // 2)
+                continue
+            if worst == _OUT_OF_MEMORY:
+                raise ReadingError(f"out of memory with {self.batch_size} prompts per forward pass")
+            raise ReadingError(cause or "another rank failed to read the probe")
+
+    def _read_parts(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> tuple[list[Tensor], int, str]:
+        """This rank's batches, or why there are none. Raises nothing that the other ranks would wait for."""
+        parts: list[Tensor] = []
+        rows = max(len(batch) for batch in self._batches)
+        try:
+            stack = find_blocks(model, self._config.blocks)
+            with quiet(model):
+                for index in self._ranks.deal(len(self._batches)):
+                    batch = self._batches[index]
+                    part = read_batch(model, stack, batch, layers=self.layers, tap=self._config.tap, dtypes=dtypes)
+                    # equal shapes on every rank: a batch may have one row less than the largest
+                    parts.append(torch.nn.functional.pad(part, (0, 0, 0, rows - len(batch))))
+        except torch.OutOfMemoryError as error:
+            return parts, _OUT_OF_MEMORY, str(error)
+        except Exception as error:  # noqa: BLE001 - agreed on by all ranks, then raised as ReadingError
+            return parts, _FAILED, f"{type(error).__name__}: {error}"
+        return parts, _DONE, ""
+
+    def _assemble(self, parts: list[Tensor]) -> Float[Tensor, "layers points width"]:
+        """Clouds in probe order on the first rank; an empty cloud on the others."""
+        gathered = self._ranks.gather(parts)
+        clouds = parts[0].new_empty((len(self.layers), len(self._probe) if gathered else 0, parts[0].shape[2]))
+        for batch, part in zip(self._batches, gathered, strict=False):
+            clouds[:, batch.points.to(part.device)] = part[:, : len(batch)]
+        return clouds
+
+    def _geometry(self, clouds: Float[Tensor, "layers points width"]) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """Distances float32 [layers, pairs], neighbours int32 [layers, points, k], and the layers without them."""
+        points, k = len(self._probe), self._config.neighbours
+        distances = np.zeros((len(self.layers), points * (points - 1) // 2), dtype=np.float32)
+        neighbours = np.full((len(self.layers), points, k), -1, dtype=np.int32)
+        invalid: dict[int, str] = {}
+        for row, layer in enumerate(self.layers):
+            cloud = clouds[row]
+            bad = invalid_points(cloud, metric=self._config.metric)
+            if bad:
+                invalid[layer] = f"{bad} of {points} points have no distance (not finite, or without direction)"
+                continue
+            condensed = condensed_distances(cloud, metric=self._config.metric, device_bytes=self._config.device_bytes)
+            neighbours[row] = nearest_neighbours(condensed, k).cpu().numpy()
+            distances[row] = condensed.cpu().numpy()
+        return distances, neighbours, invalid

@@ -1,0 +1,59 @@
+"""What run.json says of a run: enough to know what its numbers mean."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import nn
+
+from topo_callback.capture.blocks import find_language_model
+from topo_callback.config import TopologyConfig
+from topo_callback.probe import Probe
+from topo_callback.reader import Reader
+from topo_callback.record import SCHEMA
+from topo_callback.versions import versions
+
+
+def describe_run(
+    config: TopologyConfig, probe: Probe, reader: Reader, model: nn.Module, args: Any, state: Any, world_size: int
+) -> dict[str, Any]:
+    """The content of run.json: plain JSON values, without prompts, paths of data, or anything secret."""
+    language_model = find_language_model(model)
+    return {
+        "tool": "topo_callback",
+        "schema": SCHEMA,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "config": config.to_dict(),
+        "config_hash": config.hash,
+        "probe": {
+            "hash": probe.hash,
+            "points": len(probe),
+            "max_tokens": probe.max_tokens,
+            "source": probe.source,
+            "duplicates": probe.duplicates,
+        },
+        "layers": list(reader.layers),
+        "model": {
+            "name": getattr(language_model.config, "_name_or_path", "") or "",
+            "class": type(language_model).__name__,
+            "blocks": reader.stack_path,
+            "kind": reader.kind,
+            "depth": reader.depth,
+            "width": reader.width,
+            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        },
+        "reading": {
+            "pooling": reader.pooling,
+            "tap": config.tap,
+            "metric": config.metric,
+            "probe_batch": reader.batch_size,
+        },
+        "training": {
+            "max_steps": int(state.max_steps),
+            "epochs": float(state.num_train_epochs),
+            "world_size": world_size,
+            "seed": int(args.seed),
+        },
+        "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
+    }
