@@ -86,7 +86,7 @@ def heat_map_figure(trajectory: Trajectory, measure: str) -> Figure:
         raise ValueError(f"no layer has a number of measure {measure!r} in {len(trajectory.steps)} samples")
     rows, columns = table.shape
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(min(10.0, 4.6 + 0.14 * columns), min(8.0, 2.0 + 0.16 * rows)), layout="constrained")
+        figure = Figure(figsize=(min(10.0, 4.6 + 0.14 * columns), min(5.5, 2.0 + 0.16 * rows)), layout="constrained")
         axis = figure.subplots()
         _draw_heat_map(figure, axis, trajectory, measure)
         axis.set_xlabel(_steps_label(trajectory), loc="left")
@@ -110,6 +110,7 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4 * columns, 0.7 + 2.9 * rows), layout="constrained")
+        figure.get_layout_engine().set(hspace=0.07, wspace=0.05)
         places = figure.add_gridspec(rows, columns)
         for index, (measure, kind) in enumerate(panels):
             row, column = divmod(index, columns)
@@ -166,10 +167,12 @@ def _draw_heat_map(figure: Any, axis: Any, trajectory: Trajectory, measure: str)
     table = measure_table(trajectory, measure)
     words = label(measure)
     colours = mpl.colormaps[COLOUR_MAP].with_extremes(bad=MISSING_COLOUR)
+    # distances start at 0: the darkest colour means that nothing moved
+    lowest = 0.0 if measure.startswith("wasserstein") else None
     image = axis.imshow(
-        np.ma.masked_invalid(table), origin="lower", aspect="auto", interpolation="nearest", cmap=colours
+        np.ma.masked_invalid(table), origin="lower", aspect="auto", interpolation="nearest", cmap=colours, vmin=lowest
     )
-    figure.colorbar(image, ax=axis, label=words.unit, pad=0.02)
+    figure.colorbar(image, ax=axis, label=words.unit, pad=0.02, aspect=26)
     axis.set_title(words.title)
     axis.set_ylabel("layer")
     ticks = _thinned(len(trajectory.layers), 12)
@@ -181,8 +184,8 @@ def _draw_heat_map(figure: Any, axis: Any, trajectory: Trajectory, measure: str)
         axis.legend(
             handles=[Patch(facecolor=MISSING_COLOUR, label="no number")],
             loc="upper right",
-            bbox_to_anchor=(1.0, -0.07),
-            borderaxespad=0.0,
+            bbox_to_anchor=(1.0, 0.0),
+            borderaxespad=1.9,
             handlelength=1.0,
         )
 
@@ -194,9 +197,10 @@ def _draw_lines(figure: Any, axis: Any, trajectory: Trajectory, measure: str) ->
     scale = Normalize(layers[0], max(layers[-1], layers[0] + 1))
     colours = mpl.colormaps[COLOUR_MAP]
     samples = np.arange(len(trajectory.steps))
+    marker_size = 2.2 if len(layers) <= 12 else 0.9
     for layer, row in zip(layers, table, strict=True):
         # the yellow end of the map is too pale for a line on white
-        axis.plot(samples, row, color=colours(0.88 * scale(layer)), linewidth=1.3, marker="o", markersize=2.2)
+        axis.plot(samples, row, color=colours(0.88 * scale(layer)), linewidth=1.3, marker="o", markersize=marker_size)
     chance = _chance(trajectory) if measure.startswith("mutual_knn") else None
     if chance is not None:
         axis.axhline(chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -219,7 +223,7 @@ def _depth_bar(figure: Any, axis: Any, layers: Sequence[int]) -> None:
     colours = ListedColormap([mpl.colormaps[COLOUR_MAP](0.88 * scale(layer)) for layer in layers])
     steps = ScalarMappable(BoundaryNorm(np.arange(len(layers) + 1) - 0.5, len(layers)), colours)
     ticks = _thinned(len(layers), 12)
-    bar = figure.colorbar(steps, ax=axis, label="layer", pad=0.02, ticks=ticks)
+    bar = figure.colorbar(steps, ax=axis, label="layer", pad=0.02, aspect=26, ticks=ticks)
     bar.ax.set_yticklabels([str(layers[row]) for row in ticks])
     bar.ax.tick_params(which="both", length=0)
 
@@ -232,19 +236,21 @@ def _chance(trajectory: Trajectory) -> float | None:
 
 def _name_steps(axis: Any, trajectory: Trajectory) -> None:
     """Samples are evenly spaced, so that 0, 1, 2, 4, ... and the regular ones after them are equally readable."""
-    ticks = _thinned(len(trajectory.steps), 9)
+    ticks = _thinned(len(trajectory.steps), 9 if trajectory.steps[-1] < 10_000 else 6)
     axis.set_xticks(ticks, [f"{trajectory.steps[column]:,}".replace(",", " ") for column in ticks])
 
 
 def _steps_label(trajectory: Trajectory) -> str:
-    return "optimizer step (one column a sample)" if len(trajectory.steps) > 1 else "optimizer step"
+    return "optimizer step (one column per sample)" if len(trajectory.steps) > 1 else "optimizer step"
 
 
 def _thinned(count: int, most: int) -> list[int]:
-    """At most `most` of the indices 0..count-1, evenly spread, both ends included."""
-    if count <= most:
-        return list(range(count))
-    return sorted({int(index) for index in np.linspace(0, count - 1, most).round()})
+    """At most `most` of the indices 0..count-1, evenly spread from 0, with the last one in place of its neighbour."""
+    stride = max(1, -(-(count - 1) // (most - 1))) if count > 1 else 1
+    ticks = list(range(0, count, stride))
+    if ticks[-1] != count - 1:
+        ticks = [*([tick for tick in ticks if count - 1 - tick >= 0.7 * stride]), count - 1]
+    return ticks
 
 
 def _headline(trajectory: Trajectory) -> str:

@@ -71,13 +71,9 @@ class ConsoleSink:
 
 
 def _rounded(measure: str) -> Callable[[Snapshot], str]:
-    """Three significant digits, without an exponent: 0.0412, 0.412, 4.12."""
-
     def cell(snapshot: Snapshot) -> str:
         value = snapshot.median(measure)
-        if value is None:
-            return _MISSING
-        return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+        return _MISSING if value is None else f"{value:.3f}"
 
     return cell
 
