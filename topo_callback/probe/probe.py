@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -118,7 +118,7 @@ class ProbeCollection:
     def __len__(self) -> int:
         return len(self._sequences)
 
-    def extend(self, sequences: Iterable[TokenSequence], most: float = math.inf) -> None:
+    def extend(self, sequences: Iterable[TokenSequence], most: int = sys.maxsize) -> None:
         """Cut the sequences and keep those that differ from all before, until there are `most`."""
         for sequence in sequences:
             if len(self) >= most:
