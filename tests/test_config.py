@@ -1,0 +1,64 @@
+"""TopologyConfig refuses what cannot work, by name, and says what is accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"metric": "manhattan"}, "unknown metric 'manhattan'; accepted: euclidean, cosine, correlation"),
+        ({"measures": ("volume",)}, "unknown measure 'volume'; accepted: barcode_features"),
+        ({"engine": "eirene"}, "unknown engine 'eirene'"),
+        ({"layers": 0}, "layers=0; accepted: 'all', a count of at least 1"),
+        ({"layers": "most"}, "layers='most'"),
+        ({"layers": ()}, r"layers=\(\)"),
+        ({"layers": (1, -2)}, "list of layer numbers of at least 0"),
+        ({"neighbours": 0}, "neighbours=0; accepted: at least 1"),
+        ({"max_dimension": 3}, "max_dimension=3; accepted: at least 0 and at most 2"),
+        ({"max_overhead": 1.5}, "max_overhead=1.5"),
+        ({"max_overhead": float("nan")}, "max_overhead=nan"),
+        ({"steps": ()}, "steps="),
+        ({"steps": (-1,)}, "steps="),
+        ({"samples": 0}, "samples=0"),
+    ],
+)
+def test_a_bad_setting_is_named_with_what_is_accepted(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        TopologyConfig(**setting)  # type: ignore[arg-type]
+
+
+def test_more_neighbours_than_points_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ConfigurationError, match="neighbours=5 needs more than 5 different prompts, the probe has 5"):
+        TopologyConfig().check_points(5)
+    TopologyConfig().check_points(6)
+
+
+def test_subsamples_larger_than_the_probe_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="subsample_size=160 is more than the 100"):
+        TopologyConfig(subsamples=4).check_points(100)
+
+
+def test_a_configuration_survives_its_record() -> None:
+    config = TopologyConfig(layers=[1, 3], steps=[0, 7], measures=["scale"], max_overhead=None)
+    assert TopologyConfig.from_dict(config.to_dict()) == config
+    assert TopologyConfig.from_dict({**config.to_dict(), "of_a_newer_version": 1}) == config
+
+
+def test_the_hash_sees_every_setting() -> None:
+    base = TopologyConfig()
+    assert base.hash == TopologyConfig().hash
+    assert base.hash != dataclasses.replace(base, seed=1).hash
+
+
+def test_every_setting_has_a_help_text_that_argparse_can_print() -> None:
+    for field in dataclasses.fields(TopologyConfig):
+        assert field.metadata["help"]
+        assert "%" not in field.metadata["help"]
+        assert field.name != "config"

@@ -1,0 +1,97 @@
+"""The shape of the package: imports point down, importing it is light, the public names are pinned."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import topo_callback
+
+PACKAGE = Path(topo_callback.__file__).parent
+
+# from the leaves to the face; a module imports only from units before its own, or from its own package
+ORDER = (
+    "_lazy", "errors", "spacing", "versions", "terminal", "subsamples",
+    "homology", "measures", "config",
+    "record", "sample", "snapshot", "folder", "trajectory", "measurement",
+    "probe", "capture", "geometry",
+    "sinks", "report", "worker", "finish",
+    "schedule", "budget", "ranks", "reader", "recorder", "run_description",
+    "callback", "demo", "cli", "__main__", "__init__",
+)  # fmt: skip
+
+
+def unit_of(module: str) -> str:
+    """The first name below the package: `homology` for topo_callback.homology.rips."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        unit = relative.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("topo_callback"):
+                if node.module == "topo_callback":
+                    found += [(unit, alias.name) for alias in node.names]
+                else:
+                    found.append((unit, unit_of(node.module)))
+            elif isinstance(node, ast.Import):
+                found += [(unit, unit_of(alias.name)) for alias in node.names if alias.name.startswith("topo_callback.")]
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{relative}: a relative import"
+    return found
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    units = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    assert units == set(ORDER)
+
+
+def test_imports_point_down() -> None:
+    place = {unit: number for number, unit in enumerate(ORDER)}
+    upward = {(unit, target) for unit, target in imports() if unit != target and place[target] >= place[unit]}
+    # the package's own __init__ only hands names on
+    assert {pair for pair in upward if pair[0] != "__init__"} == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import topo_callback", ("torch", "transformers", "wandb", "numba", "gudhi", "numpy")),
+        ("from topo_callback import TopologyConfig; TopologyConfig()", ("torch", "transformers", "numba", "gudhi")),
+        ("from topo_callback import Trajectory", ("torch", "transformers", "numba", "gudhi", "pandas")),
+        ("import topo_callback.callback", ("wandb", "numba", "gudhi", "ripser", "dionysus", "ot", "matplotlib.pyplot")),
+        ("import topo_callback.worker.task, topo_callback.measurement", ("torch", "transformers", "wandb")),
+        ("import topo_callback.report.figures", ("torch", "transformers", "matplotlib.pyplot")),
+    ],
+)
+def test_importing_loads_no_more_than_it_needs(statement: str, absent: tuple[str, ...]) -> None:
+    check = f"import sys; {statement}; print(sorted(set({absent!r}) & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_these() -> None:
+    assert topo_callback.__all__ == [
+        "Barcode", "Probe", "Snapshot", "TopologyCallback", "TopologyConfig", "Trajectory",
+    ]  # fmt: skip
+    for name in topo_callback.__all__:
+        assert getattr(topo_callback, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'TopologicalCallback'"):
+        topo_callback.TopologicalCallback  # noqa: B018
+
+
+def test_homology_hands_on_its_functions() -> None:
+    from topo_callback.homology import Barcode, rips_persistence, zigzag_persistence
+
+    assert [f.__name__ for f in (Barcode, rips_persistence, zigzag_persistence)] == [
+        "Barcode",
+        "rips_persistence",
+        "zigzag_persistence",
+    ]
