@@ -107,11 +107,10 @@ def write_trajectory(
     folder.write_run(
         {
             "tool": "topo_callback",
-            "run_id": folder.run_id,
             "config": config.to_dict(),
-            "probe_hash": "0" * 64,
+            "probe": {"hash": "0" * 64, "points": points},
             "layers": list(layers),
-            "model": "synthetic",
+            "model": {"name": "example/synthetic", "class": "None"},
             "versions": {"topo_callback": "0"},
         }
     )

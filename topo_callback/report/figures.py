@@ -1,25 +1,28 @@
-"""Figures: a barcode, a measure as layers by samples, and a whole trajectory on one page.
+"""Figures: a barcode, a measure as layers by samples, a whole trajectory on one page; and their files in a folder.
 
-Every function returns a `matplotlib.figure.Figure` of its own: no pyplot, no open windows, no global settings, so they
-are safe in a worker and in a notebook. Colours are perceptually uniform or from the palette of Okabe and Ito, both
-safe for colour-blind readers.
+Every `*_figure` returns a `matplotlib.figure.Figure` of its own: no pyplot, no open windows, no global settings, so
+they are safe in a worker and in a notebook. The `draw_*` functions, which the worker calls, write PNG files whole or
+not at all.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from topo_callback.folder import TrajectoryFolder
 from topo_callback.homology.barcode import Barcode
-from topo_callback.report.labels import label
+from topo_callback.record import write_whole
+from topo_callback.report.panels import draw_bars, draw_heat_map, draw_lines, measure_table, steps_label
+from topo_callback.snapshot import Snapshot
 from topo_callback.trajectory import Trajectory
 
 STYLE = {
@@ -36,13 +39,6 @@ STYLE = {
     "legend.frameon": False,
     "savefig.dpi": 150.0,
 }
-COLOUR_MAP = "viridis"
-BAR_COLOURS = ("#0072B2", "#D55E00", "#009E73")  # H0, H1, H2
-MISSING_COLOUR = "#e4e4e4"
-GREY = "#555555"
-BARS_SHOWN = 200
-# a sample compared with itself
-_START = {"wasserstein_h0.first": 0.0, "wasserstein_h1.first": 0.0, "mutual_knn.first": 1.0}
 TRAJECTORY_PANELS = (
     ("wasserstein_h1.first", "lines"),
     ("wasserstein_h1.previous", "heat map"),
@@ -68,7 +64,7 @@ def barcode_figure(barcode: Barcode, *, layer: int, step: int, unit: str) -> Fig
         figure = Figure(figsize=(6.4, 1.1 + 1.3 * sum(heights)), layout="constrained")
         axes = figure.subplots(len(dimensions), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axis, dimension in zip(axes, dimensions, strict=True):
-            _draw_bars(axis, barcode.of(dimension), dimension, right)
+            draw_bars(axis, barcode.of(dimension), dimension, right)
         axes[-1].set_xlabel(unit)
         axes[-1].set_xlim(0.0, right)
         figure.suptitle(f"Layer {layer}, step {step}", x=0.01, ha="left")
@@ -88,8 +84,8 @@ def heat_map_figure(trajectory: Trajectory, measure: str) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(min(10.0, 4.6 + 0.14 * columns), min(5.5, 2.0 + 0.16 * rows)), layout="constrained")
         axis = figure.subplots()
-        _draw_heat_map(figure, axis, trajectory, measure)
-        axis.set_xlabel(_steps_label(trajectory), loc="left")
+        draw_heat_map(figure, axis, trajectory, measure)
+        axis.set_xlabel(steps_label(trajectory), loc="left")
     return figure
 
 
@@ -109,153 +105,81 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
     columns = 1 if len(panels) == 1 else 2
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.4 * columns, 0.7 + 2.9 * rows), layout="constrained")
-        figure.get_layout_engine().set(hspace=0.07, wspace=0.05)
+        spacing = ConstrainedLayoutEngine(hspace=0.07, wspace=0.05)
+        figure = Figure(figsize=(5.4 * columns, 0.7 + 2.9 * rows), layout=spacing)
         places = figure.add_gridspec(rows, columns)
         for index, (measure, kind) in enumerate(panels):
             row, column = divmod(index, columns)
             last_alone = index == len(panels) - 1 and column == 0
             axis = figure.add_subplot(places[row, :] if last_alone else places[row, column])
-            draw: Callable[..., None] = _draw_lines if kind == "lines" else _draw_heat_map
+            draw: Callable[..., None] = draw_lines if kind == "lines" else draw_heat_map
             draw(figure, axis, trajectory, measure)
-            axis.set_xlabel(_steps_label(trajectory), loc="left")
+            axis.set_xlabel(steps_label(trajectory), loc="left")
         figure.suptitle(_headline(trajectory), x=0.01, ha="left")
     return figure
 
 
-def measure_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "layers samples"]:
-    """The numbers of one measure, layers in rising order, NaN where a layer has none.
+def draw_sample_pictures(folder: TrajectoryFolder, snapshot: Snapshot, layers: Sequence[int]) -> list[str]:
+    """Draw the barcodes of some layers at one step.
 
-    At the first sample, numbers that compare with that sample are set to what they are by definition.
+    Args:
+        folder: where the pictures go.
+        snapshot: what is drawn.
+        layers: which layers; those without a barcode are passed over.
+
+    Returns:
+        The file names in `folder.pictures`, `barcode-L07-step-00000032.png`, for `provenance["pictures"]`.
+
+    Raises:
+        OSError: a picture cannot be written.
     """
-    layers = trajectory.layers
-    table = np.full((len(layers), len(trajectory.steps)), np.nan)
-    for column, step in enumerate(trajectory.steps):
-        by_layer = trajectory.snapshot(step).numbers.get(measure, {})
-        for row, layer in enumerate(layers):
-            table[row, column] = by_layer.get(layer, np.nan)
-    table[~np.isfinite(table)] = np.nan
-    at_start = _START.get(measure)
-    if at_start is not None and len(trajectory.steps) > 1 and not np.isnan(table).all():
-        first = trajectory.snapshot(trajectory.steps[0])
-        table[[layer in first.barcodes for layer in layers], 0] = at_start
-    return table
+    metric = str(snapshot.provenance.get("config", {}).get("metric", ""))
+    unit = f"{metric} distance".strip().capitalize()
+    names = []
+    for layer in layers:
+        if layer in snapshot.barcodes:
+            name = f"barcode-L{layer:02d}-step-{snapshot.step:08d}.png"
+            figure = barcode_figure(snapshot.barcodes[layer], layer=layer, step=snapshot.step, unit=unit)
+            _write(folder, name, figure)
+            names.append(name)
+    return names
 
 
-def _draw_bars(axis: Any, bars: Float[np.ndarray, "bars 2"], dimension: int, right: float) -> None:
-    """Bars from the bottom up: H0 by death, others by birth; those that never die reach past the edge."""
-    lifetimes = np.minimum(bars[:, 1], right) - bars[:, 0]
-    longest = np.sort(np.argsort(-lifetimes, kind="stable")[:BARS_SHOWN])
-    shown = bars[longest]
-    shown = shown[np.lexsort((shown[:, 1], shown[:, 0]))]
-    ends = np.where(np.isfinite(shown[:, 1]), shown[:, 1], 2 * right)
-    heights = np.arange(len(shown), dtype=np.float64)
-    segments = np.stack([np.stack([shown[:, 0], heights], axis=1), np.stack([ends, heights], axis=1)], axis=1)
-    width = float(np.clip(90.0 / max(len(shown), 1), 0.5, 4.0))
-    axis.add_collection(LineCollection(list(segments), colors=BAR_COLOURS[dimension], linewidths=width))
-    axis.set_ylim(-1.0, max(len(shown), 1))
-    axis.set_yticks([])
-    axis.spines["left"].set_visible(False)
-    endless = int(np.isinf(bars[:, 1]).sum())
-    title = f"H{dimension}: {len(bars)} bar{'' if len(bars) == 1 else 's'}"
-    title += f", {endless} never {'dies' if endless == 1 else 'die'}" if endless else ""
-    title += f"; the longest {len(shown)} are drawn" if len(shown) < len(bars) else ""
-    axis.set_title(title, fontweight="normal")
+def draw_run_pictures(folder: TrajectoryFolder) -> list[str]:
+    """Draw the whole trajectory as far as it is recorded: `trajectory.png` and one heat map for each measure.
+
+    Returns:
+        The file names in `folder.pictures`; pictures that would be empty are not drawn.
+
+    Raises:
+        RecordError: run.json is missing or damaged.
+        OSError: a picture cannot be written.
+    """
+    trajectory = Trajectory(folder)
+    drawn = [measure for measure, _ in TRAJECTORY_PANELS if not np.isnan(measure_table(trajectory, measure)).all()]
+    names = []
+    if drawn:
+        _write(folder, "trajectory.png", trajectory_figure(trajectory))
+        names.append("trajectory.png")
+    for measure in drawn:
+        name = f"heat-map-{re.sub(r'[^A-Za-z0-9_]', '-', measure)}.png"
+        _write(folder, name, heat_map_figure(trajectory, measure))
+        names.append(name)
+    return names
 
 
-def _draw_heat_map(figure: Any, axis: Any, trajectory: Trajectory, measure: str) -> None:
-    table = measure_table(trajectory, measure)
-    words = label(measure)
-    colours = mpl.colormaps[COLOUR_MAP].with_extremes(bad=MISSING_COLOUR)
-    # distances start at 0: the darkest colour means that nothing moved
-    lowest = 0.0 if measure.startswith("wasserstein") else None
-    image = axis.imshow(
-        np.ma.masked_invalid(table), origin="lower", aspect="auto", interpolation="nearest", cmap=colours, vmin=lowest
-    )
-    figure.colorbar(image, ax=axis, label=words.unit, pad=0.02, aspect=26)
-    axis.set_title(words.title)
-    axis.set_ylabel("layer")
-    ticks = _thinned(len(trajectory.layers), 12)
-    axis.set_yticks(ticks, [str(trajectory.layers[row]) for row in ticks])
-    axis.tick_params(length=2)
-    axis.spines[:].set_visible(False)
-    _name_steps(axis, trajectory)
-    if np.isnan(table).any():
-        axis.legend(
-            handles=[Patch(facecolor=MISSING_COLOUR, label="no number")],
-            loc="upper right",
-            bbox_to_anchor=(1.0, 0.0),
-            borderaxespad=1.9,
-            handlelength=1.0,
-        )
-
-
-def _draw_lines(figure: Any, axis: Any, trajectory: Trajectory, measure: str) -> None:
-    table = measure_table(trajectory, measure)
-    words = label(measure)
-    layers = trajectory.layers
-    scale = Normalize(layers[0], max(layers[-1], layers[0] + 1))
-    colours = mpl.colormaps[COLOUR_MAP]
-    samples = np.arange(len(trajectory.steps))
-    marker_size = 2.2 if len(layers) <= 12 else 0.9
-    for layer, row in zip(layers, table, strict=True):
-        # the yellow end of the map is too pale for a line on white
-        axis.plot(samples, row, color=colours(0.88 * scale(layer)), linewidth=1.3, marker="o", markersize=marker_size)
-    chance = _chance(trajectory) if measure.startswith("mutual_knn") else None
-    if chance is not None:
-        axis.axhline(chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.annotate("chance", (1.0, chance), xycoords=axis.get_yaxis_transform(), ha="right", va="bottom", color=GREY)
-    axis.set_ylim(bottom=0.0)
-    axis.set_xlim(-0.5, len(samples) - 0.5)
-    axis.grid(axis="y", color="#e6e6e6", linewidth=0.7)
-    axis.set_title(words.title)
-    axis.set_ylabel(words.unit)
-    _name_steps(axis, trajectory)
-    _depth_bar(figure, axis, layers)
-
-
-def _depth_bar(figure: Any, axis: Any, layers: Sequence[int]) -> None:
-    """The colours of the lines, as a colour bar with one step for each layer."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-
-    scale = Normalize(layers[0], max(layers[-1], layers[0] + 1))
-    colours = ListedColormap([mpl.colormaps[COLOUR_MAP](0.88 * scale(layer)) for layer in layers])
-    steps = ScalarMappable(BoundaryNorm(np.arange(len(layers) + 1) - 0.5, len(layers)), colours)
-    ticks = _thinned(len(layers), 12)
-    bar = figure.colorbar(steps, ax=axis, label="layer", pad=0.02, aspect=26, ticks=ticks)
-    bar.ax.set_yticklabels([str(layers[row]) for row in ticks])
-    bar.ax.tick_params(which="both", length=0)
-
-
-def _chance(trajectory: Trajectory) -> float | None:
-    """Mutual kNN of unrelated clouds, k / (points - 1)."""
-    _, points, k = trajectory.snapshot(trajectory.steps[0]).neighbours.shape
-    return k / (points - 1) if points > 1 else None
-
-
-def _name_steps(axis: Any, trajectory: Trajectory) -> None:
-    """Samples are evenly spaced, so that 0, 1, 2, 4, ... and the regular ones after them are equally readable."""
-    ticks = _thinned(len(trajectory.steps), 9 if trajectory.steps[-1] < 10_000 else 6)
-    axis.set_xticks(ticks, [f"{trajectory.steps[column]:,}".replace(",", " ") for column in ticks])
-
-
-def _steps_label(trajectory: Trajectory) -> str:
-    return "optimizer step (one column per sample)" if len(trajectory.steps) > 1 else "optimizer step"
-
-
-def _thinned(count: int, most: int) -> list[int]:
-    """At most `most` of the indices 0..count-1, evenly spread from 0, with the last one in place of its neighbour."""
-    stride = max(1, -(-(count - 1) // (most - 1))) if count > 1 else 1
-    ticks = list(range(0, count, stride))
-    if ticks[-1] != count - 1:
-        ticks = [*([tick for tick in ticks if count - 1 - tick >= 0.7 * stride]), count - 1]
-    return ticks
+def _write(folder: TrajectoryFolder, name: str, figure: Any) -> None:
+    folder.pictures.mkdir(exist_ok=True)
+    image = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(image, format="png")
+    write_whole(folder.pictures / name, image.getvalue())
 
 
 def _headline(trajectory: Trajectory) -> str:
     samples = len(trajectory.steps)
     points = trajectory.snapshot(trajectory.steps[0]).neighbours.shape[1]
-    model = str(trajectory.run.get("model", "")) if isinstance(trajectory.run.get("model"), str) else ""
+    described = trajectory.run.get("model", {})
+    model = Path(described.get("name", "")).name or described.get("class", "")
     text = f"{samples} sample{'' if samples == 1 else 's'} of {len(trajectory.layers)} layers, {points} prompts"
     return f"{model}: {text}" if model else text

@@ -15,7 +15,7 @@ from topo_callback.snapshot import Snapshot
 TABLE_KEY = "topology_table/layers"
 TABLE_ROWS = 10_000  # what W&B shows of one table
 _PICTURES = "topology_pictures"
-_CONFIG = ("run_id", "config", "probe_hash", "layers", "model", "versions")
+_CONFIG = ("config", "config_hash", "layers", "model", "reading", "versions")
 _NOT_UPLOADED = frozenset({"spool", "distances", "lock", "worker.log"})
 # W&B stores a picture or a table as one history key for each of these; each is caught by the trainer's `*` by itself
 _IMAGE_FIELDS = ("_type", "caption", "format", "height", "path", "sha256", "size", "width")
@@ -100,6 +100,7 @@ class WandbSink:
         self._folder = folder
         # chosen by name: prompts and whatever else a record may hold stay out of W&B
         self._description = {key: run[key] for key in _CONFIG if key in run}
+        self._description |= {"run_id": folder.name, "probe_hash": run.get("probe", {}).get("hash")}
         if self._run is None and self._project is not None:
             # beside the trainer's run, which stays the one that `wandb.log` means
             self._run = wandb.init(
