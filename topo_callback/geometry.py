@@ -126,19 +126,19 @@ def invalid_points(cloud: Num[Tensor, "points width"], *, metric: str = "euclide
 
 @dataclass(frozen=True)
 class _Rows:
-    """The points whose Euclidean distances are wanted, (cloud - shift) / scale - centre, computed tile by tile."""
+    """The points whose Euclidean distances are wanted, (cloud - shifts) / scale - centre, computed tile by tile."""
 
     cloud: Tensor  # [points, width]
     dtype: torch.dtype
-    shift: Tensor | None = None  # [points, 1]
+    shifts: tuple[Tensor, ...] = ()  # [points, 1] each
     scale: Tensor | None = None  # [points, 1]
     centre: Tensor | None = None  # [width]
 
     def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
         """Contiguous, and perhaps the memory of the cloud itself: not to be written to."""
         tile = self.cloud[rows, columns].to(self.dtype)
-        if self.shift is not None:
-            tile = tile - self.shift[rows]
+        for shift in self.shifts:
+            tile = tile - shift[rows]
         if self.scale is not None:
             tile = tile / self.scale[rows]
         if self.centre is not None:
@@ -177,9 +177,12 @@ class _Rows:
 def _rows(cloud: Tensor, metric: str, dtype: torch.dtype) -> _Rows:
     rows = _Rows(cloud, dtype)
     if metric == "correlation":
-        mean = rows.row_sums(squared=False) / cloud.shape[1]
-        constant = (cloud == cloud[:, :1]).all(dim=1)  # its rounded mean may leave a remainder
-        rows = replace(rows, shift=mean.masked_fill_(constant, math.nan)[:, None])
+        # a second mean takes away what the rounding of the first one leaves of a row far from zero
+        for _ in range(2):
+            mean = rows.row_sums(squared=False) / cloud.shape[1]
+            rows = replace(rows, shifts=(*rows.shifts, mean[:, None]))
+        constant = (cloud == cloud[:, :1]).all(dim=1)  # there the remainder must not count as a direction
+        rows.shifts[-1].masked_fill_(constant[:, None], math.nan)
     if metric != "euclidean":
         rows = replace(rows, scale=rows.row_sums(squared=True).sqrt_()[:, None])  # a zero row gives 0 / 0
     # direct differences, the way without float64, are better off without a rounded centre

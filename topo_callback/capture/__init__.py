@@ -1,0 +1,27 @@
+"""From a model and a fixed probe to one point cloud per layer."""
+
+from topo_callback.capture.batches import (
+    ProbeBatch,
+    TokenisedPrompts,
+    batch_size_for,
+    make_batches,
+    padding_id,
+    resolve_pooling,
+)
+from topo_callback.capture.blocks import BlockStack, find_blocks, resolve_layers
+from topo_callback.capture.reading import quiet, read_batch, read_clouds
+
+__all__ = [
+    "BlockStack",
+    "ProbeBatch",
+    "TokenisedPrompts",
+    "batch_size_for",
+    "find_blocks",
+    "make_batches",
+    "padding_id",
+    "quiet",
+    "read_batch",
+    "read_clouds",
+    "resolve_layers",
+    "resolve_pooling",
+]

@@ -1,0 +1,183 @@
+"""The probe as fixed, right-padded batches: the same tensors at every sample, so rounding is the same too."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from topo_callback.capture.blocks import Kind, find_language_model
+from topo_callback.errors import ConfigurationError, ProbeError
+
+POOLINGS = ("last_prompt_token", "last_token", "mean")
+
+
+class TokenisedPrompts(Protocol):
+    """What capture needs of a probe."""
+
+    @property
+    def token_ids(self) -> tuple[tuple[int, ...], ...]:
+        """The tokens of each prompt, unpadded, already cut on the left."""
+
+    @property
+    def prompt_lengths(self) -> tuple[int, ...]:
+        """How many leading tokens of each belong to the prompt; the rest is completion."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeBatch:
+    """Some prompts of the probe, right-padded, on the CPU; all tensors are int64.
+
+    Attributes:
+        input_ids: the tokens, then padding.
+        attention_mask: 1 at tokens, 0 at padding.
+        position_ids: 0, 1, 2, ... in every row.
+        spans: first token and one past the last token that make up the point of each row.
+        points: the place of each row in the probe.
+    """
+
+    input_ids: Int[Tensor, "rows tokens"]
+    attention_mask: Int[Tensor, "rows tokens"]
+    position_ids: Int[Tensor, "rows tokens"]
+    spans: Int[Tensor, "rows 2"]
+    points: Int[Tensor, " rows"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def resolve_pooling(pooling: str, kind: Kind) -> str:
+    """The pooling that "auto" stands for: the mean over all tokens for encoders, else the last prompt token."""
+    if pooling == "auto":
+        return "mean" if kind == "encoder" else "last_prompt_token"
+    return pooling
+
+
+def padding_id(model: nn.Module) -> int:
+    """The model's own padding token, or 0: RoBERTa counts positions over the tokens that are not padding."""
+    config = find_language_model(model).config
+    identifier = getattr(config, "pad_token_id", None)
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    fits = isinstance(identifier, int) and identifier >= 0 and (size is None or identifier < size)
+    return int(identifier) if fits else 0  # type: ignore[arg-type]
+
+
+def make_batches(probe: TokenisedPrompts, batch_size: int, pooling: str, *, pad_id: int = 0) -> tuple[ProbeBatch, ...]:
+    """Cut the probe into fixed batches.
+
+    Prompts are sorted by length (ties in probe order), longest first: little padding, and a batch that does not fit
+    in memory shows at once. The fewest batches that hold the probe are filled evenly, so that their numbers of rows
+    differ by at most one and are equal where the count allows it. A pure function of its arguments.
+
+    Args:
+        probe: the tokenised prompts.
+        batch_size: largest number of rows.
+        pooling: "last_prompt_token", "last_token" or "mean" over all tokens, prompt and completion; what "auto"
+            means depends on the model, see `resolve_pooling`.
+        pad_id: the token written into padding; see `padding_id`.
+
+    Raises:
+        ConfigurationError: unknown pooling, or a batch size below 1.
+        ProbeError: a prompt without tokens, or without a prompt token when the last one is asked for.
+    """
+    if pooling not in POOLINGS:
+        raise ConfigurationError(f"unknown pooling {pooling!r}; accepted: {', '.join(POOLINGS)}")
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size={batch_size}; accepted: at least 1")
+    spans = [_span(probe, point, pooling) for point in range(len(probe))]
+    order = sorted(range(len(probe)), key=lambda point: (-len(probe.token_ids[point]), point))
+    count = -(-len(order) // batch_size)
+    batches, start = [], 0
+    for number in range(count):
+        size = len(order) // count + (number < len(order) % count)
+        batches.append(_batch(probe, order[start : start + size], spans, pad_id))
+        start += size
+    return tuple(batches)
+
+
+def _span(probe: TokenisedPrompts, point: int, pooling: str) -> tuple[int, int]:
+    length, prompt = len(probe.token_ids[point]), probe.prompt_lengths[point]
+    if length == 0:
+        raise ProbeError(f"prompt {point} has no tokens; remove it from the probe")
+    if pooling == "mean":
+        return 0, length
+    end = length if pooling == "last_token" else min(prompt, length)
+    if end < 1:
+        raise ProbeError(
+            f"prompt {point} has no prompt token left, its completion fills it; raise max_tokens, shorten the "
+            "completion, or choose pooling='last_token'"
+        )
+    return end - 1, end
+
+
+def _batch(probe: TokenisedPrompts, points: list[int], spans: list[tuple[int, int]], pad_id: int) -> ProbeBatch:
+    tokens = max(len(probe.token_ids[point]) for point in points)
+    input_ids = torch.full((len(points), tokens), pad_id, dtype=torch.int64)
+    attention_mask = torch.zeros((len(points), tokens), dtype=torch.int64)
+    for row, point in enumerate(points):
+        ids = probe.token_ids[point]
+        input_ids[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        attention_mask[row, : len(ids)] = 1
+    return ProbeBatch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=torch.arange(tokens).repeat(len(points), 1),
+        spans=torch.tensor([spans[point] for point in points], dtype=torch.int64),
+        points=torch.tensor(points, dtype=torch.int64),
+    )
+
+
+def batch_size_for(model: nn.Module, probe: TokenisedPrompts, device: torch.device | None = None) -> int:
+    """A batch size whose forward pass takes at most a quarter of the memory that is free now.
+
+    The bytes of one row are bounded from above by the longest prompt and the model's configuration: 16 vectors of the
+    model's width and 4 of the feed-forward's per token, one layer's attention scores, and the logits where the head
+    cannot be limited to one token, all in float32. The result is a power of two between 1 and 32 on the CPU, 64
+    elsewhere, and not more than the probe needs. It depends on the memory that is free, so it differs between
+    machines: choose it once per run, since another batch shape rounds differently.
+
+    Args:
+        model: bare or wrapped.
+        probe: the tokenised prompts.
+        device: where the forward pass runs; by default where the model's first parameter is.
+    """
+    if device is None:
+        device = next(model.parameters()).device
+    cap = 32 if device.type == "cpu" else 64
+    fitting = _free_bytes(device) // 4 // _row_bytes(model, max(len(ids) for ids in probe.token_ids))
+    size = 1
+    while size * 2 <= min(cap, fitting) and size < len(probe):
+        size *= 2
+    return size
+
+
+def _row_bytes(model: nn.Module, tokens: int) -> int:
+    language_model = find_language_model(model)
+    config = language_model.config.get_text_config()
+    width = getattr(config, "hidden_size", 0)
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    heads = getattr(config, "num_attention_heads", 0) or 0
+    limited = "logits_to_keep" in inspect.signature(type(language_model).forward).parameters
+    logits = 0 if limited else 2 * getattr(config, "vocab_size", 0)
+    return max(1, 4 * tokens * (16 * width + 4 * inner + 2 * heads * tokens + logits))
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # what the caching allocator holds but does not use can be given to us as well
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        if "MemAvailable" in values:
+            return int(values["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS does not say what is free
