@@ -43,7 +43,9 @@ def imports() -> list[tuple[str, str]]:
                 else:
                     found.append((unit, unit_of(node.module)))
             elif isinstance(node, ast.Import):
-                found += [(unit, unit_of(alias.name)) for alias in node.names if alias.name.startswith("topo_callback.")]
+                found += [
+                    (unit, unit_of(alias.name)) for alias in node.names if alias.name.startswith("topo_callback.")
+                ]
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{relative}: a relative import"
     return found
 

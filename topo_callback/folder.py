@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from topo_callback.errors import FolderBusyError, RecordError
 from topo_callback.record import write_whole
@@ -43,7 +43,7 @@ class TrajectoryFolder:
         self.run_file = path / "run.json"
         self.journal_file = path / "journal.jsonl"
         self.worker_log = path / "worker.log"
-        self._lock: IO[bytes] | None = None
+        self._lock: int | None = None
 
     @classmethod
     def new(cls, root: Path) -> TrajectoryFolder:
@@ -86,11 +86,11 @@ class TrajectoryFolder:
         key = str(self.path.resolve())
         if key in _held:
             raise FolderBusyError(f"{self.path} is already being written by this process")
-        handle = open(self.path / "lock", "a+b")  # noqa: SIM115 - held until unlock
+        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            handle.close()
+            os.close(handle)
             raise FolderBusyError(
                 f"{self.path} is being written by another process; wait for it, or use another output_dir"
             ) from error
@@ -100,7 +100,7 @@ class TrajectoryFolder:
     def unlock(self) -> None:
         if self._lock is not None:
             _held.discard(str(self.path.resolve()))
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def is_locked(self) -> bool:

@@ -90,9 +90,8 @@ class Trajectory:
         """
         snapshot = self.snapshot(step)
         if layer not in snapshot.barcodes:
-            raise KeyError(
-                f"layer {layer} at step {step}: {snapshot.status.get(layer, f'not among {snapshot.layers}')}"
-            )
+            reason = snapshot.status.get(layer, f"not among the layers {snapshot.layers}")
+            raise KeyError(f"layer {layer} at step {step}: {reason}")
         return snapshot.barcodes[layer]
 
     def neighbours(self, step: int, layer: int) -> Int32[np.ndarray, "points k"]:

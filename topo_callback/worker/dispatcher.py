@@ -227,14 +227,13 @@ class Dispatcher:
 
     def _finish(self, task: _Task) -> None:
         error = task.future.exception()
-        if error is None:
+        result = None if error is not None else task.future.result()
+        if task.step is None and isinstance(result, list):
+            self._resolve(RunPictures(tuple(result)))
+        elif task.step is not None and isinstance(result, Snapshot):
             self._deaths = 0
-            result = task.future.result()
-            if task.step is None:
-                self._resolve(RunPictures(tuple(result)))
-            else:
-                self._spooled_bytes -= self._spooled.pop(task.step)
-                self._resolve(result)
+            self._spooled_bytes -= self._spooled.pop(task.step)
+            self._resolve(result)
         elif isinstance(error, EngineCheckError):
             self._stop(str(error))
         elif isinstance(error, OSError) and task.step is not None:
@@ -243,8 +242,10 @@ class Dispatcher:
             else:
                 self._spooled.pop(task.step)
                 self._lose(task.step, f"its file left the spool: {error}")
-        else:
+        elif error is not None:
             self._death(task.step, f"{type(error).__name__}: {error}")
+        else:
+            self._death(task.step, f"the worker returned {type(result).__name__} instead of a snapshot")
 
     def _death(self, step: int | None, cause: str) -> None:
         """A task that failed: its sample is lost (its file stays for `topo-callback finish`), the worker restarted."""

@@ -1,0 +1,143 @@
+"""From a sample to a snapshot: the right number at the right place, and a reason wherever there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+from trajectories import LAYERS, make_sample, make_snapshots, synthetic_cloud
+
+from topo_callback.config import TopologyConfig
+from topo_callback.homology import rips_persistence, zigzag_persistence
+from topo_callback.measurement import measure_sample
+from topo_callback.measures.barcodes import FEATURES, barcode_features
+from topo_callback.subsamples import subsample_indices
+
+
+def test_barcodes_are_those_of_the_recorded_distances() -> None:
+    sample = make_sample(4)
+    snapshot = measure_sample(sample, TopologyConfig())
+    for row, layer in enumerate(LAYERS):
+        assert snapshot.barcodes[layer] == rips_persistence(squareform(sample.distances[row]))
+        assert snapshot.numbers["median_distance"][layer] == np.median(sample.distances[row])
+
+
+def test_the_depth_zigzag_runs_over_the_layers_in_order() -> None:
+    sample = make_sample(4)
+    snapshot = measure_sample(sample, TopologyConfig())
+    assert snapshot.zigzag_layers == LAYERS
+    assert snapshot.depth_zigzag == zigzag_persistence(sample.neighbours)
+
+
+def test_an_invalid_layer_has_a_reason_no_numbers_and_is_counted() -> None:
+    snapshots = make_snapshots(invalid={2: {4: "3 of 40 points are not finite"}})
+    snapshot = snapshots[2]
+    assert snapshot.status[4] == "invalid: 3 of 40 points are not finite"
+    assert 4 not in snapshot.barcodes
+    assert snapshot.zigzag_layers == (1, 2, 6)
+    assert snapshot.numbers["invalid_layers"] == {None: 1.0}
+    assert all(4 not in by_layer for by_layer in snapshot.numbers.values())
+    # the next sample cannot be compared with it, but with the first one
+    later = snapshots[3]
+    assert 4 not in later.numbers["mutual_knn.previous"]
+    assert 4 in later.numbers["mutual_knn.first"]
+
+
+@pytest.mark.parametrize(
+    ("distances", "status"),
+    [
+        (np.zeros(780), "degenerate: all points are equal"),
+        (np.eye(1, 780)[0], "degenerate: more than half of the distances are 0"),
+        (np.full(780, np.nan), "invalid: 780 of 780 distances are not finite"),
+    ],
+)
+def test_fault_14_a_cloud_without_shape_is_a_defined_record(distances: np.ndarray, status: str) -> None:
+    sample = make_sample(0)
+    changed = sample.distances.copy()
+    changed[1] = distances
+    snapshot = measure_sample(dataclasses.replace(sample, distances=changed), TopologyConfig())
+    assert snapshot.status == {1: "ok", 2: status, 4: "ok", 6: "ok"}
+    assert 2 not in snapshot.barcodes
+
+
+def test_displacement_is_zero_against_itself_and_names_its_steps() -> None:
+    first, second = make_snapshots(steps=(0, 4))
+    again = measure_sample(make_sample(0), TopologyConfig(), previous=first, first=first)
+    for name in ("wasserstein_h0", "wasserstein_h1", "wasserstein_h0_raw", "wasserstein_h1_raw"):
+        assert set(again.numbers[f"{name}.previous"].values()) == {0.0}
+        assert min(second.numbers[f"{name}.first"].values()) > 0
+    assert set(again.numbers["mutual_knn.first"].values()) == {1.0}
+    assert (second.previous, second.first) == (0, 0)
+    assert "wasserstein_h1.previous" not in first.numbers
+
+
+def test_median_scaled_displacement_does_not_see_a_pure_rescaling() -> None:
+    first = make_snapshots(steps=(0,))[0]
+    sample = make_sample(0)
+    larger = dataclasses.replace(sample, distances=sample.distances * np.float32(2))
+    snapshot = measure_sample(larger, TopologyConfig(), previous=first, first=first)
+    assert max(snapshot.numbers["wasserstein_h1.previous"].values()) == 0
+    assert min(snapshot.numbers["wasserstein_h1_raw.previous"].values()) > 0
+
+
+def test_the_41_features_of_the_whole_cloud_and_their_scaled_forms() -> None:
+    assert len(FEATURES) == 41
+    snapshot = measure_sample(make_sample(4), TopologyConfig())
+    features = barcode_features(snapshot.barcodes[6])
+    assert set(features) == set(FEATURES)
+    median = snapshot.numbers["median_distance"][6]
+    for name, value in features.items():
+        assert snapshot.numbers[name][6] == value
+    assert snapshot.numbers["h1_death_max_scaled"][6] == features["h1_death_max"] / median
+    assert "h1_entropy_scaled" not in snapshot.numbers
+
+
+def test_features_by_closed_form() -> None:
+    # two points at distance 1 and a third at 3 from both: H0 dies at 1 and 3
+    square = np.array([[0, 1, 3], [1, 0, 3], [3, 3, 0]], dtype=np.float32)
+    features = barcode_features(rips_persistence(square))
+    assert features["h0_bars"] == 2
+    assert features["h0_total_persistence"] == 4
+    assert features["h0_death_mean"] == 2
+    assert features["h0_death_q1"] == 1.5
+    assert features["h0_death_std"] == 1
+    assert features["h0_entropy"] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    assert features["h1_bars"] == 0
+    assert features["h1_total_persistence"] == 0
+    assert "h1_entropy" not in features
+    assert "h1_death_mean" not in features
+
+
+def test_subsampled_features_are_means_over_the_same_points_at_every_step() -> None:
+    config = TopologyConfig(subsamples=3, subsample_size=20)
+    snapshot = measure_sample(make_sample(4), config)
+    square = squareform(pdist(synthetic_cloud(6, 4)).astype(np.float32))
+    each = [
+        barcode_features(rips_persistence(square[np.ix_(rows, rows)]))
+        for rows in subsample_indices(40, 20, 3, config.seed)
+    ]
+    assert snapshot.numbers["h1_bars"][6] == np.mean([features["h1_bars"] for features in each])
+
+
+def test_h2_of_a_large_cloud_is_of_landmarks_with_their_radius() -> None:
+    config = TopologyConfig(max_dimension=2, landmarks=25, measures=("scale",))
+    snapshot = measure_sample(make_sample(4), config)
+    whole = measure_sample(make_sample(4), TopologyConfig(measures=("scale",)))
+    assert (snapshot.barcodes[6].of(1) == whole.barcodes[6].of(1)).all()
+    assert set(snapshot.provenance["landmark_covering_radius"]) == {"1", "2", "4", "6"}
+    assert snapshot.provenance["landmark_covering_radius"]["6"] > 0
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    one = measure_sample(make_sample(4), TopologyConfig())
+    four = measure_sample(make_sample(4), TopologyConfig(), threads=4)
+    assert one.numbers == four.numbers
+    assert one.barcodes == four.barcodes
+
+
+def test_measures_that_are_off_are_absent() -> None:
+    snapshot = measure_sample(make_sample(4), TopologyConfig(measures=("mutual_knn",), zigzag_engine="off"))
+    assert set(snapshot.numbers) == {"median_distance", "invalid_layers"}
+    assert snapshot.depth_zigzag is None

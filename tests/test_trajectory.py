@@ -1,0 +1,165 @@
+"""A trajectory reads back what was written, skips and names what is damaged, and knows how its run ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
+
+from topo_callback import Trajectory
+from topo_callback.errors import FolderBusyError, RecordError
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.record import decode_record, encode_record
+from topo_callback.snapshot import Snapshot
+
+
+def assert_same(found: Snapshot, expected: Snapshot) -> None:
+    assert found.step == expected.step
+    assert found.layers == expected.layers
+    assert dict(found.status) == dict(expected.status)
+    assert {name: dict(by_layer) for name, by_layer in found.numbers.items()} == expected.numbers
+    assert dict(found.barcodes) == dict(expected.barcodes)
+    np.testing.assert_array_equal(found.neighbours, expected.neighbours)
+    assert found.depth_zigzag == expected.depth_zigzag
+    assert (found.zigzag_layers, found.previous, found.first) == (
+        expected.zigzag_layers, expected.previous, expected.first,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("invalid", [{}, {2: {4: "1 of 40 points are not finite"}}, {2: dict.fromkeys(LAYERS, "all")}])
+def test_a_snapshot_survives_its_record(invalid: dict[int, dict[int, str]]) -> None:
+    for snapshot in make_snapshots(invalid=invalid):
+        data = encode_record(*snapshot.to_record(), compress=True)
+        assert_same(Snapshot.from_record(*decode_record(data, "snapshot")), snapshot)
+
+
+def test_a_trajectory_is_found_from_its_output_dir_its_root_and_its_folder(tmp_path: Path) -> None:
+    write_trajectory(tmp_path / "topology", steps=(0,))
+    newest = write_trajectory(tmp_path / "topology", steps=(0, 1))
+    for path in (tmp_path, tmp_path / "topology", newest.path, str(tmp_path)):
+        trajectory = Trajectory.load(path)
+        assert trajectory.folder == newest.path
+        assert trajectory.steps == (0, 1)
+
+
+def test_no_trajectory_is_said_with_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"no trajectory at .*: expected a folder with run.json"):
+        Trajectory.load(tmp_path)
+
+
+def test_latest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
+    write_trajectory(tmp_path / "elsewhere", steps=(0,))
+    target = next(path for path in (tmp_path / "elsewhere").iterdir() if path.is_dir())
+    (tmp_path / "topology").mkdir()
+    (tmp_path / "topology" / "latest").write_text(f"../elsewhere/{target.name}\n")
+    with pytest.raises(RecordError, match="no trajectory"):
+        Trajectory.load(tmp_path)
+
+
+def test_a_folder_of_another_tool_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"tool": "another"}')
+    with pytest.raises(RecordError, match="not a run of topo_callback"):
+        Trajectory.load(tmp_path)
+
+
+def test_the_frame_is_long_and_holds_every_number(tmp_path: Path) -> None:
+    write_trajectory(tmp_path)
+    trajectory = Trajectory.load(tmp_path)
+    frame = trajectory.frame()
+    assert list(frame.columns) == ["step", "layer", "measure", "value"]
+    count = sum(len(by_layer) for snapshot in make_snapshots() for by_layer in snapshot.numbers.values())
+    assert len(frame) == count
+    assert not frame["value"].isna().any()
+    whole = frame[frame["layer"].isna()]
+    assert set(whole["measure"]) == {"invalid_layers"}
+    row = frame[(frame.step == 4) & (frame.layer == 2) & (frame.measure == "h1_bars")]
+    assert row["value"].item() == len(trajectory.barcodes(4, 2).of(1))
+
+
+def test_barcodes_and_neighbours_by_step_and_layer(tmp_path: Path) -> None:
+    write_trajectory(tmp_path, invalid={2: {4: "3 of 40 points are not finite"}})
+    trajectory = Trajectory.load(tmp_path)
+    assert trajectory.barcodes(0, 6) == make_snapshots()[0].barcodes[6]
+    assert trajectory.neighbours(0, 6).shape == (40, 5)
+    with pytest.raises(KeyError, match="3 of 40 points are not finite"):
+        trajectory.barcodes(2, 4)
+    with pytest.raises(KeyError, match=r"no sample at step 3; sampled steps: \[0, 1, 2"):
+        trajectory.barcodes(3, 4)
+    with pytest.raises(KeyError, match="not among the layers"):
+        trajectory.barcodes(2, 99)
+
+
+def test_fault_8_a_damaged_sample_is_skipped_and_named_and_the_rest_read(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    torn = folder.step_file(folder.samples, 2)
+    torn.write_bytes(torn.read_bytes()[:-5])
+    trajectory = Trajectory.load(tmp_path)
+    assert trajectory.steps == tuple(step for step in STEPS if step != 2)
+    assert list(trajectory.damaged) == ["step-00000002.npz"]
+    assert "step-00000002.npz" in trajectory.damaged["step-00000002.npz"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(offset=st.integers(0, 10**9), bit=st.integers(0, 7))
+def test_fault_8_any_flipped_bit_of_a_real_snapshot_is_noticed(offset: int, bit: int) -> None:
+    data = bytearray(encode_record(*make_snapshots()[1].to_record(), compress=True))
+    data[offset % len(data)] ^= 1 << bit
+    with pytest.raises(RecordError, match="step-1"):
+        decode_record(bytes(data), "step-1")
+
+
+def test_a_torn_last_line_of_the_journal_is_skipped(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    with open(folder.journal_file, "a") as journal:
+        journal.write('{"event": "lost", "st')
+    assert [entry["event"] for entry in folder.journal()] == ["started", "finished"]
+
+
+def test_the_state_says_how_the_run_ended(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    assert Trajectory.load(tmp_path).state == "finished"
+    folder.note("resumed", step=4)
+    assert Trajectory.load(tmp_path).state == "interrupted"
+    folder.lock()
+    assert Trajectory.load(tmp_path).state == "running"
+    folder.unlock()
+    assert Trajectory.load(tmp_path).state == "interrupted"
+
+
+def test_fault_27_a_second_writer_is_refused_in_this_process_and_in_another(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path, steps=(0,))
+    folder.lock()
+    with pytest.raises(FolderBusyError, match="already being written by this process"):
+        TrajectoryFolder(folder.path).lock()
+    code = (
+        "import sys, pathlib; from topo_callback.folder import TrajectoryFolder; "
+        "TrajectoryFolder(pathlib.Path(sys.argv[1])).lock()"
+    )
+    for refused in (True, False):
+        other = subprocess.run([sys.executable, "-c", code, folder.path], capture_output=True, text=True, check=False)
+        assert ("is being written by another process" in other.stderr) == refused
+        assert (other.returncode != 0) == refused
+        folder.unlock()
+
+
+def test_dropping_later_samples_keeps_the_earlier_ones(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    folder.step_file(folder.spool, 16).write_bytes(b"")
+    assert folder.drop_after(4) == [8, 16]
+    assert folder.steps(folder.samples) == [0, 1, 2, 4]
+    assert folder.steps(folder.spool) == []
+
+
+def test_a_new_folder_draws_no_random_number(tmp_path: Path) -> None:
+    import random
+
+    before = random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    first, second = TrajectoryFolder.new(tmp_path), TrajectoryFolder.new(tmp_path)
+    assert first.run_id != second.run_id
+    assert (random.getstate(), np.random.get_state()[1].tobytes()) == before  # noqa: NPY002
