@@ -180,6 +180,12 @@ def _headline(trajectory: Trajectory) -> str:
     samples = len(trajectory.steps)
     points = trajectory.snapshot(trajectory.steps[0]).neighbours.shape[1]
     described = trajectory.run.get("model", {})
-    model = Path(described.get("name", "")).name or described.get("class", "")
+    model = _plain(Path(described.get("name", "")).name or described.get("class", ""))
     text = f"{samples} sample{'' if samples == 1 else 's'} of {len(trajectory.layers)} layers, {points} prompts"
     return f"{model}: {text}" if model else text
+
+
+def _plain(name: str) -> str:
+    """A name from outside as text that the font has and that is no mathematics."""
+    known = "".join(character if character.isprintable() and character < "\u0250" else "?" for character in name)
+    return (known if len(known) <= 60 else f"{known[:57]}...").replace("$", r"\$")

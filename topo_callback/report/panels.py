@@ -80,11 +80,11 @@ def draw_heat_map(figure: Any, axis: Any, trajectory: Trajectory, measure: str) 
     figure.colorbar(image, ax=axis, label=words.unit, pad=0.02, aspect=26)
     axis.set_title(words.title)
     axis.set_ylabel("layer")
-    ticks = _thinned(len(trajectory.layers), 12)
+    ticks = thinned(len(trajectory.layers), 12)
     axis.set_yticks(ticks, [str(trajectory.layers[row]) for row in ticks])
     axis.tick_params(length=2)
     axis.spines[:].set_visible(False)
-    _name_steps(axis, trajectory)
+    name_steps(axis, trajectory)
     if np.isnan(table).any():
         axis.legend(
             handles=[Patch(facecolor=MISSING_COLOUR, label="no number")],
@@ -115,7 +115,7 @@ def draw_lines(figure: Any, axis: Any, trajectory: Trajectory, measure: str) -> 
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     axis.set_title(words.title)
     axis.set_ylabel(words.unit)
-    _name_steps(axis, trajectory)
+    name_steps(axis, trajectory)
     _depth_bar(figure, axis, layers)
 
 
@@ -124,7 +124,7 @@ def _depth_bar(figure: Any, axis: Any, layers: Sequence[int]) -> None:
     scale = Normalize(layers[0], max(layers[-1], layers[0] + 1))
     colours = ListedColormap([mpl.colormaps[COLOUR_MAP](0.88 * scale(layer)) for layer in layers])
     steps = ScalarMappable(BoundaryNorm(np.arange(len(layers) + 1) - 0.5, len(layers)), colours)
-    ticks = _thinned(len(layers), 12)
+    ticks = thinned(len(layers), 12)
     bar = figure.colorbar(steps, ax=axis, label="layer", pad=0.02, aspect=26, ticks=ticks)
     bar.ax.set_yticklabels([str(layers[row]) for row in ticks])
     bar.ax.tick_params(which="both", length=0)
@@ -136,9 +136,9 @@ def _chance(trajectory: Trajectory) -> float | None:
     return k / (points - 1) if points > 1 else None
 
 
-def _name_steps(axis: Any, trajectory: Trajectory) -> None:
+def name_steps(axis: Any, trajectory: Trajectory) -> None:
     """Samples are evenly spaced, so that 0, 1, 2, 4, ... and the regular ones after them are equally readable."""
-    ticks = _thinned(len(trajectory.steps), 9 if trajectory.steps[-1] < 10_000 else 6)
+    ticks = thinned(len(trajectory.steps), 9 if trajectory.steps[-1] < 10_000 else 6)
     axis.set_xticks(ticks, [f"{trajectory.steps[column]:,}".replace(",", " ") for column in ticks])
 
 
@@ -146,7 +146,7 @@ def steps_label(trajectory: Trajectory) -> str:
     return "optimizer step (one column per sample)" if len(trajectory.steps) > 1 else "optimizer step"
 
 
-def _thinned(count: int, most: int) -> list[int]:
+def thinned(count: int, most: int) -> list[int]:
     """At most `most` of the indices 0..count-1, evenly spread from 0, with the last one in place of its neighbour."""
     stride = max(1, -(-(count - 1) // (most - 1))) if count > 1 else 1
     ticks = list(range(0, count, stride))
