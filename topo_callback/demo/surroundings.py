@@ -1,0 +1,145 @@
+"""What surrounds a demo run: quiet libraries, a W&B run that stays on this machine, checks for optional packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from topo_callback.errors import MissingExtraError
+
+NOISY_LOGGERS = ("accelerate", "datasets", "filelock", "httpx", "huggingface_hub", "peft", "torch", "trl", "wandb")
+
+
+def require(*packages: str) -> None:
+    """Raise MissingExtraError, with the line that installs them, unless all packages are there."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise MissingExtraError(f'{", ".join(missing)} is not installed; run: pip install "topo_callback[demo]"')
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Third-party warnings, log lines below errors and progress bars are silent inside, and as before afterwards.
+
+    Warnings of topo_callback itself keep their filters.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"(?!topo_callback\b)")
+        stack.enter_context(_quiet_loggers())
+        stack.enter_context(_quiet_transformers())
+        stack.enter_context(_quiet_datasets())
+        yield
+
+
+@contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    before = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
+    for name in NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    import datasets
+
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables set inside and as before afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def offline_wandb(folder: Path, *, enabled: bool) -> Iterator[Path | None]:
+    """An offline W&B run for the trainer to log into, all of whose files are in `folder`; no account, no network.
+
+    Yields:
+        The folder that `wandb sync` takes; None when W&B is not installed or not wanted.
+    """
+    if not enabled or importlib.util.find_spec("wandb") is None:
+        yield None
+        return
+    files = folder / "wandb"
+    files.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder when it is missing
+    where = {name: str(files / ".wandb") for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")}
+    with environment({"WANDB_MODE": "offline", "WANDB_DIR": str(folder), "WANDB_SILENT": "true", **where}):
+        import wandb
+
+        if wandb.run is not None:  # opened by the caller, whose it stays
+            yield Path(wandb.run.settings.sync_dir)
+            return
+        run = wandb.init(
+            project="topo-callback-demo",
+            name=folder.name,
+            dir=str(folder),
+            mode="offline",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        exit_code = 1
+        try:
+            yield Path(run.settings.sync_dir)
+            exit_code = 0
+        finally:
+            run.finish(exit_code=exit_code)
+
+
+@contextmanager
+def one_thread(*, enabled: bool) -> Iterator[None]:
+    """Torch computes on one thread inside.
+
+    For matrices this small a second thread gains little, and it loses a lot when anything else runs: the two wait for
+    each other after every operation. The other core is the worker's.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if enabled:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
