@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ SFT_ROWS: dict[str, list[dict[str, Any]]] = {
 }
 PREFERENCE_ROWS: dict[str, list[dict[str, Any]]] = {
     "plain": PLAIN_PREFERENCE,
+    "merging into one answer": columns(
+        prompt=lambda i: f"The number {i} i", chosen=lambda i: " think it is.", rejected=lambda i: "s one."
+    ),
     "plain, implicit prompt": columns(
         chosen=lambda i: f"Is {i} prime? Yes it is.", rejected=lambda i: f"Is {i} prime? No."
     ),
@@ -64,7 +68,7 @@ PREFERENCE_ROWS: dict[str, list[dict[str, Any]]] = {
         prompt=user,
         chosen=assistant,
         rejected=lambda i: assistant(i + 1),
-        tools=lambda i: TOOLS,
+        tools=lambda i: json.dumps(TOOLS),
         chat_template_kwargs=lambda i: {"shout": True},
     ),
 }
