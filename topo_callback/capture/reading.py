@@ -191,9 +191,8 @@ def _counts_from_zero(model: nn.Module) -> bool:
     and given positions are ignored with a warning.
     """
     learned = getattr(getattr(bare(model), "active_peft_config", None), "is_prompt_learning", False)
-    return not learned and not any(
-        name.startswith("create_position_ids") for module in model.modules() for name in dir(type(module))
-    )
+    classes = {type(module) for module in model.modules()}
+    return not learned and not any(name.startswith("create_position_ids") for cls in classes for name in dir(cls))
 
 
 def _pooler(stack: BlockStack, batch: ProbeBatch, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -204,13 +203,15 @@ def _pooler(stack: BlockStack, batch: ProbeBatch, device: torch.device) -> Calla
     single = bool((end - first == 1).all())
 
     def pool(hidden: Tensor) -> Tensor:
+        if hidden.ndim == 2 and len(hidden) % len(batch) == 0 and len(hidden) >= batch.input_ids.numel():
+            hidden = hidden.unflatten(0, (len(batch), -1))  # OPT runs its feed-forward on all tokens in one row
         if hidden.ndim != 3 or hidden.shape[0] != len(batch):
             raise UnsupportedModelError(
                 f"a block of {stack.path} gives {tuple(hidden.shape)} instead of [rows, tokens, width]; if the model "
                 "removes padding, load it with attn_implementation='sdpa'"
             )
         if stack.kind == "encoder-decoder":
-            return hidden[:, -1].float()
+            return hidden[:, -1].to(torch.float32, copy=True)  # a view would keep the whole tensor
         shift = hidden.shape[1] - tokens  # virtual tokens of prompt tuning come first
         where = hidden.device
         if single:
