@@ -1,8 +1,9 @@
-"""Vietoris-Rips persistence of a distance matrix over Z/2: checks the input, chooses the engine."""
+"""Vietoris-Rips persistence of distance matrices over Z/2: checks the input, chooses the engine."""
 
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Float
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.native_rips import native_persistence
+from topo_callback.homology.thread_team import ThreadTeam, allowed_threads, triangle_shares
 from topo_callback.homology.validation_kernels import first_bad_entry, is_distance_matrix
 
 Engine = Literal["auto", "native", "gudhi", "ripser"]
@@ -21,36 +24,94 @@ def rips_persistence(
     max_dimension: int = 1,
     threshold: float = math.inf,
     engine: Engine = "auto",
+    threads: int | None = None,
 ) -> Barcode:
     """The barcode of the Vietoris-Rips filtration of a finite metric (or merely symmetric) space, over Z/2.
 
     A simplex enters at the length of its longest edge. Edges longer than `threshold`, and infinite ones, never enter;
     a class that is alive once all others have entered has death `inf`. The result is exact for the distances given
-    and does not depend on the engine: all of them compute the same multiset of bars of positive length.
+    and depends neither on the engine nor on the number of threads: the same multiset of bars of positive length.
 
     Args:
         distances: float16, float32 or float64 [points, points], symmetric, zero diagonal, any unit; `inf` allowed off
             the diagonal; at least one point. The triangle inequality is not needed.
         max_dimension: the highest homological dimension, 0 or more.
         threshold: the longest edge that enters, in the unit of the distances; 0 or more.
-        engine: "native" (this package's own, dimensions 0 and 1), "gudhi", "ripser", or "auto": gudhi.
+        engine: "native" (this package's own, dimensions 0 and 1), "gudhi", "ripser", or "auto": native up to
+            dimension 1, gudhi beyond. From dimension 2 on, a cloud of more than about 400 points is a case for
+            `landmark_persistence`.
+        threads: how many the native engine uses, by default one for each core allowed; the others use one.
 
     Returns:
         Barcode: dimensions 0 .. max_dimension, float64 births and deaths in the unit of the distances.
 
     Raises:
         ValueError: the matrix is not square, has no point, or has a wrong entry; the first one is named.
-        ConfigurationError: an unknown engine, a negative dimension or threshold.
+        ConfigurationError: an unknown engine, a negative dimension or threshold, a dimension the engine lacks.
         MissingExtraError: the engine's package is not installed.
+        MemoryError: the native engine would need more than about a gigabyte; says how much, and what to do.
     """
+    chosen = _checked_settings(max_dimension, threshold, engine)
+    with ThreadTeam(threads or allowed_threads()) as team:
+        checked = checked_distances(distances, team)
+        return _computed(checked, chosen, max_dimension, _rounded_down(threshold, checked.dtype), team)
+
+
+def rips_persistence_batch(
+    distances: Float[np.ndarray, "clouds points points"],
+    *,
+    max_dimension: int = 1,
+    threshold: float = math.inf,
+    engine: Engine = "auto",
+    threads: int | None = None,
+) -> list[Barcode]:
+    """`rips_persistence` of each of many clouds of equal size, such as sub-samples: a thread takes a cloud at a time.
+
+    Args:
+        distances: float16, float32 or float64 [clouds, points, points], each as in `rips_persistence`.
+        max_dimension, threshold, engine: as in `rips_persistence`.
+        threads: how many clouds are worked on at once, by default one for each core allowed; ripser.py lets no two run.
+
+    Returns:
+        One Barcode for each cloud, in order.
+
+    Raises:
+        As `rips_persistence`; the cloud of a wrong entry is named as well.
+    """
+    if distances.ndim != 3:
+        raise ValueError(f"distances have shape {distances.shape}; expected is [clouds, points, points]")
+    chosen = _checked_settings(max_dimension, threshold, engine)
+
+    def compute(cloud: int) -> Barcode:
+        with ThreadTeam(1) as alone:
+            checked = checked_distances(distances[cloud], alone, f"distances[{cloud}]")
+            return _computed(checked, chosen, max_dimension, _rounded_down(threshold, checked.dtype), alone)
+
+    members = min(threads or allowed_threads(), max(1, len(distances)))
+    if members == 1:
+        return [compute(cloud) for cloud in range(len(distances))]
+    with ThreadPoolExecutor(members) as pool:
+        return list(pool.map(compute, range(len(distances))))
+
+
+def _checked_settings(max_dimension: int, threshold: float, engine: str) -> str:
+    """The engine to use, once all settings are known to be in range."""
     if engine not in get_args(Engine):
         raise ConfigurationError(f"engine is {engine!r}; accepted are {', '.join(map(repr, get_args(Engine)))}")
     if max_dimension < 0:
         raise ConfigurationError(f"max_dimension is {max_dimension}; accepted is 0 or more")
     if not threshold >= 0:
         raise ConfigurationError(f"threshold is {threshold}; accepted is 0 or more, inf for none")
-    checked = checked_distances(distances)
-    threshold = _rounded_down(threshold, checked.dtype)
+    if engine == "auto":
+        return "native" if max_dimension <= 1 else "gudhi"
+    return engine
+
+
+def _computed(
+    checked: Float[np.ndarray, "points points"], engine: str, max_dimension: int, threshold: float, team: ThreadTeam
+) -> Barcode:
+    if engine == "native":
+        return native_persistence(checked, max_dimension=max_dimension, threshold=threshold, team=team)
     if engine == "ripser":
         from topo_callback.homology.ripser_engine import ripser_persistence
 
@@ -60,22 +121,36 @@ def rips_persistence(
     return gudhi_persistence(checked, max_dimension=max_dimension, threshold=threshold)
 
 
-def checked_distances(distances: np.ndarray) -> Float[np.ndarray, "points points"]:
-    """`distances` itself (float16 as float32) once every entry is known to be that of a distance matrix.
+def checked_distances(
+    distances: np.ndarray, team: ThreadTeam | None = None, name: str = "distances"
+) -> Float[np.ndarray, "points points"]:
+    """`distances` in rows without gaps (float16 as float32) once every entry is known to be that of a distance matrix.
 
     Raises:
         ValueError: names what is wrong and the first offending entry, row by row.
     """
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
-        raise ValueError(f"distances have shape {distances.shape}; expected is a square matrix [points, points]")
+        raise ValueError(f"{name} has shape {distances.shape}; expected is a square matrix [points, points]")
     if distances.shape[0] == 0:
-        raise ValueError("distances have shape (0, 0); expected is at least one point")
+        raise ValueError(f"{name} has shape (0, 0); expected is at least one point")
     if distances.dtype == np.float16:
         distances = distances.astype(np.float32)
     if distances.dtype not in (np.float32, np.float64):
-        raise ValueError(f"distances have dtype {distances.dtype}; expected is float16, float32 or float64")
-    if not is_distance_matrix(distances, 0, len(distances)):
-        raise ValueError(described_bad_entry(distances))
+        raise ValueError(f"{name} has dtype {distances.dtype}; expected is float16, float32 or float64")
+    # kernels are compiled for rows without gaps only
+    distances = np.ascontiguousarray(distances)
+    shares = triangle_shares(len(distances), team.members if team else 1)
+    good = [False] * len(shares)
+
+    def check(member: int) -> None:
+        good[member] = bool(is_distance_matrix(distances, *shares[member]))
+
+    if team:
+        team.run(check)
+    else:
+        check(0)
+    if not all(good):
+        raise ValueError(_described_bad_entry(distances, name))
     return distances
 
 
@@ -87,7 +162,7 @@ def _rounded_down(threshold: float, dtype: np.dtype[Any]) -> float:
     return float(rounded if float(rounded) <= threshold else np.nextafter(rounded, dtype.type(0)))
 
 
-def described_bad_entry(distances: Float[np.ndarray, "points points"], name: str = "distances") -> str:
+def _described_bad_entry(distances: Float[np.ndarray, "points points"], name: str) -> str:
     """What is wrong with the first bad entry of a matrix that has one."""
     row, column = first_bad_entry(distances)
     value, mirrored = distances[row, column], distances[column, row]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from types import TracebackType
 
 
@@ -44,3 +45,10 @@ class ThreadTeam:
     ) -> None:
         if self._pool:
             self._pool.shutdown()
+
+
+def triangle_shares(rows: int, members: int) -> list[tuple[int, int]]:
+    """Ranges of rows that split the entries above the diagonal of a square matrix evenly."""
+    # what lies above row r is r * rows - r**2 / 2 entries; solved for equal parts
+    ends = [round(rows * (1 - (1 - member / members) ** 0.5)) for member in range(members + 1)]
+    return list(pairwise(ends))

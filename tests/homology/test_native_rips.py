@@ -1,0 +1,223 @@
+"""The native engine gives the bars of gudhi, ripser.py and the definition, whatever the ties and the threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference.dense_rips import dense_rips_persistence
+from rips_inputs import (
+    activation_distances,
+    euclidean,
+    projective_plane,
+    regular_polygon,
+    standard_input,
+    tied_matrices,
+)
+
+from topo_callback.errors import ConfigurationError
+from topo_callback.homology import native_rips
+from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.native_rips import keyed
+from topo_callback.homology.native_rips_kernels import graph_classes
+from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
+from topo_callback.homology.rips_edge_kernels import nearest_rows, neighbourhood_edges, sort_bucket
+
+STANDARD = ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"]
+
+
+@pytest.fixture
+def threads_for_few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send clouds of any size down the way of several threads, in small buckets."""
+    monkeypatch.setattr(native_rips, "FEWEST_POINTS_FOR_THREADS", 2)
+    monkeypatch.setattr(native_rips, "SMALL_BUCKET_EDGES", 3)
+
+
+def native(distances: np.ndarray, threshold: float = np.inf, threads: int = 1) -> Barcode:
+    return rips_persistence(distances, threshold=threshold, engine="native", threads=threads)
+
+
+@pytest.mark.parametrize("name", STANDARD)
+@pytest.mark.parametrize("engine", ["gudhi", "ripser"])
+def test_standard_inputs_bar_for_bar(name: str, engine: str) -> None:
+    pytest.importorskip(engine)
+    if name == "o3_1024" and engine == "ripser":
+        pytest.skip("takes ripser.py minutes; gudhi covers it")
+    distances = standard_input(name)
+    assert native(distances, threads=2) == rips_persistence(distances, engine=engine)
+
+
+@pytest.mark.parametrize("layer", range(7))
+def test_real_activations_bar_for_bar(layer: int) -> None:
+    pytest.importorskip("gudhi")
+    distances = activation_distances(layer)
+    expected = rips_persistence(distances, engine="gudhi")
+    assert native(distances, threads=1) == expected
+    assert native(distances, threads=2) == expected
+
+
+@pytest.mark.parametrize("layer", [0, 3, 6])
+def test_real_activations_equal_ripser(layer: int) -> None:
+    pytest.importorskip("ripser")
+    distances = activation_distances(layer, points=400)
+    assert native(distances) == rips_persistence(distances, engine="ripser")
+
+
+@given(tied_matrices(most_points=9), st.sampled_from([np.inf, 0.0, 1.0, 2.0, 7.5]))
+@settings(max_examples=300, deadline=None)
+def test_the_definition_with_ties_infinities_and_thresholds(distances: np.ndarray, threshold: float) -> None:
+    assert native(distances, threshold) == dense_rips_persistence(distances, threshold=threshold)
+
+
+@given(tied_matrices(most_points=40), st.sampled_from([np.inf, 1.0, 2.0, 20.0]))
+@settings(max_examples=150, deadline=None)
+def test_gudhi_with_ties_infinities_and_thresholds(distances: np.ndarray, threshold: float) -> None:
+    pytest.importorskip("gudhi")
+    assert native(distances, threshold) == rips_persistence(distances, threshold=threshold, engine="gudhi")
+
+
+@pytest.mark.usefixtures("threads_for_few_points")
+@given(tied_matrices(most_points=30), st.integers(2, 5), st.sampled_from([np.inf, 2.0]))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_threads_do_not_change_the_bars(distances: np.ndarray, threads: int, threshold: float) -> None:
+    assert native(distances, threshold, threads) == native(distances, threshold)
+
+
+@given(tied_matrices(most_points=30, dtype=np.float64), st.sampled_from([np.inf, 0.1, 0.5, 2.0]))
+@settings(max_examples=60, deadline=None)
+def test_ranks_of_double_precision_give_the_same_bars(distances: np.ndarray, threshold: float) -> None:
+    """0.1 does not fit single precision, so these go by ranks; powers of two and whole numbers do not."""
+    barcode = native(distances, threshold)
+    assert barcode == rips_persistence(distances, threshold=threshold, engine="gudhi")
+    assert set(barcode.birth) | set(barcode.death) <= {0.0, np.inf} | set(distances.ravel().tolist())
+
+
+@pytest.mark.parametrize("points", [20, 65, 129, 200])
+def test_random_double_precision(points: int) -> None:
+    entries = np.random.default_rng(points).random((points, points))
+    distances = np.triu(entries, 1) + np.triu(entries, 1).T
+    assert native(distances) == rips_persistence(distances, engine="gudhi")
+
+
+@pytest.mark.parametrize("width", [2, 3, 50])
+def test_gaussian_clouds(width: int) -> None:
+    distances = euclidean(np.random.default_rng(width).standard_normal((350, width)))
+    expected = rips_persistence(distances, engine="gudhi")
+    for threads in (1, 2, 3):
+        assert native(distances, threads=threads) == expected
+
+
+def test_two_sheets_of_a_hypercube_have_ties_everywhere() -> None:
+    """All distances of a hypercube's corners are roots of whole numbers."""
+    corners = np.array(np.meshgrid(*[[0.0, 1.0]] * 7)).reshape(7, -1).T
+    distances = euclidean(corners)
+    assert native(distances, threads=2) == rips_persistence(distances, engine="gudhi")
+
+
+def test_hop_counts_of_a_long_ring() -> None:
+    """Whole-number lengths make nearly all lunes tied; the loop dies when a third of the ring is spanned."""
+    hops = np.abs(np.subtract.outer(np.arange(90), np.arange(90)))
+    distances = np.minimum(hops, 90 - hops).astype(np.float32)
+    np.testing.assert_array_equal(native(distances).of(1), [[1, 30]])
+
+
+def test_projective_plane_over_two() -> None:
+    np.testing.assert_array_equal(native(projective_plane()).of(1), [[1, 2]])
+
+
+def test_negative_zero_is_zero() -> None:
+    distances = regular_polygon(7)
+    np.fill_diagonal(distances, -0.0)
+    assert native(distances) == native(regular_polygon(7))
+    equal = np.full((4, 4), -0.0, np.float32)
+    equal[0, 1] = equal[1, 0] = 0.0
+    assert native(equal) == native(np.zeros((4, 4)))
+
+
+@given(tied_matrices(most_points=25), st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_the_order_of_points_does_not_matter(distances: np.ndarray, random: object) -> None:
+    order = np.arange(len(distances))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    assert native(distances[np.ix_(order, order)]) == native(distances)
+
+
+def test_scale_scales_and_a_duplicate_changes_nothing() -> None:
+    distances = euclidean(np.random.default_rng(2).standard_normal((60, 4)))
+    plain = native(distances)
+    scaled = native(distances * 4)
+    assert Barcode(plain.dimension, plain.birth * 4, plain.death * 4) == scaled
+    again = np.append(np.arange(60), [5, 5, 17])
+    assert native(distances[np.ix_(again, again)]) == plain
+
+
+@given(tied_matrices(most_points=12))
+@settings(max_examples=100, deadline=None)
+def test_the_neighbourhood_graph_counts_the_simplexwise_classes(distances: np.ndarray) -> None:
+    """Classes with bars of zero length included: graph edges - (points - components), and H0 is the forest's."""
+    points = len(distances)
+    if points < 2:
+        return
+    keys = keyed(distances).keys
+    cut = np.uint32(0x7F7FFFFF)
+    nearest = np.empty((points, min(24, points - 1)), np.int32)
+    nearest_rows(keys, nearest, 0, points)
+    graph = neighbourhood_edges(keys, nearest, cut, 0, 1)
+    sort_bucket(keys, graph, 0, graph.size)
+    deaths, births, _ = graph_classes(keys, graph)
+    expected = {
+        (a, b)
+        for a in range(points)
+        for b in range(a + 1, points)
+        if np.isfinite(distances[a, b])
+        and not any(
+            w not in (a, b)
+            and (distances[a, w], min(a, w), max(a, w)) < (distances[a, b], a, b)
+            and (distances[b, w], min(b, w), max(b, w)) < (distances[a, b], a, b)
+            for w in range(points)
+        )
+    }
+    assert {(int(code) >> 16, int(code) & 0xFFFF) for code in graph} == expected
+    components = int(np.isinf(dense_rips_persistence(distances, max_dimension=0).of(0)[:, 1]).sum())
+    assert deaths.size == points - components
+    assert births.size == len(expected) - (points - components)
+
+
+@given(tied_matrices(most_points=20), st.sampled_from([np.inf, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_dimension_zero_alone_is_the_same(distances: np.ndarray, threshold: float) -> None:
+    alone = rips_persistence(distances, max_dimension=0, threshold=threshold, engine="native")
+    np.testing.assert_array_equal(alone.of(0), native(distances, threshold).of(0))
+    assert alone.of(1).shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_batch_is_its_clouds(dtype: type, threads: int) -> None:
+    generator = np.random.default_rng(9)
+    clouds = np.stack([euclidean(generator.standard_normal((40, 3))) for _ in range(7)]).astype(dtype)
+    batch = rips_persistence_batch(clouds, threads=threads)
+    assert batch == [rips_persistence(cloud, engine="gudhi") for cloud in clouds]
+    assert rips_persistence_batch(clouds[:0]) == []
+
+
+def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:
+    clouds = np.zeros((3, 4, 4))
+    clouds[2, 1, 3] = -1
+    with pytest.raises(ValueError, match=r"distances\[2\]\[1, 3\] is -1"):
+        rips_persistence_batch(clouds, threads=2)
+
+
+def test_dimension_two_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="use 'gudhi' beyond"):
+        rips_persistence(regular_polygon(5), max_dimension=2, engine="native")
+
+
+def test_too_much_memory_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts the edges up to the threshold, so a smaller one helps."""
+    distances = euclidean(np.random.default_rng(1).standard_normal((100, 3)))
+    monkeypatch.setattr(native_rips, "MOST_BYTES", 50_000)
+    with pytest.raises(MemoryError, match=r"100 points with 4950 edges .* landmarks .* or a smaller threshold"):
+        native(distances)
+    assert native(distances, threshold=0.5) == rips_persistence(distances, threshold=0.5, engine="gudhi")

@@ -1,0 +1,143 @@
+"""H0 and H1 of Vietoris-Rips filtrations by this package's own engine, exact over Z/2.
+
+An edge with an empty lune belongs to the relative neighbourhood graph; it merges two components or gives birth to a
+class. An edge whose lune falls apart gives relations, the only ones that can kill classes (Koyama, Memoli, Robins and
+Turner, arXiv 2307.16333). So a small matrix is reduced instead of all triangles. The lunes are taken from one total
+order of the edges, by (length, indices), which settles every tie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, UInt32
+
+from topo_callback.errors import ConfigurationError
+from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.native_rips_kernels import cloud_bars
+from topo_callback.homology.native_rips_threads import threaded_bars
+from topo_callback.homology.rips_edge_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys, tree_keys
+from topo_callback.homology.thread_team import ThreadTeam
+
+GREATEST_FINITE_KEY = 0x7F7FFFFF
+# below so many points, handing work to another thread costs more than it saves
+FEWEST_POINTS_FOR_THREADS = 300
+# about how many edges are swept before the next look at whether all classes are dead, in a small cloud
+SMALL_BUCKET_EDGES = 2048
+MOST_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class KeyedDistances:
+    """Distances as integers of the same order, which is all that the kernels look at.
+
+    Attributes:
+        keys: uint32 [points, points]; the bit patterns of single-precision distances, or ranks.
+        values: float64 [keys], what each rank stands for; None for bit patterns.
+    """
+
+    keys: UInt32[np.ndarray, "points points"]
+    values: Float64[np.ndarray, " ranks"] | None
+
+    def limit(self, threshold: float) -> np.uint32:
+        """The greatest key of a finite distance up to `threshold`."""
+        if self.values is not None:
+            highest = np.nextafter(threshold, -np.inf) if np.isinf(threshold) else threshold
+            return np.uint32(np.searchsorted(self.values, highest, side="right") - 1)
+        if np.isinf(threshold):
+            return np.uint32(GREATEST_FINITE_KEY)
+        return np.uint32(np.float32(threshold).view(np.uint32))
+
+    def decoded(self, keys: UInt32[np.ndarray, " bars"]) -> Float64[np.ndarray, " bars"]:
+        """The distances that these keys stand for."""
+        return keys.view(np.float32).astype(np.float64) if self.values is None else self.values[keys]
+
+
+def keyed(distances: Float[np.ndarray, "points points"]) -> KeyedDistances:
+    """Distances as keys: the bit patterns of float32, which are ordered as the numbers are; ranks of other float64."""
+    distances = np.ascontiguousarray(distances)
+    if distances.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            single = distances.astype(np.float32)
+        if not np.array_equal(single, distances):
+            values = packed_triangle(distances)
+            return KeyedDistances(*rank_keys(values, np.argsort(values, kind="stable"), len(distances)))
+        distances = single
+    return KeyedDistances(distances.view(np.uint32), None)
+
+
+def native_persistence(
+    distances: Float[np.ndarray, "points points"], *, max_dimension: int, threshold: float, team: ThreadTeam
+) -> Barcode:
+    """The Vietoris-Rips barcode in dimensions 0 and 1 of a matrix that has been checked.
+
+    The same whatever the number of threads. The global interpreter lock is released nearly all the time. Needs up to
+    7 bytes for each entry of a float32 matrix on top of the matrix; float64 that single precision cannot hold is ranked
+    first, which takes about three times as much of both time and memory.
+
+    Args:
+        distances: float32 or float64 [points, points], a valid distance matrix, `inf` allowed off the diagonal.
+        max_dimension: 0 or 1.
+        threshold: the longest edge that enters, as a number of the same precision.
+        team: the threads to use.
+
+    Raises:
+        ConfigurationError: another dimension.
+        MemoryError: so many edges would need more than about a gigabyte.
+    """
+    if max_dimension > 1:
+        raise ConfigurationError(
+            f"max_dimension is {max_dimension} with engine 'native'; accepted is 0 or 1, use 'gudhi' beyond"
+        )
+    points = len(distances)
+    if points == 1:
+        return Barcode(np.zeros(1, np.int64), np.zeros(1), np.full(1, np.inf))
+    source = keyed(distances)
+    limit = source.limit(threshold)
+    if max_dimension == 0:
+        deaths = tree_keys(source.keys, limit)
+        return _barcode(source, points, deaths, np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.bool_))
+    _check_memory(source.keys, limit, team.members)
+    if points < FEWEST_POINTS_FOR_THREADS or team.members == 1:
+        bars = cloud_bars(source.keys, limit, bucket_edges(points, 1))
+    else:
+        bars = threaded_bars(source.keys, limit, bucket_edges(points, team.members), team)
+    return _barcode(source, points, *bars)
+
+
+def bucket_edges(points: int, members: int) -> int:
+    """How many edges make one bucket: about 32 groups of one bucket for each thread, but no tiny ones."""
+    return max(SMALL_BUCKET_EDGES, points * (points - 1) // 2 // (32 * members))
+
+
+def _barcode(
+    source: KeyedDistances,
+    points: int,
+    deaths: UInt32[np.ndarray, " components"],
+    births: UInt32[np.ndarray, " classes"],
+    class_deaths: UInt32[np.ndarray, " classes"],
+    dies: np.ndarray,
+) -> Barcode:
+    components = np.concatenate([source.decoded(deaths), np.full(points - deaths.size, np.inf)])
+    loops = np.where(dies, source.decoded(class_deaths), np.inf)
+    return Barcode(
+        np.repeat(np.array([0, 1]), [points, births.size]),
+        np.concatenate([np.zeros(points), source.decoded(births)]),
+        np.concatenate([components, loops]),
+    )
+
+
+def _check_memory(keys: UInt32[np.ndarray, "points points"], limit: np.uint32, members: int) -> None:
+    points = len(keys)
+    edges = points * (points - 1) // 2
+    fixed = 4 * points**2 + members * points**2 // 8
+    if fixed + 4 * edges > MOST_BYTES:
+        edges = int(count_edges(keys, limit, np.uint32(0), 31, 0, points).sum())
+    needed = fixed + 4 * edges
+    if needed > MOST_BYTES or points > MOST_POINTS:
+        raise MemoryError(
+            f"{points} points with {edges} edges up to the threshold would need {needed / 1e9:.1f} GB besides the "
+            f"distances; accepted are {MOST_BYTES / 1e9:.0f} GB and {MOST_POINTS} points. Take maxmin landmarks "
+            "(landmark_persistence) or a smaller threshold"
+        )

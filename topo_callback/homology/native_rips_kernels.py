@@ -1,0 +1,136 @@
+# mypy: disable-error-code="no-untyped-def"
+"""One cloud from keys to bars on one thread, and many clouds in a row. Kernels for numba."""
+
+import numpy as np
+
+from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.rips_edge_kernels import (
+    BINS,
+    NEIGHBOURS,
+    count_edges,
+    deal_edges,
+    nearest_rows,
+    neighbourhood_edges,
+    relabelled_rows,
+    row_statistics,
+    sort_bucket,
+    spanning_forest,
+)
+from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations
+from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
+
+
+@kernel
+def central_order(totals):
+    """The points in order of their rows' sums, smallest first, ties by index: a stable radix sort."""
+    lowest, highest = totals.min(), totals.max()
+    order = np.arange(totals.size)
+    target = np.empty_like(order)
+    counts = np.empty(256, np.int64)
+    shift = np.uint64(0)
+    while shift < 64 and (highest - lowest) >> shift > 0:
+        counts[:] = 0
+        for point in order:
+            counts[((totals[point] - lowest) >> shift) & np.uint64(255)] += 1
+        total = 0
+        for digit in range(256):
+            total, counts[digit] = total + counts[digit], total
+        for point in order:
+            digit = ((totals[point] - lowest) >> shift) & np.uint64(255)
+            target[counts[digit]] = point
+            counts[digit] += 1
+        order, target = target, order
+        shift += np.uint64(8)
+    return order
+
+
+@kernel
+def bucket_layout(counts, target):
+    """Split bins into buckets of about `target` edges: (bucket of each bin, first edge of each bucket and the end)."""
+    bucket_of_bin = np.empty(counts.size, np.int32)
+    starts = np.zeros(counts.size + 1, np.int64)
+    buckets = 0
+    filled = 0
+    total = 0
+    for place in range(counts.size):
+        if filled > 0 and filled + counts[place] > target:
+            buckets += 1
+            starts[buckets] = total
+            filled = 0
+        bucket_of_bin[place] = buckets
+        filled += counts[place]
+        total += counts[place]
+    starts[buckets + 1] = total
+    return bucket_of_bin, starts[: buckets + 2]
+
+
+@kernel
+def binning(cut, graph_keys):
+    """(floor, shift) of bins that spread the edges up to `cut` evenly; all edges below the floor share the first bin.
+
+    A few very short edges, as between near-duplicates, would otherwise stretch the bins over empty octaves.
+    """
+    floor = min(graph_keys[graph_keys.size // 4], cut)
+    shift = 0
+    while (cut - floor) >> shift >= BINS:
+        shift += 1
+    return floor, shift
+
+
+@kernel
+def graph_classes(keys, graph):
+    """(H0 deaths, H1 births, whether each edge closes a cycle) of the neighbourhood graph's edges in order, as keys."""
+    closes = spanning_forest(graph, keys.shape[0])
+    found = graph_keys(keys, graph)
+    return found[~closes], found[closes], closes
+
+
+@kernel
+def cloud_bars(keys, limit, bucket_edges):
+    """H0 and H1 of one cloud on one thread: (H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies).
+
+    Args:
+        keys: uint32 [points, points].
+        limit: the greatest key that may enter.
+        bucket_edges: about how many edges are swept before the next look at whether all classes are dead.
+    """
+    points = keys.shape[0]
+    totals = np.empty(points, np.uint64)
+    longest = np.empty(points, np.uint32)
+    row_statistics(keys, totals, longest, 0, points)
+    cut = min(limit, longest.min())
+    central = np.empty((points, points), np.uint32)
+    relabelled_rows(keys, central_order(totals), central, 0, points)
+    nearest = np.empty((points, min(NEIGHBOURS, points - 1)), np.int32)
+    nearest_rows(central, nearest, 0, points)
+    graph = neighbourhood_edges(central, nearest, cut, 0, 1)
+    sort_bucket(central, graph, 0, graph.size)
+    deaths, births, closes = graph_classes(central, graph)
+    class_deaths = np.zeros(births.size, np.uint32)
+    pool_starts = np.full(births.size, -1, np.int64)
+    if births.size > 0:
+        floor, shift = binning(cut, graph_keys(central, graph))
+        counts = count_edges(central, cut, floor, shift, 0, points)
+        bucket_of_bin, starts = bucket_layout(counts, bucket_edges)
+        codes = np.empty(starts[-1], np.uint32)
+        deal_edges(central, cut, floor, shift, bucket_of_bin, starts.copy(), codes, 0, points)
+        adjacency = empty_adjacency(points)
+        table = edge_lookup(graph, closes)
+        pool = np.empty(1024, np.uint64)
+        killed = np.zeros(2, np.int64)
+        for bucket in range(starts.size - 1):
+            sort_bucket(central, codes, starts[bucket], starts[bucket + 1])
+            relations = lune_relations(central, adjacency, codes, starts[bucket], starts[bucket + 1])
+            table, pool = reduce_relations(central, codes, relations, table, pool, pool_starts, class_deaths, killed)
+            if killed[0] == births.size:
+                break
+    return deaths, births, class_deaths, pool_starts >= 0
+
+
+@kernel
+def graph_keys(keys, graph):
+    """The keys of edges given by code."""
+    found = np.empty(graph.size, np.uint32)
+    for place in range(graph.size):
+        found[place] = keys[graph[place] >> 16, graph[place] & 0xFFFF]
+    return found

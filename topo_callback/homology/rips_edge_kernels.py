@@ -1,0 +1,295 @@
+# mypy: disable-error-code="no-untyped-def"
+"""Edges of a cloud in their total order, and its relative neighbourhood graph. Kernels for numba.
+
+Distances come as `keys`: uint32 [points, points] of the same order as the distances. An edge (a, b), a < b, has the
+code a << 16 | b, and comes before another one when its (key, code) is smaller: one total order, the same everywhere.
+"""
+
+import numpy as np
+
+from topo_callback.homology.jit_kernels import kernel
+
+NEIGHBOURS = 24
+MOST_POINTS = 1 << 16
+BINS = 1 << 12
+
+
+@kernel
+def row_statistics(keys, totals, longest, first_row, last_row):
+    """Write each row's sum and its greatest entry; the bit patterns of floats may carry the sign of -0."""
+    points = keys.shape[1]
+    for row in range(first_row, last_row):
+        total = np.uint64(0)
+        greatest = np.uint32(0)
+        for column in range(points):
+            key = keys[row, column] & np.uint32(0x7FFFFFFF)
+            total += np.uint64(key)
+            greatest = max(greatest, key)
+        totals[row] = total
+        longest[row] = greatest
+
+
+@kernel
+def relabelled_rows(keys, order, relabelled, first_row, last_row):
+    """Write keys[order[row], order[column]] to rows [first_row, last_row) of `relabelled`."""
+    points = keys.shape[0]
+    for row in range(first_row, last_row):
+        source = order[row]
+        for column in range(points):
+            relabelled[row, column] = keys[source, order[column]] & np.uint32(0x7FFFFFFF)
+
+
+@kernel
+def nearest_rows(keys, nearest, first_row, last_row):
+    """Write the nearest points of each row, nearest first, to `nearest` [points, count]."""
+    points = keys.shape[0]
+    count = nearest.shape[1]
+    best = np.empty(count, np.uint32)
+    for row in range(first_row, last_row):
+        found = 0
+        worst = np.uint32(0xFFFFFFFF)
+        for column in range(points):
+            key = keys[row, column]
+            if key >= worst or column == row:
+                continue
+            place = found if found < count else count - 1
+            while place > 0 and best[place - 1] > key:
+                best[place] = best[place - 1]
+                nearest[row, place] = nearest[row, place - 1]
+                place -= 1
+            best[place] = key
+            nearest[row, place] = column
+            if found < count:
+                found += 1
+            if found == count:
+                worst = best[count - 1]
+
+
+@kernel
+def precedes(keys, first, second, key, code):
+    """Whether the edge between two points comes before the edge of the given key and code."""
+    other = keys[first, second]
+    if other != key:
+        return other < key
+    low, high = min(first, second), max(first, second)
+    return ((low << 16) | high) < code
+
+
+@kernel
+def neighbourhood_edges(keys, nearest, cut, member, members):
+    """The codes of the edges up to the key `cut` with an empty lune, of rows member, member + members, ...
+
+    The lune of an edge holds the points whose edges to both its ends come before it. A look at the points near one end
+    discards nearly all edges; ties are left for the full test, which knows the total order.
+    """
+    points = keys.shape[0]
+    shortcut = np.empty(points, np.uint32)
+    codes = np.empty(4 * points + 16, np.uint32)
+    count = 0
+    for row in range(member, points, members):
+        # the longer edge of the best path of two edges through a point near this end
+        shortcut[row + 1 :] = np.uint32(0xFFFFFFFF)
+        for near in range(nearest.shape[1]):
+            witness = nearest[row, near]
+            _shorten(shortcut[row + 1 :], keys[row, witness], keys[witness, row + 1 :])
+        for column in range(row + 1, points):
+            key = keys[row, column]
+            if shortcut[column] >= key and key <= cut and _has_empty_lune(keys, nearest, row, column):
+                if count == codes.size:
+                    larger = np.empty(2 * count, np.uint32)
+                    larger[:count] = codes
+                    codes = larger
+                codes[count] = (row << 16) | column
+                count += 1
+    return codes[:count]
+
+
+@kernel
+def _shorten(shortcut, reach, onward):
+    """On whole arrays from index 0, so that the compiler sees that it may use vector registers: 6 times faster."""
+    for place in range(shortcut.size):
+        shortcut[place] = min(shortcut[place], max(reach, onward[place]))
+
+
+@kernel
+def _has_empty_lune(keys, nearest, row, column):
+    key = keys[row, column]
+    for near in range(nearest.shape[1]):
+        witness = nearest[column, near]
+        if max(keys[column, witness], keys[row, witness]) < key:
+            return False
+    points = keys.shape[0]
+    closer = 0
+    tied = 0
+    for witness in range(points):
+        longer = max(keys[row, witness], keys[column, witness])
+        closer += longer < key
+        tied += longer == key
+    # the two ends themselves are tied
+    if closer > 0 or tied == 2:
+        return closer == 0
+    code = (row << 16) | column
+    for witness in range(points):
+        if (
+            witness != row
+            and witness != column
+            and precedes(keys, row, witness, key, code)
+            and precedes(keys, column, witness, key, code)
+        ):
+            return False
+    return True
+
+
+@kernel
+def spanning_forest(codes, points):
+    """Whether each edge, given in order, closes a cycle rather than merging two components."""
+    parent = np.arange(points)
+    closes = np.empty(codes.size, np.bool_)
+    for place in range(codes.size):
+        first = _root(parent, np.int64(codes[place] >> 16))
+        second = _root(parent, np.int64(codes[place] & 0xFFFF))
+        closes[place] = first == second
+        parent[first] = second
+    return closes
+
+
+@kernel
+def _root(parent, point):
+    while parent[point] != point:
+        parent[point] = parent[parent[point]]
+        point = parent[point]
+    return point
+
+
+@kernel
+def tree_keys(keys, cut):
+    """The keys up to `cut` of a minimum spanning forest (Prim), in the order in which they are found."""
+    points = keys.shape[0]
+    outside = np.full(points, np.uint32(0xFFFFFFFF))
+    inside = np.zeros(points, np.bool_)
+    found = np.empty(points, np.uint32)
+    count = 0
+    current = 0
+    for _ in range(points - 1):
+        inside[current] = True
+        least = np.uint32(0xFFFFFFFF)
+        following = -1
+        for point in range(points):
+            if inside[point]:
+                continue
+            if keys[current, point] < outside[point]:
+                outside[point] = keys[current, point]
+            if outside[point] < least or following < 0:
+                least = outside[point]
+                following = point
+        current = following
+        if least <= cut:
+            found[count] = least
+            count += 1
+    return found[:count]
+
+
+@kernel
+def count_edges(keys, cut, floor, shift, first_row, last_row):
+    """How many edges of rows [first_row, last_row) fall into each of BINS bins of width 2**shift above `floor`."""
+    points = keys.shape[0]
+    counts = np.zeros(BINS, np.int64)
+    for row in range(first_row, last_row):
+        for column in range(row + 1, points):
+            key = keys[row, column]
+            if key <= cut:
+                counts[(max(key, floor) - floor) >> shift] += 1
+    return counts
+
+
+@kernel
+def deal_edges(keys, cut, floor, shift, bucket_of_bin, places, codes, first_row, last_row):
+    """Write the codes of the edges of rows [first_row, last_row) to their buckets, ascending; moves `places` on."""
+    points = keys.shape[0]
+    for row in range(first_row, last_row):
+        for column in range(row + 1, points):
+            key = keys[row, column]
+            if key <= cut:
+                bucket = bucket_of_bin[(max(key, floor) - floor) >> shift]
+                codes[places[bucket]] = (row << 16) | column
+                places[bucket] += 1
+
+
+@kernel
+def sort_bucket(keys, codes, start, end):
+    """Sort the ascending codes of one bucket by key, in place: least significant digit first, which is stable."""
+    size = end - start
+    if size < 2:
+        return
+    values = np.empty(size, np.uint32)
+    lowest = np.uint32(0xFFFFFFFF)
+    highest = np.uint32(0)
+    for place in range(size):
+        code = codes[start + place]
+        key = keys[code >> 16, code & 0xFFFF]
+        values[place] = key
+        lowest = min(lowest, key)
+        highest = max(highest, key)
+    spread = highest - lowest
+    source_codes = codes[start:end]
+    target_values = np.empty(size, np.uint32)
+    target_codes = np.empty(size, np.uint32)
+    digit_bits = 8 if size < 4096 else 11
+    shift = 0
+    passes = 0
+    counts = np.empty(1 << digit_bits, np.int64)
+    mask = np.uint32((1 << digit_bits) - 1)
+    while shift < 32 and (spread >> shift) > 0:
+        counts[:] = 0
+        for place in range(size):
+            counts[((values[place] - lowest) >> shift) & mask] += 1
+        total = 0
+        for digit in range(counts.size):
+            total, counts[digit] = total + counts[digit], total
+        for place in range(size):
+            digit = ((values[place] - lowest) >> shift) & mask
+            target = counts[digit]
+            counts[digit] = target + 1
+            target_values[target] = values[place]
+            target_codes[target] = source_codes[place]
+        values, target_values = target_values, values
+        source_codes, target_codes = target_codes, source_codes
+        shift += digit_bits
+        passes += 1
+    if passes % 2 == 1:
+        codes[start:end] = source_codes
+
+
+@kernel
+def packed_triangle(distances):
+    """The entries above the diagonal, row by row."""
+    points = distances.shape[0]
+    values = np.empty(points * (points - 1) // 2, distances.dtype)
+    place = 0
+    for row in range(points):
+        for column in range(row + 1, points):
+            values[place] = distances[row, column]
+            place += 1
+    return values
+
+
+@kernel
+def rank_keys(values, order, points):
+    """(keys, values by key): uint32 [points, points] dense ranks from 1 on of the entries above the diagonal."""
+    ranks = np.empty(order.size, np.uint32)
+    distinct = np.empty(order.size + 1, values.dtype)
+    distinct[0] = 0
+    rank = 0
+    for place in order:
+        if rank == 0 or values[place] != distinct[rank]:
+            rank += 1
+            distinct[rank] = values[place]
+        ranks[place] = rank
+    keys = np.zeros((points, points), np.uint32)
+    place = 0
+    for row in range(points):
+        for column in range(row + 1, points):
+            keys[row, column] = ranks[place]
+            keys[column, row] = ranks[place]
+            place += 1
+    return keys, distinct[: rank + 1].copy()
