@@ -1,0 +1,54 @@
+"""Training is bit-identical with and without the callback; the comparison notices monitors that do disturb."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from topo_callback import Trajectory
+
+SCRIPT = Path(__file__).with_name("undisturbed_run.py")
+KINDS = ("full", "lora", "neftune", "checkpointing")
+
+Hashes = dict[str, dict[str, str]]
+
+
+def run(folder: Path, *runs: str) -> Hashes:
+    """Hashes of runs made one after the other in one process."""
+    result = subprocess.run([sys.executable, SCRIPT, folder, *runs], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    hashes: Hashes = json.loads(result.stdout.splitlines()[-1])
+    return hashes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture(scope="module")
+def without(folder: Path) -> Hashes:
+    return run(folder, *(f"{kind},none" for kind in KINDS), "full,dataloader", "full,train_mode")
+
+
+@pytest.fixture(scope="module")
+def with_callback(folder: Path) -> Hashes:
+    return run(folder, *(f"{kind},callback" for kind in KINDS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fault_17_training_is_bit_identical_with_and_without_the_callback(
+    kind: str, without: Hashes, with_callback: Hashes, folder: Path
+) -> None:
+    assert with_callback[f"{kind},callback"] == without[f"{kind},none"]
+    # and it did watch
+    assert len(Trajectory.load(folder / f"{kind},callback").steps) == 10
+
+
+@pytest.mark.parametrize(("watch", "changed"), [("dataloader", "random_states"), ("train_mode", "weights")])
+def test_the_comparison_notices_a_monitor_that_disturbs(watch: str, changed: str, without: Hashes) -> None:
+    assert without[f"full,{watch}"][changed] != without["full,none"][changed]
