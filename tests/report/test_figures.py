@@ -188,7 +188,7 @@ def test_nothing_to_draw_is_no_picture(tmp_path: Path) -> None:
         trajectory_figure(Trajectory(written))
 
 
-@pytest.mark.parametrize("model", ["a$b_{c$", "\N{SNOWMAN}\x07 model", "../" * 100 + "x" * 300, ""])
+@pytest.mark.parametrize("model", ["a$b_{c$", "\u6a21\u578b\x07 model", "../" * 100 + "x" * 300, ""])
 def test_any_name_of_a_model_can_be_drawn(tmp_path: Path, model: str) -> None:
     written = write_steep_trajectory(tmp_path, [0, 1], layers=2, model=model)
     figure = trajectory_figure(Trajectory(written))

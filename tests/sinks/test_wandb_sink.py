@@ -187,6 +187,29 @@ def test_a_run_opened_late_is_joined_at_the_first_snapshot(tmp_path: Path) -> No
     assert rows_of(records, "topology/h1_bars")
 
 
+def test_a_sink_can_be_started_once_for_each_trial(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    sink = WandbSink()
+    ids = []
+    for _ in range(2):
+        run = open_run()
+        ids.append(sink.start(folder.read_run(), folder.path)["wandb"]["id"])
+        assert ids[-1] == run.id
+        sink.log(make_snapshots()[0])
+        records = records_of(run)
+        assert rows_of(records, "topology_table/layers.nrows")[0]["topology_table/layers.nrows"] == len(LAYERS)
+        assert all("train/global_step" not in row for row in rows_of(records, "topology/step"))
+    assert len(set(ids)) == 2
+
+
+def test_a_disabled_run_takes_everything(tmp_path: Path) -> None:
+    import wandb
+
+    folder = write_trajectory(tmp_path / "topology")
+    with wandb.init(project="off", mode="disabled"):
+        log_everything(WandbSink(), folder)
+
+
 def test_what_is_wrong_is_said_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="both run= and project="):
         WandbSink(object(), project="p")

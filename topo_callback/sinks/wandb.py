@@ -75,17 +75,22 @@ class WandbSink:
         for name, measures, most in (("depth_measures", depth_measures, 12), ("layer_measures", layer_measures, 6)):
             if len(measures) > most:
                 raise ConfigurationError(f"{name} has {len(measures)} measures; accepted: at most {most}")
-        self._run = run
+        self._given = run
         self._project = project
         self._entity = entity
         self._depth_measures = tuple(depth_measures)
         self._layer_measures = tuple(layer_measures)
         self._with_table = table
         self._with_artifact = artifact
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget an earlier run: a search over hyper-parameters starts the same sink once for each trial."""
+        self._run = self._given
+        self._bound = False
         self._table: Any = None
         self._rows = 0
         self._defined: set[str] = set()
-        self._bound = False
         self._description: dict[str, Any] = {}
         self._folder: Path | None = None
         self._last_step = 0
@@ -97,6 +102,10 @@ class WandbSink:
             {"wandb": {"id", "name", "project", "entity", "path", "url", "offline"}}, or {} when no run is open yet.
         """
         wandb = _import_wandb()
+        # W&B loads it with the first table or picture: a third of a second that belongs before training
+        import pandas  # noqa: F401
+
+        self._begin_anew()
         self._folder = folder
         # chosen by name: prompts and whatever else a record may hold stay out of W&B
         self._description = {key: run[key] for key in _CONFIG if key in run}
