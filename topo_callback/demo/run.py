@@ -94,7 +94,7 @@ def run_demo(
                 base, tokenizer = fine_tuning.load_model(str(model))
         fine_tuning.prepare_tokenizer(tokenizer, conversational=is_conversational(training))
         if callbacks is None:
-            callbacks = [_topology_callback(tokenizer)]
+            callbacks = [_topology_callback(tokenizer, small=model is None)]
         console.print(f"fine-tuning on {len(training):,} rows: {recipe.steps} steps of {recipe.batch} rows")
         with result.timed("fine-tuning"), offline_wandb(result.folder, enabled=use_wandb) as result.wandb_folder:
             trainer = fine_tuning.make_trainer(
@@ -172,10 +172,13 @@ def _pretrained(corpus: Corpus, result: DemoResult, steps: int, seed: int, conso
     return model, tokenizer
 
 
-def _topology_callback(tokenizer: Any) -> Any:
+def _topology_callback(tokenizer: Any, *, small: bool) -> Any:
+    """The callback as it comes; for the small model, whose run takes a minute, without the limit to 5 % of it."""
     from topo_callback.callback import TopologyCallback
+    from topo_callback.config import TopologyConfig
 
-    return TopologyCallback(processing_class=tokenizer)
+    config = TopologyConfig(prompts=160, samples=16, max_overhead=None) if small else TopologyConfig()
+    return TopologyCallback(config=config, processing_class=tokenizer)
 
 
 def draw_trajectory(folder: Path) -> Path | None:
