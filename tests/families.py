@@ -1,13 +1,21 @@
-"""Tiny random models of the 24 families, and a stand-in for the probe."""
+"""Tiny random models of the 24 families, a stand-in for the probe, and readings of it with and without capture."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 import transformers
+from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+
+from topo_callback.capture import find_blocks, make_batches, padding_id, quiet, read_clouds, resolve_pooling
+
+LAYERS = (0, 1, 2, 3)
 
 _TOKENS = {"vocab_size": 101, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _LLAMA = {
@@ -90,7 +98,7 @@ LORA_TARGETS: dict[str, tuple[str, ...]] = {
     "t5": ("q", "v"),
 }
 
-# the last entry of hidden_states is after the final norm in these; the encoders have none, or list it themselves
+# built without a head, as an encoder is fine-tuned for embeddings
 HEADLESS = {"bert", "roberta", "modernbert"}
 
 
@@ -122,3 +130,42 @@ def prompts(lengths: tuple[int, ...] = (5, 11, 3, 8, 11, 6, 2), completion: int 
     generator = torch.Generator().manual_seed(seed)
     ids = tuple(tuple(torch.randint(3, 101, (n,), generator=generator).tolist()) for n in lengths)
     return Prompts(ids, tuple(n - completion for n in lengths))
+
+
+def clouds(model: nn.Module, probe: Prompts, *, pooling: str = "auto", batch_size: int = 3, **settings: Any) -> Tensor:
+    stack = find_blocks(model)
+    batches = make_batches(probe, batch_size, resolve_pooling(pooling, stack.kind), pad_id=padding_id(model))
+    return read_clouds(model, stack, batches, **({"layers": LAYERS} | settings))
+
+
+def reference(model: nn.Module, ids: tuple[int, ...], **settings: Any) -> list[Tensor]:
+    """Hidden states [tokens, width] of one prompt, alone and unpadded, as transformers itself lists them."""
+    with quiet(model):
+        output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False, **settings)
+    return [state[0].float() for state in output.hidden_states]
+
+
+@contextlib.contextmanager
+def final_norm_off(model: nn.Module) -> Iterator[None]:
+    """Let hidden_states end before the final norm, which is not part of the last layer here."""
+    names = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm")
+    stack = find_blocks(model)
+    parent = model.get_submodule(stack.path.rpartition(".")[0])
+    handles = [
+        getattr(parent, name).register_forward_hook(lambda module, args, output: args[0])
+        for name in names
+        if isinstance(getattr(parent, name, None), nn.Module)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def lora(family: str) -> Any:
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(
+        r=2, target_modules=list(LORA_TARGETS[family]), lora_dropout=0.5, init_lora_weights=False
+    )
+    return peft.get_peft_model(tiny(family), settings)

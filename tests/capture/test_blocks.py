@@ -49,6 +49,10 @@ def test_stack_inside_other_modules() -> None:
     assert find_blocks(Wrapper()).path == "backbone.encoder.layer"
 
 
+def test_decoder_of_an_encoder_decoder_of_equal_halves() -> None:
+    assert find_blocks(tiny("t5", num_layers=3)).path == "decoder.block"
+
+
 def test_encoder_of_an_encoder_decoder_by_path_and_alone() -> None:
     model = tiny("t5")
     stack = find_blocks(model, "encoder.block")
@@ -183,7 +187,7 @@ def test_every_count_gives_that_many_different_layers_from_first_to_last() -> No
             assert count == 1 or layers[0] == 1
 
 
-@pytest.mark.parametrize("setting", [(4,), (-1, 2), (True,), (1.0,)])
+@pytest.mark.parametrize("setting", [(4,), (-1, 2), (True,)])
 def test_layer_out_of_range_names_the_range(setting: tuple[int, ...]) -> None:
     with pytest.raises(ConfigurationError, match=r"layers 0 \(embedding\) to 3 \(last block\)"):
         resolve_layers(setting, 3)

@@ -6,7 +6,7 @@ import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -18,6 +18,7 @@ from topo_callback.errors import ConfigurationError, ProbeError
 POOLINGS = ("last_prompt_token", "last_token", "mean")
 
 
+@runtime_checkable
 class TokenisedPrompts(Protocol):
     """What capture needs of a probe."""
 

@@ -126,7 +126,7 @@ def quiet(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
-        # inside somebody's autocast, weights that were cast without gradients must not be reused by training
+        # inside somebody's autocast, older torch would let training reuse weights that were cast without gradients
         torch.clear_autocast_cache()
         for restore, state in states:
             restore(state)
@@ -204,14 +204,16 @@ def _pooler(stack: BlockStack, batch: ProbeBatch, device: torch.device) -> Calla
 
     def pool(hidden: Tensor) -> Tensor:
         if hidden.ndim == 2 and len(hidden) % len(batch) == 0 and len(hidden) >= batch.input_ids.numel():
-            hidden = hidden.unflatten(0, (len(batch), -1))  # OPT runs its feed-forward on all tokens in one row
+            hidden = hidden.reshape(
+                len(batch), -1, hidden.shape[1]
+            )  # OPT runs its feed-forward on all tokens in one row
         if hidden.ndim != 3 or hidden.shape[0] != len(batch):
             raise UnsupportedModelError(
                 f"a block of {stack.path} gives {tuple(hidden.shape)} instead of [rows, tokens, width]; if the model "
                 "removes padding, load it with attn_implementation='sdpa'"
             )
         if stack.kind == "encoder-decoder":
-            return hidden[:, -1].to(torch.float32, copy=True)  # a view would keep the whole tensor
+            return hidden[:, -1].float()
         shift = hidden.shape[1] - tokens  # virtual tokens of prompt tuning come first
         where = hidden.device
         if single:
