@@ -12,7 +12,7 @@ from topo_callback.errors import MissingExtraError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
 
-ENGINES = ["auto", "dionysus"]
+ENGINES = ["auto", "native", "dionysus"]
 SQUARE = [(0, 1), (1, 2), (2, 3), (0, 3)]
 
 
@@ -146,6 +146,12 @@ def test_impossible_settings_are_refused():
         zigzag_persistence(stage, points=2, max_dimension=-1)
     with pytest.raises(ValueError, match=r"at least max_dimension \+ 2 = 3"):
         zigzag_persistence(stage, points=2, clique_size=2)
+
+
+def test_an_unknown_engine_is_refused():
+    # Under the run-time type check of the tests the annotation refuses it first, also as a ValueError or TypeError.
+    with pytest.raises((ValueError, TypeError), match="fast"):
+        zigzag_persistence([edges((0, 1))], points=2, engine="fast")
 
 
 def test_a_missing_engine_says_what_to_install(monkeypatch):

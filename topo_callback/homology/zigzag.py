@@ -57,7 +57,11 @@ def zigzag_persistence(
         )
     # Homology in dimension p is decided by cliques of at most p + 2 vertices: larger ones would only cost time.
     graphs = StageGraphs.from_neighbours(stages) if points is None else StageGraphs.from_edges(list(stages), points)
-    if engine in ("auto", "dionysus"):
+    if engine in ("auto", "native"):
+        from topo_callback.homology.native_zigzag import native_zigzag_barcode
+
+        return native_zigzag_barcode(graphs, max_dimension)
+    if engine == "dionysus":
         from topo_callback.homology.dionysus_engine import classical_zigzag_barcode
 
         return classical_zigzag_barcode(graphs, max_dimension)
