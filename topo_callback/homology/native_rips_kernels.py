@@ -6,10 +6,10 @@ import numpy as np
 from topo_callback.homology.jit_kernels import kernel
 from topo_callback.homology.rips_edge_kernels import (
     BINS,
-    NEIGHBOURS,
     count_edges,
     deal_edges,
     nearest_rows,
+    neighbour_count,
     neighbourhood_edges,
     relabelled_rows,
     row_statistics,
@@ -101,7 +101,7 @@ def cloud_bars(keys, limit, bucket_edges):
     cut = min(limit, longest.min())
     central = np.empty((points, points), np.uint32)
     relabelled_rows(keys, central_order(totals), central, 0, points)
-    nearest = np.empty((points, min(NEIGHBOURS, points - 1)), np.int32)
+    nearest = np.empty((points, neighbour_count(points)), np.int32)
     nearest_rows(central, nearest, 0, points)
     graph = neighbourhood_edges(central, nearest, cut, 0, 1)
     sort_bucket(central, graph, 0, graph.size)

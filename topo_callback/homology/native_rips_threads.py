@@ -15,10 +15,10 @@ from topo_callback.homology.native_rips_kernels import (
     graph_keys,
 )
 from topo_callback.homology.rips_edge_kernels import (
-    NEIGHBOURS,
     count_edges,
     deal_edges,
     nearest_rows,
+    neighbour_count,
     neighbourhood_edges,
     relabelled_rows,
     row_statistics,
@@ -66,7 +66,7 @@ def _central_keys(keys: Keys, limit: np.uint32, team: ThreadTeam) -> tuple[Keys,
 def _neighbourhood_graph(central: Keys, cut: np.uint32, team: ThreadTeam) -> Codes:
     """The codes of the edges of the relative neighbourhood graph, in the total order."""
     points = len(central)
-    nearest = np.empty((points, min(NEIGHBOURS, points - 1)), np.int32)
+    nearest = np.empty((points, neighbour_count(points)), np.int32)
     shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
     team.run(lambda member: nearest_rows(central, nearest, *shares[member]))
     parts: list[Codes] = [np.empty(0, np.uint32)] * team.members

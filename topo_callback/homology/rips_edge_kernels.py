@@ -9,7 +9,6 @@ import numpy as np
 
 from topo_callback.homology.jit_kernels import kernel
 
-NEIGHBOURS = 24
 MOST_POINTS = 1 << 16
 BINS = 1 << 12
 
@@ -37,6 +36,12 @@ def relabelled_rows(keys, order, relabelled, first_row, last_row):
         source = order[row]
         for column in range(points):
             relabelled[row, column] = keys[source, order[column]] & np.uint32(0x7FFFFFFF)
+
+
+@kernel
+def neighbour_count(points):
+    """How many near points are worth a look: more find more shortcuts, but take longer to find themselves."""
+    return min(points - 1, max(5, min(16, points // 32)))
 
 
 @kernel
@@ -118,18 +123,13 @@ def _has_empty_lune(keys, nearest, row, column):
         witness = nearest[column, near]
         if max(keys[column, witness], keys[row, witness]) < key:
             return False
-    points = keys.shape[0]
-    closer = 0
-    tied = 0
-    for witness in range(points):
-        longer = max(keys[row, witness], keys[column, witness])
-        closer += longer < key
-        tied += longer == key
+    if shortest_path(keys[row], keys[column]) < key:
+        return False
     # the two ends themselves are tied
-    if closer > 0 or tied == 2:
-        return closer == 0
+    if _paths_of(keys[row], keys[column], key) == 2:
+        return True
     code = (row << 16) | column
-    for witness in range(points):
+    for witness in range(keys.shape[0]):
         if (
             witness != row
             and witness != column
@@ -138,6 +138,23 @@ def _has_empty_lune(keys, nearest, row, column):
         ):
             return False
     return True
+
+
+@kernel
+def shortest_path(first, second):
+    """The longer edge of the best path of two edges, from the rows of its two ends."""
+    least = np.uint32(0xFFFFFFFF)
+    for point in range(first.size):
+        least = min(least, max(first[point], second[point]))
+    return least
+
+
+@kernel
+def _paths_of(first, second, key):
+    count = np.uint32(0)
+    for point in range(first.size):
+        count += np.uint32(max(first[point], second[point]) == key)
+    return count
 
 
 @kernel

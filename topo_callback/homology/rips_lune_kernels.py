@@ -14,7 +14,7 @@ from topo_callback.homology.jit_kernels import kernel
 @kernel
 def empty_adjacency(points):
     """The rows of a graph without edges, padded to whole vector registers."""
-    adjacency = np.zeros((points, (points + 511) // 512 * 8), np.uint64)
+    adjacency = np.zeros((points, (points + 255) // 256 * 4), np.uint64)
     for point in range(points):
         adjacency[point, point >> 6] = np.uint64(1) << np.uint64(point & 63)
     return adjacency
@@ -54,11 +54,27 @@ def lune_relations(keys, adjacency, codes, start, end):
             word = 0
             while lune[word] == 0:
                 word += 1
-            # points are numbered from the centre outwards: the first one of the lune sees most of the others
+            # points are numbered from the centre outwards: the first ones of the lune see most of the others
             seed = (word << 6) + trailing_zeros(lune[word])
+            close = lune[word] & adjacency[seed, word]
+            second_seed = third_seed = fourth_seed = seed
+            close &= close - np.uint64(1)
+            if close != 0:
+                second_seed = (word << 6) + trailing_zeros(close)
+                close &= close - np.uint64(1)
+            if close != 0:
+                third_seed = (word << 6) + trailing_zeros(close)
+                close &= close - np.uint64(1)
+            if close != 0:
+                fourth_seed = (word << 6) + trailing_zeros(close)
             some = np.uint64(0)
             for word in range(words):
-                common = lune[word] & ~adjacency[seed, word]
+                common = lune[word] & ~(
+                    adjacency[seed, word]
+                    | adjacency[second_seed, word]
+                    | adjacency[third_seed, word]
+                    | adjacency[fourth_seed, word]
+                )
                 left[word] = common
                 some |= common
             if some != 0 and not _joins(adjacency, lune, left):
@@ -87,8 +103,7 @@ def _joins(adjacency, lune, left):
                         seen = True
                         break
                 if seen:
-                    for other in range(words):
-                        left[other] &= ~adjacency[point, other]
+                    left[word] &= ~adjacency[point, word]
                     bits &= left[word]
                     progress = True
                 else:

@@ -65,14 +65,11 @@ def _grown_lookup(table_codes, replacement):
 def _lune_point(keys, first, second, code):
     """The point of an edge's lune whose longer edge is shortest: the edge is replaced by the path through it."""
     key = keys[first, second]
-    points = keys.shape[0]
-    least = _shortest_path(keys[first], keys[second])
-    if least < key:
-        for point in range(points):
-            if max(keys[first, point], keys[second, point]) == least:
-                return point
+    best = _best_path(keys[first], keys[second])
+    if best >> np.uint64(32) < key:
+        return np.int64(best & np.uint64(0xFFFFFFFF))
     # only ties, so the total order decides; the two ends themselves are among them
-    for point in range(points):
+    for point in range(keys.shape[0]):
         if (
             point != first
             and point != second
@@ -84,12 +81,12 @@ def _lune_point(keys, first, second, code):
 
 
 @kernel
-def _shortest_path(first, second):
-    """The longer edge of the best path of two edges, from the rows of its two ends."""
-    least = np.uint32(0xFFFFFFFF)
+def _best_path(first, second):
+    """The longer edge of the best path of two edges and its middle point, packed as edge << 32 | point."""
+    best = np.uint64(0xFFFFFFFFFFFFFFFF)
     for point in range(first.size):
-        least = min(least, max(first[point], second[point]))
-    return least
+        best = min(best, (np.uint64(max(first[point], second[point])) << np.uint64(32)) | np.uint64(point))
+    return best
 
 
 @kernel
