@@ -8,7 +8,7 @@ import pytest
 import torch
 from families import FAMILIES, LORA_TARGETS, tiny
 from torch import nn
-from transformers import AutoModel, T5EncoderModel, ViTConfig, ViTModel
+from transformers import AutoModel, BertLMHeadModel, EncoderDecoderModel, T5EncoderModel, ViTConfig, ViTModel
 
 from topo_callback.capture import find_blocks, resolve_layers
 from topo_callback.errors import ConfigurationError, UnsupportedModelError
@@ -59,6 +59,15 @@ def test_encoder_of_an_encoder_decoder_by_path_and_alone() -> None:
     assert (stack.kind, stack.depth, stack.path) == ("encoder", 2, "encoder.block")
     alone = find_blocks(T5EncoderModel(model.config))
     assert (alone.kind, alone.depth) == ("encoder", 2)
+
+
+def test_two_models_joined_into_an_encoder_decoder() -> None:
+    decoder = tiny("bert", is_decoder=True, add_cross_attention=True, hidden_size=16, num_hidden_layers=2)
+    model = EncoderDecoderModel(encoder=tiny("bert"), decoder=BertLMHeadModel(decoder.config))
+    stack = find_blocks(model)
+    assert (stack.kind, stack.width, stack.depth) == ("encoder-decoder", 16, 2)
+    stack = find_blocks(model, "encoder.encoder.layer")
+    assert (stack.kind, stack.width, stack.depth) == ("encoder", 32, 3)
 
 
 def test_path_may_be_a_unique_ending() -> None:

@@ -206,7 +206,11 @@ def _configured_depth(config: Any) -> int | None:
 
 
 def _text_config(config: Any, *, decoder: bool) -> Any:
-    return config.get_text_config(decoder=True) if decoder else config.get_text_config(encoder=True)
+    """The part of a composite configuration that describes the stack; most configurations are one part."""
+    if decoder:
+        return config.get_text_config(decoder=True)
+    encoder = getattr(config, "encoder", None)  # of an EncoderDecoderModel
+    return encoder if hasattr(encoder, "hidden_size") else config.get_text_config()
 
 
 def _refuse_other_inputs(language_model: PreTrainedModel) -> None:
