@@ -131,9 +131,11 @@ class TopologyCallback(TrainerCallback):
         self._together(self._reader.agree)
         self._together(lambda: self._open(args, state, model, again))
         self._running = True
-        if state.global_step in self._schedule or state.global_step > 0:
+        # a resumed run may have died between saving its checkpoint and sampling it
+        saved = state.global_step > 0 and self.config.sample_on_save and self.config.steps is None
+        if saved or state.global_step in self._schedule:
             self._sample(model, state, early=True)
-        self._announce()
+        self._announce(state.global_step)
 
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -284,15 +286,18 @@ class TopologyCallback(TrainerCallback):
         else:
             self._broken = True  # told to the other ranks at the next scheduled sample
 
-    def _announce(self) -> None:
+    def _announce(self, now: int) -> None:
         """Two lines at the start of a run: what is read, where it goes, what it will cost."""
         if self._recorder is None or self._reader is None or self._probe is None:
             return
-        later = sum(step > 0 for step in self._schedule.planned())
+        later = sum(step > now for step in self._schedule.planned())
         cost = self._budget.last_cost
         limit = "" if self.config.max_overhead is None else f", at most {self.config.max_overhead:.0%} of the run"
         say(
             f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
             f"layers, record in {self._recorder.folder.path}"
         )
-        say(f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}")
+        if cost > 0:  # nothing has been read yet when a resumed run has the sample of its checkpoint
+            say(
+                f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}"
+            )
