@@ -31,7 +31,7 @@ class Recipe:
     rank: int
 
 
-SMALL = Recipe(steps=200, batch=8, learning_rate=4e-3, longest=128, rank=16)  # for the model built by the demo
+SMALL = Recipe(steps=160, batch=8, learning_rate=4e-3, longest=128, rank=16)  # for the model built by the demo
 HUB = Recipe(steps=100, batch=8, learning_rate=2e-4, longest=512, rank=16)  # for a model of a billion parameters
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from topo_callback.demo.rows import Row, is_conversational, load_rows, write_jso
 from topo_callback.demo.surroundings import offline_wandb, one_thread, quiet_libraries, require
 from topo_callback.errors import RecordError
 
-PRETRAINING_STEPS = 300
-HELD_OUT_ROWS = 64
+PRETRAINING_STEPS = 240
+HELD_OUT_ROWS = 48
 
 
 @dataclass
@@ -161,10 +162,14 @@ def _pretrained(corpus: Corpus, result: DemoResult, steps: int, seed: int, conso
     with result.timed("pretraining"), progress:
         bar = progress.add_task("", total=steps)
 
+        recent: deque[float] = deque(maxlen=20)  # one batch is noisy
+
         def report(step: int, loss: float) -> None:
-            progress.update(bar, completed=step, description=f"step {step:>4}  loss {loss:.3f}")
+            recent.append(loss)
+            shown = f"step {step:>4}  loss {sum(recent) / len(recent):.3f}"
+            progress.update(bar, completed=step, description=shown)
             if step == 1 or step % max(1, steps // 5) == 0:
-                console.print(f"  step {step:>4}  loss {loss:.3f}")
+                console.print(f"  {shown}")
 
         result.pretraining_losses = pretrain(model, tokens, steps=steps, seed=seed, report=report)
     model.save_pretrained(result.folder / "base_model")
