@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+
+import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -10,3 +14,10 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def engines_ready() -> None:
+    """Compiles the native engines once, into numba's cache on disk, so that no test waits for a compiler."""
+    code = "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

@@ -119,7 +119,7 @@ class TopologyConfig:
             "prompts": (2, math.inf),
             "max_tokens": (1, math.inf),
             "probe_batch": (1, math.inf),
-            "device_bytes": (1 << 20, math.inf),
+            "device_bytes": (1 << 25, math.inf),
             "neighbours": (1, math.inf),
             "max_dimension": (0, 2),
             "landmarks": (4, math.inf),

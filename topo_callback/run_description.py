@@ -48,6 +48,7 @@ def describe_run(
             "tap": config.tap,
             "metric": config.metric,
             "probe_batch": reader.batch_size,
+            "autocast": "bfloat16" if args.bf16 else "float16" if args.fp16 else None,
         },
         "training": {
             "max_steps": int(state.max_steps),

@@ -26,6 +26,8 @@ from topo_callback.recorder import Recorder
 from topo_callback.sinks import MemorySink
 from topo_callback.worker import dispatcher as dispatching
 
+pytestmark = pytest.mark.usefixtures("engines_ready")
+
 LIGHT = {"measures": ("scale", "mutual_knn"), "pictures": 0, "drain_seconds": 60.0}
 
 
@@ -267,9 +269,10 @@ def test_fault_12_an_interrupt_inside_a_sink_reaches_the_trainer(
 
 
 def test_fault_16_a_wrong_engine_measures_nothing_and_the_reason_is_recorded(
-    open_recorder: Callable[..., Recorder],
+    open_recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = open_recorder(ways_to_die.with_a_broken_engine)
+    monkeypatch.setattr(dispatching, "warm_up", ways_to_die.with_a_broken_engine)
+    recorder = open_recorder()
     recorder.put(make_sample(0))
     wait_for(lambda: recorder.stopped is not None)
     assert "regular 12-gon" in str(recorder.stopped)

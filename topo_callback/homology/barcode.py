@@ -36,7 +36,8 @@ class Barcode:
         death = np.asarray(self.death, dtype=np.float64).reshape(-1)
         if not dimension.size == birth.size == death.size:
             raise ValueError(
-                f"a barcode needs equally many dimensions, births and deaths; got {dimension.size}, {birth.size}, {death.size}"
+                "a barcode needs equally many dimensions, births and deaths; got "
+                f"{dimension.size}, {birth.size}, {death.size}"
             )
         wrong = np.flatnonzero(~(birth <= death))
         if wrong.size:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from topo_callback.config import TopologyConfig
 from topo_callback.folder import TrajectoryFolder
@@ -23,11 +23,12 @@ from topo_callback.snapshot import Snapshot
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.executor import WorkerExecutor
 from topo_callback.worker.self_check import EngineCheckError
-from topo_callback.worker.task import draw_run, measure_spooled
+from topo_callback.worker.task import draw_run, measure_spooled, warm_up
 
 _MOST_DEATHS = 3
 _RETRY_SECONDS = 5.0
 _HELD_BYTES = 256 << 20
+_WARM_UP_SECONDS = 600.0  # compiling every kernel on a slow machine
 
 logger = logging.getLogger("topo_callback")
 
@@ -52,7 +53,8 @@ Outcome = Snapshot | Lost | RunPictures
 
 @dataclass
 class _Task:
-    step: int | None  # None: the pictures of the run
+    kind: Literal["warm_up", "measure", "draw"]
+    step: int  # of a measurement; -1 otherwise
     future: Future[Any]
     deadline: float
 
@@ -87,6 +89,7 @@ class Dispatcher:
         self._spooled: dict[int, int] = {}  # step -> bytes, waiting for the worker
         self._spooled_bytes = 0
         self._running: _Task | None = None
+        self._warm = False
         self._draw = False
         self._deaths = 0
         self._retry_at = 0.0
@@ -103,6 +106,7 @@ class Dispatcher:
             self._remember_spooled(step, self._folder.step_file(self._folder.spool, step).stat().st_size)
         self._pending = len(leftover)
         self._thread.start()
+        self._messages.put("look")
 
     def put(self, sample: Sample) -> None:
         """Hand over a sample; returns at once."""
@@ -223,42 +227,43 @@ class Dispatcher:
         elif time.monotonic() >= task.deadline:
             self._running = None
             task.future.cancel()
-            self._death(task.step, f"no result within {self._config.deadline_seconds:g} s")
+            self._death(task, f"no result within {self._config.deadline_seconds:g} s")
 
     def _finish(self, task: _Task) -> None:
         error = task.future.exception()
         result = None if error is not None else task.future.result()
-        if task.step is None and isinstance(result, list):
-            self._resolve(RunPictures(tuple(result)))
-        elif task.step is not None and isinstance(result, Snapshot):
+        if task.kind == "measure" and isinstance(result, Snapshot):
             self._deaths = 0
             self._spooled_bytes -= self._spooled.pop(task.step)
             self._resolve(result)
+        elif task.kind == "draw" and isinstance(result, list):
+            self._resolve(RunPictures(tuple(result)))
         elif isinstance(error, EngineCheckError):
             self._stop(str(error))
-        elif isinstance(error, OSError) and task.step is not None:
+        elif isinstance(error, OSError) and task.kind == "measure":
             if self._folder.step_file(self._folder.spool, task.step).exists():
                 self._disk_trouble(error)
             else:
                 self._spooled.pop(task.step)
                 self._lose(task.step, f"its file left the spool: {error}")
         elif error is not None:
-            self._death(task.step, f"{type(error).__name__}: {error}")
-        else:
-            self._death(task.step, f"the worker returned {type(result).__name__} instead of a snapshot")
+            self._death(task, f"{type(error).__name__}: {error}")
+        elif task.kind != "warm_up":
+            self._death(task, f"the worker returned {type(result).__name__} instead of a snapshot")
 
-    def _death(self, step: int | None, cause: str) -> None:
+    def _death(self, task: _Task, cause: str) -> None:
         """A task that failed: its sample is lost (its file stays for `topo-callback finish`), the worker restarted."""
         if isinstance(self._executor, WorkerExecutor):
             self._executor.kill()
-        if step is None:
+        if task.kind == "draw":
+            self._note("not_drawn", cause=cause)
             self._resolve(RunPictures(()))
-            return
-        self._spooled.pop(step, None)
-        self._lose(step, cause)
-        self._deaths += 1
-        if self._deaths >= _MOST_DEATHS:
-            self._stop(f"{_MOST_DEATHS} samples in a row were lost, the last one by {cause}")
+        elif task.kind == "measure":
+            self._spooled.pop(task.step, None)
+            self._lose(task.step, cause)
+            self._deaths += 1
+            if self._deaths >= _MOST_DEATHS:
+                self._stop(f"{_MOST_DEATHS} samples in a row were lost, the last one by {cause}")
 
     def _lose(self, step: int, cause: str, event: str = "lost") -> None:
         self._note(event, step=step, cause=cause)
@@ -294,22 +299,33 @@ class Dispatcher:
         if self._running is not None or self.stopped is not None or time.monotonic() < self._retry_at:
             return
         path = str(self._folder.path)
-        if self._spooled:
+        if not self._warm:
+            self._warm = True
+            self._submit("warm_up", -1, warm_up, self._config.engine, self._config.zigzag_engine)
+        elif self._spooled:
             step = min(self._spooled)
-            self._submit(step, measure_spooled, path, step, self._threads)
+            self._submit("measure", step, measure_spooled, path, step, self._threads)
         elif self._draw and not self._held:
             self._draw = False
-            self._submit(None, draw_run, path)
+            self._submit("draw", -1, draw_run, path)
 
-    def _submit(self, step: int | None, function: Callable[..., Any], *arguments: Any) -> None:
+    def _submit(
+        self,
+        kind: Literal["warm_up", "measure", "draw"],
+        step: int,
+        function: Callable[..., Any],
+        *arguments: Any,
+    ) -> None:
+        future: Future[Any]
         try:
             future = self._executor.submit(function, *arguments)
         except Exception as error:  # noqa: BLE001 - a broken executor of the user's is a death like any other
-            self._death(step, f"{type(error).__name__}: {error}")
-            return
+            future = Future()
+            future.set_exception(error)
         if not self._exit_registered:
             # after the executor registered its own hook, so that ours runs before it
             self._exit_registered = True
             at_exit(self._on_exit)
-        self._running = _Task(step, future, time.monotonic() + self._config.deadline_seconds)
+        seconds = max(self._config.deadline_seconds, _WARM_UP_SECONDS if kind == "warm_up" else 0)
+        self._running = _Task(kind, step, future, time.monotonic() + seconds)
         future.add_done_callback(lambda _: self._messages.put("look"))

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
 from topo_callback.folder import TrajectoryFolder
@@ -60,6 +62,22 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
     if snapshot.provenance["facts"].get("pictures"):
         snapshot = _with_pictures(folder, snapshot, config)
     return snapshot
+
+
+def warm_up(engine: str, zigzag_engine: str) -> None:
+    """Import and compile what a measurement needs, and check it on known answers, while the run sets itself up.
+
+    Raises:
+        EngineCheckError: an engine gives a wrong answer.
+    """
+    import topo_callback.measurement  # noqa: F401
+    from topo_callback.measures.wasserstein import wasserstein_h0, wasserstein_h1
+    from topo_callback.worker.self_check import check_engines
+
+    check_engines(engine, zigzag_engine)
+    bars = np.array([[0.0, 1.0], [0.5, 2.0]])
+    wasserstein_h0(np.array([[0.0, 1.0]]), np.array([[0.0, 2.0]]))
+    wasserstein_h1(bars, 2 * bars)
 
 
 def draw_run(path: str) -> list[str]:

