@@ -84,7 +84,7 @@ def _reduced_boundaries(
         for begin, end in simplex_runs:
             if end <= window[0] or begin >= window[1]:
                 continue
-            boundary = {
+            boundary: set[Cell] = {
                 (edge, next(run for run in runs[edge] if run[0] <= begin and end <= run[1]))
                 for edge in combinations(simplex, 2)
             }
