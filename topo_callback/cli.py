@@ -77,14 +77,17 @@ def _demo(given: argparse.Namespace) -> None:
 
 def _add_finish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("finish", help="compute the samples that a stopped run left unfinished")
-    parser.add_argument("folder", type=Path, help="a trajectory folder")
+    parser.add_argument("folder", type=Path, help="a trajectory folder, or the output_dir of a run")
     parser.set_defaults(run=_finish)
 
 
 def _finish(given: argparse.Namespace) -> None:
     from topo_callback.finish import finish_folder
 
-    finish_folder(given.folder)
+    finished = finish_folder(given.folder)
+    sys.stdout.write(f"measured {len(finished.measured)} waiting samples in {finished.folder}\n")
+    for step, reason in finished.failed.items():
+        sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
 
 
 def _positive(text: str) -> int:
