@@ -1,22 +1,54 @@
-# mypy: disable-error-code="no-untyped-def"
 """The one way in which this package compiles a kernel with numba."""
 
-import inspect
+from __future__ import annotations
 
-from numba import njit
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import config, njit
 
 
-def kernel(function):
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` with numba: without the global interpreter lock, kept on disk where that is possible.
 
     numba refuses to decorate a function for which it finds no writable cache directory (a read-only installation with
     a read-only home); such a kernel is compiled anew in every process instead.
     """
-    # a hook that checks shapes at run time wraps every function of the package, and numba cannot compile its wrapper
-    function = inspect.unwrap(function)
     try:
-        return njit(nogil=True, cache=True)(function)
+        with _cache_of_these_sources():
+            return njit(nogil=True, cache=True)(function)
     except RuntimeError as error:
         if "cache" not in str(error):
             raise
         return njit(nogil=True)(function)
+
+
+@contextlib.contextmanager
+def _cache_of_these_sources() -> Iterator[None]:
+    """Give the kernels decorated inside a cache directory of their own, named by the sources of all kernels.
+
+    numba looks only at the file of a function to tell whether its compiled form is still good, not at the files of the
+    kernels that it calls: after an upgrade a kernel could go on calling an old one.
+    """
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_cache_directory(before))
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+@cache
+def _cache_directory(chosen: str) -> Path:
+    """Below numba's own cache directory when the user chose one, else below the user's cache directory."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    root = Path(chosen) if chosen else Path(home) / "topo_callback"
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].glob("*/*_kernels.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return root / f"kernels-{digest.hexdigest()[:16]}"
