@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +20,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     numba refuses to decorate a function for which it finds no writable cache directory (a read-only installation with
     a read-only home); such a kernel is compiled anew in every process instead.
     """
+    # a hook that checks shapes at run time wraps every function of the package, and numba cannot compile its wrapper
+    function = inspect.unwrap(function)
     try:
         with _cache_of_these_sources():
             return njit(nogil=True, cache=True)(function)

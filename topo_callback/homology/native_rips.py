@@ -98,7 +98,7 @@ def native_persistence(
     if max_dimension == 0:
         deaths = tree_keys(source.keys, limit)
         return _barcode(source, points, deaths, np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.bool_))
-    _check_memory(source.keys, limit, team.members)
+    check_memory(source.keys, limit, team.members)
     if points < FEWEST_POINTS_FOR_THREADS or team.members == 1:
         bars = cloud_bars(source.keys, limit, bucket_edges(points, 1))
     else:
@@ -128,7 +128,7 @@ def _barcode(
     )
 
 
-def _check_memory(keys: UInt32[np.ndarray, "points points"], limit: np.uint32, members: int) -> None:
+def check_memory(keys: UInt32[np.ndarray, "points points"], limit: np.uint32, members: int) -> None:
     points = len(keys)
     edges = points * (points - 1) // 2
     fixed = 4 * points**2 + members * points**2 // 8

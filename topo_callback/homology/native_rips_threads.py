@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt32
+from jaxtyping import Bool, Int64, UInt32, UInt64
 
 from topo_callback.homology.native_rips_kernels import (
     binning,
@@ -29,7 +30,7 @@ from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_re
 from topo_callback.homology.thread_team import ThreadTeam, triangle_shares
 
 Keys = UInt32[np.ndarray, "points points"]
-Codes = UInt32[np.ndarray, " edges"]
+Codes = UInt32[np.ndarray, " _"]
 Bars = tuple[
     UInt32[np.ndarray, " components"],
     UInt32[np.ndarray, " classes"],
@@ -38,21 +39,52 @@ Bars = tuple[
 ]
 
 
+@dataclass(frozen=True)
+class SweptCloud:
+    """Everything that a sweep finds out about H1, points numbered from the centre outwards.
+
+    Attributes:
+        order: int64 [points], the caller's index of each point.
+        graph: the edges of the relative neighbourhood graph, in order.
+        closes: which of them close a cycle rather than joining the spanning forest: the births of the classes.
+        deaths, births, class_deaths: keys of the H0 deaths, the H1 births and the H1 deaths.
+        column_pool, pool_starts: the reduced columns, and where that of each class that dies starts, else -1.
+    """
+
+    order: Int64[np.ndarray, " points"]
+    graph: Codes
+    closes: Bool[np.ndarray, " _"]
+    deaths: UInt32[np.ndarray, " components"]
+    births: UInt32[np.ndarray, " classes"]
+    class_deaths: UInt32[np.ndarray, " classes"]
+    column_pool: UInt64[np.ndarray, " words"]
+    pool_starts: Int64[np.ndarray, " classes"]
+
+
 def threaded_bars(keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam) -> Bars:
     """What `cloud_bars` gives, on a team of threads."""
-    central, cut = _central_keys(keys, limit, team)
+    found = swept_cloud(keys, limit, bucket_edges, team)
+    return found.deaths, found.births, found.class_deaths, found.pool_starts >= 0
+
+
+def swept_cloud(keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam) -> SweptCloud:
+    """Sweep one cloud on a team of threads."""
+    central, order, cut = _central_keys(keys, limit, team)
     graph = _neighbourhood_graph(central, cut, team)
     deaths, births, closes = graph_classes(central, graph)
     class_deaths = np.zeros(births.size, np.uint32)
     pool_starts = np.full(births.size, -1, np.int64)
+    pool = np.empty(0, np.uint64)
     if births.size:
         codes, starts = _dealt_edges(central, cut, graph, bucket_edges, team)
-        _sweep(central, codes, starts, edge_lookup(graph, closes), pool_starts, class_deaths, team)
-    return deaths, births, class_deaths, pool_starts >= 0
+        pool = _sweep(central, codes, starts, edge_lookup(graph, closes), pool_starts, class_deaths, team)
+    return SweptCloud(order, graph, closes, deaths, births, class_deaths, pool, pool_starts)
 
 
-def _central_keys(keys: Keys, limit: np.uint32, team: ThreadTeam) -> tuple[Keys, np.uint32]:
-    """The keys with the points numbered from the centre outwards, and the greatest key that matters."""
+def _central_keys(
+    keys: Keys, limit: np.uint32, team: ThreadTeam
+) -> tuple[Keys, Int64[np.ndarray, " points"], np.uint32]:
+    """(Keys with the points numbered from the centre outwards, their old indices, the greatest key that matters)."""
     points = len(keys)
     totals, longest = np.empty(points, np.uint64), np.empty(points, np.uint32)
     central = np.empty((points, points), np.uint32)
@@ -60,7 +92,7 @@ def _central_keys(keys: Keys, limit: np.uint32, team: ThreadTeam) -> tuple[Keys,
     team.run(lambda member: row_statistics(keys, totals, longest, *shares[member]))
     order = central_order(totals)
     team.run(lambda member: relabelled_rows(keys, order, central, *shares[member]))
-    return central, min(limit, longest.min())
+    return central, order, min(limit, longest.min())
 
 
 def _neighbourhood_graph(central: Keys, cut: np.uint32, team: ThreadTeam) -> Codes:
@@ -113,8 +145,8 @@ def _sweep(
     pool_starts: Int64[np.ndarray, " classes"],
     class_deaths: UInt32[np.ndarray, " classes"],
     team: ThreadTeam,
-) -> None:
-    """Go through the edges until every class is dead; writes `pool_starts` and `class_deaths`.
+) -> UInt64[np.ndarray, " words"]:
+    """Go through the edges until every class is dead; writes `pool_starts` and `class_deaths`, returns the columns.
 
     Each member searches the lunes of one bucket of a group. It has its own adjacency, to which it adds the edges of the
     other buckets unsearched.
@@ -146,4 +178,5 @@ def _sweep(
         for found in relations:
             table, pool = reduce_relations(central, codes, found, table, pool, pool_starts, class_deaths, killed)
         if killed[0] == pool_starts.size:
-            return
+            break
+    return pool

@@ -54,7 +54,7 @@ def rips_persistence(
     chosen = _checked_settings(max_dimension, threshold, engine)
     with ThreadTeam(threads or allowed_threads()) as team:
         checked = checked_distances(distances, team)
-        return _computed(checked, chosen, max_dimension, _rounded_down(threshold, checked.dtype), team)
+        return _computed(checked, chosen, max_dimension, rounded_down(threshold, checked.dtype), team)
 
 
 def rips_persistence_batch(
@@ -85,7 +85,7 @@ def rips_persistence_batch(
     def compute(cloud: int) -> Barcode:
         with ThreadTeam(1) as alone:
             checked = checked_distances(distances[cloud], alone, f"distances[{cloud}]")
-            return _computed(checked, chosen, max_dimension, _rounded_down(threshold, checked.dtype), alone)
+            return _computed(checked, chosen, max_dimension, rounded_down(threshold, checked.dtype), alone)
 
     members = min(threads or allowed_threads(), max(1, len(distances)))
     if members == 1:
@@ -154,7 +154,7 @@ def checked_distances(
     return distances
 
 
-def _rounded_down(threshold: float, dtype: np.dtype[Any]) -> float:
+def rounded_down(threshold: float, dtype: np.dtype[Any]) -> float:
     """The greatest number of type `dtype` up to `threshold`, so that comparing in that type lets in no longer edge."""
     if threshold >= np.finfo(dtype).max:
         return math.inf
