@@ -80,6 +80,8 @@ class TrajectoryFolder:
     def lock(self) -> None:
         """Become the one writer of this folder until `unlock` or the end of the process.
 
+        Files that an earlier writer was killed in the middle of are removed: no record has their names.
+
         Raises:
             FolderBusyError: another process, or another callback of this one, is writing.
         """
@@ -96,6 +98,9 @@ class TrajectoryFolder:
             ) from error
         _held.add(key)
         self._lock = handle
+        for part in (self.path, self.samples, self.distances, self.spool, self.pictures):
+            for torn in part.glob(".*.tmp"):
+                torn.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         if self._lock is not None:
