@@ -36,6 +36,10 @@ _OURS, _USERS = 1, 2  # whose error it is when setting up fails
 logger = logging.getLogger("topo_callback")
 
 
+class _ElsewhereError(Exception):
+    """Setting up failed on another rank, which says so."""
+
+
 def _harmless(event: Callable[..., None]) -> Callable[..., None]:
     """Keep every Exception of an event away from the trainer: one warning, and the callback is off.
 
@@ -107,6 +111,7 @@ class TopologyCallback(TrainerCallback):
         self._budget = OverheadBudget(self.config.max_overhead)
         self._probe: Probe | None = None
         self._pictured: frozenset[int] = frozenset()
+        self._warned_skip = False
         self._last_sampled: int | None = None
         self._running = False
         if isinstance(probe, Probe):
@@ -121,12 +126,12 @@ class TopologyCallback(TrainerCallback):
         model: nn.Module = context["model"]
         again = self.folder if self._running and getattr(args, "auto_find_batch_size", False) else None
         self._close(finished=False)
-        self._off = self._broken = False
+        self._off = self._broken = self._warned_skip = False
         self._last_sampled = None
         self._ranks = Ranks.here(args.device)
         self._budget = OverheadBudget(self.config.max_overhead)
         self._budget.begin()
-        self._together(lambda: self._prepare(state, model, context))
+        self._together(lambda: self._prepare(args, state, model, context))
         assert self._reader is not None
         self._together(self._reader.agree)
         self._together(lambda: self._open(args, state, model, again))
@@ -154,10 +159,12 @@ class TopologyCallback(TrainerCallback):
 
     @_harmless
     def on_train_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        # with load_best_model_at_end the model is now the best one, not the one of the last step
-        if not args.load_best_model_at_end and self.config.steps is None:
-            self._sample(context["model"], state, early=True)
-        self._close(finished=True)
+        try:
+            # with load_best_model_at_end the model is now the best one, not the one of the last step
+            if not args.load_best_model_at_end and self.config.steps is None:
+                self._sample(context["model"], state, early=True)
+        finally:
+            self._close(finished=True)
 
     # what the events do
 
@@ -174,13 +181,14 @@ class TopologyCallback(TrainerCallback):
             return
         self._close(finished=False)
         self._off = True
+        said = self._ranks.first_text(f"{type(error).__name__}: {error}" if error is not None and code == worst else "")
         if error is not None and code == worst:
             raise error
-        raise (TopologyError if worst == _USERS else RuntimeError)("setting up failed on another rank; see its error")
+        raise (TopologyError if worst == _USERS else _ElsewhereError)(said)
 
-    def _prepare(self, state: Any, model: nn.Module, context: dict[str, Any]) -> None:
+    def _prepare(self, args: Any, state: Any, model: nn.Module, context: dict[str, Any]) -> None:
         """Everything that needs neither other ranks nor the disk."""
-        self._probe = self._make_probe(context)
+        self._probe = self._make_probe(args, context)
         self._schedule = Schedule.of(state.max_steps, self.config)
         planned = self._schedule.planned()
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self.config.pictures))
@@ -200,7 +208,7 @@ class TopologyCallback(TrainerCallback):
         self._recorder = Recorder(folder, self.config, sinks, self._executor, threads=threads)
         self._recorder.start()
 
-    def _make_probe(self, context: dict[str, Any]) -> Probe:
+    def _make_probe(self, args: Any, context: dict[str, Any]) -> Probe:
         tokenizer = self._processing_class or context.get("processing_class")
         if isinstance(self._given, Probe):
             return self._given
@@ -214,6 +222,7 @@ class TopologyCallback(TrainerCallback):
             prompts=self.config.prompts,
             max_tokens=self.config.max_tokens,
             seed=self.config.seed,
+            chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
         )
 
     def _sample(self, model: nn.Module, state: Any, *, early: bool) -> None:
@@ -222,7 +231,7 @@ class TopologyCallback(TrainerCallback):
         if self._reader is None or self._last_sampled == step:
             return
         started = time.perf_counter()
-        decision = self._ranks.worst(self._decision(step, early))
+        decision = self._ranks.worst(self._wish(step, early))
         self._last_sampled = step
         if decision == _END:
             self._off = True
@@ -243,16 +252,31 @@ class TopologyCallback(TrainerCallback):
         except ReadingError as error:
             if self._recorder is not None:
                 self._recorder.note("skipped", step=step, cause=str(error))
-                logger.warning("step %d could not be read and is skipped: %s", step, error)
+                if not self._warned_skip:
+                    self._warned_skip = True
+                    logger.warning(
+                        "step %d could not be read and is skipped: %s (later ones go to %s only)",
+                        step,
+                        error,
+                        self._recorder.folder.journal_file,
+                    )
             return
         if sample is not None and self._recorder is not None:
             self._recorder.put(sample)
         self._budget.sampled(time.perf_counter() - started)
 
-    def _decision(self, step: int, early: bool) -> int:
-        """What the first rank decides for all; any rank can end it."""
+    def _wish(self, step: int, early: bool) -> int:
+        """What this rank wants: the first one decides for all, and any rank can end it. Raises no Exception."""
         if self._broken:
             return _END
+        try:
+            return self._decision(step, early)
+        except Exception:  # noqa: BLE001 - the other ranks wait for the answer
+            self._fail()
+            return _END
+
+    def _decision(self, step: int, early: bool) -> int:
+        """What the first rank decides; the others follow."""
         if self._recorder is None:
             return _SKIP
         if self._recorder.stopped is not None:
@@ -265,8 +289,13 @@ class TopologyCallback(TrainerCallback):
         return _SKIP
 
     def _poll(self) -> None:
-        if self._recorder is not None:
+        """Forward what has finished. Raises no Exception, because a sample that all ranks take may follow."""
+        if self._recorder is None or self._broken:
+            return
+        try:
             self._recorder.poll()
+        except Exception:  # noqa: BLE001 - known to all ranks at the next sample
+            self._fail()
 
     def _close(self, *, finished: bool) -> None:
         recorder, self._recorder, self._reader = self._recorder, None, None
@@ -277,7 +306,8 @@ class TopologyCallback(TrainerCallback):
     def _fail(self) -> None:
         """Something of ours raised: say it once, and be nothing from here on."""
         error = sys.exc_info()[1]
-        logger.warning("monitoring is off, training goes on: %s: %s", type(error).__name__, error, exc_info=True)
+        level = logging.DEBUG if isinstance(error, _ElsewhereError) else logging.WARNING
+        logger.log(level, "monitoring is off, training goes on: %s: %s", type(error).__name__, error, exc_info=True)
         if self._recorder is not None:
             self._recorder.note("stopped", reason=f"{type(error).__name__}: {error}")
         if self._ranks.count == 1:

@@ -49,17 +49,18 @@ class Ranks:
         dist.all_reduce(codes, op=dist.ReduceOp.MAX)
         return int(codes.item())
 
-    def decide(self, code: int) -> int:
-        """The first rank's code, on every rank."""
-        return self.worst(code if self.first else 0)
-
-    def text_of_first(self, text: str) -> str:
-        """The first rank's text, on every rank."""
+    def texts(self, text: str) -> list[str]:
+        """What each rank has to say, in their order, on every rank."""
         if self.count == 1:
-            return text
-        box = [text]
-        dist.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
+            return [text]
+        everyone = [""] * self.count
+        dist.all_gather_object(everyone, text)
+        return everyone
+
+    def first_text(self, text: str) -> str:
+        """What the lowest of the ranks that have something to say says, and which it is."""
+        rank, said = next(((rank, said) for rank, said in enumerate(self.texts(text)) if said), (0, ""))
+        return said if self.count == 1 else f"rank {rank}: {said}"
 
     def deal(self, batches: int) -> list[int]:
         """The batches of this rank, whole, by index; all ranks get equally many, so some are read twice.
@@ -69,18 +70,20 @@ class Ranks:
         rounds = -(-batches // self.count)
         return [min(turn * self.count + self.rank, batches - 1) for turn in range(rounds)]
 
-    def gather(self, parts: list[Float[Tensor, "layers rows width"]]) -> list[Float[Tensor, "layers rows width"]]:
+    def room(self, mine: Float[Tensor, "turns layers rows width"]) -> list[Float[Tensor, "turns layers rows width"]]:
+        """What `gather` needs to receive, made beforehand: memory may run out here, when nobody waits yet."""
+        return [torch.empty_like(mine) for _ in range(self.count)] if self.count > 1 and self.first else []
+
+    def gather(
+        self, mine: Float[Tensor, "turns layers rows width"], room: list[Float[Tensor, "turns layers rows width"]]
+    ) -> list[Float[Tensor, "layers rows width"]]:
         """All batches' clouds in their order, on the first rank; an empty list elsewhere.
 
         Args:
-            parts: this rank's clouds, one for each batch that `deal` gave it, all of one shape.
+            mine: this rank's clouds, one for each batch that `deal` gave it, all of one shape, on `device`.
+            room: from `room(mine)`.
         """
         if self.count == 1:
-            return parts
-        home = parts[0].device
-        mine = torch.stack(parts).to(self.device)
-        everyone = [torch.empty_like(mine) for _ in range(self.count)]
-        dist.all_gather(everyone, mine)
-        if not self.first:
-            return []
-        return [everyone[turn % self.count][turn // self.count].to(home) for turn in range(self.count * len(parts))]
+            return list(mine)
+        dist.gather(mine, room or None, dst=0)
+        return [room[turn % self.count][turn // self.count] for turn in range(len(room) * len(mine))]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,14 @@ _DONE, _OUT_OF_MEMORY, _FAILED = 0, 1, 2
 
 class ReadingError(Exception):
     """A step could not be read. Every rank has done the same collectives when it is raised."""
+
+
+class _AgreedError(Exception):
+    """Something failed on a rank, and all ranks know; `cause` names the rank and its error."""
+
+    def __init__(self, code: int, cause: str) -> None:
+        super().__init__(cause)
+        self.code, self.cause = code, cause
 
 
 class Reader:
@@ -78,7 +87,7 @@ class Reader:
         Raises:
             ConfigurationError: the ranks have different probes. All ranks call this together.
         """
-        if self._ranks.text_of_first(self._probe.hash) != self._probe.hash:
+        if len(set(self._ranks.texts(self._probe.hash))) > 1:
             raise ConfigurationError(
                 "the ranks have different probes, because their training data differ; pass one probe to all of them"
             )
@@ -93,15 +102,18 @@ class Reader:
 
         Raises:
             ReadingError: on every rank when the model could not be read on one of them (out of memory halves the batch
-            and tries once more), or on the first rank when the distances do not fit in memory.
+            and tries once more); the message names the rank and its error.
+                On the first rank also when the distances do not fit in memory.
         """
         started = time.perf_counter()
         dtypes: dict[int, torch.dtype] = {}
-        clouds = self._read_clouds(model, dtypes)
+        gathered = self._read_clouds(model, dtypes)
         forward_seconds = time.perf_counter() - started
         if not self._ranks.first:
             return None
         try:
+            clouds = self._assemble(gathered, next(model.parameters()).device)
+            gathered.clear()
             distances, neighbours, invalid = self._geometry(clouds)
         except torch.OutOfMemoryError as error:
             raise ReadingError(f"out of memory for the distances of {len(self._probe)} points") from error
@@ -120,45 +132,65 @@ class Reader:
             },
         )
 
-    def _read_clouds(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> Float[Tensor, "layers points width"]:
+    def _read_clouds(
+        self, model: nn.Module, dtypes: dict[int, torch.dtype]
+    ) -> list[Float[Tensor, "layers rows width"]]:
+        """The clouds of all batches on the first rank, none on the others."""
         while True:
-            parts, code, cause = self._read_parts(model, dtypes)
-            worst = self._ranks.worst(code)
-            if worst == _DONE:
-                return self._assemble(parts)
-            parts.clear()
-            if worst == _OUT_OF_MEMORY and not self._halved and self.batch_size > 1:
+            try:
+                return self._read_turns(model, dtypes)
+            except _AgreedError as error:
+                code, cause = error.code, error.cause
+            # here nothing holds the memory of the attempt any more
+            if code == _OUT_OF_MEMORY and not self._halved and self.batch_size > 1:
                 self._halved = True
                 self._make_batches(self.batch_size // 2)
                 continue
-            if worst == _OUT_OF_MEMORY:
-                raise ReadingError(f"out of memory with {self.batch_size} prompts per forward pass")
-            raise ReadingError(cause or "another rank failed to read the probe")
+            if code == _OUT_OF_MEMORY:
+                cause = f"out of memory with {self.batch_size} prompts per forward pass ({cause})"
+            raise ReadingError(cause)
 
-    def _read_parts(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> tuple[list[Tensor], int, str]:
-        """This rank's batches, or why there are none. Raises nothing that the other ranks would wait for."""
-        parts: list[Tensor] = []
+    def _read_turns(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> list[Float[Tensor, "layers rows width"]]:
+        turns = self._ranks.deal(len(self._batches))
         rows = max(len(batch) for batch in self._batches)
-        try:
-            stack = find_blocks(model, self._config.blocks)
-            with quiet(model):
-                for index in self._ranks.deal(len(self._batches)):
-                    batch = self._batches[index]
-                    part = read_batch(model, stack, batch, layers=self.layers, tap=self._config.tap, dtypes=dtypes)
-                    # equal shapes on every rank: a batch may have one row less than the largest
-                    parts.append(torch.nn.functional.pad(part, (0, 0, 0, rows - len(batch))))
-        except torch.OutOfMemoryError as error:
-            return parts, _OUT_OF_MEMORY, str(error)
-        except Exception as error:  # noqa: BLE001 - agreed on by all ranks, then raised as ReadingError
-            return parts, _FAILED, f"{type(error).__name__}: {error}"
-        return parts, _DONE, ""
+        clouds: list[Float[Tensor, "turns layers rows width"]] = []
+        room: list[Float[Tensor, "turns layers rows width"]] = []
 
-    def _assemble(self, parts: list[Tensor]) -> Float[Tensor, "layers points width"]:
-        """Clouds in probe order on the first rank; an empty cloud on the others."""
-        gathered = self._ranks.gather(parts)
-        clouds = parts[0].new_empty((len(self.layers), len(self._probe) if gathered else 0, parts[0].shape[2]))
-        for batch, part in zip(self._batches, gathered, strict=False):
-            clouds[:, batch.points.to(part.device)] = part[:, : len(batch)]
+        def read(turn: int, batch: ProbeBatch) -> None:
+            stack = find_blocks(model, self._config.blocks)
+            part = read_batch(model, stack, batch, layers=self.layers, tap=self._config.tap, dtypes=dtypes)
+            if not clouds:
+                # equal shapes on every rank: a batch may have one row less than the largest
+                device = part.device if self._ranks.count == 1 else self._ranks.device
+                clouds.append(torch.zeros((len(turns), len(self.layers), rows, part.shape[2]), device=device))
+                room.extend(self._ranks.room(clouds[0]))
+            clouds[0][turn, :, : len(batch)] = part
+
+        with quiet(model):
+            for turn, index in enumerate(turns):
+                self._do_together(functools.partial(read, turn, self._batches[index]))
+        return self._ranks.gather(clouds[0], room)
+
+    def _do_together(self, work: Callable[[], None]) -> None:
+        """Do something on every rank; when it fails on one, all raise _AgreedError, before the next collective."""
+        code, cause = _DONE, ""
+        try:
+            work()
+        except torch.OutOfMemoryError as error:
+            code, cause = _OUT_OF_MEMORY, f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - known to all ranks first
+            code, cause = _FAILED, f"{type(error).__name__}: {error}"
+        worst = self._ranks.worst(code)
+        if worst != _DONE:
+            raise _AgreedError(worst, self._ranks.first_text(cause if code == worst else ""))
+
+    def _assemble(
+        self, gathered: list[Float[Tensor, "layers rows width"]], device: torch.device
+    ) -> Float[Tensor, "layers points width"]:
+        """Clouds in probe order, on the model's device."""
+        clouds = torch.empty((len(self.layers), len(self._probe), gathered[0].shape[2]), device=device)
+        for batch, part in zip(self._batches, gathered, strict=False):  # the last batch may be there twice
+            clouds[:, batch.points.to(device)] = part[:, : len(batch)].to(device)
         return clouds
 
     def _geometry(self, clouds: Float[Tensor, "layers points width"]) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
+from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
 from topo_callback.capture.taps import tap_module
 from topo_callback.errors import TopologyError, UnsupportedModelError
 
@@ -81,6 +82,9 @@ def read_batch(
     Raises:
         TopologyError: called outside `quiet`.
         UnsupportedModelError: a block that does not give [rows, tokens, width], or was not reached.
+
+    What goes wrong in a hook, and in the blocks of a sharded model, is raised after the forward pass: other ranks may
+    be in it as well.
     """
     if torch.is_grad_enabled() or model.training:
         raise TopologyError("read_batch must run inside quiet(model): this would be a training pass")
@@ -89,18 +93,33 @@ def read_batch(
     inputs = _inputs(model, batch, device)
     pool = _pooler(stack, batch, device)
     points: dict[int, Tensor] = {}
+    failures: list[Exception] = []
 
     def take(layer: int, hidden: Any) -> None:
-        hidden = _first_tensor(hidden)
-        if dtypes is not None:
-            dtypes[layer] = hidden.dtype
-        points[layer] = pool(hidden).to(device)
+        if failures:
+            return
+        try:
+            hidden = _first_tensor(hidden)
+            if dtypes is not None:
+                dtypes[layer] = hidden.dtype
+            points[layer] = pool(hidden).to(device)
+        except Exception as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
+            failures.append(error)
 
     with contextlib.ExitStack() as hooks:
         for layer in layers:
             hooks.callback(_hook(stack, layer, tap, take).remove)
-        with _without_compiled_code(model):
+        if is_sharded(model):
+            hooks.callback(reshard, model)
+            hooks.enter_context(to_the_end(stack.blocks, failures))
+        hooks.enter_context(_without_compiled_code(model))
+        try:
             entry(model)(**inputs)
+        except Exception:
+            if not failures:  # else this is what came of it
+                raise
+    if failures:
+        raise failures[0]
     missing = [layer for layer in layers if layer not in points]
     if missing:
         raise UnsupportedModelError(f"the forward pass did not reach layer {missing[0]} of {stack.path}")
