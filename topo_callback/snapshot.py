@@ -121,4 +121,7 @@ def _bars(prefix: str, barcodes: list[Barcode]) -> dict[str, np.ndarray]:
 
 
 def _barcode(arrays: Mapping[str, np.ndarray], prefix: str, chosen: np.ndarray | slice) -> Barcode:
-    return Barcode(*(arrays[f"{prefix}_{part}"][chosen] for part in ("dimension", "birth", "death")))
+    return Barcode(
+        arrays[f"{prefix}_dimension"][chosen].astype(np.int64),
+        *(arrays[f"{prefix}_{end}"][chosen].astype(np.float64) for end in ("birth", "death")),
+    )

@@ -1,0 +1,168 @@
+"""Kill small training runs at random moments, and say what each kill left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import psutil
+import small_runs
+
+from topo_callback import Trajectory
+from topo_callback.errors import RecordError
+from topo_callback.finish import finish_folder
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.sample import Sample
+
+MAX_STEPS = 60
+STEP_SECONDS = 0.1  # a run takes some 8 s, of which its worker needs the first few to start
+EARLIEST, LATEST = 0.3, 7.0  # when kills come, in seconds after the fork
+_starting = threading.Lock()
+
+
+@dataclass(frozen=True)
+class KilledRun:
+    """What is left of one run.
+
+    Attributes:
+        seconds: the moment of the kill, after the fork.
+        handed_over: steps whose samples the trainer had passed on.
+        recorded: steps with a readable record.
+        spooled: steps with a readable sample in the spool.
+        lost: handed over, but neither recorded nor spooled.
+        unreadable: files that are there and cannot be read.
+        state: what the trajectory says of the run; None when it has none yet.
+        completed: steps with a readable record after `finish_folder`.
+        left_over: temporary files and samples in the spool after `finish_folder`.
+        children: processes that the trainer had when it was killed.
+        orphan_seconds: until the last of them was gone and no process held the console any more.
+        ended: the run came to its end before the kill.
+    """
+
+    seconds: float
+    handed_over: tuple[int, ...]
+    recorded: tuple[int, ...]
+    spooled: tuple[int, ...]
+    lost: tuple[int, ...]
+    unreadable: tuple[str, ...]
+    state: str | None
+    completed: tuple[int, ...]
+    left_over: tuple[str, ...]
+    children: int
+    orphan_seconds: float
+    ended: bool
+
+
+def kill_runs(context: ForkServerContext, root: Path, count: int, *, seed: int, together: int = 2) -> list[KilledRun]:
+    """Start `count` runs, `together` at a time, and kill each at a random moment drawn with `seed`."""
+    moments = [random.Random(f"{seed} {number}").uniform(EARLIEST, LATEST) for number in range(count)]
+    with ThreadPoolExecutor(together) as pool:
+        return list(pool.map(lambda at: kill_run(context, root / f"run-{at[0]}", at[1]), enumerate(moments)))
+
+
+def kill_run(context: ForkServerContext, output_dir: Path, seconds: float) -> KilledRun:
+    """Train in `output_dir`, kill the run after so many seconds, and look at what is left."""
+    output_dir.mkdir(parents=True)
+    log = output_dir / "handed_over"
+    with _pipe(output_dir / "console") as console:
+        process = context.Process(
+            target=small_runs.train,
+            args=(str(output_dir),),
+            kwargs={
+                "console": str(output_dir / "console"), "handed_over": str(log), "max_steps": MAX_STEPS,
+                "step_seconds": STEP_SECONDS, "settings": {"samples": MAX_STEPS, "zigzag_engine": "off"},
+            },
+        )  # fmt: skip
+        with _starting:
+            process.start()
+        started = time.monotonic()
+        process.join(seconds)
+        ended = process.exitcode is not None
+        children: list[psutil.Process] = []
+        if not ended:
+            trainer = psutil.Process(process.pid)
+            trainer.suspend()  # so that it starts no process unseen between the count and the kill
+            children = trainer.children(recursive=True)
+            moment = time.monotonic() - started
+            trainer.kill()
+        process.join(30)
+        killed = time.monotonic()
+        while (any(_lives(child) for child in children) or _held(console)) and time.monotonic() - killed < 20:
+            time.sleep(0.02)
+        orphan_seconds = time.monotonic() - killed
+    handed_over = tuple(int(line) for line in log.read_text().split()) if log.exists() else ()
+    recorded, spooled, unreadable, state = _look(output_dir)
+    completed, left_over = _finish(output_dir) if state is not None else ((), ())
+    return KilledRun(
+        seconds=seconds if ended else moment,
+        handed_over=handed_over,
+        recorded=recorded,
+        spooled=spooled,
+        lost=tuple(sorted(set(handed_over) - {*recorded, *spooled})),
+        unreadable=unreadable,
+        state=state,
+        completed=completed,
+        left_over=left_over,
+        children=len(children),
+        orphan_seconds=orphan_seconds,
+        ended=ended,
+    )
+
+
+def _look(output_dir: Path) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...], str | None]:
+    """Steps recorded and spooled, files that cannot be read, and the state of the run."""
+    try:
+        trajectory = Trajectory.load(output_dir)
+    except RecordError:
+        return (), (), (), None
+    folder = TrajectoryFolder(trajectory.folder)
+    spooled, unreadable = [], list(trajectory.damaged)
+    for step in folder.steps(folder.spool):
+        try:
+            Sample.read(folder.step_file(folder.spool, step))
+        except RecordError as error:
+            unreadable.append(str(error))
+        else:
+            spooled.append(step)
+    return trajectory.steps, tuple(spooled), tuple(unreadable), trajectory.state
+
+
+def _finish(output_dir: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Measure what waits; the steps then recorded, and the names of files that should not be left."""
+    folder = TrajectoryFolder(finish_folder(output_dir).folder)
+    left_over = [path.name for path in folder.path.rglob("*") if path.suffix == ".tmp"]
+    left_over += [path.name for path in folder.spool.iterdir()]
+    return Trajectory.load(output_dir).steps, tuple(left_over)
+
+
+@contextmanager
+def _pipe(path: Path) -> Iterator[int]:
+    """The reading end of a named pipe."""
+    os.mkfifo(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _held(console: int) -> bool:
+    """Whether some process still has the writing end of a pipe open."""
+    try:
+        while os.read(console, 1 << 16):
+            pass
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
