@@ -13,13 +13,14 @@ of this script in RESULTS_rips.md.
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 from machine import describe_machine
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
@@ -136,16 +137,34 @@ def large_lines(threads: int) -> Iterator[str]:
     """The native engine alone on 5,000 and 10,000 jittered activations: time, and how much memory it added."""
     for copies in (5, 10):
         distances = distances_of(jittered(3, copies))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        start = time.perf_counter()
-        rips_persistence(distances, engine="native", threads=threads)
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        per_entry = max(0, peak - before) * 1024 / distances.size
-        yield (
-            f"| activations, {copies} times | {len(distances)} | {seconds:.2f} | peak {peak / 2**20:.2f} GiB with "
-            f"input, at most {per_entry:.1f} bytes per entry on top | - |"
+        seconds, added, whole = watched(
+            lambda given=distances: rips_persistence(given, engine="native", threads=threads)
         )
+        yield (
+            f"| activations, {copies} times | {len(distances)} | {seconds:.2f} | "
+            f"peak {whole / 2**30:.2f} GiB with input, {added / distances.size:.1f} bytes per entry on top | - |"
+        )
+
+
+def watched(compute: Callable[[], object]) -> tuple[float, int, int]:
+    """(seconds, resident bytes added at most while it ran, resident bytes at most), looked up every 2 ms."""
+    process = psutil.Process()
+    before = most = process.memory_info().rss
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.002):
+            most = max(most, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    compute()
+    seconds = time.perf_counter() - start
+    ended.set()
+    watcher.join()
+    return seconds, most - before, most
 
 
 def draw_growth(path: Path, threads: int) -> None:
@@ -171,6 +190,8 @@ def draw_growth(path: Path, threads: int) -> None:
                 times.append(time.perf_counter() - start)
             seconds.append(min(times))
         axes.loglog(used, seconds, "o-", label=name)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
     axes.set(xlabel="points", ylabel="seconds", title="H0 and H1 of real activations")
     axes.legend()
     figure.savefig(path, dpi=120)
