@@ -167,13 +167,10 @@ class TopologyConfig:
     def from_dict(cls, values: dict[str, Any]) -> TopologyConfig:
         """The inverse of `to_dict`; fields of a newer version are left out."""
         known = {f.name for f in dataclasses.fields(cls)}
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-                if name in known
-            }
-        )
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known
+        }
+        return cls(**plain)
 
     @property
     def hash(self) -> str:
