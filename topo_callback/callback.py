@@ -21,7 +21,7 @@ from topo_callback.errors import TopologyError
 from topo_callback.probe import Probe, check_rows, sample_probe
 from topo_callback.ranks import Ranks
 from topo_callback.reader import Reader, ReadingError
-from topo_callback.recorder import Recorder, open_folder
+from topo_callback.recorder import Recorder, open_folder, recorded_batch_size
 from topo_callback.run_description import describe_run
 from topo_callback.schedule import Schedule
 from topo_callback.sinks import default_sinks
@@ -163,8 +163,9 @@ class TopologyCallback(TrainerCallback):
             # with load_best_model_at_end the model is now the best one, not the one of the last step
             if not args.load_best_model_at_end and self.config.steps is None:
                 self._sample(context["model"], state, early=True)
-        finally:
-            self._close(finished=True)
+        except Exception:  # noqa: BLE001 - the run has come to its end all the same
+            self._fail()
+        self._close(finished=True)
 
     # what the events do
 
@@ -192,21 +193,25 @@ class TopologyCallback(TrainerCallback):
         self._schedule = Schedule.of(state.max_steps, self.config)
         planned = self._schedule.planned()
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self.config.pictures))
-        self._reader = Reader(model, self._probe, self.config, self._ranks)
+        # a resumed run keeps its batches: another shape would round differently
+        recorded = recorded_batch_size(self._root(args)) if state.global_step > 0 else None
+        self._reader = Reader(model, self._probe, self.config, self._ranks, recorded)
 
     def _open(self, args: Any, state: Any, model: nn.Module, again: Path | None) -> None:
         """Open the folder, the worker and the sinks, on the first rank."""
         if not self._ranks.first or self._reader is None or self._probe is None:
             return
-        root = Path(self.config.folder or Path(args.output_dir) / "topology")
         run = describe_run(self.config, self._probe, self._reader, model, args, state, self._ranks.count)
-        folder = open_folder(root, run, state.global_step, again=again)
+        folder = open_folder(self._root(args), run, state.global_step, again=again)
         self.folder = folder.path
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
         threads = self.config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)
         self._recorder = Recorder(folder, self.config, sinks, self._executor, threads=threads)
         self._recorder.start()
+
+    def _root(self, args: Any) -> Path:
+        return Path(self.config.folder or Path(args.output_dir) / "topology")
 
     def _make_probe(self, args: Any, context: dict[str, Any]) -> Probe:
         tokenizer = self._processing_class or context.get("processing_class")
