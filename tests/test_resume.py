@@ -216,3 +216,14 @@ def test_fault_27_resuming_while_the_first_process_still_writes_is_refused(
     assert state == "running"
     # what the first process had written, and wrote, is all there
     assert Trajectory.load(output_dir).steps == tuple(range(KILLED_AT))
+
+
+def test_fault_18_a_resumed_run_keeps_its_batches(killed: Path, run: Callable[..., dict[str, Any]]) -> None:
+    """Another batch shape rounds differently, and the memory that was free may not be free any more."""
+    (file,) = killed.glob("topology/*/run.json")
+    content = json.loads(file.read_text())
+    assert content["reading"]["probe_batch"] != 5
+    content["reading"]["probe_batch"] = 5
+    file.write_text(json.dumps(content))
+    assert run(killed, resume=str(killed / CHECKPOINT))["error"] is None
+    assert Trajectory.load(killed).run["reading"]["probe_batch"] == 5

@@ -14,7 +14,7 @@ from scipy.spatial.distance import squareform
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.landmarks import landmark_persistence
-from topo_callback.homology.rips import rips_persistence
+from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures import LayerView, depth_measures, layer_measures, pair_measures
 from topo_callback.sample import Sample
@@ -114,7 +114,8 @@ def _view(
     square = squareform(distances)
     engine: Any = config.engine
     radius = None
-    barcode = rips_persistence(square, max_dimension=min(config.max_dimension, 1), engine=engine)
+    # one thread for each cloud: the clouds are measured side by side
+    barcode = rips_persistence(square, max_dimension=min(config.max_dimension, 1), engine=engine, threads=1)
     if config.max_dimension == 2:
         # H2 of a large cloud is out of reach of every engine: that dimension is of landmarks
         landmarks = landmark_persistence(square, max_dimension=2, count=config.landmarks, engine=_h2_engine(config))
@@ -129,7 +130,8 @@ def _view(
     parts: tuple[Barcode, ...] = ()
     if config.subsamples:
         subsamples = subsample_indices(len(square), config.subsample_size, config.subsamples, config.seed)
-        parts = tuple(rips_persistence(square[np.ix_(rows, rows)], engine=engine) for rows in subsamples)
+        clouds = square[subsamples[:, :, None], subsamples[:, None, :]]
+        parts = tuple(rips_persistence_batch(clouds, engine=engine, threads=1))
     view = LayerView(
         layer=layer,
         barcode=barcode,

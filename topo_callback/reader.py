@@ -102,8 +102,8 @@ class Reader:
 
         Raises:
             ReadingError: on every rank when the model could not be read on one of them (out of memory halves the batch
-            and tries once more); the message names the rank and its error.
-                On the first rank also when the distances do not fit in memory.
+                and tries once more); the message names the rank and its error. On the first rank also when the
+                distances do not fit in memory.
         """
         started = time.perf_counter()
         dtypes: dict[int, torch.dtype] = {}

@@ -58,6 +58,12 @@ def open_folder(root: Path, run: Mapping[str, Any], step: int, *, again: Path | 
     return folder
 
 
+def recorded_batch_size(root: Path) -> int | None:
+    """Prompts per forward pass of the newest run under `root`; None where there is none."""
+    folder = _folder_to_resume(root)
+    return None if folder is None else int(folder.read_run()["reading"]["probe_batch"])
+
+
 def _folder_to_resume(root: Path) -> TrajectoryFolder | None:
     try:
         return TrajectoryFolder.find(root)
