@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -84,6 +84,7 @@ def _train(
     texts: tuple[str, ...] = TEXTS,
     handed_over: str | None = None,
     step_seconds: float = 0.0,
+    witnesses: Sequence[Any] = (),
 ) -> None:
     """Train a Llama of three blocks with the callback attached.
 
@@ -99,6 +100,7 @@ def _train(
         texts: the probe.
         handed_over: a file that gets a line for every step whose sample is about to be handed to the recorder.
         step_seconds: added to every step.
+        witnesses: more callbacks, called before ours.
     """
     import torch
     from tiny import tiny_llama, tiny_tokenizer
@@ -150,7 +152,7 @@ def _train(
         list(texts), config=TopologyConfig(**{**LIGHT, **(settings or {})}), processing_class=tokenizer
     )
     # before ours in the list: at the step of its death no sample of that step is taken
-    trainer = Trainer(model, args, train_dataset=rows, callbacks=[Fate(), callback])
+    trainer = Trainer(model, args, train_dataset=rows, callbacks=[Fate(), *witnesses, callback])
     trainer.train(resume_from_checkpoint=resume)
 
 
