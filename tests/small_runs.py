@@ -81,7 +81,9 @@ def _train(
     die_at: int | None = None,
     die_when: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    texts: tuple[str, ...] = TEXTS,
+    texts: tuple[str, ...] | None = TEXTS,
+    data: tuple[str, ...] = TEXTS,
+    report_to: tuple[str, ...] = (),
     handed_over: str | None = None,
     step_seconds: float = 0.0,
     witnesses: Sequence[Any] = (),
@@ -97,7 +99,9 @@ def _train(
         die_at: SIGKILL at the end of this step, once the samples of all steps before it are recorded ...
         die_when: ... and this file exists.
         settings: of the TopologyConfig, beside LIGHT.
-        texts: the probe.
+        texts: the probe; None: sampled from the training data.
+        data: what is trained on.
+        report_to: trackers of the trainer.
         handed_over: a file that gets a line for every step whose sample is about to be handed to the recorder.
         step_seconds: added to every step.
         witnesses: more callbacks, called before ours.
@@ -133,7 +137,7 @@ def _train(
     torch.manual_seed(3)
     tokenizer = tiny_tokenizer()
     model = tiny_llama(tokenizer, layers=3)
-    encoded = tokenizer(list(TEXTS), padding="max_length", truncation=True, max_length=24, return_tensors="pt")
+    encoded = tokenizer(list(data), padding="max_length", truncation=True, max_length=24, return_tensors="pt")
     rows = [{"input_ids": ids, "labels": ids} for ids in encoded["input_ids"]]
     args = TrainingArguments(
         output_dir=output_dir,
@@ -144,12 +148,12 @@ def _train(
         save_steps=save_steps or 500,
         learning_rate=1e-2,
         use_cpu=True,
-        report_to=[],
+        report_to=list(report_to),
         disable_tqdm=True,
         seed=3,
     )
     callback = TopologyCallback(
-        list(texts), config=TopologyConfig(**{**LIGHT, **(settings or {})}), processing_class=tokenizer
+        texts and list(texts), config=TopologyConfig(**{**LIGHT, **(settings or {})}), processing_class=tokenizer
     )
     # before ours in the list: at the step of its death no sample of that step is taken
     trainer = Trainer(model, args, train_dataset=rows, callbacks=[Fate(), *witnesses, callback])

@@ -1,0 +1,120 @@
+"""Row 26 of the list of faults: no prompt, key or token in any file, log or tracker record of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import TEXTS
+from tiny import tiny_tokenizer
+
+from topo_callback import Trajectory
+
+WORD = "quokkazanzibar"
+SECRETS = {
+    "WANDB_API_KEY": "5ec7e7" + "0badc0de" * 4 + "42",
+    "HF_TOKEN": "hf_sentinelSentinelSentinelSentinel1",
+    "OPENAI_API_KEY": "sk-sentinel-of-somebody-else",
+}
+PROMPTS = tuple(f"{WORD} {text}" for text in TEXTS)
+RUN = """
+import json, sys
+import small_runs
+options = json.loads(sys.stdin.read())
+small_runs.train(options.pop("output_dir"), **options)
+"""
+
+
+@pytest.fixture(scope="module", params=["given probe", "probe from the training data"])
+def left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Everything that a run with planted secrets wrote, by file, archives unpacked; its console under `console`."""
+    pytest.importorskip("wandb")
+    folder = tmp_path_factory.mktemp("secrets")
+    options = {
+        "output_dir": str(folder / "out"), "max_steps": 4, "report_to": ["wandb"], "data": PROMPTS,
+        "texts": PROMPTS if request.param == "given probe" else None, "result": str(folder / "result"),
+        "settings": {"pictures": 1, "picture_layers": 1, "prompts": 20},
+    }  # fmt: skip
+    environment = {
+        **os.environ,
+        **SECRETS,
+        **{f"WANDB_{name}_DIR": str(folder / "wandb") for name in ("DATA", "CACHE", "CONFIG", "ARTIFACT")},
+        "WANDB_DIR": str(folder / "wandb"),
+        "WANDB_MODE": "offline",
+        "WANDB_DISABLE_GIT": "true",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
+    }
+    (folder / "wandb").mkdir()
+    console = subprocess.run(
+        [sys.executable, "-c", RUN],
+        input=json.dumps(options).encode(),
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=200,
+        check=False,
+    ).stdout
+    assert json.loads((folder / "result").read_text()) == {"steps": [1, 2, 3, 4], "error": None}, console[-3000:]
+    found = {"console": console}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found.update(_unpacked(str(path.relative_to(folder)), path.read_bytes()))
+    # it did watch, log and print
+    assert Trajectory.load(folder / "out").steps == (0, 1, 2, 3, 4)
+    assert any(name.endswith(".wandb") for name in found)
+    assert any(name.endswith("worker.log") for name in found)
+    assert b"topology |" in console
+    return found
+
+
+def _unpacked(name: str, data: bytes) -> dict[str, bytes]:
+    """A file, and the members of an archive instead of its compressed bytes."""
+    if not name.endswith(".npz"):
+        return {name: data}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {f"{name}/{member}": archive.read(member) for member in archive.namelist()}
+
+
+def _tokens(prompt: str) -> list[bytes]:
+    """The first eight tokens of a prompt, in every way in which a file might hold them."""
+    ids = tiny_tokenizer()(prompt)["input_ids"][:8]
+    text = [
+        json.dumps(ids).encode(),
+        json.dumps(ids, separators=(",", ":")).encode(),
+        ", ".join(map(str, ids)).encode(),
+    ]
+    return [*text, *(np.asarray(ids, dtype=dtype).tobytes() for dtype in (np.int16, np.int32, np.int64))]
+
+
+def holders(left_behind: dict[str, bytes], *needles: bytes) -> list[str]:
+    return [name for name, data in left_behind.items() if any(needle in data for needle in needles)]
+
+
+def test_fault_26_no_prompt_text_anywhere(left_behind: dict[str, bytes]) -> None:
+    assert holders(left_behind, WORD.encode(), WORD.upper().encode(), WORD.encode("utf-16-le")) == []
+
+
+def test_fault_26_no_prompt_in_tokens_either(left_behind: dict[str, bytes]) -> None:
+    for prompt in PROMPTS[:3]:
+        assert holders(left_behind, *_tokens(prompt)) == []
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_fault_26_no_key_or_token_anywhere(name: str, left_behind: dict[str, bytes]) -> None:
+    assert holders(left_behind, SECRETS[name].encode()) == []
+
+
+def test_the_search_finds_what_is_there(left_behind: dict[str, bytes]) -> None:
+    # what a run is known to write, in a compressed record, a plain file, W&B's own file and on the console
+    assert any("samples" in name for name in holders(left_behind, b"probe_hash"))
+    assert any(name.endswith("run.json") for name in holders(left_behind, b"euclidean"))
+    assert any(name.endswith(".wandb") for name in holders(left_behind, b"topology/step"))
+    assert "console" in holders(left_behind, b"moved since")
