@@ -109,7 +109,7 @@ def _semaphores(pid: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def counted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Growth, Path]:
+def counted(engines_ready: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Growth, Path]:
     """The counts of a run in a process of its own, and its output_dir."""
     output_dir = tmp_path_factory.mktemp("growth")
     result = output_dir / "counts.npz"

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> list[KilledRun]:
+def killed(engines_ready: None, tmp_path_factory: pytest.TempPathFactory) -> list[KilledRun]:
     with fork_server() as context:
         return kill_runs(context, tmp_path_factory.mktemp("kills"), KILLS, seed=6)
 

@@ -23,7 +23,7 @@ RUN = {"max_steps": MAX_STEPS, "save_steps": SAVE_STEPS}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ForkServerContext]:
+def server(engines_ready: None) -> Iterator[ForkServerContext]:
     with small_runs.fork_server() as context:
         yield context
 
