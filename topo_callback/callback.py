@@ -140,7 +140,7 @@ class TopologyCallback(TrainerCallback):
         saved = state.global_step > 0 and self.config.sample_on_save and self.config.steps is None
         if saved or state.global_step in self._schedule:
             self._sample(model, state, early=True)
-        self._announce(state.global_step)
+        self._announce_cost(state.global_step)
 
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -204,6 +204,10 @@ class TopologyCallback(TrainerCallback):
         run = describe_run(self.config, self._probe, self._reader, model, args, state, self._ranks.count)
         folder = open_folder(self._root(args), run, state.global_step, again=again)
         self.folder = folder.path
+        say(
+            f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
+            f"layers, record in {folder.path}"
+        )
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
         threads = self.config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)
@@ -321,18 +325,11 @@ class TopologyCallback(TrainerCallback):
         else:
             self._broken = True  # told to the other ranks at the next scheduled sample
 
-    def _announce(self, now: int) -> None:
-        """Two lines at the start of a run: what is read, where it goes, what it will cost."""
-        if self._recorder is None or self._reader is None or self._probe is None:
+    def _announce_cost(self, now: int) -> None:
+        """What the first sample cost, and what the rest will at most."""
+        cost = self._budget.last_cost
+        if self._recorder is None or cost == 0:  # a resumed run may already have the sample of its checkpoint
             return
         later = sum(step > now for step in self._schedule.planned())
-        cost = self._budget.last_cost
         limit = "" if self.config.max_overhead is None else f", at most {self.config.max_overhead:.0%} of the run"
-        say(
-            f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
-            f"layers, record in {self._recorder.folder.path}"
-        )
-        if cost > 0:  # nothing has been read yet when a resumed run has the sample of its checkpoint
-            say(
-                f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}"
-            )
+        say(f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}")

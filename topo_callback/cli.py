@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_finish(commands)
+    _add_compile(commands)
     return parser
 
 
@@ -88,6 +90,24 @@ def _finish(given: argparse.Namespace) -> None:
     sys.stdout.write(f"measured {len(finished.measured)} waiting samples in {finished.folder}\n")
     for step, reason in finished.failed.items():
         sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
+
+
+def _add_compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compile",
+        help="compile the native engines now, so that no run waits for it",
+        description="The worker of the first run on a machine compiles the native engines while training goes on. This "
+        "does it ahead, for instance when an image is built; the result is kept in the user's cache directory.",
+    )
+    parser.set_defaults(run=_compile)
+
+
+def _compile(given: argparse.Namespace) -> None:
+    from topo_callback.worker.task import warm_up
+
+    started = time.perf_counter()
+    warm_up("auto", "auto")
+    sys.stdout.write(f"the native engines are compiled and checked ({time.perf_counter() - started:.0f} s)\n")
 
 
 def _positive(text: str) -> int:

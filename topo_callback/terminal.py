@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import Any, Protocol, runtime_checkable
 
 PREFIX = "topology | "
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+@runtime_checkable
+class TextStream(Protocol):
+    """Something that takes text, such as `sys.stderr`."""
+
+    def write(self, text: str, /) -> Any: ...
+
+    def flush(self) -> Any: ...
+
+
+def say(text: str, stream: TextStream | None = None) -> None:
     """Write one line, by default to standard error, between the bars that tqdm draws there."""
     line = (PREFIX + text).rstrip()
-    stream = sys.stderr if stream is None else stream
+    if stream is None:
+        stream = sys.stderr
     bars = sys.modules.get("tqdm")
     if bars is not None:
         # a plain print would leave half a progress bar on the line; only bars of a loaded tqdm can be in the way

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+from trajectories import make_sample, write_trajectory
 
 from topo_callback import cli
 from topo_callback.demo import run, surroundings
@@ -78,10 +78,12 @@ def test_missing_extra_names_the_line_that_installs_it(
     assert 'trl is not installed; run: pip install "topo_callback[demo]"' in capsys.readouterr().err
 
 
-def test_finish_gets_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    folders: list[Path] = []
-    stand_in = types.ModuleType("topo_callback.finish")
-    stand_in.finish_folder = folders.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "topo_callback.finish", stand_in)
-    assert cli.main(["finish", "some/folder"]) == 0
-    assert folders == [Path("some/folder")]
+def test_finish_measures_what_a_run_left_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_trajectory(tmp_path, steps=(0,))
+    folder.write_run({**folder.read_run(), "probe": {"hash": "0"}})
+    folder.step_file(folder.spool, 1).write_bytes(make_sample(1).encode())
+    assert cli.main(["finish", str(tmp_path)]) == 0
+    assert f"measured 1 waiting samples in {folder.path}" in capsys.readouterr().out
+    assert folder.steps(folder.samples) == [0, 1]
+    assert cli.main(["finish", str(tmp_path / "nowhere")]) == 2
+    assert "no trajectory at" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from topo_callback.demo.corpus import Corpus, gather_corpus
 from topo_callback.demo.rows import Row, is_conversational, load_rows, write_jsonl
-from topo_callback.demo.surroundings import offline_wandb, one_thread, quiet_libraries, require
+from topo_callback.demo.surroundings import engines_compiling, offline_wandb, one_thread, quiet_libraries, require
 from topo_callback.errors import RecordError
 
 PRETRAINING_STEPS = 240
@@ -79,7 +79,7 @@ def run_demo(
     console = console or Console(highlight=False, soft_wrap=True)
     result = DemoResult(new_run_folder(Path(output_dir)))
     console.print(f"run folder {result.folder}")
-    with quiet_libraries(), one_thread(enabled=model is None):
+    with quiet_libraries(), one_thread(enabled=model is None), engines_compiling() as engines_compiled:
         with result.timed("imports"):
             from topo_callback.demo import fine_tuning
         recipe = fine_tuning.SMALL if model is None else fine_tuning.HUB
@@ -94,6 +94,8 @@ def run_demo(
             with result.timed("loading"):
                 base, tokenizer = fine_tuning.load_model(str(model))
         fine_tuning.prepare_tokenizer(tokenizer, conversational=is_conversational(training))
+        with result.timed("compiling"):
+            engines_compiled()
         if callbacks is None:
             callbacks = [_topology_callback(tokenizer, small=model is None)]
         console.print(f"fine-tuning on {len(training):,} rows: {recipe.steps} steps of {recipe.batch} rows")
@@ -182,7 +184,9 @@ def _topology_callback(tokenizer: Any, *, small: bool) -> Any:
     from topo_callback.callback import TopologyCallback
     from topo_callback.config import TopologyConfig
 
-    config = TopologyConfig(prompts=160, samples=16, max_overhead=None) if small else TopologyConfig()
+    config = TopologyConfig(drain_seconds=300)
+    if small:
+        config = dataclasses.replace(config, prompts=160, samples=16, max_overhead=None)
     return TopologyCallback(config=config, processing_class=tokenizer)
 
 
@@ -196,6 +200,8 @@ def draw_trajectory(folder: Path) -> Path | None:
     try:
         trajectory = Trajectory.load(folder)
     except RecordError:  # the run was too short, or another callback was attached
+        return None
+    if not trajectory.steps:
         return None
     picture = folder / "trajectory.png"
     trajectory_figure(trajectory).savefig(picture, dpi=150)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import subprocess
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -143,3 +145,27 @@ def one_thread(*, enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def engines_compiling() -> Iterator[Callable[[], None]]:
+    """Compile the native engines in a process beside the pretraining; gives a function that waits for it.
+
+    After the first time on a machine there is nothing to compile, and the process ends in seconds. What goes wrong in
+    it goes wrong again in the worker, which says so.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "topo_callback", "compile"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def wait() -> None:
+        process.wait()
+
+    try:
+        yield wait
+    finally:
+        process.kill()
+        process.wait()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from topo_callback.snapshot import Snapshot
+from topo_callback.terminal import TextStream, say
 
-_PREFIX = "topology | "
 _MISSING = "-"
 
 
@@ -39,18 +38,18 @@ class ConsoleSink:
         stream: where to write; None is the standard error of the moment.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextStream | None = None) -> None:
         self._stream = stream
+        self._explained = False
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-        layers = run.get("layers", ())
-        self._write(f"medians over {len(layers)} layers; 'moved' is the 2-Wasserstein distance between H1 barcodes,")
-        self._write("in units of the median distance between prompts")
-        self._write("  ".join(column.align(column.upper) for column in _COLUMNS))
-        self._write("  ".join(column.align(column.lower) for column in _COLUMNS))
+        self._explained = False
         return {}
 
     def log(self, snapshot: Snapshot) -> None:
+        if not self._explained:
+            self._explained = True
+            self._explain(len(snapshot.layers))
         line = "  ".join(column.align(column.cell(snapshot)) for column in _COLUMNS)
         invalid = [str(layer) for layer, status in snapshot.status.items() if status.startswith("invalid")]
         self._write(f"{line}  invalid layers: {', '.join(invalid)}" if invalid else line)
@@ -58,16 +57,14 @@ class ConsoleSink:
     def finish(self, folder: Path) -> None:
         pass
 
+    def _explain(self, layers: int) -> None:
+        self._write(f"medians over {layers} layers; 'moved' is the 2-Wasserstein distance between H1 barcodes,")
+        self._write("in units of the median distance between prompts")
+        self._write("  ".join(column.align(column.upper) for column in _COLUMNS))
+        self._write("  ".join(column.align(column.lower) for column in _COLUMNS))
+
     def _write(self, text: str) -> None:
-        line = (_PREFIX + text).rstrip()
-        stream = sys.stderr if self._stream is None else self._stream
-        bars = sys.modules.get("tqdm")
-        if bars is not None:
-            # a plain print would leave half a progress bar on the line; only bars of a loaded tqdm can be in the way
-            bars.tqdm.write(line, file=stream)
-        else:
-            stream.write(line + "\n")
-            stream.flush()
+        say(text, self._stream)
 
 
 def _rounded(measure: str) -> Callable[[Snapshot], str]:
