@@ -74,9 +74,11 @@ def test_the_console_leaves_progress_bars_whole(tmp_path: Path, capsys: pytest.C
         ConsoleSink().log(make_snapshots()[0])
         bar.update(1)
     printed = capsys.readouterr().err
-    (line,) = [part for part in printed.replace("\r", "\n").splitlines() if "topology" in part]
-    assert line.startswith("topology | ")  # nothing of the bar is left before it
-    assert "|" not in line.removeprefix("topology | ")
+    lines = [part for part in printed.replace("\r", "\n").splitlines() if "topology" in part]
+    assert len(lines) == 5  # four that explain, one for the snapshot
+    for line in lines:
+        assert line.startswith("topology | ")  # nothing of the bar is left before it
+        assert "|" not in line.removeprefix("topology | ")
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,8 @@ def engines_compiling() -> Iterator[Callable[[], None]]:
     it goes wrong again in the worker, which says so.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "topo_callback", "compile"],
+        # -P: the package that runs, not a checkout of it in the working directory, whose kernels have another place
+        [sys.executable, "-P", "-m", "topo_callback", "compile"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

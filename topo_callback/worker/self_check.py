@@ -31,7 +31,7 @@ def check_engines(engine: Any, zigzag_engine: Any) -> None:
     angles = 2 * np.pi * np.arange(12) / 12
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     distances = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=-1))
-    distances = (distances + distances.T) / 2
+    distances = ((distances + distances.T) / 2).astype(np.float32)
     barcode = rips_persistence(distances, max_dimension=1, engine=engine)
     loops = barcode.of(1)
     side = 2 * math.sin(math.pi / 12)
@@ -44,7 +44,7 @@ def check_engines(engine: Any, zigzag_engine: Any) -> None:
         )
     if zigzag_engine == "off":
         return
-    square = np.array([[1, 3], [0, 2], [1, 3], [2, 0]])
+    square = np.array([[1, 3], [0, 2], [1, 3], [2, 0]], dtype=np.int32)
     zigzag = zigzag_persistence(np.stack([square, square]), max_dimension=1, engine=zigzag_engine)
     if zigzag.of(1).tolist() != [[0.0, 3.0]]:
         raise EngineCheckError(

@@ -67,17 +67,33 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
 def warm_up(engine: str, zigzag_engine: str) -> None:
     """Import and compile what a measurement needs, and check it on known answers, while the run sets itself up.
 
+    Two small samples are measured, so that kernels are compiled for just the types that real ones have.
+
     Raises:
         EngineCheckError: an engine gives a wrong answer.
     """
-    import topo_callback.measurement  # noqa: F401
-    from topo_callback.measures.wasserstein import wasserstein_h0, wasserstein_h1
+    from topo_callback.measurement import measure_sample
     from topo_callback.worker.self_check import check_engines
 
     check_engines(engine, zigzag_engine)
-    bars = np.array([[0.0, 1.0], [0.5, 2.0]])
-    wasserstein_h0(np.array([[0.0, 1.0]]), np.array([[0.0, 2.0]]))
-    wasserstein_h1(bars, 2 * bars)
+    config = TopologyConfig(engine=engine, zigzag_engine=zigzag_engine, subsamples=2, subsample_size=20)
+    first = measure_sample(_small_sample(0), config)
+    measure_sample(_small_sample(1), config, previous=first, first=first)
+
+
+def _small_sample(step: int) -> Sample:
+    """Two layers of 24 points on noisy circles, in the types of a real sample."""
+    generator = np.random.default_rng(step)
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    pairs = np.triu_indices(24, 1)
+    distances, neighbours = [], []
+    for _ in range(2):
+        points = circle + generator.normal(scale=0.1, size=circle.shape)
+        square = np.linalg.norm(points[:, None] - points[None], axis=-1).astype(np.float32)
+        distances.append(square[pairs])
+        neighbours.append(np.argsort(square, axis=1, kind="stable")[:, 1:6].astype(np.int32))
+    return Sample(step, (1, 2), np.stack(distances), np.stack(neighbours))
 
 
 def draw_run(path: str) -> list[str]:
