@@ -6,13 +6,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import pdist, squareform
 from trajectories import LAYERS, make_sample, make_snapshots, synthetic_cloud
 
 from topo_callback.config import TopologyConfig
+from topo_callback.geometry import condensed_distances, nearest_neighbours
 from topo_callback.homology import rips_persistence, zigzag_persistence
 from topo_callback.measurement import measure_sample
 from topo_callback.measures.barcodes import FEATURES, barcode_features
+from topo_callback.sample import Sample
 from topo_callback.subsamples import subsample_indices
 
 
@@ -135,6 +138,27 @@ def test_the_number_of_threads_changes_nothing() -> None:
     four = measure_sample(make_sample(4), TopologyConfig(), threads=4)
     assert one.numbers == four.numbers
     assert one.barcodes == four.barcodes
+
+
+def test_neighbours_left_to_the_worker_are_those_of_the_device() -> None:
+    """With ties: points on a grid, several of them equal."""
+    grid = np.array([[x, y] for x in range(6) for y in range(5)] * 2, dtype=np.float32)
+    cloud = torch.from_numpy(grid)
+    condensed = condensed_distances(cloud)
+    on_device = nearest_neighbours(condensed, 5).numpy()
+    distances = condensed.numpy()[None]
+    left = measure_sample(Sample(0, (1,), distances, None), TopologyConfig())
+    given = measure_sample(Sample(0, (1,), distances, on_device[None]), TopologyConfig())
+    np.testing.assert_array_equal(left.neighbours[0], on_device)
+    assert left.numbers == given.numbers
+    assert left.barcodes == given.barcodes
+
+
+def test_neighbours_of_an_invalid_layer_are_marked() -> None:
+    sample = dataclasses.replace(make_sample(0, invalid={2: "gone"}), neighbours=None)
+    snapshot = measure_sample(sample, TopologyConfig())
+    assert (snapshot.neighbours[1] == -1).all()
+    np.testing.assert_array_equal(snapshot.neighbours[[0, 2, 3]], make_sample(0).neighbours[[0, 2, 3]])
 
 
 def test_measures_that_are_off_are_absent() -> None:

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
-from scipy.spatial.distance import squareform
+from jaxtyping import Float32, Int32
+from scipy.spatial.distance import num_obs_y, squareform
 
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.landmarks import landmark_persistence
+from topo_callback.homology.neighbour_graphs import nearest_neighbours
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures import LayerView, depth_measures, layer_measures, pair_measures
@@ -50,10 +51,13 @@ def measure_sample(
     for row, layer in enumerate(sample.layers):
         problem = sample.invalid.get(layer)
         status[layer] = f"invalid: {problem}" if problem else _status(sample.distances[row])
+    neighbours = sample.neighbours
+    if neighbours is None:
+        neighbours = _neighbours(sample, status, config.neighbours)
     rows = {layer: row for row, layer in enumerate(sample.layers) if status[layer] == "ok"}
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(
-            lambda layer: _view(layer, sample.distances[rows[layer]], sample.neighbours[rows[layer]], config), rows
+            lambda layer: _view(layer, sample.distances[rows[layer]], neighbours[rows[layer]], config), rows
         )
         measured = dict(zip(rows, found, strict=True))
     views = {layer: view for layer, (view, _) in measured.items()}
@@ -80,7 +84,7 @@ def measure_sample(
         status=status,
         numbers=numbers,
         barcodes={layer: view.barcode for layer, view in views.items()},
-        neighbours=sample.neighbours,
+        neighbours=neighbours,
         depth_zigzag=zigzag,
         zigzag_layers=zigzag_layers,
         previous=previous.step if previous else None,
@@ -105,6 +109,16 @@ def _status(distances: Float32[np.ndarray, " pairs"]) -> str:
     if np.median(distances) == 0:
         return "degenerate: more than half of the distances are 0"
     return "ok"
+
+
+def _neighbours(sample: Sample, status: Mapping[int, str], k: int) -> Int32[np.ndarray, "layers points k"]:
+    """Nearest neighbours of every layer that has distances, from these."""
+    points = num_obs_y(sample.distances[0])
+    neighbours = np.full((len(sample.layers), points, k), -1, dtype=np.int32)
+    for row, layer in enumerate(sample.layers):
+        if not status[layer].startswith("invalid"):
+            neighbours[row] = nearest_neighbours(squareform(sample.distances[row]), k)
+    return neighbours
 
 
 def _view(

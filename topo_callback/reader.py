@@ -193,11 +193,17 @@ class Reader:
             clouds[:, batch.points.to(device)] = part[:, : len(batch)].to(device)
         return clouds
 
-    def _geometry(self, clouds: Float[Tensor, "layers points width"]) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-        """Distances float32 [layers, pairs], neighbours int32 [layers, points, k], and the layers without them."""
+    def _geometry(
+        self, clouds: Float[Tensor, "layers points width"]
+    ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
+        """Distances float32 [layers, pairs], neighbours int32 [layers, points, k], and the layers without them.
+
+        Without an accelerator the neighbours are left to the worker, which gets the same ones from the distances.
+        """
         points, k = len(self._probe), self._config.neighbours
         distances = np.zeros((len(self.layers), points * (points - 1) // 2), dtype=np.float32)
-        neighbours = np.full((len(self.layers), points, k), -1, dtype=np.int32)
+        here = clouds.device.type != "cpu"
+        neighbours = np.full((len(self.layers), points, k), -1, dtype=np.int32) if here else None
         invalid: dict[int, str] = {}
         for row, layer in enumerate(self.layers):
             cloud = clouds[row]
@@ -206,6 +212,7 @@ class Reader:
                 invalid[layer] = f"{bad} of {points} points have no distance (not finite, or without direction)"
                 continue
             condensed = condensed_distances(cloud, metric=self._config.metric, device_bytes=self._config.device_bytes)
-            neighbours[row] = nearest_neighbours(condensed, k).cpu().numpy()
             distances[row] = condensed.cpu().numpy()
+            if neighbours is not None:
+                neighbours[row] = nearest_neighbours(condensed, k).cpu().numpy()
         return distances, neighbours, invalid

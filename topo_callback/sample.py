@@ -15,13 +15,15 @@ from topo_callback.record import encode_record, read_record
 
 @dataclass(frozen=True)
 class Sample:
-    """Distances and neighbours of every layer at one step.
+    """Distances, and sometimes neighbours, of every layer at one step.
 
     Attributes:
         step: optimizer steps done when the layers were read.
         layers: numbers of the layers, ascending.
         distances: float32 [layers, pairs], condensed (row-major upper triangle); rows of invalid layers are 0.
-        neighbours: int32 [layers, points, k], nearest first; rows of invalid layers are -1.
+        neighbours: int32 [layers, points, k], nearest first, ties by index; rows of invalid layers are -1. None when
+            they are left to the worker: they follow from the distances, and on a CPU they would cost the training
+            thread more than these.
         invalid: why a layer has no distances, by layer number ("3 of 256 points are not finite").
         facts: JSON-compatible values known at the step: epoch, dtype, seconds spent, ...
     """
@@ -29,13 +31,13 @@ class Sample:
     step: int
     layers: tuple[int, ...]
     distances: Float32[np.ndarray, "layers pairs"]
-    neighbours: Int32[np.ndarray, "layers points k"]
+    neighbours: Int32[np.ndarray, "layers points k"] | None
     invalid: Mapping[int, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        return int(self.distances.nbytes + self.neighbours.nbytes)
+        return int(self.distances.nbytes + (0 if self.neighbours is None else self.neighbours.nbytes))
 
     def encode(self) -> bytes:
         """The bytes of the record that `Sample.read` reads."""
@@ -46,7 +48,10 @@ class Sample:
             "invalid": {str(layer): reason for layer, reason in self.invalid.items()},
             "facts": dict(self.facts),
         }
-        return encode_record({"distances": self.distances, "neighbours": self.neighbours}, manifest)
+        arrays = {"distances": self.distances}
+        if self.neighbours is not None:
+            arrays["neighbours"] = self.neighbours
+        return encode_record(arrays, manifest)
 
     @classmethod
     def read(cls, path: Path) -> Sample:
@@ -60,7 +65,7 @@ class Sample:
             step=manifest["step"],
             layers=tuple(manifest["layers"]),
             distances=arrays["distances"],
-            neighbours=arrays["neighbours"],
+            neighbours=arrays.get("neighbours"),
             invalid={int(layer): reason for layer, reason in manifest["invalid"].items()},
             facts=manifest["facts"],
         )
