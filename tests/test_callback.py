@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from collections.abc import Callable
@@ -194,7 +195,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Trajectory, l
     with offline_wandb(folder) as runs:
         import wandb
 
-        config = TopologyConfig(**{**QUICK.to_dict(), "pictures": 2})
+        config = dataclasses.replace(QUICK, pictures=2)
         trainer = sft_trainer(folder, TopologyCallback(config=config), max_steps=6, report_to=["wandb"], run_name="r")
         trainer.add_callback(UsersOwn())
         trainer.train()
@@ -347,6 +348,22 @@ def test_fault_12_nothing_raised_inside_an_event_reaches_the_trainer(
     assert trainer.state.global_step == 2
     warnings = [record for record in caplog.records if "monitoring is off" in record.message]
     assert len(warnings) == 1
+
+
+def test_later_samples_are_thinned_to_the_budget_and_the_decisions_are_recorded(tmp_path: Path) -> None:
+    """Steps of some milliseconds, samples that cost more: with 1 % allowed, the early ones are all there is."""
+    config = dataclasses.replace(QUICK, max_overhead=0.01, samples=8)
+    encoder_trainer(tmp_path, TopologyCallback(config=config, sinks=[]), max_steps=40).train()
+    trajectory = Trajectory.load(tmp_path)
+    early, later = [0, 1, 2, 4], [5, 10, 15, 20, 25, 30, 35]
+    thinned = [entry["step"] for entry in trajectory.journal if entry["event"] == "thinned"]
+    assert sorted([*trajectory.steps, *thinned]) == [*early, *later, 40]
+    assert set(early) <= set(trajectory.steps)
+    assert set(thinned) <= set(later)  # never an early one, never the last
+    assert thinned
+    last = trajectory.snapshot(40)
+    assert last.numbers["thinned_samples"] == {None: len(thinned)}
+    assert 0 < last.numbers["overhead"][None] < 1
 
 
 class Sabotage(TrainerCallback):

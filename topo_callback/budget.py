@@ -12,9 +12,9 @@ class OverheadBudget:
     """Keeps the time spent on the training thread below a share of the run by thinning later samples evenly.
 
     A later sample is taken when the time spent, with it, is at most `share` of the run's time so far: the allowance
-    grows as the run goes on, so the samples that remain are evenly spread. Early samples are always taken, and are
-    paid for by later ones. So the share of the whole run is exceeded by no more than one sample, or, in a run too
-    short to pay for them, by the early ones.
+    grows as the run goes on, so the samples that remain are evenly spread. The early samples and the last are always
+    taken; what the early ones cost is paid for by later ones. So the share of the whole run is exceeded by no more
+    than one sample, or, in a run too short to pay for them, by the early ones.
 
     Attributes:
         share: largest share of the run, 0 to 1; None: no limit.

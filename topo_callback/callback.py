@@ -139,19 +139,19 @@ class TopologyCallback(TrainerCallback):
         # a resumed run may have died between saving its checkpoint and sampling it
         saved = state.global_step > 0 and self.config.sample_on_save and self.config.steps is None
         if saved or state.global_step in self._schedule:
-            self._sample(model, state, early=True)
+            self._sample(model, state, must=True)
         self._announce_cost(state.global_step)
 
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         self._poll()
         if state.global_step in self._schedule:
-            self._sample(context["model"], state, early=self._schedule.is_early(state.global_step))
+            self._sample(context["model"], state, must=self._schedule.never_thinned(state.global_step))
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         if self.config.sample_on_save and self.config.steps is None:
-            self._sample(context["model"], state, early=False)
+            self._sample(context["model"], state, must=False)
 
     @_harmless
     def on_log(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -162,7 +162,7 @@ class TopologyCallback(TrainerCallback):
         try:
             # with load_best_model_at_end the model is now the best one, not the one of the last step
             if not args.load_best_model_at_end and self.config.steps is None:
-                self._sample(context["model"], state, early=True)
+                self._sample(context["model"], state, must=True)
         except Exception:  # noqa: BLE001 - the run has come to its end all the same
             self._fail()
         self._close(finished=True)
@@ -234,13 +234,13 @@ class TopologyCallback(TrainerCallback):
             chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
         )
 
-    def _sample(self, model: nn.Module, state: Any, *, early: bool) -> None:
+    def _sample(self, model: nn.Module, state: Any, *, must: bool) -> None:
         """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps."""
         step = state.global_step
         if self._reader is None or self._last_sampled == step:
             return
         started = time.perf_counter()
-        decision = self._ranks.worst(self._wish(step, early))
+        decision = self._ranks.worst(self._wish(step, must))
         self._last_sampled = step
         if decision == _END:
             self._off = True
@@ -274,17 +274,17 @@ class TopologyCallback(TrainerCallback):
             self._recorder.put(sample)
         self._budget.sampled(time.perf_counter() - started)
 
-    def _wish(self, step: int, early: bool) -> int:
+    def _wish(self, step: int, must: bool) -> int:
         """What this rank wants: the first one decides for all, and any rank can end it. Raises no Exception."""
         if self._broken:
             return _END
         try:
-            return self._decision(step, early)
+            return self._decision(step, must)
         except Exception:  # noqa: BLE001 - the other ranks wait for the answer
             self._fail()
             return _END
 
-    def _decision(self, step: int, early: bool) -> int:
+    def _decision(self, step: int, must: bool) -> int:
         """What the first rank decides; the others follow."""
         if self._recorder is None:
             return _SKIP
@@ -292,7 +292,7 @@ class TopologyCallback(TrainerCallback):
             return _END
         if self._recorder.has(step):
             return _SKIP
-        if early or self._budget.allows():
+        if must or self._budget.allows():
             return _TAKE
         self._recorder.note("thinned", step=step, cause=f"overhead {self._budget.overhead():.4f}")
         return _SKIP

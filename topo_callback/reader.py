@@ -64,7 +64,8 @@ class Reader:
         self.depth = stack.depth
         self.width = stack.width
         self.kind = stack.kind
-        self.layers = resolve_layers(config.layers, stack.depth)
+        setting = config.layers if isinstance(config.layers, (int, str)) else tuple(config.layers)
+        self.layers = resolve_layers(setting, stack.depth)
         self.pooling = resolve_pooling(config.pooling, stack.kind)
         self._probe = probe
         self._config = config

@@ -27,10 +27,14 @@ class Schedule:
         return cls(max_steps, interval, None if config.steps is None else frozenset(config.steps))
 
     def is_early(self, step: int) -> bool:
-        """Whether a step is one of the early ones, which are never thinned: 0 and powers of two below the interval."""
+        """Whether a step is one of the early ones: 0 and the powers of two below the interval."""
         if self.steps is not None:
             return step in self.steps and step < self.interval
         return step < self.interval and step & (step - 1) == 0
+
+    def never_thinned(self, step: int) -> bool:
+        """Whether a step is sampled whatever it costs: the early ones and the last."""
+        return self.is_early(step) or step == self.max_steps
 
     def __contains__(self, step: int) -> bool:
         """Whether a step is sampled."""
