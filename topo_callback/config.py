@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +38,7 @@ class TopologyConfig:
     prompts: int = _knob(256, "prompts sampled from the training data when no probe is given")
     max_tokens: int = _knob(256, "longest prompt in tokens; longer ones are cut on the left")
     # what is read
-    layers: int | str | tuple[int, ...] | list[int] = _knob(
+    layers: int | str | Sequence[int] = _knob(
         8, "which layers: 'all', a count (evenly spaced from 1 to the last), or a list of layer numbers (0 = embedding)"
     )
     pooling: str = _knob("auto", f"how a prompt becomes one point: {', '.join(POOLINGS)}")
@@ -55,15 +56,13 @@ class TopologyConfig:
     zigzag_dimension: int = _knob(1, "highest homology dimension of the depth zigzag")
     engine: str = _knob("auto", f"engine for Vietoris-Rips: {', '.join(RIPS_ENGINES)}")
     zigzag_engine: str = _knob("auto", f"engine for zigzags: {', '.join(ZIGZAG_ENGINES)}")
-    measures: tuple[str, ...] | list[str] = _knob(
+    measures: Sequence[str] = _knob(
         ("scale", "barcode_features", "wasserstein", "mutual_knn", "depth_persistence"),
         "what is computed, by the names under which measures are registered",
     )
     # when
     samples: int = _knob(32, "regular samples over the run, beside the early ones at steps 0, 1, 2, 4, ...")
-    steps: tuple[int, ...] | list[int] | None = _knob(
-        None, "sample at exactly these steps instead of the default schedule"
-    )
+    steps: Sequence[int] | None = _knob(None, "sample at exactly these steps instead of the default schedule")
     sample_on_save: bool = _knob(True, "also sample whenever the trainer saves a checkpoint")
     max_overhead: float | None = _knob(
         0.05, "share of the run that the training thread may spend here; later samples are thinned; None: no limit"
