@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -16,8 +17,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.fixture(scope="session")
-def engines_ready() -> None:
-    """Compiles the native engines once, into numba's cache on disk, so that no test waits for a compiler."""
+@pytest.fixture(scope="session", autouse=True)
+def engines_ready(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiles the native engines once, into the cache on disk, so that no test waits for a compiler."""
     code = "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+    # under pytest-xdist the processes share the parent of their temporary folders: one compiles, the others wait
+    with FileLock(tmp_path_factory.getbasetemp().parent / "engines.lock"):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

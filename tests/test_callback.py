@@ -20,8 +20,6 @@ from topo_callback import Probe, TopologyCallback, TopologyConfig, Trajectory
 from topo_callback.errors import ConfigurationError, ProbeError, TopologyError, UnsupportedModelError
 from topo_callback.sinks import MemorySink
 
-pytestmark = pytest.mark.usefixtures("engines_ready")
-
 QUICK = TopologyConfig(
     max_overhead=None, neighbours=3, prompts=24, pictures=0, sample_on_save=False, drain_seconds=120.0
 )

@@ -20,8 +20,8 @@ from topo_callback.errors import ConfigurationError
         ({"layers": "most"}, "layers='most'"),
         ({"layers": ()}, r"layers=\(\)"),
         ({"layers": (1, -2)}, "list of layer numbers of at least 0"),
-        ({"neighbours": 0}, "neighbours=0; accepted: at least 1"),
-        ({"max_dimension": 3}, "max_dimension=3; accepted: at least 0 and at most 2"),
+        ({"neighbours": 0}, "neighbours=0; accepted: whole numbers of at least 1"),
+        ({"max_dimension": 3}, "max_dimension=3; accepted: whole numbers of at least 1 and at most 2"),
         ({"max_overhead": 1.5}, "max_overhead=1.5"),
         ({"max_overhead": float("nan")}, "max_overhead=nan"),
         ({"steps": ()}, "steps="),
@@ -62,3 +62,9 @@ def test_every_setting_has_a_help_text_that_argparse_can_print() -> None:
         assert field.metadata["help"]
         assert "%" not in field.metadata["help"]
         assert field.name != "config"
+
+
+@pytest.mark.parametrize("setting", [{"drain_seconds": float("inf")}, {"neighbours": True}, {"max_dimension": 0}])
+def test_numbers_that_would_fail_later_are_refused_now(setting: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(setting))):
+        TopologyConfig(**setting)  # type: ignore[arg-type]

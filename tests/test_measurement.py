@@ -163,5 +163,5 @@ def test_neighbours_of_an_invalid_layer_are_marked() -> None:
 
 def test_measures_that_are_off_are_absent() -> None:
     snapshot = measure_sample(make_sample(4), TopologyConfig(measures=("mutual_knn",), zigzag_engine="off"))
-    assert set(snapshot.numbers) == {"median_distance", "invalid_layers"}
+    assert set(snapshot.numbers) == {"median_distance", "invalid_layers", "overhead"}
     assert snapshot.depth_zigzag is None

@@ -23,7 +23,7 @@ from topo_callback.record import read_record
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
 TURNS = 3  # five batches on two ranks
-TIMES = ("overhead", "sample_seconds")
+TIMES = ("overhead", "previous_sample_seconds")
 
 Seen = list[dict[str, dict[str, Any]]]
 

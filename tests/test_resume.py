@@ -17,7 +17,7 @@ import small_runs
 from topo_callback import Snapshot, Trajectory
 
 MAX_STEPS, SAVE_STEPS, KILLED_AT = 10, 4, 7
-TIMED = {"overhead", "sample_seconds"}  # seconds are not the same twice
+TIMED = {"overhead", "previous_sample_seconds"}  # seconds are not the same twice
 CHECKPOINT = f"checkpoint-{SAVE_STEPS}"
 RUN = {"max_steps": MAX_STEPS, "save_steps": SAVE_STEPS}
 
@@ -227,3 +227,15 @@ def test_fault_18_a_resumed_run_keeps_its_batches(killed: Path, run: Callable[..
     file.write_text(json.dumps(content))
     assert run(killed, resume=str(killed / CHECKPOINT))["error"] is None
     assert Trajectory.load(killed).run["reading"]["probe_batch"] == 5
+
+
+def test_fault_18_a_checkpoint_is_resumed_into_its_own_run_though_a_newer_one_is_there(
+    killed: Path, run: Callable[..., dict[str, Any]]
+) -> None:
+    (own,) = killed.glob("topology/*/run.json")
+    # a second run of the same experiment in the same output_dir, started anew
+    assert run(killed, max_steps=2)["error"] is None
+    assert Trajectory.load(killed).folder != own.parent
+    assert run(killed, resume=str(killed / CHECKPOINT))["error"] is None
+    assert Trajectory.load(own.parent).steps == tuple(range(MAX_STEPS + 1))
+    assert Trajectory.load(killed).steps == (0, 1, 2)

@@ -77,7 +77,7 @@ def test_the_frame_is_long_and_holds_every_number(tmp_path: Path) -> None:
     assert len(frame) == count
     assert not frame["value"].isna().any()
     whole = frame[frame["layer"].isna()]
-    assert set(whole["measure"]) == {"invalid_layers"}
+    assert set(whole["measure"]) == {"invalid_layers", "overhead"}
     row = frame[(frame.step == 4) & (frame.layer == 2) & (frame.measure == "h1_bars")]
     assert row["value"].item() == len(trajectory.barcodes(4, 2).of(1))
 

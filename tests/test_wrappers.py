@@ -16,7 +16,7 @@ from topo_callback import Probe, TopologyCallback, TopologyConfig, Trajectory
 
 TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(48)]
 STEPS = 4
-TIMES = ("overhead", "sample_seconds")
+TIMES = ("overhead", "previous_sample_seconds")
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,12 @@ def make_sample(
         distances.append(np.zeros_like(condensed) if layer in invalid else condensed)
         nearest.append(np.full_like(order, -1) if layer in invalid else order)
     return Sample(
-        step=step, layers=tuple(layers), distances=np.stack(distances), neighbours=np.stack(nearest), invalid=invalid
+        step=step,
+        layers=tuple(layers),
+        distances=np.stack(distances),
+        neighbours=np.stack(nearest),
+        invalid=invalid,
+        facts={"overhead": 0.01},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import time
@@ -45,6 +46,10 @@ def eats_memory(path: str, step: int, threads: int) -> Any:
     hoard = []
     while len(hoard) < 400:
         hoard.append(np.empty(256 << 20, dtype=np.uint8))
+
+
+def out_of_maps(path: str, step: int, threads: int) -> Any:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 def endless(path: str, step: int, threads: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -21,7 +22,7 @@ from topo_callback.errors import TopologyError
 from topo_callback.probe import Probe, check_rows, sample_probe
 from topo_callback.ranks import Ranks
 from topo_callback.reader import Reader, ReadingError
-from topo_callback.recorder import Recorder, open_folder, recorded_batch_size
+from topo_callback.recorder import Recorder, mark_checkpoint, open_folder, recorded_batch_size
 from topo_callback.run_description import describe_run
 from topo_callback.schedule import Schedule
 from topo_callback.sinks import default_sinks
@@ -62,6 +63,11 @@ def _harmless(event: Callable[..., None]) -> Callable[..., None]:
         self._budget.spend(time.perf_counter() - started)
 
     return guarded
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    """Where the trainer keeps the checkpoint of this step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
 class TopologyCallback(TrainerCallback):
@@ -113,6 +119,7 @@ class TopologyCallback(TrainerCallback):
         self._pictured: frozenset[int] = frozenset()
         self._warned_skip = False
         self._last_sampled: int | None = None
+        self._refused: int | None = None
         self._running = False
         if isinstance(probe, Probe):
             self.config.check_points(len(probe))
@@ -125,9 +132,9 @@ class TopologyCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         model: nn.Module = context["model"]
         again = self.folder if self._running and getattr(args, "auto_find_batch_size", False) else None
-        self._close(finished=False)
+        self._close(finished=False, drain_seconds=0.0)
         self._off = self._broken = self._warned_skip = False
-        self._last_sampled = None
+        self._last_sampled = self._refused = None
         self._ranks = Ranks.here(args.device)
         self._budget = OverheadBudget(self.config.max_overhead)
         self._budget.begin()
@@ -150,6 +157,7 @@ class TopologyCallback(TrainerCallback):
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        self._mark(args, state)
         if self.config.sample_on_save and self.config.steps is None:
             self._sample(context["model"], state, must=False)
 
@@ -194,7 +202,7 @@ class TopologyCallback(TrainerCallback):
         planned = self._schedule.planned()
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self.config.pictures))
         # a resumed run keeps its batches: another shape would round differently
-        recorded = recorded_batch_size(self._root(args)) if state.global_step > 0 else None
+        recorded = recorded_batch_size(self._root(args), _checkpoint(args, state)) if state.global_step > 0 else None
         self._reader = Reader(model, self._probe, self.config, self._ranks, recorded)
 
     def _open(self, args: Any, state: Any, model: nn.Module, again: Path | None) -> None:
@@ -202,7 +210,7 @@ class TopologyCallback(TrainerCallback):
         if not self._ranks.first or self._reader is None or self._probe is None:
             return
         run = describe_run(self.config, self._probe, self._reader, model, args, state, self._ranks.count)
-        folder = open_folder(self._root(args), run, state.global_step, again=again)
+        folder = open_folder(self._root(args), run, state.global_step, checkpoint=_checkpoint(args, state), again=again)
         self.folder = folder.path
         say(
             f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
@@ -213,6 +221,13 @@ class TopologyCallback(TrainerCallback):
         sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)
         self._recorder = Recorder(folder, self.config, sinks, self._executor, threads=threads)
         self._recorder.start()
+
+    def _mark(self, args: Any, state: Any) -> None:
+        """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
+        checkpoint = _checkpoint(args, state)
+        if self._recorder is not None and checkpoint.is_dir():
+            with contextlib.suppress(OSError):
+                mark_checkpoint(checkpoint, self._recorder.folder.path)
 
     def _root(self, args: Any) -> Path:
         return Path(self.config.folder or Path(args.output_dir) / "topology")
@@ -237,25 +252,27 @@ class TopologyCallback(TrainerCallback):
     def _sample(self, model: nn.Module, state: Any, *, must: bool) -> None:
         """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps."""
         step = state.global_step
-        if self._reader is None or self._last_sampled == step:
+        if self._reader is None or self._last_sampled == step or (self._refused == step and not must):
             return
         started = time.perf_counter()
         decision = self._ranks.worst(self._wish(step, must))
-        self._last_sampled = step
         if decision == _END:
             self._off = True
-            self._close(finished=False)
+            self._close(finished=False, drain_seconds=0.0)
             return
         if decision == _SKIP:
+            self._refused = step
             return
-        facts = {
+        self._last_sampled = step
+        facts: dict[str, Any] = {
             "epoch": state.epoch,
             "world_size": self._ranks.count,
             "overhead": self._budget.overhead(),
             "thinned_samples": self._budget.thinned,
-            "sample_seconds": self._budget.last_cost,
             "pictures": step in self._pictured,
         }
+        if self._budget.last_cost > 0:
+            facts["previous_sample_seconds"] = self._budget.last_cost
         try:
             sample = self._reader.read(model, step, facts)
         except ReadingError as error:
@@ -306,11 +323,11 @@ class TopologyCallback(TrainerCallback):
         except Exception:  # noqa: BLE001 - known to all ranks at the next sample
             self._fail()
 
-    def _close(self, *, finished: bool) -> None:
+    def _close(self, *, finished: bool, drain_seconds: float | None = None) -> None:
         recorder, self._recorder, self._reader = self._recorder, None, None
         self._running = False
         if recorder is not None:
-            recorder.close(finished=finished)
+            recorder.close(finished=finished, drain_seconds=drain_seconds)
 
     def _fail(self) -> None:
         """Something of ours raised: say it once, and be nothing from here on."""
@@ -321,7 +338,7 @@ class TopologyCallback(TrainerCallback):
             self._recorder.note("stopped", reason=f"{type(error).__name__}: {error}")
         if self._ranks.count == 1:
             self._off = True
-            self._close(finished=False)
+            self._close(finished=False, drain_seconds=0.0)  # what waits stays in the spool: training goes on now
         else:
             self._broken = True  # told to the other ranks at the next scheduled sample
 

@@ -25,6 +25,10 @@ def _knob(default: Any, help_text: str) -> Any:
     return field(default=default, metadata={"help": help_text})
 
 
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True)
 class TopologyConfig:
     """Everything that can be set, with defaults that cost a 7B fine-tuning run less than 5 percent of its time.
@@ -49,7 +53,7 @@ class TopologyConfig:
     # geometry and homology
     metric: str = _knob("euclidean", f"distance between points: {', '.join(METRICS)}")
     neighbours: int = _knob(5, "k of the nearest-neighbour graphs")
-    max_dimension: int = _knob(1, "highest homology dimension of a cloud: 0, 1 or 2")
+    max_dimension: int = _knob(1, "highest homology dimension of a cloud: 1 or 2")
     landmarks: int = _knob(400, "points kept, chosen by maxmin, when H2 is asked of a larger cloud")
     subsamples: int = _knob(0, "seeded sub-samples whose barcode features are averaged; 0: the whole cloud")
     subsample_size: int = _knob(160, "points in each sub-sample")
@@ -122,11 +126,11 @@ class TopologyConfig:
             "probe_batch": (1, math.inf),
             "device_bytes": (1 << 25, math.inf),
             "neighbours": (1, math.inf),
-            "max_dimension": (0, 2),
+            "max_dimension": (1, 2),
             "landmarks": (4, math.inf),
             "subsamples": (0, math.inf),
             "subsample_size": (3, math.inf),
-            "zigzag_dimension": (0, 3),
+            "zigzag_dimension": (1, 3),
             "samples": (1, math.inf),
             "max_overhead": (0.0, 1.0),
             "threads": (1, math.inf),
@@ -140,10 +144,13 @@ class TopologyConfig:
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and low <= value <= high):
+            real = name in ("max_overhead", "deadline_seconds", "drain_seconds")
+            kind = (int, float) if real else int
+            if value is not None and not (_is_number(value, kind) and low <= value <= high):
                 upper = f" and at most {high:g}" if math.isfinite(high) else ""
-                raise ConfigurationError(f"{name}={value!r}; accepted: at least {low:g}{upper}")
-        if self.steps is not None and (not self.steps or any(s < 0 or not isinstance(s, int) for s in self.steps)):
+                whole = "" if real else "whole numbers "
+                raise ConfigurationError(f"{name}={value!r}; accepted: {whole}of at least {low:g}{upper}")
+        if self.steps is not None and (not self.steps or any(not _is_number(s, int) or s < 0 for s in self.steps)):
             raise ConfigurationError(f"steps={self.steps!r}; accepted: a non-empty list of steps of at least 0")
 
     def check_points(self, points: int) -> None:

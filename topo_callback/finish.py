@@ -40,13 +40,12 @@ def finish_folder(path: str | Path) -> Finished:
         for step in folder.steps(folder.spool):
             try:
                 measure_spooled(str(folder.path), step)
-            except RecordError as error:
+            except (RecordError, OSError) as error:
                 failed[step] = str(error)
             else:
                 measured.append(step)
                 folder.note("recovered", step=step)
-        if measured:
-            draw_run(str(folder.path))
+        draw_run(str(folder.path))
     finally:
         folder.unlock()
     return Finished(folder.path, tuple(measured), failed)

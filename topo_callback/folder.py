@@ -14,8 +14,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import time
@@ -28,6 +30,7 @@ from topo_callback.errors import FolderBusyError, RecordError
 from topo_callback.record import write_whole
 
 _STEP_FILE = re.compile(r"step-(\d{8,})\.npz")
+logger = logging.getLogger("topo_callback")
 _held: set[str] = set()  # POSIX record locks do not exclude their own process
 
 
@@ -92,6 +95,11 @@ class TrajectoryFolder:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                logger.warning("%s: this file system has no locks (%s); take care of a second writer", self.path, error)
+                os.close(handle)
+                _held.add(key)
+                return
             os.close(handle)
             raise FolderBusyError(
                 f"{self.path} is being written by another process; wait for it, or use another output_dir"
@@ -104,9 +112,9 @@ class TrajectoryFolder:
 
     def unlock(self) -> None:
         if self._lock is not None:
-            _held.discard(str(self.path.resolve()))
             os.close(self._lock)
             self._lock = None
+        _held.discard(str(self.path.resolve()))
 
     def is_locked(self) -> bool:
         """Whether some process is writing this folder now."""
@@ -117,8 +125,9 @@ class TrajectoryFolder:
         try:
             with open(self.path / "lock", "r+b") as handle:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+        except OSError as error:
+            # a folder that may not be written is not being written
+            return error.errno == errno.EAGAIN or (error.errno == errno.EACCES and os.access(self.path, os.W_OK))
         return False
 
     def step_file(self, part: Path, step: int) -> Path:

@@ -22,7 +22,7 @@ from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
 from topo_callback.subsamples import subsample_indices
 
-_FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "sample_seconds")
+_FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "previous_sample_seconds")
 _Numbers = dict[str, dict[int | None, float]]
 
 

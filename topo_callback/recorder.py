@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -20,14 +22,18 @@ from topo_callback.worker.executor import WorkerExecutor
 
 # settings that change what the numbers mean: a resumed run keeps them
 _DECIDING = (
-    "layers", "pooling", "tap", "metric", "neighbours", "max_dimension", "landmarks", "subsamples", "subsample_size",
-    "zigzag_dimension", "seed",
+    "layers", "blocks", "pooling", "tap", "metric", "neighbours", "max_dimension", "landmarks", "subsamples",
+    "subsample_size", "zigzag_dimension", "seed",
 )  # fmt: skip
+
+_MARK = "topo_callback.json"  # the file that a checkpoint gets
 
 logger = logging.getLogger("topo_callback")
 
 
-def open_folder(root: Path, run: Mapping[str, Any], step: int, *, again: Path | None = None) -> TrajectoryFolder:
+def open_folder(
+    root: Path, run: Mapping[str, Any], step: int, *, checkpoint: Path, again: Path | None = None
+) -> TrajectoryFolder:
     """The locked folder of a run: its own when it is resumed at a later step than 0, a new one otherwise.
 
     Records of steps that are done anew are dropped. run.json is written.
@@ -36,39 +42,66 @@ def open_folder(root: Path, run: Mapping[str, Any], step: int, *, again: Path | 
         root: where the folders of runs are.
         run: content of run.json.
         step: optimizer steps already done.
+        checkpoint: the folder of the checkpoint of that step, which says whose it is; it need not exist.
         again: the folder of the same run when the trainer starts it over with a smaller batch.
 
     Raises:
         ConfigurationError: the run to be resumed had another probe, or settings that change what the numbers mean.
         FolderBusyError: another process is writing the folder.
     """
-    folder = TrajectoryFolder(again) if again else _folder_to_resume(root) if step > 0 else None
+    folder = TrajectoryFolder(again) if again else _folder_to_resume(root, checkpoint) if step > 0 else None
     if folder is None:
         folder = TrajectoryFolder.new(root)
-        folder.lock()
-        folder.write_run({**run, "run_id": folder.run_id})
-        folder.note("started", step=step)
-        return folder
-    before = folder.read_run()
-    _refuse_other_run(before, run)
+        before: dict[str, Any] = {}
+    else:
+        before = folder.read_run()
+        _refuse_other_run(before, run)
+        _close_left_open(folder)
     folder.lock()
-    dropped = folder.drop_after(step if step > 0 else -1)
-    folder.write_run({**before, **run, "run_id": folder.run_id})
-    folder.note("resumed", step=step, dropped=dropped)
+    try:
+        dropped = folder.drop_after(step if step > 0 else -1)
+        folder.write_run({**before, **run, "run_id": folder.run_id})
+        folder.note("resumed" if before else "started", step=step, dropped=dropped)
+    except BaseException:
+        folder.unlock()
+        raise
     return folder
 
 
-def recorded_batch_size(root: Path) -> int | None:
-    """Prompts per forward pass of the newest run under `root`; None where there is none."""
-    folder = _folder_to_resume(root)
+def mark_checkpoint(checkpoint: Path, folder: Path) -> None:
+    """Leave the run's id with a checkpoint, so that resuming from it continues this run and no other.
+
+    Raises:
+        OSError: the checkpoint cannot be written.
+    """
+    (checkpoint / _MARK).write_text(json.dumps({"run_id": folder.name}) + "\n")
+
+
+def recorded_batch_size(root: Path, checkpoint: Path) -> int | None:
+    """Prompts per forward pass of the run that a checkpoint belongs to; None where there is none."""
+    folder = _folder_to_resume(root, checkpoint)
     return None if folder is None else int(folder.read_run()["reading"]["probe_batch"])
 
 
-def _folder_to_resume(root: Path) -> TrajectoryFolder | None:
+def _folder_to_resume(root: Path, checkpoint: Path) -> TrajectoryFolder | None:
+    """The folder of the run that saved a checkpoint; the newest one where the checkpoint does not say."""
     try:
+        run_id = json.loads((checkpoint / _MARK).read_text())["run_id"]
+    except (OSError, ValueError, LookupError):
+        run_id = None
+    try:
+        if isinstance(run_id, str) and run_id == Path(run_id).name and (root / run_id).is_dir():
+            return TrajectoryFolder.find(root / run_id)
         return TrajectoryFolder.find(root)
     except RecordError:
         return None
+
+
+def _close_left_open(folder: TrajectoryFolder) -> None:
+    """Close what a training run of this process that ended with an exception left open on the folder."""
+    recorder = _open_recorders.get(str(folder.path.resolve()))
+    if recorder is not None:
+        recorder.close(drain_seconds=0.0)
 
 
 def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -85,6 +118,9 @@ def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
                 f"now it is {now['config'].get(name)!r}; give the same setting, or another folder=... to start a new "
                 "trajectory"
             )
+
+
+_open_recorders: weakref.WeakValueDictionary[str, Recorder] = weakref.WeakValueDictionary()
 
 
 class Recorder:
@@ -104,6 +140,7 @@ class Recorder:
         self._sinks = list(sinks)
         self._warned_loss = False
         self._closed = False
+        self._steps: set[int] = set()
         if executor is None:
             executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
         self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close)
@@ -111,10 +148,13 @@ class Recorder:
     def start(self) -> None:
         """Start sinks and worker, first with what an earlier process of this run left in the spool."""
         run = self.folder.read_run()
+        _open_recorders[str(self.folder.path.resolve())] = self
         trackers: dict[str, Any] = {}
         for sink in list(self._sinks):
-            trackers.update(self._call(sink, "start", run, self.folder.path) or {})
+            facts = self._call(sink, "start", run, self.folder.path)
+            trackers.update(facts if isinstance(facts, Mapping) else {})
         self.folder.write_run({**run, "trackers": {**run.get("trackers", {}), **trackers}})
+        self._steps = set(self.folder.steps(self.folder.samples)) | set(self.folder.steps(self.folder.spool))
         at_exit(self.close)
         self._dispatcher.start(self.folder.steps(self.folder.spool))
 
@@ -125,15 +165,18 @@ class Recorder:
 
     def has(self, step: int) -> bool:
         """Whether a step is already recorded or waits in the spool."""
-        folder = self.folder
-        return any(folder.step_file(part, step).exists() for part in (folder.samples, folder.spool))
+        return step in self._steps
 
     def put(self, sample: Sample) -> None:
         """Hand over a sample; returns at once."""
+        self._steps.add(sample.step)
         self._dispatcher.put(sample)
 
     def note(self, event: str, **details: Any) -> None:
-        """Write a decision to the journal; a journal that cannot be written is not worth a run."""
+        """Write a decision to the journal; returns at once."""
+        if not self._closed:
+            self._dispatcher.note(event, **details)
+            return
         try:
             self.folder.note(event, **details)
         except OSError as error:
@@ -145,7 +188,7 @@ class Recorder:
             if isinstance(outcome, Snapshot):
                 for sink in list(self._sinks):
                     self._call(sink, "log", outcome)
-            elif isinstance(outcome, Lost) and not self._warned_loss:
+            elif isinstance(outcome, Lost) and not self._warned_loss and self.stopped is None:
                 self._warned_loss = True
                 logger.warning(
                     "sample of step %d was lost: %s (later losses go to %s only)",
@@ -154,11 +197,12 @@ class Recorder:
                     self.folder.journal_file,
                 )
 
-    def close(self, *, finished: bool = False) -> None:
+    def close(self, *, finished: bool = False, drain_seconds: float | None = None) -> None:
         """Draw the pictures of the run, wait for pending samples as long as the configuration allows, end the worker.
 
         Args:
             finished: the run came to its end, as opposed to being interrupted.
+            drain_seconds: longest wait for pending samples; None: what the configuration allows.
         """
         if self._closed:
             return
@@ -166,7 +210,7 @@ class Recorder:
         try:
             if finished:
                 self._dispatcher.draw_run()
-            self._dispatcher.drain(self._config.drain_seconds)
+            self._dispatcher.drain(self._config.drain_seconds if drain_seconds is None else drain_seconds)
             self._dispatcher.close()
             self.poll()
             waiting = len(self.folder.steps(self.folder.spool))
@@ -181,6 +225,7 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - the end of monitoring is never the end of a run
             logger.warning("monitoring ended with %s: %s", type(error).__name__, error)
         finally:
+            self._dispatcher.close()  # again, where an interrupt came before it
             self.folder.unlock()
 
     def _call(self, sink: Sink, method: str, *arguments: Any) -> Any:

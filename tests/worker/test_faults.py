@@ -22,11 +22,9 @@ from topo_callback import TopologyConfig, Trajectory
 from topo_callback.errors import FolderBusyError
 from topo_callback.finish import finish_folder
 from topo_callback.folder import TrajectoryFolder
-from topo_callback.recorder import Recorder
+from topo_callback.recorder import Recorder, open_folder
 from topo_callback.sinks import MemorySink
 from topo_callback.worker import dispatcher as dispatching
-
-pytestmark = pytest.mark.usefixtures("engines_ready")
 
 LIGHT = {"measures": ("scale", "mutual_knn"), "pictures": 0, "drain_seconds": 60.0}
 
@@ -181,6 +179,8 @@ def test_fault_9_a_full_disk_keeps_recent_samples_in_memory_and_retries(
 ) -> None:
     monkeypatch.setattr(dispatching, "_RETRY_SECONDS", 0.2)
     recorder = open_recorder()
+    # the worker starts before the limit, which it would inherit
+    wait_for(lambda: recorder._dispatcher._warm and recorder._dispatcher._running is None)
     resource = pytest.importorskip("resource")
     import signal
 
@@ -359,3 +359,54 @@ def test_a_step_measured_before_a_kill_is_not_measured_again(tmp_path: Path) -> 
 def test_warnings_go_to_the_log_not_to_the_warnings_module(recwarn: pytest.WarningsRecorder) -> None:
     logging.getLogger("topo_callback").warning("a line")
     assert len(recwarn) == 0
+
+
+def test_fault_10_a_stopped_dispatcher_holds_nothing_and_rests(open_recorder: Callable[..., Recorder]) -> None:
+    recorder = open_recorder()
+    wait_for(lambda: recorder._dispatcher._warm and recorder._dispatcher._running is None)
+    shutil.rmtree(recorder.folder.path)
+    recorder.put(make_sample(1))
+    wait_for(lambda: recorder.stopped is not None)
+    before = time.thread_time(), time.process_time()
+    time.sleep(1.0)
+    assert time.process_time() - before[1] < 0.3
+    assert recorder._dispatcher._held == []
+
+
+def test_fault_2_an_error_of_the_system_that_is_not_the_disks_is_a_death(
+    open_recorder: Callable[..., Recorder],
+) -> None:
+    recorder = open_recorder(ways_to_die.out_of_maps)
+    recorder.put(make_sample(0))
+    wait_for(lambda: events(recorder, "lost"))
+    assert "Cannot allocate memory" in events(recorder, "lost")[0]["cause"]
+
+
+def test_a_run_left_open_by_an_exception_can_be_resumed_in_the_same_process(
+    open_recorder: Callable[..., Recorder],
+) -> None:
+    left = open_recorder()
+    left.put(make_sample(0))
+    wait_for(lambda: left.folder.steps(left.folder.samples) == [0])
+    run = left.folder.read_run()
+    root = left.folder.path.parent
+    folder = open_folder(root, {**run, "reading": {}}, 5, checkpoint=root / "checkpoint-5")
+    assert folder.path == left.folder.path
+    assert folder.steps(folder.samples) == [0]
+    folder.unlock()
+
+
+def test_a_limit_that_the_system_refuses_is_said_and_the_worker_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """macOS refuses every limit of the address space in just this way."""
+    import resource
+
+    from topo_callback.worker import process
+
+    def refuse(which: int, limits: tuple[int, int]) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    process._limit_memory(4 << 30)
+    assert "no limit of memory: current limit exceeds maximum limit" in capsys.readouterr().err

@@ -11,7 +11,6 @@ STEP_KEY = "topology/step"
 DEPTH_MEASURES = (
     "wasserstein_h1.previous",
     "wasserstein_h1.first",
-    "wasserstein_h0.previous",
     "wasserstein_h0.first",
     "mutual_knn.previous",
     "mutual_knn.first",
@@ -21,6 +20,7 @@ DEPTH_MEASURES = (
     "betti_h1",
     "median_distance",
     "invalid_layers",
+    "overhead",
 )
 """Logged as `topology/<measure>`: the value for the whole depth, or the median over layers. At most 12."""
 

@@ -6,6 +6,7 @@ carries everything that can happen to the thread: a new sample, a finished task,
 
 from __future__ import annotations
 
+import errno
 import logging
 import queue
 import threading
@@ -28,9 +29,21 @@ from topo_callback.worker.task import draw_run, measure_spooled, warm_up
 _MOST_DEATHS = 3
 _RETRY_SECONDS = 5.0
 _HELD_BYTES = 256 << 20
+# what a disk refuses for a while; any other error of a task is a death
+_DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG}
+)
 _WARM_UP_SECONDS = 600.0  # compiling every kernel on a slow machine
 
 logger = logging.getLogger("topo_callback")
+
+
+@dataclass(frozen=True)
+class _Note:
+    """A line for the journal."""
+
+    event: str
+    details: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Dispatcher:
         self._config = config
         self._executor = executor
         self._threads = threads
-        self._messages: queue.SimpleQueue[Sample | str] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Sample | _Note | str] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._pending = 0
         self._changed = threading.Condition()
@@ -114,6 +127,10 @@ class Dispatcher:
             self._pending += 1
         self._messages.put(sample)
 
+    def note(self, event: str, **details: Any) -> None:
+        """Write a line to the journal; returns at once."""
+        self._messages.put(_Note(event, details))
+
     def draw_run(self) -> None:
         """Ask for the pictures of the run, drawn once nothing else waits."""
         with self._changed:
@@ -136,7 +153,8 @@ class Dispatcher:
     def close(self) -> None:
         """Stop the thread and end the worker; samples in the spool stay there."""
         self._messages.put("stop")
-        self._thread.join(timeout=10)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=10)
         if isinstance(self._executor, WorkerExecutor):
             self._executor.shutdown()
 
@@ -156,6 +174,8 @@ class Dispatcher:
                     self._draw = True
                 elif isinstance(message, Sample):
                     self._hold(message)
+                elif isinstance(message, _Note):
+                    self._note(message.event, **message.details)
                 self._flush_held()
                 self._check_running()
                 self._start_next()
@@ -240,16 +260,18 @@ class Dispatcher:
             self._resolve(RunPictures(tuple(result)))
         elif isinstance(error, EngineCheckError):
             self._stop(str(error))
-        elif isinstance(error, OSError) and task.kind == "measure":
-            if self._folder.step_file(self._folder.spool, task.step).exists():
-                self._disk_trouble(error)
-            else:
-                self._spooled.pop(task.step)
-                self._lose(task.step, f"its file left the spool: {error}")
+        elif isinstance(error, FileNotFoundError) and self._left_the_spool(task):
+            self._spooled_bytes -= self._spooled.pop(task.step)
+            self._lose(task.step, f"its file left the spool: {error}")
+        elif isinstance(error, OSError) and error.errno in _DISK_ERRORS and task.kind == "measure":
+            self._disk_trouble(error)
         elif error is not None:
             self._death(task, f"{type(error).__name__}: {error}")
         elif task.kind != "warm_up":
             self._death(task, f"the worker returned {type(result).__name__} instead of a snapshot")
+
+    def _left_the_spool(self, task: _Task) -> bool:
+        return task.kind == "measure" and not self._folder.step_file(self._folder.spool, task.step).exists()
 
     def _death(self, task: _Task, cause: str) -> None:
         """A task that failed: its sample is lost (its file stays for `topo-callback finish`), the worker restarted."""
@@ -270,14 +292,15 @@ class Dispatcher:
         self._resolve(Lost(step, cause))
 
     def _lose_held(self, cause: str) -> None:
-        for sample in self._held:
+        held, self._held, self._held_bytes = self._held, [], 0
+        for sample in held:
             self._lose(sample.step, cause)
-        self._held.clear()
 
     def _stop(self, reason: str) -> None:
         if self.stopped is not None:
             return
         self._note("stopped", reason=reason)
+        self._lose_held(f"monitoring stopped: {reason}")
         with self._changed:
             self.stopped = reason
             self._changed.notify_all()

@@ -20,16 +20,17 @@ class WorkerExecutor:
     forked, never imports the user's script, sees no GPU, and ends within seconds of the trainer.
     """
 
-    restarts = True
-
     def __init__(self, log_file: Path, *, threads: int, memory_bytes: int | None) -> None:
         self.threads = threads
         self._log_file = log_file
         self._memory_bytes = memory_bytes if memory_bytes is not None else _half_of_memory()
         self._pool: Any = None
+        self._ended = False
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
         """Run a function of an importable module in the worker."""
+        if self._ended:
+            raise RuntimeError("the worker has been shut down")
         if self._pool is None:
             self._pool = self._start()
         future: Future[Any] = self._pool.submit(function, *arguments)
@@ -42,7 +43,8 @@ class WorkerExecutor:
             pool.shutdown(wait=True, kill_workers=True)
 
     def shutdown(self) -> None:
-        """End an idle worker; a busy one is killed."""
+        """End the worker for good."""
+        self._ended = True
         self.kill()
 
     def _start(self) -> Any:
@@ -68,4 +70,11 @@ def default_threads(ranks_here: int, loader_workers: int) -> int:
 
 
 def _half_of_memory() -> int:
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    """Half of the machine's memory, or of the container's where that is less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(file).read_text()))
+        except (OSError, ValueError):  # no such control group, or "max"
+            continue
+    return max(1 << 28, min(limits) // 2)

@@ -14,17 +14,19 @@ _WATCH_SECONDS = 1.0
 def start_worker(parent: int, log_file: str, memory_bytes: int | None) -> None:
     """Cut the process loose from the trainer's terminal, limit its memory, and let it end when the trainer ends.
 
+    What a system does not allow (a limit of memory on macOS) is said in the log, and the worker goes on without it.
+
     Args:
         parent: process id of the trainer.
         log_file: everything the worker prints goes here; when it cannot be opened, nowhere.
-        memory_bytes: address space of the process; None: no limit. Not enforced by macOS.
+        memory_bytes: address space of the process; None: no limit.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then ends the worker
     _redirect_output(log_file)
     _watch(parent)
     if memory_bytes is not None:
         _limit_memory(memory_bytes)
-    os.nice(5)
+    _step_back()
 
 
 def _redirect_output(log_file: str) -> None:
@@ -58,4 +60,17 @@ def _limit_memory(memory_bytes: int) -> None:
 
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    except (ValueError, OSError) as error:
+        print(f"no limit of memory: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _step_back() -> None:
+    """Let the trainer go first: for processors, and for memory when the system has to end a process."""
+    try:
+        os.nice(5)
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")
+    except OSError as error:
+        print(f"priority as the trainer's: {error}", file=sys.stderr, flush=True)  # noqa: T201
