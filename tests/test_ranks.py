@@ -194,7 +194,7 @@ def test_fault_20_a_folder_that_cannot_be_written_ends_monitoring_on_both(faults
 # fault -> forward passes at each step
 DECIDED = {
     "worker_dies": {0: 3, 1: 3, 2: 3},  # three samples in a row are lost, known at step 3
-    "no_budget": {0: 3, 1: 3, 2: 3},  # the early ones; 3 and 5 cannot be afforded
+    "no_budget": {0: 3, 1: 3, 2: 3, 5: 3},  # the early ones and the last; 3 cannot be afforded
     "geometry_raises": {0: 3, 1: 3, 2: 3},  # after the forward passes of step 2
     "polling_raises": {0: 3, 1: 3},
     "disk_gone": {0: 3, 1: 3},
@@ -217,7 +217,7 @@ def test_fault_20_what_happens_to_one_rank_holds_for_both(faults: Launch, fault:
 
 @pytest.mark.slow
 def test_fault_20_decisions_of_the_first_rank_are_in_the_journal(faults: Launch) -> None:
-    assert [entry["step"] for entry in faults.journal("full-no_budget", "thinned")] == [3, 5]
+    assert [entry["step"] for entry in faults.journal("full-no_budget", "thinned")] == [3]
     (stopped,) = faults.journal("full-worker_dies", "stopped")
     assert stopped["reason"].startswith("3 samples in a row were lost")
     assert [entry["step"] for entry in faults.journal("full-gathering_fails", "skipped")] == [2]

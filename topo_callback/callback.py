@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from topo_callback.budget import OverheadBudget
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import TopologyError
-from topo_callback.probe import Probe, check_rows, sample_probe
+from topo_callback.probe import Probe, check_rows, choose_probe
 from topo_callback.ranks import Ranks
 from topo_callback.reader import Reader, ReadingError
 from topo_callback.recorder import Recorder, mark_checkpoint, open_folder, recorded_batch_size
@@ -197,7 +197,15 @@ class TopologyCallback(TrainerCallback):
 
     def _prepare(self, args: Any, state: Any, model: nn.Module, context: dict[str, Any]) -> None:
         """Everything that needs neither other ranks nor the disk."""
-        self._probe = self._make_probe(args, context)
+        self._probe = choose_probe(
+            self._given,
+            getattr(context.get("train_dataloader"), "dataset", None),
+            self._processing_class or context.get("processing_class"),
+            prompts=self.config.prompts,
+            max_tokens=self.config.max_tokens,
+            seed=self.config.seed,
+            chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
+        )
         self._schedule = Schedule.of(state.max_steps, self.config)
         planned = self._schedule.planned()
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self.config.pictures))
@@ -231,23 +239,6 @@ class TopologyCallback(TrainerCallback):
 
     def _root(self, args: Any) -> Path:
         return Path(self.config.folder or Path(args.output_dir) / "topology")
-
-    def _make_probe(self, args: Any, context: dict[str, Any]) -> Probe:
-        tokenizer = self._processing_class or context.get("processing_class")
-        if isinstance(self._given, Probe):
-            return self._given
-        if self._given is not None:
-            return Probe.from_rows(self._given, tokenizer, max_tokens=self.config.max_tokens)
-        loader = context.get("train_dataloader")
-        return sample_probe(
-            getattr(loader, "dataset", None),
-            None,
-            tokenizer,
-            prompts=self.config.prompts,
-            max_tokens=self.config.max_tokens,
-            seed=self.config.seed,
-            chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
-        )
 
     def _sample(self, model: nn.Module, state: Any, *, must: bool) -> None:
         """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps."""

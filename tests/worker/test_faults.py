@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -25,6 +26,7 @@ from topo_callback.folder import TrajectoryFolder
 from topo_callback.recorder import Recorder, open_folder
 from topo_callback.sinks import MemorySink
 from topo_callback.worker import dispatcher as dispatching
+from topo_callback.worker import spool as spooling
 
 LIGHT = {"measures": ("scale", "mutual_knn"), "pictures": 0, "drain_seconds": 60.0}
 
@@ -207,7 +209,7 @@ def test_fault_9_what_a_full_disk_cost_is_said_at_the_end(
         raise OSError(28, "No space left on device")
 
     recorder = open_recorder(drain_seconds=0.2)
-    monkeypatch.setattr(dispatching, "write_whole", full)
+    monkeypatch.setattr(spooling, "write_whole", full)
     recorder.put(make_sample(7))
     recorder.close(finished=True)
     assert any("sample of step 7 was lost" in record.getMessage() for record in caplog.records)
@@ -315,13 +317,26 @@ print("ready", flush=True)
 """
 
 
+def marked(mark: str) -> list[int]:
+    """The processes that live with a mark in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("TOPO_TEST_MARK") == mark:
+                found.append(process.pid)
+    return found
+
+
 @pytest.mark.parametrize(("then", "code"), [("pass", 0), ("os.kill(os.getpid(), 9)", -9), ("1 / 0", 1)])
 def test_fault_28_exit_with_work_pending_leaves_no_process_and_no_pipe_open(
     then: str, code: int, tmp_path: Path
 ) -> None:
     script = FAULT_28.format(tests=str(Path(__file__).parents[1]), root=str(tmp_path), task="endless", then=then)
-    before = {process.pid for process in psutil.process_iter()}
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # every process that the trainer starts carries the mark, whoever becomes its parent
+    environment = {**os.environ, "TOPO_TEST_MARK": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     started = time.monotonic()
@@ -332,12 +347,7 @@ def test_fault_28_exit_with_work_pending_leaves_no_process_and_no_pipe_open(
     ended = time.monotonic()
     process.communicate(timeout=10)  # returns only when no process holds the pipes any more
     assert time.monotonic() - ended < 5
-    ours = [
-        other
-        for other in psutil.process_iter(["cmdline"])
-        if other.pid not in before and "loky" in " ".join(other.info["cmdline"] or [])
-    ]
-    assert ours == []
+    assert marked(str(tmp_path)) == []
     folder = TrajectoryFolder.find(tmp_path)
     assert folder.steps(folder.spool) == [0, 1, 2, 3, 4]
     assert finish_folder(tmp_path).measured == (0, 1, 2, 3, 4)
@@ -370,7 +380,7 @@ def test_fault_10_a_stopped_dispatcher_holds_nothing_and_rests(open_recorder: Ca
     before = time.thread_time(), time.process_time()
     time.sleep(1.0)
     assert time.process_time() - before[1] < 0.3
-    assert recorder._dispatcher._held == []
+    assert not recorder._dispatcher._spool.held
 
 
 def test_fault_2_an_error_of_the_system_that_is_not_the_disks_is_a_death(

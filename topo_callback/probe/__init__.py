@@ -2,6 +2,6 @@
 
 from topo_callback.probe.formats import check_rows, needs_tokenizer
 from topo_callback.probe.probe import Probe
-from topo_callback.probe.sampling import sample_probe
+from topo_callback.probe.sampling import choose_probe, sample_probe
 
-__all__ = ["Probe", "check_rows", "needs_tokenizer", "sample_probe"]
+__all__ = ["Probe", "check_rows", "choose_probe", "needs_tokenizer", "sample_probe"]

@@ -21,6 +21,24 @@ MOST_READS_PER_PROMPT = 32
 MOST_UNUSABLE = 64
 
 
+def choose_probe(given: Any, train_dataset: Any, processing_class: Any, *, max_tokens: int, **sampling: Any) -> Probe:
+    """The probe that was given, as it is or tokenised; a sample of the training data when none was.
+
+    Args:
+        given: a Probe, rows for `Probe.from_rows`, or None.
+        train_dataset, processing_class, max_tokens: as in `sample_probe`.
+        sampling: further arguments of `sample_probe`.
+
+    Raises:
+        ProbeError: see `Probe.from_rows` and `sample_probe`.
+    """
+    if isinstance(given, Probe):
+        return given
+    if given is not None:
+        return Probe.from_rows(given, processing_class, max_tokens=max_tokens)
+    return sample_probe(train_dataset, None, processing_class, max_tokens=max_tokens, **sampling)
+
+
 def sample_probe(
     train_dataset: Any,
     eval_dataset: Any = None,

@@ -18,17 +18,16 @@ from typing import Any, Literal
 
 from topo_callback.config import TopologyConfig
 from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import write_whole
 from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.executor import WorkerExecutor
 from topo_callback.worker.self_check import EngineCheckError
+from topo_callback.worker.spool import Spool
 from topo_callback.worker.task import draw_run, measure_spooled, warm_up
 
 _MOST_DEATHS = 3
 _RETRY_SECONDS = 5.0
-_HELD_BYTES = 256 << 20
 # what a disk refuses for a while; any other error of a task is a death
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG}
@@ -97,10 +96,7 @@ class Dispatcher:
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._pending = 0
         self._changed = threading.Condition()
-        self._held: list[Sample] = []  # not on disk yet
-        self._held_bytes = 0
-        self._spooled: dict[int, int] = {}  # step -> bytes, waiting for the worker
-        self._spooled_bytes = 0
+        self._spool = Spool(folder, config.spool_bytes)
         self._running: _Task | None = None
         self._warm = False
         self._draw = False
@@ -116,7 +112,7 @@ class Dispatcher:
     def start(self, leftover: list[int]) -> None:
         """Begin, first with the steps that an earlier process of this run left in the spool."""
         for step in leftover:
-            self._remember_spooled(step, self._folder.step_file(self._folder.spool, step).stat().st_size)
+            self._spool.found(step, self._folder.step_file(self._folder.spool, step).stat().st_size)
         self._pending = len(leftover)
         self._thread.start()
         self._messages.put("look")
@@ -187,42 +183,26 @@ class Dispatcher:
         times = []
         if self._running is not None:
             times.append(self._running.deadline)
-        if self._held or (self._spooled and self._running is None and self.stopped is None):
+        waiting = self._spool.next_step() is not None and self._running is None and self.stopped is None
+        if self._spool.held or waiting:
             times.append(self._retry_at)
         return max(0.01, min(times) - time.monotonic()) if times else None
 
     def _hold(self, sample: Sample) -> None:
         if self.stopped is not None:
             self._lose(sample.step, f"monitoring had stopped: {self.stopped}")
-        elif self._held_bytes + sample.nbytes > _HELD_BYTES and self._held:
+        elif not self._spool.hold(sample):
             self._lose(sample.step, "the disk takes no samples and the memory set aside for them is full")
-        else:
-            self._held.append(sample)
-            self._held_bytes += sample.nbytes
 
     def _flush_held(self) -> None:
-        """Write held samples to the spool, oldest first; early ones have precedence over late ones."""
-        while self._held and time.monotonic() >= self._retry_at:
-            sample = self._held[0]
-            data = sample.encode()
-            if self._spooled_bytes + len(data) > self._config.spool_bytes:
-                self._unhold()
-                self._lose(sample.step, f"thinned: the spool holds {self._spooled_bytes} bytes", event="thinned")
-                continue
+        while self._spool.held and time.monotonic() >= self._retry_at:
             try:
-                write_whole(self._folder.step_file(self._folder.spool, sample.step), data)
+                dropped = self._spool.flush()
             except OSError as error:
                 self._disk_trouble(error)
                 return
-            self._unhold()
-            self._remember_spooled(sample.step, len(data))
-
-    def _unhold(self) -> None:
-        self._held_bytes -= self._held.pop(0).nbytes
-
-    def _remember_spooled(self, step: int, size: int) -> None:
-        self._spooled[step] = size
-        self._spooled_bytes += size
+            if dropped is not None:
+                self._lose(dropped, f"thinned: the spool holds {self._spool.bytes} bytes", event="thinned")
 
     def _disk_trouble(self, error: OSError) -> None:
         if not self._folder.path.is_dir():
@@ -254,14 +234,14 @@ class Dispatcher:
         result = None if error is not None else task.future.result()
         if task.kind == "measure" and isinstance(result, Snapshot):
             self._deaths = 0
-            self._spooled_bytes -= self._spooled.pop(task.step)
+            self._spool.measured(task.step)
             self._resolve(result)
         elif task.kind == "draw" and isinstance(result, list):
             self._resolve(RunPictures(tuple(result)))
         elif isinstance(error, EngineCheckError):
             self._stop(str(error))
         elif isinstance(error, FileNotFoundError) and self._left_the_spool(task):
-            self._spooled_bytes -= self._spooled.pop(task.step)
+            self._spool.measured(task.step)
             self._lose(task.step, f"its file left the spool: {error}")
         elif isinstance(error, OSError) and error.errno in _DISK_ERRORS and task.kind == "measure":
             self._disk_trouble(error)
@@ -281,7 +261,7 @@ class Dispatcher:
             self._note("not_drawn", cause=cause)
             self._resolve(RunPictures(()))
         elif task.kind == "measure":
-            self._spooled.pop(task.step, None)
+            self._spool.give_up(task.step)
             self._lose(task.step, cause)
             self._deaths += 1
             if self._deaths >= _MOST_DEATHS:
@@ -292,9 +272,8 @@ class Dispatcher:
         self._resolve(Lost(step, cause))
 
     def _lose_held(self, cause: str) -> None:
-        held, self._held, self._held_bytes = self._held, [], 0
-        for sample in held:
-            self._lose(sample.step, cause)
+        for step in self._spool.abandon():
+            self._lose(step, cause)
 
     def _stop(self, reason: str) -> None:
         if self.stopped is not None:
@@ -325,10 +304,9 @@ class Dispatcher:
         if not self._warm:
             self._warm = True
             self._submit("warm_up", -1, warm_up, self._config.engine, self._config.zigzag_engine)
-        elif self._spooled:
-            step = min(self._spooled)
+        elif (step := self._spool.next_step()) is not None:
             self._submit("measure", step, measure_spooled, path, step, self._threads)
-        elif self._draw and not self._held:
+        elif self._draw and not self._spool.held:
             self._draw = False
             self._submit("draw", -1, draw_run, path)
 
