@@ -76,11 +76,11 @@ def attach(points: int, samples: int, folder: str, clock: Clock) -> Callable[[],
     args = TrainingArguments(output_dir=folder, max_steps=samples, report_to=[], use_cpu=True)
     state, control = TrainerState(max_steps=samples), TrainerControl()
     settings = TopologyConfig(
-        max_overhead=None, pictures=0, samples=samples, measures=("scale",), zigzag_engine="off", max_dimension=0,
+        max_overhead=None, pictures=0, samples=samples, measures=("scale",), zigzag_engine="off",
         drain_seconds=0.0,
     )  # fmt: skip
     callback = TopologyCallback(probe, config=settings, sinks=[NullSink()])
-    for name in ("condensed_distances", "nearest_neighbours", "invalid_points"):
+    for name in ("condensed_distances", "invalid_points"):
         setattr(reading, name, clock.timed(name, getattr(reading, name)))
     reading.Reader._geometry = clock.timed("geometry", reading.Reader._geometry)  # type: ignore[method-assign]
     reading.Reader.read = clock.timed("read", reading.Reader.read)  # type: ignore[method-assign]
@@ -123,7 +123,7 @@ def main() -> None:
         for _ in range(options.samples + 1):
             step()
     print("| milliseconds of a sample on the training thread | median | most |\n|---|---|---|")
-    geometry = ("condensed_distances", "nearest_neighbours", "invalid_points")
+    geometry = ("condensed_distances", "invalid_points")
     print(row("forward pass and points", clock.difference("read", "geometry")))
     for name in geometry:
         print(row(name.replace("_", " "), clock.samples[name]))
