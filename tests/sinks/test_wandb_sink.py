@@ -202,12 +202,14 @@ def test_a_sink_can_be_started_once_for_each_trial(tmp_path: Path) -> None:
     assert len(set(ids)) == 2
 
 
-def test_a_disabled_run_takes_everything(tmp_path: Path) -> None:
+def test_a_disabled_run_takes_everything_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
+    monkeypatch.chdir(tmp_path)
     folder = write_trajectory(tmp_path / "topology")
     with wandb.init(project="off", mode="disabled"):
         log_everything(WandbSink(), folder)
+    assert list(tmp_path.rglob("*.wandb")) == []
 
 
 def test_what_is_wrong_is_said_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
