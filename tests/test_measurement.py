@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import pdist, squareform
-from trajectories import LAYERS, make_sample, make_snapshots, synthetic_cloud
+from trajectories import LAYERS, make_sample, make_snapshots, synthetic_cloud, write_trajectory
 
 from topo_callback.config import TopologyConfig
 from topo_callback.geometry import condensed_distances, nearest_neighbours
 from topo_callback.homology import rips_persistence, zigzag_persistence
 from topo_callback.measurement import measure_sample
 from topo_callback.measures.barcodes import FEATURES, barcode_features
+from topo_callback.measures.survival import two_stage_survival
+from topo_callback.measures.time import time_persistence
+from topo_callback.measures.views import TimeView
+from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.sample import Sample
 from topo_callback.subsamples import subsample_indices
+from topo_callback.trajectory import Trajectory
 
 
 def test_barcodes_are_those_of_the_recorded_distances() -> None:
@@ -165,3 +171,36 @@ def test_measures_that_are_off_are_absent() -> None:
     snapshot = measure_sample(make_sample(4), TopologyConfig(measures=("mutual_knn",), zigzag_engine="off"))
     assert set(snapshot.numbers) == {"median_distance", "invalid_layers", "overhead"}
     assert snapshot.depth_zigzag is None
+
+
+def test_numbers_over_time_are_those_of_the_recorded_graphs(tmp_path: Path) -> None:
+    trajectory = Trajectory(write_trajectory(tmp_path))
+    for step in trajectory.steps[1:]:
+        snapshot = trajectory.snapshot(step)
+        for layer in LAYERS:
+            graphs = [NeighbourGraphs.of(trajectory.snapshot(each)) for each in trajectory.steps if each <= step]
+            zigzag, steps = time_zigzag(graphs, layer)
+            expected = time_persistence(TimeView(layer, steps, zigzag))
+            assert {name: snapshot.numbers[name][layer] for name in expected} == expected
+            first = trajectory.snapshot(0)
+            row = LAYERS.index(layer)
+            assert snapshot.numbers["survival_h1.first"][layer] == two_stage_survival(
+                first.neighbours[row], snapshot.neighbours[row]
+            )
+            assert snapshot.gaussian_neighbours is not None
+            assert first.gaussian_neighbours is not None
+            assert snapshot.numbers["survival_h1_gaussian.first"][layer] == two_stage_survival(
+                first.gaussian_neighbours[row], snapshot.gaussian_neighbours[row]
+            )
+    zigzag, steps = trajectory.time_zigzag(6)
+    assert steps == trajectory.steps
+    assert "time_survival_h1" not in trajectory.snapshot(0).numbers
+
+
+def test_no_time_zigzag_and_no_gaussian_clouds_when_no_measure_wants_them() -> None:
+    config = TopologyConfig(measures=("survival",), zigzag_engine="off")
+    snapshot = make_snapshots(steps=(0, 4), config=config)[1]
+    assert snapshot.gaussian_neighbours is None
+    assert set(snapshot.numbers) == {
+        "median_distance", "overhead", "invalid_layers", "survival_h1.first", "survival_h1.previous",
+    }  # fmt: skip

@@ -17,9 +17,9 @@ PACKAGE = Path(topo_callback.__file__).parent
 ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "subsamples",
     "homology", "measures", "config",
-    "record", "sample", "snapshot", "folder", "trajectory", "measurement",
+    "record", "sample", "snapshot", "neighbour_history", "folder", "trajectory", "dynamics", "comparison", "measurement",
     "probe", "capture", "geometry",
-    "sinks", "report", "worker", "finish",
+    "sinks", "report", "worker", "finish", "pruning",
     "schedule", "budget", "ranks", "reader", "recorder", "run_description",
     "callback", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from topo_callback.config import TopologyConfig
 from topo_callback.folder import TrajectoryFolder
 from topo_callback.measurement import measure_sample
+from topo_callback.neighbour_history import NeighbourGraphs
 from topo_callback.record import write_record
 from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
@@ -90,10 +91,14 @@ def _measured(
     config: TopologyConfig,
 ) -> tuple[Snapshot, ...]:
     snapshots: list[Snapshot] = []
+    samples: list[Sample] = []
     for step, invalid in reasons:
         sample = make_sample(step, layers=layers, points=points, neighbours=config.neighbours, invalid=dict(invalid))
         previous, first = (snapshots[-1], snapshots[0]) if snapshots else (None, None)
-        snapshots.append(measure_sample(sample, config, previous=previous, first=first))
+        history = [NeighbourGraphs.of(snapshot) for snapshot in snapshots]
+        kept = {each.step: each for each in samples if each.step in (samples[0].step, samples[-1].step)}
+        snapshots.append(measure_sample(sample, config, previous=previous, first=first, kept=kept, history=history))
+        samples.append(sample)
     return tuple(snapshots)
 
 

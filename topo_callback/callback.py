@@ -234,6 +234,7 @@ class TopologyCallback(TrainerCallback):
         """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
         checkpoint = _checkpoint(args, state)
         if self._recorder is not None and checkpoint.is_dir():
+            self._recorder.note("saved", step=state.global_step)
             with contextlib.suppress(OSError):
                 mark_checkpoint(checkpoint, self._recorder.folder.path)
 

@@ -58,10 +58,20 @@ class TopologyConfig:
     subsamples: int = _knob(0, "seeded sub-samples whose barcode features are averaged; 0: the whole cloud")
     subsample_size: int = _knob(160, "points in each sub-sample")
     zigzag_dimension: int = _knob(1, "highest homology dimension of the depth zigzag")
+    time_window: int | None = _knob(128, "newest samples that enter the zigzag over time; None: all of them")
     engine: str = _knob("auto", f"engine for Vietoris-Rips: {', '.join(RIPS_ENGINES)}")
     zigzag_engine: str = _knob("auto", f"engine for zigzags: {', '.join(ZIGZAG_ENGINES)}")
     measures: Sequence[str] = _knob(
-        ("scale", "barcode_features", "wasserstein", "mutual_knn", "depth_persistence"),
+        (
+            "scale",
+            "barcode_features",
+            "wasserstein",
+            "mutual_knn",
+            "depth_persistence",
+            "survival",
+            "survival_gaussian",
+            "time_persistence",
+        ),
         "what is computed, by the names under which measures are registered",
     )
     # when
@@ -131,6 +141,7 @@ class TopologyConfig:
             "subsamples": (0, math.inf),
             "subsample_size": (3, math.inf),
             "zigzag_dimension": (1, 3),
+            "time_window": (2, math.inf),
             "samples": (1, math.inf),
             "max_overhead": (0.0, 1.0),
             "threads": (1, math.inf),

@@ -5,7 +5,7 @@
   <run id>/
     run.json                      configuration, probe hash, model, versions
     samples/step-00000032.npz     one snapshot each
-    distances/step-00000000.npz   distances of step 0 and of the newest sample
+    distances/step-00000000.npz   distances of step 0, of the newest sample, and of the newest saved checkpoint
     spool/step-00000064.npz       samples that wait for the worker
     pictures/*.png
     journal.jsonl                 what was lost, thinned, decided; one JSON object a line

@@ -23,7 +23,7 @@ from topo_callback.worker.executor import WorkerExecutor
 # settings that change what the numbers mean: a resumed run keeps them
 _DECIDING = (
     "layers", "blocks", "pooling", "tap", "metric", "neighbours", "max_dimension", "landmarks", "subsamples",
-    "subsample_size", "zigzag_dimension", "seed",
+    "subsample_size", "zigzag_dimension", "time_window", "seed",
 )  # fmt: skip
 
 _MARK = "topo_callback.json"  # the file that a checkpoint gets

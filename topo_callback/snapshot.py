@@ -23,6 +23,8 @@ class Snapshot:
         numbers: measure -> layer -> value; layer None holds numbers of the whole depth. Undefined values are left out.
         barcodes: Vietoris-Rips barcode per ok layer, in units of the metric.
         neighbours: int32 [layers, points, k]; -1 for layers that are invalid.
+        gaussian_neighbours: int32 [layers, points, k] of the Gaussian clouds of equal covariance, -1 for layers that
+            are not ok; None when no measure asked for them.
         depth_zigzag: zigzag barcode over `zigzag_layers` (the i-th of them is complex 2i); None when not computed.
         zigzag_layers: the layers that enter the depth zigzag: those that are ok.
         previous: step of the sample that `.previous` numbers compare with; None for the first sample.
@@ -36,6 +38,7 @@ class Snapshot:
     numbers: Mapping[str, Mapping[int | None, float]]
     barcodes: Mapping[int, Barcode]
     neighbours: Int32[np.ndarray, "layers points k"]
+    gaussian_neighbours: Int32[np.ndarray, "layers points k"] | None = None
     depth_zigzag: Barcode | None = None
     zigzag_layers: tuple[int, ...] = ()
     previous: int | None = None
@@ -64,6 +67,8 @@ class Snapshot:
             "bar_layer": np.repeat(np.array(ok, dtype=np.int32), [len(self.barcodes[layer]) for layer in ok]),
             **_bars("bar", [self.barcodes[layer] for layer in ok]),
         }
+        if self.gaussian_neighbours is not None:
+            arrays["gaussian_neighbours"] = self.gaussian_neighbours
         if self.depth_zigzag is not None:
             arrays.update(_bars("zigzag", [self.depth_zigzag]))
         manifest = {
@@ -101,6 +106,7 @@ class Snapshot:
             numbers=numbers,
             barcodes=barcodes,
             neighbours=arrays["neighbours"],
+            gaussian_neighbours=arrays.get("gaussian_neighbours"),
             depth_zigzag=_barcode(arrays, "zigzag", slice(None)) if manifest["zigzag"] else None,
             zigzag_layers=tuple(manifest["zigzag_layers"]),
             previous=manifest["previous"],

@@ -12,6 +12,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
 from topo_callback.folder import TrajectoryFolder
 from topo_callback.homology.barcode import Barcode
+from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.record import read_record
 from topo_callback.snapshot import Snapshot
 
@@ -101,6 +102,22 @@ class Trajectory:
             raise KeyError(f"layer {layer} was not read; layers: {snapshot.layers}")
         rows: np.ndarray = snapshot.neighbours[snapshot.layers.index(layer)]
         return rows
+
+    def time_zigzag(
+        self, layer: int, *, window: int | None = None, max_dimension: int = 1
+    ) -> tuple[Barcode, tuple[int, ...]]:
+        """The zigzag of one layer over the samples, and the steps in it: the i-th of them is complex 2i.
+
+        Args:
+            layer: number of the layer; samples in which it is not ok are left out.
+            window: only the newest so many samples; None: all.
+            max_dimension: highest homology dimension.
+
+        Raises:
+            ValueError: the layer is ok in no sample.
+        """
+        graphs = [NeighbourGraphs.of(snapshot) for snapshot in self._snapshots.values()]
+        return time_zigzag(graphs, layer, window=window, max_dimension=max_dimension)
 
     def frame(self) -> pd.DataFrame:
         """All numbers as a long table with the columns step, layer, measure, value.

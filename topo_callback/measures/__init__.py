@@ -1,13 +1,22 @@
-"""Measures: numbers for a layer, for a layer at two steps, or for all layers of one step.
+"""Measures: numbers for a layer, for a layer at two steps, for all layers of one step, or for a layer over time.
 
 Importing this package registers every measure and loads no engine; engines are loaded where a measure runs.
 """
 
-from topo_callback.measures import agreement, barcodes, depth, displacement, scale
-from topo_callback.measures.registry import LayerView, depth_measures, layer_measures, pair_measures
+from topo_callback.measures import agreement, barcodes, depth, displacement, scale, survival, time
+from topo_callback.measures.registry import (
+    depth_measures,
+    layer_measures,
+    measure_names,
+    pair_measures,
+    time_measures,
+)
+from topo_callback.measures.views import DepthView, LayerView, TimeView
 
 __all__ = [
+    "DepthView",
     "LayerView",
+    "TimeView",
     "agreement",
     "barcodes",
     "depth",
@@ -17,9 +26,7 @@ __all__ = [
     "measure_names",
     "pair_measures",
     "scale",
+    "survival",
+    "time",
+    "time_measures",
 ]
-
-
-def measure_names() -> tuple[str, ...]:
-    """The registered names, sorted."""
-    return tuple(sorted([*layer_measures, *pair_measures, *depth_measures]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int32
 
-from topo_callback.measures.registry import LayerView, pair_measure
+from topo_callback.measures.registry import pair_measure
+from topo_callback.measures.views import LayerView
 
 
 def mutual_knn(first: Int32[np.ndarray, "points k"], second: Int32[np.ndarray, "points k"]) -> float:

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.measures.registry import LayerView, layer_measure
+from topo_callback.measures.registry import layer_measure
+from topo_callback.measures.views import LayerView
 
 STATISTICS = ("mean", "min", "q1", "median", "q3", "max", "std")
 QUANTITIES = ("h0_death", "h1_birth", "h1_death", "h1_persistence", "h1_birth_death_ratio")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from topo_callback.homology.barcode import Barcode
 from topo_callback.measures.registry import depth_measure
+from topo_callback.measures.views import DepthView
 
 
 @depth_measure("depth_persistence")
-def depth_persistence(zigzag: Barcode, layers: Sequence[int]) -> Mapping[str, Mapping[int | None, float]]:
+def depth_persistence(view: DepthView) -> Mapping[str, Mapping[int | None, float]]:
     """Persistence similarity of every layer and Betti numbers of its neighbour graph, H1.
 
     `depth_similarity_h1` of layer i is r(i) = mean over j of S(i, j) / beta(j), j = i included, the normalisation of
@@ -20,10 +20,13 @@ def depth_persistence(zigzag: Barcode, layers: Sequence[int]) -> Mapping[str, Ma
     """
     from topo_callback.measures.persistence_similarity import mean_similarity, shared_features
 
-    similarity = mean_similarity(zigzag, stages=len(layers), dimension=1)
-    loops = np.diag(shared_features(zigzag, stages=len(layers), dimension=1))
+    if view.zigzag is None:
+        return {}
+    stages = len(view.layers)
+    similarity = mean_similarity(view.zigzag, stages, dimension=1)
+    loops = np.diag(shared_features(view.zigzag, stages, dimension=1))
     numbers: dict[str, dict[int | None, float]] = {"depth_similarity_h1": {}, "betti_h1": {}}
-    for layer, mean, count in zip(layers, similarity.tolist(), loops.tolist(), strict=True):
+    for layer, mean, count in zip(view.layers, similarity.tolist(), loops.tolist(), strict=True):
         numbers["betti_h1"][layer] = float(count)
         if mean == mean:
             numbers["depth_similarity_h1"][layer] = mean

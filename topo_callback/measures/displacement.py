@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from topo_callback.measures.registry import LayerView, pair_measure
+from topo_callback.measures.registry import pair_measure
+from topo_callback.measures.views import LayerView
 
 
 @pair_measure("wasserstein")

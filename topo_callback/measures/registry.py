@@ -1,59 +1,27 @@
-"""The register of measures: plain functions under a name, of one of three kinds.
+"""The register of measures: plain functions under a name, of one of four kinds.
 
-A measure sees `LayerView`s, torch-free and read-only, and returns named numbers. A number that is not defined for a
-cloud is left out of the returned mapping: a missing value, never zero or NaN.
+A measure sees views, torch-free and read-only, and returns named numbers. A number that is not defined is left out of
+the returned mapping: a missing value, never zero or NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import numpy as np
-from jaxtyping import Float32, Int32, Int64
-
-from topo_callback.homology.barcode import Barcode
-
-
-@dataclass(frozen=True)
-class LayerView:
-    """What a measure may know of one layer at one step.
-
-    Attributes:
-        layer: number of the layer, 0 for the embedding.
-        barcode: Vietoris-Rips barcode of the whole cloud, in units of the metric.
-        neighbours: int32 [points, k], nearest first, the point itself excluded.
-        median: median of all pairwise distances, greater than 0.
-        distances: float32 [pairs], condensed; None for an earlier sample whose distances are no longer kept.
-        subsamples: int64 [count, size], the same at every step; None when sub-sampling is off.
-        subsample_barcodes: one barcode for each row of `subsamples`.
-    """
-
-    layer: int
-    barcode: Barcode
-    neighbours: Int32[np.ndarray, "points k"]
-    median: float
-    distances: Float32[np.ndarray, " pairs"] | None = None
-    subsamples: Int64[np.ndarray, "count size"] | None = None
-    subsample_barcodes: tuple[Barcode, ...] = ()
-
-    @cached_property
-    def scaled_barcode(self) -> Barcode:
-        """The barcode in units of the median distance."""
-        return Barcode(self.barcode.dimension, self.barcode.birth / self.median, self.barcode.death / self.median)
-
+from topo_callback.measures.views import DepthView, LayerView, TimeView
 
 _Function = TypeVar("_Function")
 Numbers = Mapping[str, float]
 LayerMeasure = Callable[[LayerView], Numbers]
 PairMeasure = Callable[[LayerView, LayerView], Numbers]
-DepthMeasure = Callable[[Barcode, Sequence[int]], Mapping[str, Mapping[int | None, float]]]
+DepthMeasure = Callable[[DepthView], Mapping[str, Mapping[int | None, float]]]
+TimeMeasure = Callable[[TimeView], Numbers]
 
 layer_measures: dict[str, LayerMeasure] = {}
 pair_measures: dict[str, PairMeasure] = {}
 depth_measures: dict[str, DepthMeasure] = {}
+time_measures: dict[str, TimeMeasure] = {}
 
 
 def layer_measure(name: str) -> Callable[[LayerMeasure], LayerMeasure]:
@@ -64,20 +32,30 @@ def layer_measure(name: str) -> Callable[[LayerMeasure], LayerMeasure]:
 def pair_measure(name: str) -> Callable[[PairMeasure], PairMeasure]:
     """Register a function of one layer at two steps (now, earlier), returning {number's name: value}.
 
-    It is applied against the previous sample and against step 0; the numbers are recorded as `<name>.previous` and
-    `<name>.first`.
+    It is applied against the previous sample and against the first one; the numbers are recorded as `<name>.previous`
+    and `<name>.first`.
     """
     return _register(pair_measures, name)
 
 
 def depth_measure(name: str) -> Callable[[DepthMeasure], DepthMeasure]:
-    """Register a function of the depth zigzag and its layers, returning {number's name: {layer or None: value}}."""
+    """Register a function of all layers of one step, returning {number's name: {layer, None for all: value}}."""
     return _register(depth_measures, name)
+
+
+def time_measure(name: str) -> Callable[[TimeMeasure], TimeMeasure]:
+    """Register a function of one layer over the samples so far, returning {number's name: value} for the newest."""
+    return _register(time_measures, name)
+
+
+def measure_names() -> tuple[str, ...]:
+    """The registered names, sorted."""
+    return tuple(sorted([*layer_measures, *pair_measures, *depth_measures, *time_measures]))
 
 
 def _register(table: dict[str, _Function], name: str) -> Callable[[_Function], _Function]:
     def keep(function: _Function) -> _Function:
-        if name in layer_measures or name in pair_measures or name in depth_measures:
+        if name in measure_names():
             raise ValueError(f"a measure named {name!r} is already registered")
         table[name] = function
         return function

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from topo_callback.measures.registry import LayerView, layer_measure
+from topo_callback.measures.registry import layer_measure
+from topo_callback.measures.views import LayerView
 
 
 @layer_measure("scale")

@@ -1,7 +1,7 @@
-"""Controls for zigzags: other orders, other halves of the prompts, other k, and Gaussian clouds of equal covariance.
+"""Controls for zigzags: other orders, other halves of the prompts, other k.
 
-A trend in a zigzag means something only where these do not show it too. Random choices come from the seed given, and
-from nothing else.
+A trend in a zigzag means something only where these do not show it too; see also `gaussian.py`. Random choices come
+from the seed given, and from nothing else.
 """
 
 from __future__ import annotations
@@ -14,20 +14,8 @@ from jaxtyping import Float, Int, Integer
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbour_graphs import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.persistence_similarity import stage_survival
 
 Descriptor = Callable[[Barcode, int], Float[np.ndarray, "..."]]
-
-
-def two_stage_survival(
-    first: Integer[np.ndarray, "points k"], later: Integer[np.ndarray, "points k"], dimension: int = 1
-) -> float:
-    """S(0, t) / Betti number of stage 0 of the zigzag of these two stages alone; NaN where stage 0 has no features.
-
-    Independent of how densely the time between the stages was sampled, unlike survival in a zigzag over all samples.
-    """
-    barcode = zigzag_persistence(np.stack([first, later]), max_dimension=dimension)
-    return float(stage_survival(barcode, 2, dimension)[1])
 
 
 def shuffled_stages(
@@ -85,30 +73,6 @@ def neighbour_sweep(
             for k in neighbour_counts
         ]
     )
-
-
-def gaussian_distances(
-    distances: Float[np.ndarray, "stages points points"], seed: int
-) -> Float[np.ndarray, "stages points points"]:
-    """Euclidean distances of Gaussian clouds with the same joint covariance as the clouds behind the given distances.
-
-    With X_s the centred cloud of stage s and G one matrix of independent standard normal entries [points, points],
-    the cloud of stage s is G X_s / sqrt(points): covariance within every stage and between stages is that of the X_s in
-    expectation. Its Gram matrix is G B_s G^T / points with B_s = X_s X_s^T, which follows from distances by double
-    centring (classical scaling), so that no cloud is needed. The floor for two-stage survival.
-    """
-    points = distances.shape[1]
-    mixing = np.random.default_rng(seed).standard_normal((points, points))
-    clouds = np.empty(distances.shape, np.float64)
-    for stage, own in enumerate(distances):
-        squared = own.astype(np.float64) ** 2
-        gram = -0.5 * (squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean())
-        mixed = mixing @ gram @ mixing.T / points
-        norms = np.diagonal(mixed)
-        # Rounding leaves values around zero on the diagonal and for equal points.
-        clouds[stage] = np.sqrt(np.maximum(norms[:, None] + norms - 2 * mixed, 0))
-        np.fill_diagonal(clouds[stage], 0)
-    return clouds
 
 
 def _zigzag(distances: Float[np.ndarray, "stages points points"], k: int, dimension: int) -> Barcode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
 from topo_callback.folder import TrajectoryFolder
+from topo_callback.neighbour_history import NeighbourGraphs
 from topo_callback.record import read_record, write_record
 from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
@@ -48,6 +50,8 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
             config,
             previous=_newest_readable(folder, earlier[::-1]),
             first=_newest_readable(folder, earlier[:1]),
+            kept=_kept_samples(folder, [*earlier[:1], *earlier[-1:]]),
+            history=_history(folder, earlier, config),
             threads=threads,
         )
         provenance = {
@@ -78,7 +82,8 @@ def warm_up(engine: str, zigzag_engine: str) -> None:
     check_engines(engine, zigzag_engine)
     config = TopologyConfig(engine=engine, zigzag_engine=zigzag_engine, subsamples=2, subsample_size=20)
     first = measure_sample(_small_sample(0), config)
-    measure_sample(_small_sample(1), config, previous=first, first=first)
+    history = [NeighbourGraphs.of(first)]
+    measure_sample(_small_sample(1), config, previous=first, first=first, history=history)
 
 
 def _small_sample(step: int) -> Sample:
@@ -114,14 +119,50 @@ def _newest_readable(folder: TrajectoryFolder, steps: list[int]) -> Snapshot | N
     return None
 
 
+def _kept_samples(folder: TrajectoryFolder, steps: list[int]) -> dict[int, Sample]:
+    """The earlier samples of these steps whose distances are still there and readable."""
+    samples = {}
+    for step in steps:
+        try:
+            samples[step] = Sample.read(folder.step_file(folder.distances, step))
+        except (RecordError, OSError):
+            continue
+    return samples
+
+
+def _history(folder: TrajectoryFolder, steps: list[int], config: TopologyConfig) -> list[NeighbourGraphs]:
+    """The neighbour graphs of earlier samples that the numbers over time need, as far as they can be read."""
+    wanted = steps if config.time_window is None else steps[-(config.time_window - 1) :]
+    graphs = []
+    for step in wanted:
+        path = folder.step_file(folder.samples, step)
+        try:
+            graphs.append(_graphs(str(path), path.stat().st_mtime_ns))
+        except (RecordError, OSError):
+            continue
+    return graphs
+
+
+@lru_cache(maxsize=1024)
+def _graphs(path: str, written: int) -> NeighbourGraphs:
+    """The graphs of one record, kept for the samples to come; `written` tells a record from one done anew."""
+    return NeighbourGraphs.of(Snapshot.from_record(*read_record(Path(path))))
+
+
 def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> None:
-    """Move a measured sample's distances out of the spool; keep those of the first and the newest step."""
+    """Move a measured sample's distances out of the spool.
+
+    Kept are those of the first and the newest sample, and of the newest one at a saved checkpoint: a run that is
+    resumed there compares with it.
+    """
     spooled = folder.step_file(folder.spool, step)
     if spooled.exists():
         os.replace(spooled, folder.step_file(folder.distances, step))
-    kept = folder.steps(folder.distances)
     if not keep_all:
-        for old in kept[1:-1]:
+        steps = folder.steps(folder.distances)
+        saved = {entry.get("step") for entry in folder.journal() if entry["event"] == "saved"}
+        kept = {*steps[:1], *steps[-1:], *[each for each in steps if each in saved][-1:]}
+        for old in set(steps) - kept:
             folder.step_file(folder.distances, old).unlink(missing_ok=True)
 
 

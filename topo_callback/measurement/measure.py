@@ -1,0 +1,183 @@
+"""The whole measurement of one sample: every layer by itself, against earlier samples, over depth and over time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from topo_callback.config import TopologyConfig
+from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
+from topo_callback.measures import (
+    DepthView,
+    LayerView,
+    TimeView,
+    depth_measures,
+    layer_measures,
+    pair_measures,
+    time_measures,
+)
+from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
+from topo_callback.sample import Sample
+from topo_callback.snapshot import Snapshot
+
+_FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "previous_sample_seconds")
+_Numbers = dict[str, dict[int | None, float]]
+
+
+def measure_sample(
+    sample: Sample,
+    config: TopologyConfig,
+    *,
+    previous: Snapshot | None = None,
+    first: Snapshot | None = None,
+    kept: Mapping[int, Sample] | None = None,
+    history: Sequence[NeighbourGraphs] = (),
+    threads: int = 1,
+) -> Snapshot:
+    """Everything that is computed from one sample.
+
+    Args:
+        sample: distances and neighbours of every layer.
+        config: which engines and measures.
+        previous: snapshot of the newest earlier sample, for the `.previous` numbers.
+        first: snapshot of the earliest sample, for the `.first` numbers.
+        kept: step -> earlier sample whose distances are still there, for measures that need those of both.
+        history: neighbour graphs of earlier samples, ascending, for numbers over time.
+        threads: layers measured side by side; the result does not depend on it.
+
+    Returns:
+        Snapshot: deterministic but for `provenance["seconds"]`.
+    """
+    started = time.perf_counter()
+    status = layer_status(sample)
+    neighbours = sample_neighbours(sample, status, config.neighbours)
+    views, radii = layer_views(sample, status, neighbours, config, threads)
+    homology_seconds = time.perf_counter() - started
+
+    numbers: _Numbers = {}
+    for layer, view in views.items():
+        _put(numbers, layer, {"median_distance": view.median})
+        for name in config.measures:
+            if name in layer_measures:
+                _put(numbers, layer, layer_measures[name](view))
+    for label, earlier in (("previous", previous), ("first", first)):
+        if earlier is not None:
+            distances = (kept or {}).get(earlier.step)
+            _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
+    zigzag = _over_depth(numbers, views, config)
+    graphs = NeighbourGraphs(sample.step, {layer: view.neighbours for layer, view in views.items()})
+    _over_time(numbers, [*history, graphs], config, threads)
+    for name in _FACTS_AS_NUMBERS:
+        if name in sample.facts:
+            numbers[name] = {None: float(sample.facts[name])}
+    numbers["invalid_layers"] = {None: float(sum(text.startswith("invalid") for text in status.values()))}
+    return Snapshot(
+        step=sample.step,
+        layers=sample.layers,
+        status=status,
+        numbers=numbers,
+        barcodes={layer: view.barcode for layer, view in views.items()},
+        neighbours=neighbours,
+        gaussian_neighbours=_gaussian_neighbours(sample, views, neighbours),
+        depth_zigzag=zigzag,
+        zigzag_layers=tuple(views) if zigzag is not None else (),
+        previous=previous.step if previous else None,
+        first=first.step if first else None,
+        provenance={
+            "facts": dict(sample.facts),
+            "config": config.to_dict(),
+            "landmark_covering_radius": {str(layer): radius for layer, radius in radii.items()},
+            "seconds": {
+                "homology": round(homology_seconds, 4),
+                "all": round(time.perf_counter() - started, 4),
+            },
+        },
+    )
+
+
+def _put(numbers: _Numbers, layer: int | None, found: Mapping[str, float]) -> None:
+    for name, value in found.items():
+        numbers.setdefault(name, {})[layer] = float(value)
+
+
+def _earlier_views(earlier: Snapshot, kept: Sample | None, config: TopologyConfig) -> dict[int, LayerView]:
+    """The ok layers of an earlier sample, with their distances where these are kept."""
+    views = {}
+    for layer, barcode in earlier.barcodes.items():
+        row = earlier.layers.index(layer)
+        gaussian = earlier.gaussian_neighbours
+        views[layer] = LayerView(
+            layer=layer,
+            barcode=barcode,
+            neighbours=earlier.neighbours[row],
+            median=earlier.numbers["median_distance"][layer],
+            metric=config.metric,
+            distances=None if kept is None else kept.distances[row],
+            gaussian_neighbours=None if gaussian is None else gaussian[row],
+        )
+    return views
+
+
+def _compare(
+    numbers: _Numbers,
+    views: Mapping[int, LayerView],
+    earlier: Mapping[int, LayerView],
+    label: str,
+    config: TopologyConfig,
+) -> None:
+    for layer, view in views.items():
+        if layer in earlier:
+            for name in config.measures:
+                if name in pair_measures:
+                    found = pair_measures[name](view, earlier[layer])
+                    _put(numbers, layer, {f"{key}.{label}": value for key, value in found.items()})
+
+
+def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView], like: np.ndarray) -> np.ndarray | None:
+    if not views or any(view.gaussian_neighbours is None for view in views.values()):
+        return None
+    found = np.full_like(like, -1)
+    for layer, view in views.items():
+        found[sample.layers.index(layer)] = view.gaussian_neighbours
+    return found
+
+
+def _over_depth(numbers: _Numbers, views: Mapping[int, LayerView], config: TopologyConfig) -> Barcode | None:
+    """The depth zigzag over the ok layers, and the numbers of all layers together."""
+    zigzag = None
+    if config.zigzag_engine != "off" and len(views) > 1:
+        stages = np.stack([view.neighbours for view in views.values()])
+        engine: Any = config.zigzag_engine
+        zigzag = zigzag_persistence(stages, max_dimension=config.zigzag_dimension, engine=engine)
+    depth = DepthView(layers=tuple(views), views=views, zigzag=zigzag)
+    for name in _named(config.measures, depth_measures):
+        for key, by_layer in depth_measures[name](depth).items():
+            numbers.setdefault(key, {}).update(by_layer)
+    return zigzag
+
+
+def _over_time(numbers: _Numbers, graphs: Sequence[NeighbourGraphs], config: TopologyConfig, threads: int) -> None:
+    """The numbers of every layer's time zigzag up to the newest sample; none before the second one."""
+    names = _named(config.measures, time_measures)
+    if config.zigzag_engine == "off" or not names:
+        return
+
+    def measured(layer: int) -> dict[str, float]:
+        zigzag, steps = time_zigzag(graphs, layer, window=config.time_window, engine=config.zigzag_engine)
+        view = TimeView(layer=layer, steps=steps, zigzag=zigzag)
+        return {key: value for name in names for key, value in time_measures[name](view).items()}
+
+    layers = [layer for layer in graphs[-1].neighbours if sum(layer in each.neighbours for each in graphs) > 1]
+    with ThreadPoolExecutor(threads) as pool:
+        for layer, found in zip(layers, pool.map(measured, layers), strict=True):
+            _put(numbers, layer, found)
+
+
+def _named(wanted: Iterable[str], registered: Mapping[str, object]) -> list[str]:
+    return [name for name in wanted if name in registered]

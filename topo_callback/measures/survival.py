@@ -1,0 +1,47 @@
+"""Survival: which loops among prompts live on from one sample to another, beside what chance would keep."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Integer
+
+from topo_callback.measures.registry import pair_measure
+from topo_callback.measures.views import LayerView
+
+
+def two_stage_survival(
+    first: Integer[np.ndarray, "points k"], later: Integer[np.ndarray, "points k"], dimension: int = 1
+) -> float:
+    """S(0, t) / Betti number of stage 0 of the zigzag of these two stages alone; NaN where stage 0 has no features.
+
+    Independent of how densely the time between the stages was sampled, unlike survival in a zigzag over all samples.
+    """
+    from topo_callback.homology.zigzag import zigzag_persistence
+    from topo_callback.measures.persistence_similarity import stage_survival
+
+    barcode = zigzag_persistence(np.stack([first, later]), max_dimension=dimension)
+    return float(stage_survival(barcode, 2, dimension)[1])
+
+
+@pair_measure("survival")
+def survival(now: LayerView, earlier: LayerView) -> dict[str, float]:
+    """Two-stage survival: the share of the earlier neighbour graph's loops (H1) that are alive now, 0 to 1."""
+    return _present("survival_h1", two_stage_survival(earlier.neighbours, now.neighbours))
+
+
+@pair_measure("survival_gaussian")
+def survival_gaussian(now: LayerView, earlier: LayerView) -> dict[str, float]:
+    """The floor for `survival`: the same of two Gaussian clouds that have the covariance of the two samples jointly.
+
+    A survival no higher than this is explained by how the cloud's covariance moved. One draw of the Gaussian clouds,
+    the same for the whole run.
+    """
+    if now.gaussian_neighbours is None or earlier.gaussian_neighbours is None:
+        return {}
+    return _present("survival_h1_gaussian", two_stage_survival(earlier.gaussian_neighbours, now.gaussian_neighbours))
+
+
+def _present(name: str, value: float) -> dict[str, float]:
+    return {} if math.isnan(value) else {name: value}

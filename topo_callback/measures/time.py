@@ -1,0 +1,29 @@
+"""Persistence along time: how long a layer's loops live from sample to sample."""
+
+from __future__ import annotations
+
+import math
+
+from topo_callback.measures.registry import time_measure
+from topo_callback.measures.views import TimeView
+
+
+@time_measure("time_persistence")
+def time_persistence(view: TimeView) -> dict[str, float]:
+    """What the time zigzag of one layer says of its newest sample, H1.
+
+    `time_survival_h1` is S(0, t) / beta(0): the share of the loops of the earliest sample that lived through every
+    sample since; it falls with the density of sampling, unlike two-stage survival. `time_births_h1` is the share of
+    the loops of the newest sample that were not in the one before. `time_similarity_h1` is the mean over samples j of
+    S(j, t) / beta(j), t itself included, as `depth_similarity_h1` is over layers.
+    """
+    from topo_callback.measures.persistence_similarity import mean_similarity, persistence_similarity
+
+    stages = len(view.steps)
+    own = persistence_similarity(view.zigzag, stages, dimension=1, normalisation="own")
+    numbers = {
+        "time_survival_h1": float(own[0, -1]),
+        "time_births_h1": 1 - float(own[-1, -2]),
+        "time_similarity_h1": float(mean_similarity(view.zigzag, stages, dimension=1)[-1]),
+    }
+    return {name: value for name, value in numbers.items() if not math.isnan(value)}
