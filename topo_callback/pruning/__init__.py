@@ -1,0 +1,73 @@
+"""Which layers of a model could go: four published methods, what each cut costs, and the pruned model.
+
+The names are looked up on first use, so that the command's help loads no engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from topo_callback._lazy import lazy_attribute
+
+if TYPE_CHECKING:
+    from topo_callback.pruning.choice import (
+        Choice,
+        all_choices,
+        by_angular_distance,
+        by_block_influence,
+        by_persistence,
+        given_choice,
+    )
+    from topo_callback.pruning.cutting import cut_layers
+    from topo_callback.pruning.outcomes import Comparison, Outcome, compare_choices
+    from topo_callback.pruning.perplexity import Perplexity, measure_perplexity, text_tokens
+    from topo_callback.pruning.recorded import recorded_scores
+    from topo_callback.pruning.scores import LayerScores, measure_scores
+    from topo_callback.pruning.table import choice_table
+    from topo_callback.pruning.writing import write_pruned
+
+_HOME = {
+    "Choice": "choice",
+    "Comparison": "outcomes",
+    "LayerScores": "scores",
+    "Outcome": "outcomes",
+    "Perplexity": "perplexity",
+    "all_choices": "choice",
+    "by_angular_distance": "choice",
+    "by_block_influence": "choice",
+    "by_persistence": "choice",
+    "choice_table": "table",
+    "compare_choices": "outcomes",
+    "cut_layers": "cutting",
+    "given_choice": "choice",
+    "measure_scores": "scores",
+    "measure_perplexity": "perplexity",
+    "recorded_scores": "recorded",
+    "text_tokens": "perplexity",
+    "write_pruned": "writing",
+}
+
+__all__ = [
+    "Choice",
+    "Comparison",
+    "LayerScores",
+    "Outcome",
+    "Perplexity",
+    "all_choices",
+    "by_angular_distance",
+    "by_block_influence",
+    "by_persistence",
+    "choice_table",
+    "compare_choices",
+    "cut_layers",
+    "given_choice",
+    "measure_perplexity",
+    "measure_scores",
+    "recorded_scores",
+    "text_tokens",
+    "write_pruned",
+]
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOME, name)

@@ -1,0 +1,118 @@
+"""What every method would cut, and what each cut costs on a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
+
+from topo_callback.errors import UnsupportedModelError
+from topo_callback.pruning.choice import Choice
+from topo_callback.pruning.cutting import cut_layers
+from topo_callback.pruning.perplexity import Perplexity, is_tied, loss_difference, measure_perplexity
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One choice and what came of it.
+
+    Attributes:
+        choice: the method and its layers.
+        perplexity: of the model without these layers; None when it was not measured, `reason` says why.
+        reason: why there is no perplexity; empty otherwise.
+        scores: numbers of lm-evaluation-harness by name; empty unless asked for.
+    """
+
+    choice: Choice
+    perplexity: Perplexity | None = None
+    reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The whole model and every cut of it, on the same text."""
+
+    whole: Perplexity
+    outcomes: tuple[Outcome, ...]
+    whole_scores: dict[str, float] = field(default_factory=dict)
+
+    def rivals(self, outcome: Outcome) -> list[Outcome]:
+        """The measured cuts of as many layers, that one included, lowest loss first; empty if it was not measured."""
+        if outcome.perplexity is None:
+            return []
+        count = len(outcome.choice.layers)
+        measured = [other for other in self.outcomes if other.perplexity and len(other.choice.layers) == count]
+        return sorted(measured, key=_loss)
+
+    def tied_with_best(self, outcome: Outcome) -> bool | None:
+        """Whether an outcome cannot be told from the lowest loss of a cut of as many layers.
+
+        Compared are losses on the same windows, by `is_tied`. None where that cannot be said: not measured, or too
+        few windows. Cuts of the same layers are always tied.
+        """
+        rivals = self.rivals(outcome)
+        if not rivals:
+            return None
+        best = rivals[0]
+        if best.choice.layers == outcome.choice.layers:
+            return True
+        assert outcome.perplexity is not None
+        assert best.perplexity is not None
+        return is_tied(outcome.perplexity, best.perplexity)
+
+    def cost(self, outcome: Outcome) -> tuple[float, float | None] | None:
+        """Additional loss against the whole model, nats per token, and its standard error; None if not measured."""
+        return None if outcome.perplexity is None else loss_difference(outcome.perplexity, self.whole)
+
+
+def _loss(outcome: Outcome) -> float:
+    assert outcome.perplexity is not None
+    return outcome.perplexity.loss
+
+
+def compare_choices(
+    model: Any,
+    choices: Sequence[Choice],
+    token_ids: Int[Tensor, " tokens"],
+    *,
+    window: int,
+    stride: int | None = None,
+    evaluate: Callable[[Any], dict[str, float]] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """Measure the perplexity of the whole model and of every choice; the same layers are measured once.
+
+    Args:
+        model: as `cut_layers` takes it; left as it was.
+        choices: of `all_choices`. What cannot be cut becomes an outcome with a reason.
+        token_ids, window, stride: as `measure_perplexity` takes them.
+        evaluate: further numbers of a model, such as `harness_scores`.
+        report: called with one line before each measurement.
+    """
+    report("the whole model")
+    whole = measure_perplexity(model, token_ids, window=window, stride=stride)
+    whole_scores = evaluate(model) if evaluate else {}
+    known: dict[tuple[int, ...], tuple[Perplexity | None, str, dict[str, float]]] = {}
+    depth = model.config.get_text_config(decoder=True).num_hidden_layers
+    outcomes = []
+    for choice in choices:
+        if choice.layers not in known:
+            report(f"without {len(choice.layers)} layers ({choice.method}, {choice.setting})")
+            if not choice.layers:
+                known[()] = whole, "", whole_scores
+            elif len(choice.layers) == depth:
+                known[choice.layers] = None, "would leave no block", {}
+            else:
+                try:
+                    cut = cut_layers(model, choice.layers)
+                except UnsupportedModelError as error:
+                    known[choice.layers] = None, str(error), {}
+                else:
+                    measured = measure_perplexity(cut, token_ids, window=window, stride=stride)
+                    known[choice.layers] = measured, "", evaluate(cut) if evaluate else {}
+        outcomes.append(Outcome(choice, *known[choice.layers]))
+    return Comparison(whole, tuple(outcomes), whole_scores)

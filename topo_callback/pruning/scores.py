@@ -1,0 +1,211 @@
+"""What the choice of layers rests on: the depth zigzag, angular distances between layers, the influence of blocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from topo_callback.capture import BlockStack, ProbeBatch, batch_size_for, make_batches, padding_id, quiet, read_batch
+from topo_callback.capture.blocks import bare
+from topo_callback.errors import ConfigurationError, ProbeError, UnsupportedModelError
+from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
+from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.probe import Probe
+from topo_callback.pruning.cutting import prunable_stack
+
+# What normalises the last block's output, beside the stack of blocks, by architecture.
+FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerScores:
+    """Measurements of one model, from which every method chooses.
+
+    Attributes:
+        depth: number of blocks.
+        zigzag: depth zigzag of the clouds, from `zigzag_persistence`.
+        clouds: for every cloud of the zigzag the layer that is cut when it scores high; None for a cloud that enters
+            the maximum and is never cut (the embedding, the final norm).
+        angular: mean angular distance between the outputs of two layers 0..depth, between 0 and 1; None when only a
+            trajectory is at hand, which keeps no activations.
+        influence: Block Influence of the layers 1..depth; None likewise.
+        facts: where the numbers come from; plain values.
+    """
+
+    depth: int
+    zigzag: Barcode
+    clouds: tuple[int | None, ...]
+    angular: Float64[np.ndarray, "layers layers"] | None = None
+    influence: Float64[np.ndarray, " depth"] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measure_scores(
+    model: Any, probe: Probe, *, neighbours: int = 5, tap: str = "post_attention_norm", batch_size: int | None = None
+) -> LayerScores:
+    """Read a probe through the model and measure what every method needs. Two forward passes of the probe.
+
+    The zigzag is over the clouds of last prompt tokens, Euclidean, H1. With tap "post_attention_norm", as published,
+    cloud i is the output of the norm after attention in block i, and the final norm comes last; with "block" the
+    clouds are the blocks' outputs. Angular distances are of the last prompt token and include the embedding; Block
+    Influence is a mean over all tokens. The outputs of blocks are those before the final norm. `model` is left as it
+    was, random states included.
+
+    Args:
+        model: as `cut_layers` takes it.
+        probe: more prompts than neighbours.
+        neighbours: k of the neighbour graphs.
+        tap: "post_attention_norm" or "block".
+        batch_size: prompts for each forward pass; by default what fits in memory.
+
+    Raises:
+        UnsupportedModelError: a model that cannot be pruned, or has no norm after attention (then choose "block").
+        ConfigurationError: too few prompts for so many neighbours.
+        ProbeError: a cloud with activations that are not finite.
+
+    Source: Gardinazzi et al., arXiv 2410.11042 (zigzag); Gromov et al., arXiv 2403.17887 (angular distance); Men et
+    al., arXiv 2403.03853, equation 1 (Block Influence).
+    """
+    stack = prunable_stack(model)
+    if not 1 <= neighbours < len(probe):
+        raise ConfigurationError(
+            f"{neighbours} neighbours of {len(probe)} different prompts; accepted: 1 to {len(probe) - 1}"
+        )
+    rows = batch_size_for(model, probe) if batch_size is None else batch_size
+    batches = make_batches(probe, rows, "last_prompt_token", pad_id=padding_id(model))
+    outputs, influence = _read_outputs(model, stack, batches, len(probe))
+    layers = tuple(range(1, stack.depth + 1))
+    clouds: tuple[int | None, ...] = layers
+    if tap == "block":
+        taps = outputs[1:]
+    else:
+        taps = _read(model, stack, batches, layers, tap, len(probe))
+        final = _final_norm(model, stack)
+        if final is not None:
+            taps = torch.cat([taps, _normalised(model, final, outputs[-1])[None]])
+            clouds = (*layers, None)
+    zigzag = _zigzag(taps, neighbours)
+    facts = {
+        "probe": probe.hash,
+        "points": len(probe),
+        "neighbours": neighbours,
+        "tap": tap,
+        "final_norm": clouds[-1] is None,
+    }
+    return LayerScores(stack.depth, zigzag, clouds, angular_distances(outputs), influence, facts)
+
+
+def angular_distances(outputs: Float[Tensor, "layers points width"]) -> Float64[np.ndarray, "layers layers"]:
+    """arccos(cos(x, y)) / pi of every point between every two layers, averaged over points; computed in float64.
+
+    Raises:
+        ProbeError: a point that is zero or not finite, which has no angle.
+    """
+    directions = outputs.double()
+    norms = directions.norm(dim=2, keepdim=True)
+    if not (torch.isfinite(norms) & (norms > 0)).all():
+        layer = int((~(torch.isfinite(norms) & (norms > 0))).any(dim=1).flatten().nonzero()[0])
+        raise ProbeError(f"a hidden state of layer {layer} is zero or not finite, so it has no angle")
+    directions = directions / norms
+    means = np.zeros((len(directions), len(directions)))
+    for layer in range(len(directions)):
+        # 2 arcsin(|x - y| / 2) is the angle too, and exact for small ones, where arccos of a rounded cosine is not
+        chords = (directions[layer + 1 :] - directions[layer]).norm(dim=2) / 2
+        angles = (2 * torch.arcsin(chords.clamp(max=1)) / torch.pi).mean(dim=1).cpu().numpy()
+        means[layer, layer + 1 :] = means[layer + 1 :, layer] = angles
+    return means
+
+
+def _read_outputs(
+    model: Any, stack: BlockStack, batches: tuple[ProbeBatch, ...], points: int
+) -> tuple[Float[Tensor, "layers points width"], Float64[np.ndarray, " depth"]]:
+    """The outputs of the layers 0..depth at the last prompt token, and Block Influence over all tokens."""
+    sums, tokens = torch.zeros(stack.depth, dtype=torch.float64), 0
+    clouds: list[Tensor] = []
+    with quiet(model):
+        for batch in batches:
+            with _cosines(stack, batch, sums):
+                part = read_batch(model, stack, batch, layers=tuple(range(stack.depth + 1)))
+            tokens += int(batch.attention_mask.sum())
+            clouds.append(part)
+    influence = (1 - sums / tokens).numpy()
+    if not np.isfinite(influence).all():
+        raise ProbeError(f"layer {int(np.flatnonzero(~np.isfinite(influence))[0]) + 1} is not finite on this probe")
+    return _in_probe_order(clouds, batches, points), influence
+
+
+@contextlib.contextmanager
+def _cosines(stack: BlockStack, batch: ProbeBatch, sums: Float64[Tensor, " depth"]) -> Iterator[None]:
+    """Inside, every block adds to its sum the cosines between what it gets and what it gives, over all tokens."""
+
+    def hook(number: int) -> Any:
+        def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            before = args[0] if args else kwargs["hidden_states"]
+            after = output if isinstance(output, Tensor) else output[0]
+            cosines = torch.nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)
+            mask = batch.attention_mask.to(cosines.device).bool()
+            if cosines.shape != mask.shape:
+                raise UnsupportedModelError(
+                    f"block {number + 1} gives {tuple(after.shape)} instead of one state a token"
+                )
+            sums[number] += float(cosines[mask].double().sum())
+
+        return add
+
+    handles = [
+        bare(block).register_forward_hook(hook(number), with_kwargs=True) for number, block in enumerate(stack.blocks)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read(
+    model: Any, stack: BlockStack, batches: tuple[ProbeBatch, ...], layers: tuple[int, ...], tap: str, points: int
+) -> Float[Tensor, "layers points width"]:
+    with quiet(model):
+        parts = [read_batch(model, stack, batch, layers=layers, tap=tap) for batch in batches]
+    return _in_probe_order(parts, batches, points)
+
+
+def _in_probe_order(
+    parts: list[Tensor], batches: tuple[ProbeBatch, ...], points: int
+) -> Float[Tensor, "layers points width"]:
+    clouds = parts[0].new_empty((parts[0].shape[0], points, parts[0].shape[2]))
+    for part, batch in zip(parts, batches, strict=True):
+        clouds[:, batch.points.to(clouds.device)] = part
+    return clouds
+
+
+def _final_norm(model: Any, stack: BlockStack) -> nn.Module | None:
+    """The norm after the last block; None in architectures without one."""
+    parent = model.get_submodule(stack.path.rpartition(".")[0])
+    found = (getattr(parent, name, None) for name in FINAL_NORMS)
+    return next((norm for norm in found if isinstance(norm, nn.Module)), None)
+
+
+def _normalised(model: Any, norm: nn.Module, cloud: Float[Tensor, "points width"]) -> Float[Tensor, "points width"]:
+    """The output of the final norm: it works token by token, so on the points themselves, in the model's type."""
+    dtype = next(model.parameters()).dtype
+    with quiet(model):
+        normalised: Tensor = norm(cloud.to(dtype)).float()
+    return normalised
+
+
+def _zigzag(clouds: Float[Tensor, "clouds points width"], neighbours: int) -> Barcode:
+    stages = []
+    for number, cloud in enumerate(clouds, 1):
+        if bad := invalid_points(cloud):
+            raise ProbeError(f"cloud {number} of {len(clouds)} has {bad} points that are not finite")
+        stages.append(nearest_neighbours(condensed_distances(cloud), neighbours).cpu().numpy())
+    return zigzag_persistence(np.stack(stages))
