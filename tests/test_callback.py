@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -340,7 +341,7 @@ def test_fault_12_nothing_raised_inside_an_event_reaches_the_trainer(
 
     callback = TopologyCallback(config=QUICK, sinks=[])
     trainer = encoder_trainer(tmp_path, callback, max_steps=2)
-    target = {"on_step_end": "_sample", "on_log": "_poll", "on_train_end": "_close"}[event]
+    target = {"on_step_end": "_sample", "on_log": "poll", "on_train_end": "close"}[event]
     trainer.add_callback(Sabotage(callback, target, failing, monkeypatch))
     trainer.train()
     assert trainer.state.global_step == 2
@@ -364,6 +365,48 @@ def test_later_samples_are_thinned_to_the_budget_and_the_decisions_are_recorded(
     assert 0 < last.numbers["overhead"][None] < 1
 
 
+def test_a_sample_knows_what_training_was_like(tmp_path: Path) -> None:
+    """Learning rates, loss and the weights' path, as somebody else sees them in the same run."""
+    callback = TopologyCallback(config=dataclasses.replace(QUICK, steps=(0, 1, 2, 3)), sinks=[])
+    trainer = encoder_trainer(tmp_path, callback, max_steps=3, logging_steps=1, lr_scheduler_type="linear")
+    witness = Witness()
+    trainer.add_callback(witness)
+    trainer.train()
+    trajectory = Trajectory.load(tmp_path)
+    facts = [trajectory.snapshot(step).provenance["facts"] for step in (0, 1, 2, 3)]
+    assert [fact["learning_rate_sum"] for fact in facts] == pytest.approx(np.cumsum([0, *witness.rates]).tolist())
+    moved = [np.linalg.norm(after - before) for before, after in itertools.pairwise(witness.weights)]
+    # 65,536 entries are more than this model has: nothing is estimated
+    assert [fact["path_length"] for fact in facts] == pytest.approx(np.cumsum([0, *moved]).tolist(), rel=1e-4)
+    assert "loss" not in facts[0]
+    assert facts[3]["loss"] == pytest.approx(witness.losses[1])
+    assert facts[3]["grad_norm"] > 0
+
+
+class Witness(TrainerCallback):
+    """Keeps the weights, rates and losses of every step."""
+
+    def __init__(self) -> None:
+        self.weights: list[np.ndarray] = []
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        if not self.weights:
+            self.keep(context["model"])
+        self.rates.append(context["optimizer"].param_groups[0]["lr"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        self.keep(context["model"])
+
+    def on_log(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        self.losses += [context["logs"]["loss"]] if "loss" in context["logs"] else []
+
+    def keep(self, model: Any) -> None:
+        trained = [p.detach().reshape(-1).double().numpy() for p in model.parameters() if p.requires_grad]
+        self.weights.append(np.concatenate(trained))
+
+
 class Sabotage(TrainerCallback):
     """Breaks one method of a callback once training has begun."""
 
@@ -372,10 +415,10 @@ class Sabotage(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         callback, target, failing, monkeypatch = self.parts
-        if target != "_close":
-            monkeypatch.setattr(callback, target, failing)
-        elif callback._recorder is not None:
-            monkeypatch.setattr(callback._recorder, "close", failing)
+        if target != "close":
+            monkeypatch.setattr(callback._monitor, target, failing)
+        elif callback._monitor._recorder is not None:
+            monkeypatch.setattr(callback._monitor._recorder, "close", failing)
 
 
 def test_an_interrupt_in_the_probe_does_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +431,7 @@ def test_an_interrupt_in_the_probe_does_reach_the_trainer(tmp_path: Path, monkey
     trainer.add_callback(Sabotage(callback, "_sample", interrupted, monkeypatch))
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
-    callback._close(finished=False)
+    callback._monitor.close(finished=False)
 
 
 def test_topo_disabled_turns_the_callback_into_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,12 @@ PACKAGE = Path(topo_callback.__file__).parent
 ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "subsamples",
     "homology", "measures", "config",
-    "record", "sample", "snapshot", "neighbour_history", "folder", "trajectory", "dynamics", "comparison", "measurement",
+    "record", "sample", "snapshot", "neighbour_history", "folder", "trajectory",
+    "dynamics", "measurement",
     "probe", "capture", "geometry",
-    "sinks", "report", "worker", "finish", "pruning",
-    "schedule", "budget", "ranks", "reader", "recorder", "run_description",
-    "callback", "demo", "cli", "__main__", "__init__",
+    "sinks", "report", "comparison", "worker", "finish", "pruning",
+    "schedule", "budget", "ranks", "reader", "weight_path", "training_facts", "recorder", "run_description",
+    "monitor", "callback", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.folder import TrajectoryFolder
+from topo_callback.record import read_record
 from topo_callback.sample import Sample
 from topo_callback.sinks.protocol import Sink
 from topo_callback.snapshot import Snapshot
@@ -66,6 +67,22 @@ def open_folder(
         folder.unlock()
         raise
     return folder
+
+
+def last_facts(folder: TrajectoryFolder) -> Mapping[str, Any]:
+    """The facts of the newest sample that is recorded or waits in the spool; none when there is no sample."""
+    recorded, waiting = folder.steps(folder.samples), folder.steps(folder.spool)
+    for step in sorted({*recorded, *waiting}, reverse=True):
+        try:
+            if step in waiting:
+                return Sample.read(folder.step_file(folder.spool, step)).facts
+            facts: Mapping[str, Any] = Snapshot.from_record(
+                *read_record(folder.step_file(folder.samples, step))
+            ).provenance["facts"]
+            return facts
+        except (RecordError, OSError, LookupError):
+            continue
+    return {}
 
 
 def mark_checkpoint(checkpoint: Path, folder: Path) -> None:

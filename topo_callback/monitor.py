@@ -1,0 +1,328 @@
+"""Monitor: one training run, watched from one rank. It decides when to read the model and hands samples on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from topo_callback.budget import OverheadBudget
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import TopologyError
+from topo_callback.probe import Probe, choose_probe
+from topo_callback.ranks import Ranks
+from topo_callback.reader import Reader, ReadingError
+from topo_callback.recorder import Recorder, last_facts, mark_checkpoint, open_folder, recorded_batch_size
+from topo_callback.run_description import describe_run
+from topo_callback.schedule import Schedule
+from topo_callback.sinks import default_sinks
+from topo_callback.sinks.protocol import Sink
+from topo_callback.spacing import evenly_spaced
+from topo_callback.terminal import say
+from topo_callback.training_facts import TrainingFacts
+from topo_callback.worker.executor import default_threads
+
+_SKIP, _TAKE, _END = 0, 1, 2  # what is done at a scheduled step
+_OURS, _USERS = 1, 2  # whose error it is when setting up fails
+
+logger = logging.getLogger("topo_callback")
+
+
+class ElsewhereError(Exception):
+    """Setting up failed on another rank, which says so."""
+
+
+class Monitor:
+    """One training run, from `begin` to `close`. The model is passed in anew each time and never kept.
+
+    `begin` may raise; what the other methods raise is for `fail`.
+
+    Attributes:
+        folder: the trajectory's folder, on the first rank, once there is one.
+        off: nothing is to be done any more.
+        running: between `begin` and `close`.
+        budget: the time spent on the training thread.
+    """
+
+    def __init__(
+        self,
+        config: TopologyConfig,
+        given: Probe | Sequence[Any] | None,
+        *,
+        processing_class: Any,
+        executor: Executor | None,
+        sinks: Sequence[Sink] | None,
+    ) -> None:
+        self.folder: Path | None = None
+        self.off = False
+        self.running = False
+        self.budget = OverheadBudget(config.max_overhead)
+        self._config = config
+        self._given = given
+        self._processing_class = processing_class
+        self._executor = executor
+        self._sinks = sinks
+        self._ranks = Ranks()
+        self._schedule = Schedule(0, 1)
+        self._probe: Probe | None = None
+        self._reader: Reader | None = None
+        self._recorder: Recorder | None = None
+        self._training: TrainingFacts | None = None
+        self._pictured: frozenset[int] = frozenset()
+        self._last_sampled: int | None = None
+        self._refused: int | None = None
+        self._broken = False
+        self._warned_skip = False
+
+    def begin(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any], again: Path | None) -> None:
+        """Set up on every rank, and take the sample of the step where training begins.
+
+        Args:
+            args, state, model, context: what the trainer's event gives.
+            again: the folder of this run when the trainer starts it over with a smaller batch.
+
+        Raises:
+            TopologyError: a probe, setting or model that cannot work, on every rank.
+        """
+        self._ranks = Ranks.here(args.device)
+        self.budget.begin()
+        self._together(lambda: self._prepare(args, state, model, context))
+        assert self._reader is not None
+        self._together(self._reader.agree)
+        self._together(lambda: self._open(args, state, model, context, again))
+        self.running = True
+        # a resumed run may have died between saving its checkpoint and sampling it
+        saved = state.global_step > 0 and self._samples_at_saves
+        if saved or state.global_step in self._schedule:
+            self._sample(model, state, must=True)
+        self._announce_cost(state.global_step)
+
+    def step_ended(self, model: nn.Module, state: Any) -> None:
+        """An optimizer step is done."""
+        self.poll()
+        if self._training is not None and not self._broken:
+            self._training.step_ended()
+        if state.global_step in self._schedule:
+            self._sample(model, state, must=self._schedule.never_thinned(state.global_step))
+
+    def saved(self, model: nn.Module, args: Any, state: Any) -> None:
+        """A checkpoint has been saved."""
+        self._mark(args, state)
+        if self._samples_at_saves:
+            self._sample(model, state, must=False)
+
+    def logged(self, logs: Mapping[str, Any]) -> None:
+        """The trainer has logged something."""
+        self.poll()
+        if self._training is not None:
+            self._training.logged(logs)
+
+    def ended(self, model: nn.Module, args: Any, state: Any) -> None:
+        """Training has come to its end."""
+        try:
+            # with load_best_model_at_end the model is now the best one, not the one of the last step
+            if not args.load_best_model_at_end and self._config.steps is None:
+                self._sample(model, state, must=True)
+        except Exception:  # noqa: BLE001 - the run has come to its end all the same
+            self.fail()
+        self.close(finished=True)
+
+    def poll(self) -> None:
+        """Forward what has finished. Raises no Exception, because a sample that all ranks take may follow."""
+        if self._recorder is None or self._broken:
+            return
+        try:
+            self._recorder.poll()
+        except Exception:  # noqa: BLE001 - known to all ranks at the next sample
+            self.fail()
+
+    def close(self, *, finished: bool, drain_seconds: float | None = None) -> None:
+        """End the recording; the arguments are those of `Recorder.close`."""
+        recorder, self._recorder, self._reader, self._training = self._recorder, None, None, None
+        self.running = False
+        if recorder is not None:
+            recorder.close(finished=finished, drain_seconds=drain_seconds)
+
+    def fail(self) -> None:
+        """Something of ours raised: say it once, and be nothing from here on."""
+        error = sys.exc_info()[1]
+        level = logging.DEBUG if isinstance(error, ElsewhereError) else logging.WARNING
+        logger.log(level, "monitoring is off, training goes on: %s: %s", type(error).__name__, error, exc_info=True)
+        if self._recorder is not None:
+            self._recorder.note("stopped", reason=f"{type(error).__name__}: {error}")
+        if self._ranks.count == 1:
+            self.off = True
+            self.close(finished=False, drain_seconds=0.0)  # what waits stays in the spool: training goes on now
+        else:
+            self._broken = True  # told to the other ranks at the next scheduled sample
+
+    # setting up
+
+    def _together(self, work: Callable[[], None]) -> None:
+        """Do a part of the setting up on every rank; when it fails on one, all ranks fail alike."""
+        error: Exception | None = None
+        try:
+            work()
+        except Exception as caught:  # noqa: BLE001 - known to all ranks first, raised below
+            error = caught
+        code = 0 if error is None else _USERS if isinstance(error, TopologyError) else _OURS
+        worst = self._ranks.worst(code)
+        if worst == 0:
+            return
+        self.close(finished=False)
+        self.off = True
+        said = self._ranks.first_text(f"{type(error).__name__}: {error}" if error is not None and code == worst else "")
+        if error is not None and code == worst:
+            raise error
+        raise (TopologyError if worst == _USERS else ElsewhereError)(said)
+
+    def _prepare(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any]) -> None:
+        """Everything that needs neither other ranks nor the disk."""
+        self._probe = choose_probe(
+            self._given,
+            getattr(context.get("train_dataloader"), "dataset", None),
+            self._processing_class or context.get("processing_class"),
+            prompts=self._config.prompts,
+            max_tokens=self._config.max_tokens,
+            seed=self._config.seed,
+            chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
+        )
+        self._schedule = Schedule.of(state.max_steps, self._config)
+        planned = self._schedule.planned()
+        self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self._config.pictures))
+        # a resumed run keeps its batches: another shape would round differently
+        recorded = recorded_batch_size(self._root(args), _checkpoint(args, state)) if state.global_step > 0 else None
+        self._reader = Reader(model, self._probe, self._config, self._ranks, recorded)
+
+    def _open(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any], again: Path | None) -> None:
+        """Open the folder, the worker and the sinks, on the first rank."""
+        if not self._ranks.first or self._reader is None or self._probe is None:
+            return
+        run = describe_run(self._config, self._probe, self._reader, model, args, state, self._ranks.count)
+        folder = open_folder(self._root(args), run, state.global_step, checkpoint=_checkpoint(args, state), again=again)
+        self.folder = folder.path
+        say(
+            f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
+            f"layers, record in {folder.path}"
+        )
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
+        threads = self._config.threads or default_threads(ranks_here, args.dataloader_num_workers)
+        sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)
+        self._training = TrainingFacts(model, context.get("lr_scheduler"), seed=self._config.seed)
+        self._training.go_on(last_facts(folder), state.log_history)
+        self._recorder = Recorder(folder, self._config, sinks, self._executor, threads=threads)
+        self._recorder.start()
+
+    def _root(self, args: Any) -> Path:
+        return Path(self._config.folder or Path(args.output_dir) / "topology")
+
+    @property
+    def _samples_at_saves(self) -> bool:
+        return self._config.sample_on_save and self._config.steps is None
+
+    def _mark(self, args: Any, state: Any) -> None:
+        """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
+        checkpoint = _checkpoint(args, state)
+        if self._recorder is not None and checkpoint.is_dir():
+            self._recorder.note("saved", step=state.global_step)
+            with contextlib.suppress(OSError):
+                mark_checkpoint(checkpoint, self._recorder.folder.path)
+
+    # sampling
+
+    def _sample(self, model: nn.Module, state: Any, *, must: bool) -> None:
+        """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps."""
+        step = state.global_step
+        if self._reader is None or self._last_sampled == step or (self._refused == step and not must):
+            return
+        started = time.perf_counter()
+        decision = self._ranks.worst(self._wish(step, must))
+        if decision == _END:
+            self.off = True
+            self.close(finished=False, drain_seconds=0.0)
+            return
+        if decision == _SKIP:
+            self._refused = step
+            return
+        self._last_sampled = step
+        try:
+            sample = self._reader.read(model, step, self._facts(step, state))
+        except ReadingError as error:
+            self._skipped(step, error)
+            return
+        if sample is not None and self._recorder is not None:
+            self._recorder.put(sample)
+        self.budget.sampled(time.perf_counter() - started)
+
+    def _facts(self, step: int, state: Any) -> dict[str, Any]:
+        """What is known beside the model at a sample."""
+        facts: dict[str, Any] = {
+            "epoch": state.epoch,
+            "world_size": self._ranks.count,
+            "overhead": self.budget.overhead(),
+            "thinned_samples": self.budget.thinned,
+            "pictures": step in self._pictured,
+        }
+        if self.budget.last_cost > 0:
+            facts["previous_sample_seconds"] = self.budget.last_cost
+        if self._training is not None:
+            facts |= self._training.now()
+        return facts
+
+    def _skipped(self, step: int, error: ReadingError) -> None:
+        if self._recorder is None:
+            return
+        self._recorder.note("skipped", step=step, cause=str(error))
+        if not self._warned_skip:
+            self._warned_skip = True
+            logger.warning(
+                "step %d could not be read and is skipped: %s (later ones go to %s only)",
+                step,
+                error,
+                self._recorder.folder.journal_file,
+            )
+
+    def _wish(self, step: int, must: bool) -> int:
+        """What this rank wants: the first one decides for all, and any rank can end it. Raises no Exception."""
+        if self._broken:
+            return _END
+        try:
+            return self._decision(step, must)
+        except Exception:  # noqa: BLE001 - the other ranks wait for the answer
+            self.fail()
+            return _END
+
+    def _decision(self, step: int, must: bool) -> int:
+        """What the first rank decides; the others follow."""
+        if self._recorder is None:
+            return _SKIP
+        if self._recorder.stopped is not None:
+            return _END
+        if self._recorder.has(step):
+            return _SKIP
+        if must or self.budget.allows():
+            return _TAKE
+        self._recorder.note("thinned", step=step, cause=f"overhead {self.budget.overhead():.4f}")
+        return _SKIP
+
+    def _announce_cost(self, now: int) -> None:
+        """What the first sample cost, and what the rest will at most."""
+        cost = self.budget.last_cost
+        if self._recorder is None or cost == 0:  # a resumed run may already have the sample of its checkpoint
+            return
+        later = sum(step > now for step in self._schedule.planned())
+        limit = "" if self._config.max_overhead is None else f", at most {self._config.max_overhead:.0%} of the run"
+        say(f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}")
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    """Where the trainer keeps the checkpoint of this step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
