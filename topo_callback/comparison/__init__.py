@@ -1,0 +1,24 @@
+"""Runs against runs: do objectives differ by more than seeds do, where, and from which step on?
+
+The parts, in the order in which they are used: `runs` (folders to runs that may be compared), `alignment` (their
+numbers on one axis), `labelings` and `permutation` (the permutation tests), `distances`, `effects`, `run_map`,
+and `comparison`, which joins them. Importing this loads none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from topo_callback._lazy import lazy_attribute
+
+if TYPE_CHECKING:
+    from topo_callback.comparison.comparison import Comparison, compare_runs
+    from topo_callback.comparison.runs import Run, load_runs
+
+__all__ = ["Comparison", "Run", "compare_runs", "load_runs"]
+
+_HOME = {"Comparison": "comparison", "Run": "runs", "compare_runs": "comparison", "load_runs": "runs"}
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOME, name)

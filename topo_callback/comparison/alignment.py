@@ -1,0 +1,224 @@
+"""Alignment: the numbers of several runs at the same points of one axis.
+
+The axis is the optimizer step, the progress (step / max_steps) or the clock: the path that the weights have travelled
+(fact `path_length` of the samples) or, where that is not recorded, the sum of the learning rates. The points are the
+samples of that run which has the fewest in the range that all runs share. Between two samples a run is interpolated
+linearly; before its first and after its last sample it never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from topo_callback.comparison.runs import Run
+from topo_callback.errors import ConfigurationError
+
+AXES = ("step", "progress", "clock")
+CLOCKS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
+# numbers about the measuring, not about the model
+BOOKKEEPING = ("overhead", "thinned_samples", "previous_sample_seconds", "invalid_layers")
+
+Values = Mapping[str, Mapping[int | None, Float64[np.ndarray, "runs points"]]]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Numbers of all runs at common points.
+
+    Attributes:
+        axis: "step", "progress" or "clock".
+        unit: what positions are in, for people.
+        positions: float64 [points], ascending.
+        values: measure -> layer -> float64 [runs, points], in the order of the runs; layer None is the median over the
+            layers that have a number in every run at that point, or the number of the whole depth. A point where some
+            run has no number is NaN in all runs.
+        interpolated: for every run, how many of the points lie between two of its samples.
+        left_out: measure -> why it is not compared.
+    """
+
+    axis: str
+    unit: str
+    positions: Float64[np.ndarray, " points"]
+    values: Values
+    interpolated: tuple[int, ...]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the points of the axis lie among the samples of one run.
+
+    Attributes:
+        before: index of the last sample at or before each point.
+        share: how far the point lies towards the sample after it; 0 where it is a sample.
+        of_step: position of each sampled step.
+    """
+
+    before: Int64[np.ndarray, " points"]
+    share: Float64[np.ndarray, " points"]
+    of_step: Mapping[int, float]
+
+
+def align(runs: Sequence[Run], axis: str = "step") -> Alignment:
+    """Bring runs onto one axis.
+
+    Args:
+        runs: at least two, as `load_runs` gives them.
+        axis: one of `AXES`.
+
+    Raises:
+        ConfigurationError: an unknown axis, a run without what the axis needs, or runs without a common range.
+    """
+    if axis not in AXES:
+        raise ConfigurationError(f"unknown axis {axis!r}; accepted: {', '.join(AXES)}")
+    unit, by_run = _positions(runs, axis)
+    sampled = [np.array(list(positions.values())) for positions in by_run]
+    points = _common_points(runs, sampled)
+    places = [_place(points, at, positions) for at, positions in zip(sampled, by_run, strict=True)]
+    values, left_out = {}, {}
+    for measure in _measures(runs):
+        by_layer = _aligned(runs, places, measure)
+        if isinstance(by_layer, str):
+            left_out[measure] = by_layer
+        else:
+            values[measure] = by_layer
+    interpolated = tuple(int((place.share > 0).sum()) for place in places)
+    return Alignment(axis, unit, points, values, interpolated, left_out)
+
+
+def _positions(runs: Sequence[Run], axis: str) -> tuple[str, list[dict[int, float]]]:
+    """The unit, and for every run the position of each sampled step, ascending."""
+    if axis == "step":
+        return "optimizer step", [{step: float(step) for step in run.trajectory.steps} for run in runs]
+    if axis == "progress":
+        return "share of the run", [{step: step / _max_steps(run) for step in run.trajectory.steps} for run in runs]
+    for fact, unit in CLOCKS.items():
+        if all(_fact(run, step, fact) is not None for run in runs for step in run.trajectory.steps):
+            return unit, [_clock(run, fact) for run in runs]
+    lacking = next(run for run in runs if any(_fact(run, s, "path_length") is None for s in run.trajectory.steps))
+    raise ConfigurationError(
+        f"no clock: not every sample of every run has {' or '.join(CLOCKS)} (the first run without path_length is "
+        f"{lacking.given}); align on step or progress"
+    )
+
+
+def _max_steps(run: Run) -> int:
+    steps = run.trajectory.run.get("training", {}).get("max_steps")
+    if not isinstance(steps, int) or steps < 1:
+        raise ConfigurationError(
+            f"{run.given}: run.json has max_steps {steps!r}, so there is no progress; align on step"
+        )
+    return steps
+
+
+def _fact(run: Run, step: int, fact: str) -> float | None:
+    value = run.trajectory.snapshot(step).provenance.get("facts", {}).get(fact)
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _clock(run: Run, fact: str) -> dict[int, float]:
+    found = {step: _fact(run, step, fact) or 0.0 for step in run.trajectory.steps}
+    for (step, earlier), (_, later) in pairwise(found.items()):
+        if later < earlier:
+            raise ConfigurationError(f"{run.given}: {fact} goes down after step {step}; align on step or progress")
+    return found
+
+
+def _common_points(runs: Sequence[Run], sampled: Sequence[Float64[np.ndarray, " _"]]) -> Float64[np.ndarray, " points"]:
+    start, end = max(at[0] for at in sampled), min(at[-1] for at in sampled)
+    if start > end:
+        late = next(run for run, at in zip(runs, sampled, strict=True) if at[0] == start)
+        early = next(run for run, at in zip(runs, sampled, strict=True) if at[-1] == end)
+        raise ConfigurationError(
+            f"no common range: {early.given} ends at {end:g}, {late.given} begins at {start:g}; nothing is extrapolated"
+        )
+    inside = [np.unique(at[(at >= start) & (at <= end)]) for at in sampled]
+    return min((points for points in inside if len(points)), key=len)
+
+
+def _place(points: np.ndarray, at: np.ndarray, of_step: Mapping[int, float]) -> _Places:
+    # "left": where the clock stands still, the first of the equal samples
+    exact = np.searchsorted(at, points, side="left")
+    is_sample = at[np.minimum(exact, len(at) - 1)] == points
+    before = np.where(is_sample, exact, np.searchsorted(at, points, side="right") - 1)
+    after = np.minimum(before + 1, len(at) - 1)
+    gap = np.where(is_sample, 1.0, at[after] - at[before])
+    return _Places(before, np.where(is_sample, 0.0, (points - at[before]) / gap), of_step)
+
+
+def _measures(runs: Sequence[Run]) -> list[str]:
+    names: set[str] = set()
+    for run in runs:
+        for step in run.trajectory.steps:
+            names.update(run.trajectory.snapshot(step).numbers)
+    return sorted(names - set(BOOKKEEPING))
+
+
+def _aligned(
+    runs: Sequence[Run], places: Sequence[_Places], measure: str
+) -> dict[int | None, Float64[np.ndarray, "runs points"]] | str:
+    """The aligned numbers of one measure, or why there are none."""
+    layers: list[int | None] = [*runs[0].trajectory.layers, None]
+    stacked = np.array([_interpolated(run, place, measure, layers) for run, place in zip(runs, places, strict=True)])
+    absent = [run for run, table in zip(runs, stacked, strict=True) if np.isnan(table).all()]
+    if absent:
+        return f"no number in {absent[0].name}" + (f" and {len(absent) - 1} other runs" if len(absent) > 1 else "")
+    comparable, reason = _comparable(runs, places, measure)
+    stacked[:, :, ~comparable] = np.nan
+    stacked[:, np.isnan(stacked).any(axis=0)] = np.nan
+    if np.isnan(stacked).all():
+        return reason or "no point where every run has a number"
+    found = {layer: stacked[:, row] for row, layer in enumerate(layers) if not np.isnan(stacked[:, row]).all()}
+    if None not in found:
+        found[None] = _median(stacked[:, :-1])
+    return found
+
+
+def _interpolated(
+    run: Run, place: _Places, measure: str, layers: Sequence[int | None]
+) -> Float64[np.ndarray, "layers points"]:
+    table = np.full((len(layers), len(run.trajectory.steps)), np.nan)
+    for column, step in enumerate(run.trajectory.steps):
+        by_layer = run.trajectory.snapshot(step).numbers.get(measure, {})
+        table[:, column] = [by_layer.get(layer, np.nan) for layer in layers]
+    table[~np.isfinite(table)] = np.nan
+    after = np.minimum(place.before + 1, table.shape[1] - 1)
+    left, right = table[:, place.before], table[:, after]
+    return np.where(place.share == 0.0, left, (1.0 - place.share) * left + place.share * right)
+
+
+def _comparable(runs: Sequence[Run], places: Sequence[_Places], measure: str) -> tuple[np.ndarray, str]:
+    """Where numbers that compare with another sample compare with one at the same position, and a reason if nowhere."""
+    points = len(places[0].before)
+    if not measure.endswith((".previous", ".first")):
+        return np.ones(points, dtype=bool), ""
+    which = "previous" if measure.endswith(".previous") else "first"
+    references = np.array([_references(run, place, which) for run, place in zip(runs, places, strict=True)])
+    same = (references == references[0]).all(axis=0)
+    if which == "previous":
+        # what happened since the previous sample has no value between two samples
+        same &= np.all([place.share == 0.0 for place in places], axis=0)
+    return same, f"compares with the {which} sample, which lies elsewhere in other runs"
+
+
+def _references(run: Run, place: _Places, which: str) -> Float[np.ndarray, " points"]:
+    """The position of the sample that each number compares with; NaN, equal to nothing, where it is not known."""
+    snapshots = [run.trajectory.snapshot(step) for step in run.trajectory.steps]
+    steps = [getattr(snapshot, which) for snapshot in snapshots]
+    at = np.array([place.of_step.get(step, np.nan) if step is not None else np.nan for step in steps])
+    after = np.minimum(place.before + 1, len(at) - 1)
+    return np.where((place.share == 0.0) | (at[place.before] == at[after]), at[place.before], np.nan)
+
+
+def _median(stacked: Float64[np.ndarray, "runs layers points"]) -> Float64[np.ndarray, "runs points"]:
+    """Median over the layers that have a number in every run, point by point."""
+    usable = ~np.isnan(stacked).any(axis=0)
+    found = np.full((stacked.shape[0], stacked.shape[2]), np.nan)
+    for point in np.flatnonzero(usable.any(axis=0)):
+        found[:, point] = np.median(stacked[:, usable[:, point], point], axis=1)
+    return found

@@ -1,0 +1,79 @@
+"""Claims: which of the many p-values of a comparison may be stated as a difference, and from which step on.
+
+All measures together come first. Where their p-value is above the level nothing else is claimed, so that runs that do
+not differ give a report without any claim in at least 95 of 100 cases. Where it is not, every family (measures;
+measures and layers; measures and steps; pairs) holds the level by its own correction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from topo_callback.comparison.comparison import LEVEL, Comparison
+from topo_callback.comparison.permutation import ObjectiveTest
+
+
+@dataclass(frozen=True)
+class Onset:
+    """From where objectives are distinguishable.
+
+    Attributes:
+        first: the earliest position that is significant after correction for the search.
+        lasting: the earliest from which every later one with a number is significant too; None where the last is not.
+        p: at `first`.
+    """
+
+    first: float
+    lasting: float | None
+    p: float
+
+
+def objectives_differ(test: ObjectiveTest | None) -> bool:
+    """Whether all measures together differ: the gate of every other claim."""
+    return test is not None and test.together.p <= LEVEL
+
+
+def onset(p: Float64[np.ndarray, " points"], positions: Float64[np.ndarray, " points"]) -> Onset | None:
+    """The onset by corrected p-values; None where no point is significant."""
+    tested = np.flatnonzero(~np.isnan(p))
+    significant = p[tested] <= LEVEL
+    if not significant.any():
+        return None
+    first = tested[significant][0]
+    since = len(tested) - int(np.argmin(np.append(significant[::-1], False)))
+    lasting = float(positions[tested[since]]) if since < len(tested) else None
+    return Onset(float(positions[first]), lasting, float(p[first]))
+
+
+def onset_together(comparison: Comparison) -> Onset | None:
+    """From where all measures together are distinguishable; None where that is not claimed."""
+    if comparison.test is None or not objectives_differ(comparison.test):
+        return None
+    return onset(comparison.test.together_steps.p, comparison.alignment.positions)
+
+
+def onset_of(comparison: Comparison, measure: str) -> Onset | None:
+    """From where one measure is, corrected for all steps and measures; None where that is not claimed."""
+    if comparison.test is None or not objectives_differ(comparison.test) or measure not in comparison.test.steps:
+        return None
+    return onset(comparison.test.steps[measure].p_all, comparison.alignment.positions)
+
+
+def measure_differs(comparison: Comparison, measure: str) -> bool:
+    """Whether a difference in this measure may be claimed."""
+    test = comparison.test
+    return (
+        test is not None
+        and objectives_differ(test)
+        and measure in test.measures
+        and (test.measures[measure].p_all <= LEVEL)
+    )
+
+
+def ranked_measures(comparison: Comparison) -> list[str]:
+    """The tested measures, the smallest corrected p-value first, then the largest share explained."""
+    measures = comparison.test.measures if comparison.test is not None else {}
+    return sorted(measures, key=lambda name: (measures[name].p_all, -measures[name].r_squared, name))

@@ -1,0 +1,148 @@
+"""Run: a trajectory with its objective and seed; reading several and refusing those that cannot be compared."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.trajectory import Trajectory
+
+EXAMPLE = "helpful=runs/helpful-0,runs/helpful-1 'harmless=runs/harmless-*'"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a comparison.
+
+    Attributes:
+        name: objective and seed, or objective and number where the seed is not known or not the only one.
+        objective: the group it belongs to.
+        seed: `training.seed` of its run.json; None where that is not recorded.
+        given: the folder as it was given.
+        trajectory: what was recorded.
+    """
+
+    name: str
+    objective: str
+    seed: int | None
+    given: str
+    trajectory: Trajectory
+
+
+def parse_groups(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """Objectives and their folders from texts like `helpful=runs/a,runs/b`.
+
+    A folder may be a pattern (`runs/helpful-*`), which stands for the folders that match it, sorted. An objective given
+    twice has the folders of both.
+
+    Raises:
+        ConfigurationError: a text without an objective, or a pattern that no folder matches.
+    """
+    groups: dict[str, list[Path]] = {}
+    for text in texts:
+        objective, separator, folders = text.partition("=")
+        if not separator or not objective.strip() or not folders.strip(", "):
+            raise ConfigurationError(f"{text!r} does not say which objective it is of; write {EXAMPLE}")
+        for folder in filter(None, (part.strip() for part in folders.split(","))):
+            groups.setdefault(objective.strip(), []).extend(_matching(folder))
+    return groups
+
+
+def _matching(folder: str) -> list[Path]:
+    if not glob.has_magic(folder) or Path(folder).exists():
+        return [Path(folder)]
+    found = [path for path in sorted(map(Path, glob.glob(folder))) if path.is_dir()]
+    if not found:
+        raise ConfigurationError(f"no folder matches {folder!r}")
+    return found
+
+
+def load_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool = False) -> list[Run]:
+    """Read the runs of every objective and check that they can be compared.
+
+    Args:
+        groups: objective -> run folders or output_dirs, at least two objectives.
+        independent: do not use the recorded seeds: every run is a replicate of its own.
+
+    Returns:
+        The runs in the given order.
+
+    Raises:
+        RecordError: a folder is no trajectory, or has no readable sample.
+        ConfigurationError: fewer than two objectives, a run given twice, two runs of one objective and seed, or runs
+            that differ in what their numbers depend on; the message has both values.
+    """
+    if len(groups) < 2:
+        raise ConfigurationError(f"{len(groups)} objective given, at least 2 are compared; write {EXAMPLE}")
+    runs: list[Run] = []
+    for objective, folders in groups.items():
+        for number, folder in enumerate(folders, 1):
+            trajectory = Trajectory.load(folder)
+            if not trajectory.steps:
+                raise RecordError(f"{folder}: no readable sample ({len(trajectory.damaged)} damaged)")
+            seed = None if independent else trajectory.run.get("training", {}).get("seed")
+            name = f"{objective} #{number}" if seed is None else f"{objective}, seed {seed}"
+            runs.append(Run(name, objective, seed, str(folder), trajectory))
+    _check_distinct(runs)
+    _check_comparable(runs)
+    return runs
+
+
+def _check_distinct(runs: Sequence[Run]) -> None:
+    folders: dict[Path, Run] = {}
+    seeds: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        folder = run.trajectory.folder.resolve()
+        if folder in folders:
+            raise ConfigurationError(f"{run.given} is the same run as {folders[folder].given}; give every run once")
+        folders[folder] = run
+        if run.seed is None:
+            continue
+        twin = seeds.setdefault((run.objective, run.seed), run)
+        if twin is not run:
+            raise ConfigurationError(
+                f"{twin.given} and {run.given} are both of objective {run.objective} and seed {run.seed}: they are no "
+                "independent replicates; give one of them, or say --independent if the seed is not all that differs"
+            )
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    settings = _settings(first)
+    for run in runs[1:]:
+        for name, value in _settings(run).items():
+            if value != settings[name]:
+                raise ConfigurationError(
+                    f"runs with different {name} are never compared: {_shown(settings[name])} in {first.given}, "
+                    f"{_shown(value)} in {run.given}"
+                )
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What the level of a number depends on, beside the model."""
+    content = run.trajectory.run
+    config, probe, reading = (content.get(part, {}) for part in ("config", "probe", "reading"))
+    subsampled = bool(config.get("subsamples"))
+    return {
+        "probes (hash)": probe.get("hash"),
+        "numbers of points": probe.get("points"),
+        "neighbours (k)": config.get("neighbours"),
+        "metric": config.get("metric"),
+        "tap": config.get("tap"),
+        "pooling": reading.get("pooling", config.get("pooling")),
+        "layers": content.get("layers"),
+        "sub-samples (count, size, seed)": [config.get(key) for key in ("subsamples", "subsample_size", "seed")]
+        if subsampled
+        else None,
+        "landmarks": config.get("landmarks") if config.get("max_dimension") == 2 else None,
+    }
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:16]}..." if isinstance(value, str) else text

@@ -1,0 +1,166 @@
+"""A comparison on the terminal: the verdict first, then measures, pairs and notes."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from topo_callback.comparison.claims import (
+    Onset,
+    measure_differs,
+    objectives_differ,
+    onset_of,
+    onset_together,
+    ranked_measures,
+)
+from topo_callback.comparison.comparison import LEVEL, Comparison, Pair
+from topo_callback.comparison.effects import EffectSizes
+from topo_callback.comparison.notes import named, notes, position, probability
+from topo_callback.report.labels import label
+from topo_callback.terminal import TextStream
+
+MEASURES_SHOWN = 12
+MEASURES_OF_A_PAIR = 4
+
+
+def write_tables(comparison: Comparison, stream: TextStream) -> None:
+    """Write the comparison as text; names from outside are never read as markup."""
+    width = None if getattr(stream, "isatty", lambda: False)() else 120
+    console = Console(file=stream, markup=False, highlight=False, width=width)  # type: ignore[arg-type]
+    for line in verdict(comparison):
+        console.print(line)
+    console.print()
+    console.print(_measure_table(comparison))
+    hidden = len(ranked_measures(comparison)) - MEASURES_SHOWN
+    if hidden > 0:
+        console.print(f"{hidden} more measures are in comparison.json.")
+    console.print()
+    console.print(_pair_table(comparison))
+    console.print()
+    for note in notes(comparison):
+        console.print(f"- {note}")
+
+
+def shown_measures(comparison: Comparison, most: int) -> list[str]:
+    """The three strongest, then those with a heading of their own, then the rest, each by strength."""
+    ranked = ranked_measures(comparison)
+    headed = [measure for measure in ranked if label(measure).title != measure]
+    return list(dict.fromkeys([*ranked[:3], *headed, *ranked]))[:most]
+
+
+def verdict(comparison: Comparison) -> list[str]:
+    """What was compared, and whether the objectives differ."""
+    seeds: dict[str, list[str]] = {name: [] for name in comparison.objectives}
+    for run in comparison.runs:
+        seeds[run.objective].append("?" if run.seed is None else str(run.seed))
+    of = "; ".join(f"{name} ({len(found)} runs, seeds {named(found)})" for name, found in seeds.items())
+    lines = [f"{len(comparison.runs)} runs: {of}"]
+    if comparison.test is None:
+        return [*lines, "No two runs differ in any measure."]
+    together = comparison.test.together
+    figures = f"R2 = {together.r_squared:.2f}, p = {probability(together.p)}"
+    if objectives_differ(comparison.test):
+        lines.append(f"The objectives differ by more than their seeds: all measures together, {figures}.")
+        begins = onset_together(comparison)
+        lines.append(
+            "No single point shows it by itself."
+            if begins is None
+            else f"They are distinguishable from {_onset(begins, comparison)}."
+        )
+    else:
+        lines.append(f"No difference between the objectives is shown: all measures together, {figures}.")
+    if comparison.control is not None and comparison.control.test is not None:
+        control = comparison.control.test.together
+        lines.append(
+            f"Control, the same runs with shuffled objectives: R2 = {control.r_squared:.2f}, "
+            f"p = {probability(control.p)}."
+        )
+    return lines
+
+
+def _onset(begins: Onset, comparison: Comparison) -> str:
+    axis = comparison.alignment.axis
+    text = f"{position(begins.first, axis)} on (p = {probability(begins.p)}, corrected for the search)"
+    if begins.lasting is None:
+        return f"{text}, but not at the end"
+    return (
+        text if begins.lasting == begins.first else f"{text}, without a break from {position(begins.lasting, axis)} on"
+    )
+
+
+def _measure_table(comparison: Comparison) -> Table:
+    table = Table(
+        title="Measures (median over layers)",
+        caption=f"* differs at {100 * LEVEL:g} % after correction; R2: share of the variance that objectives explain",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("measure", overflow="fold")
+    for heading in ("R2", "p", "p, all measures"):
+        table.add_column(heading, justify="right")
+    table.add_column("distinguishable from")
+    table.add_column("layers that differ", overflow="fold")
+    test = comparison.test
+    for measure in shown_measures(comparison, MEASURES_SHOWN):
+        assert test is not None
+        found = test.measures[measure]
+        begins = onset_of(comparison, measure)
+        table.add_row(
+            measure,
+            f"{found.r_squared:.2f}",
+            probability(found.p),
+            probability(found.p_all) + ("*" if measure_differs(comparison, measure) else " "),
+            position(begins.first, comparison.alignment.axis) if begins else "-",
+            _layers(comparison, measure),
+        )
+    return table
+
+
+def _layers(comparison: Comparison, measure: str) -> str:
+    if comparison.test is None or not objectives_differ(comparison.test):
+        return "-"
+    found = [
+        str(layer) for (of, layer), test in comparison.test.layers.items() if of == measure and test.p_all <= LEVEL
+    ]
+    return " ".join(found) or "-"
+
+
+def _pair_table(comparison: Comparison) -> Table:
+    table = Table(
+        title="Pairs of objectives (each run's mean over the points)",
+        caption="positive: the first is larger; in brackets 95 % bootstrap intervals; p: for all pairs and measures",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("measure", overflow="fold")
+    table.add_column("Hedges' g", no_wrap=True)
+    table.add_column("Cliff's delta", no_wrap=True)
+    table.add_column("energy distance", justify="right")
+    table.add_column("p, corrected", justify="right")
+    for pair in comparison.pairs:
+        table.add_row(f"{pair.objectives[0]} / {pair.objectives[1]}", style="bold")
+        for measure in shown_measures(comparison, MEASURES_OF_A_PAIR):
+            effects = pair.effects[measure, None]
+            table.add_row(
+                f"  {measure}",
+                _with_interval(effects.mean, "hedges_g"),
+                _with_interval(effects.mean, "cliffs_delta"),
+                f"{effects.energy_distance:.3g}",
+                _pair_p(comparison, pair, measure),
+            )
+        table.add_section()
+    return table
+
+
+def _pair_p(comparison: Comparison, pair: Pair, measure: str) -> str:
+    if pair.test is None or measure not in pair.test.measures:
+        return "not tested"
+    p = min(1.0, pair.pairs_tested * pair.test.measures[measure].p_all)
+    return probability(p) + ("*" if p <= LEVEL and objectives_differ(comparison.test) else " ")
+
+
+def _with_interval(sizes: EffectSizes, name: str) -> str:
+    value, interval = getattr(sizes, name), getattr(sizes, f"{name}_interval")
+    if value is None:
+        return "undefined"
+    return f"{value:+.2f}" + ("" if interval is None else f" [{interval[0]:+.2f}, {interval[1]:+.2f}]")
