@@ -216,8 +216,13 @@ class Monitor:
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
         threads = self._config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)
-        self._training = TrainingFacts(model, context.get("lr_scheduler"), seed=self._config.seed)
-        self._training.go_on(last_facts(folder), state.log_history)
+        self._training = TrainingFacts(
+            model,
+            context.get("lr_scheduler"),
+            seed=self._config.seed,
+            before=last_facts(folder),
+            log_history=state.log_history,
+        )
         self._recorder = Recorder(folder, self._config, sinks, self._executor, threads=threads)
         self._recorder.start()
 

@@ -12,7 +12,6 @@ from torch import nn
 from topo_callback.weight_path import WeightPath
 
 _LOGGED = ("loss", "grad_norm", "learning_rate")
-_CUMULATIVE = ("path_length", "learning_rate_sum")
 
 logger = logging.getLogger("topo_callback")
 
@@ -24,24 +23,26 @@ class TrainingFacts:
         model: the model in training, as the trainer's events give it.
         scheduler: the learning-rate scheduler of the trainer, or None.
         seed: of the weights that are followed.
+        before: facts of the last sample of a run that is resumed, whose sums are gone on with.
+        log_history: what the trainer of such a run had logged, oldest first.
     """
 
-    def __init__(self, model: nn.Module, scheduler: Any, *, seed: int) -> None:
-        self._path: WeightPath | None = WeightPath(model, seed=seed)
+    def __init__(
+        self,
+        model: nn.Module,
+        scheduler: Any,
+        *,
+        seed: int,
+        before: Mapping[str, Any] | None = None,
+        log_history: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        before = before or {}
+        start = float(before.get("path_length", 0.0))
+        self._path: WeightPath | None = WeightPath(model, seed=seed, start=start)
         self._scheduler = scheduler
         self._rate = self._current_rate()
-        self._before: dict[str, float] = {}
-        self._rates = 0.0
+        self._rates = float(before.get("learning_rate_sum", 0.0))
         self._logged: dict[str, float] = {}
-
-    def go_on(self, facts: Mapping[str, Any], log_history: Sequence[Mapping[str, Any]]) -> None:
-        """Go on where a run that is resumed was left.
-
-        Args:
-            facts: of its last sample.
-            log_history: what its trainer had logged, oldest first.
-        """
-        self._before = {name: float(facts[name]) for name in _CUMULATIVE if name in facts}
         for logs in log_history:
             self.logged(logs)
 
@@ -70,9 +71,9 @@ class TrainingFacts:
         facts = dict(self._logged)
         length = None if self._path is None else self._path.length()
         if length is not None and math.isfinite(length):
-            facts["path_length"] = self._before.get("path_length", 0.0) + length
+            facts["path_length"] = length
         if self._rate is not None:
-            facts["learning_rate_sum"] = self._before.get("learning_rate_sum", 0.0) + self._rates
+            facts["learning_rate_sum"] = self._rates
         return facts
 
     def _current_rate(self) -> float | None:

@@ -27,10 +27,11 @@ class WeightPath:
     Args:
         model: the model in training.
         seed: which weights are followed.
-        entries: how many at most.
+        start: length of the path before, in a run that is resumed.
+        entries: how many are followed at most.
     """
 
-    def __init__(self, model: nn.Module, *, seed: int, entries: int = ENTRIES) -> None:
+    def __init__(self, model: nn.Module, *, seed: int, start: float = 0.0, entries: int = ENTRIES) -> None:
         parameters = [p for p in model.parameters() if p.requires_grad and p.is_floating_point()]
         sizes = np.array([_local(p).numel() for p in parameters], dtype=np.int64)
         self._scale = 0.0
@@ -58,19 +59,20 @@ class WeightPath:
         if count:
             self._scale = math.sqrt(total / count)
             self._last = self._read()
-            self._length = torch.zeros((), dtype=torch.float64, device=self._last.device)
+            wide = torch.float32 if self._last.device.type == "mps" else torch.float64
+            self._length = torch.tensor(start, dtype=wide, device=self._last.device)
 
     def step_ended(self) -> None:
         """Add the newest step."""
         if self._last is None or self._length is None:
             return
         now = self._read()
-        self._length += torch.linalg.vector_norm(now - self._last, dtype=torch.float64)
+        self._length += torch.linalg.vector_norm(now - self._last, dtype=self._length.dtype) * self._scale
         self._last = now
 
     def length(self) -> float | None:
-        """The path since the start, in the units of the weights; None when none is trained. Waits for the device."""
-        return None if self._length is None else float(self._length.item()) * self._scale
+        """The path since step 0, in the units of the weights; None when none is trained. Waits for the device."""
+        return None if self._length is None else float(self._length.item())
 
     @torch.no_grad()
     def _read(self) -> Float[Tensor, " entries"]:
