@@ -137,6 +137,15 @@ def test_numbers_since_different_samples_are_left_out_and_named(tmp_path: Path) 
     }
 
 
+def test_a_damaged_first_sample_leaves_what_compares_with_it(tmp_path: Path) -> None:
+    numbers = {"mutual_knn.first": {3: [nan, 1, 2]}}
+    folders = [write_run(tmp_path / name, numbers, steps=[0, 1, 2], layers=[3]) for name in "ab"]
+    (folders[0] / "samples" / "step-00000000.npz").write_bytes(b"torn")
+    found = align(load_runs({"a": [folders[0]], "b": [folders[1]]}))
+    assert found.positions.tolist() == [1, 2]
+    assert found.values["mutual_knn.first"][3].tolist() == [[1, 2], [1, 2]]
+
+
 def test_a_measure_that_a_run_lacks_is_left_out(tmp_path: Path) -> None:
     first = {"numbers": {"betti_h1": [1, 2], "h0_bars": [1, 2], "overhead": [0.1, 0.1]}, "steps": [0, 1]}
     second = {"numbers": {"betti_h1": [1, 2], "overhead": [0.1, 0.1]}, "steps": [0, 1]}

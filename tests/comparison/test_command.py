@@ -57,6 +57,8 @@ def test_a_planted_difference_is_found_where_it_was_planted(
     # it begins at step 64 and is whole at step 96
     assert 64 <= claims["onset"]["first"] <= 96
     assert all(64 <= claim["onset"]["first"] <= 96 for claim in claims["measures"].values())
+    assert all(claim["layers"] == [2, 4, 6] for claim in claims["measures"].values())
+    assert claims["pairs"] == []  # 2 of 70 labelings for each of three pairs
     shuffled = found["control"]
     assert sorted(shuffled["objectives"]) == sorted(run["objective"] for run in found["runs"])
     assert shuffled["test"]["together"]["p"] > 0.05
@@ -103,12 +105,21 @@ def test_too_few_seeds_are_told_so(tmp_path: Path, capsys: pytest.CaptureFixture
     groups = write_runs(tmp_path / "runs", Design(2, 5, shared=True, effect=50.0), np.random.default_rng(0))
     found = compare(tmp_path / "out", *arguments_for(groups))
     assert found["labelings"]["smallest_p"] == 1 / 16
-    assert found["claims"] == {"objectives_differ": False, "onset": None, "measures": {}}
+    assert found["claims"] == {"objectives_differ": False, "onset": None, "measures": {}, "pairs": []}
     printed = " ".join(capsys.readouterr().out.split())
     assert "the smallest possible p-value is 0.062" in printed
     assert "no difference can be shown at 5 %" in printed
     assert "need 4 seeds that are not shared, or 6 shared ones, for each" in printed
     assert "labels are permuted within each seed" in printed
+
+
+def test_pairs_are_claimed_where_they_differ(tmp_path: Path) -> None:
+    design = Design(3, 5, effect=8.0, differing=1, heights=(0.0, 0.0, 1.0))
+    groups = write_runs(tmp_path / "runs", design, np.random.default_rng(6))
+    found = compare(tmp_path / "out", *arguments_for(groups), "--permutations", "2000")
+    assert found["claims"]["pairs"] == [
+        {"objectives": [name, "mixed"], "measures": ["wasserstein_h1.first"]} for name in ("helpful", "harmless")
+    ]
 
 
 def test_a_damaged_sample_is_skipped_and_named_and_the_rest_compared(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class _Places:
     Attributes:
         before: index of the last sample at or before each point.
         share: how far the point lies towards the sample after it; 0 where it is a sample.
-        of_step: position of each sampled step.
+        of_step: position of each sampled step, and of the others that samples compare with where it is known.
     """
 
     before: Int64[np.ndarray, " points"]
@@ -77,7 +77,10 @@ def align(runs: Sequence[Run], axis: str = "step") -> Alignment:
     if axis not in AXES:
         raise ConfigurationError(f"unknown axis {axis!r}; accepted: {', '.join(AXES)}")
     unit, by_run = _positions(runs, axis)
-    sampled = [np.array(list(positions.values())) for positions in by_run]
+    sampled = [
+        np.array([positions[step] for step in run.trajectory.steps])
+        for run, positions in zip(runs, by_run, strict=True)
+    ]
     points = _common_points(runs, sampled)
     places = [_place(points, at, positions) for at, positions in zip(sampled, by_run, strict=True)]
     values, left_out = {}, {}
@@ -92,11 +95,11 @@ def align(runs: Sequence[Run], axis: str = "step") -> Alignment:
 
 
 def _positions(runs: Sequence[Run], axis: str) -> tuple[str, list[dict[int, float]]]:
-    """The unit, and for every run the position of each sampled step, ascending."""
+    """The unit, and for every run the position of each sampled step and of each step that samples compare with."""
     if axis == "step":
-        return "optimizer step", [{step: float(step) for step in run.trajectory.steps} for run in runs]
+        return "optimizer step", [{step: float(step) for step in _named_steps(run)} for run in runs]
     if axis == "progress":
-        return "share of the run", [{step: step / _max_steps(run) for step in run.trajectory.steps} for run in runs]
+        return "share of the run", [{step: step / _max_steps(run) for step in _named_steps(run)} for run in runs]
     for fact, unit in CLOCKS.items():
         if all(_fact(run, step, fact) is not None for run in runs for step in run.trajectory.steps):
             return unit, [_clock(run, fact) for run in runs]
@@ -105,6 +108,13 @@ def _positions(runs: Sequence[Run], axis: str) -> tuple[str, list[dict[int, floa
         f"no clock: not every sample of every run has {' or '.join(CLOCKS)} (the first run without path_length is "
         f"{lacking.given}); align on step or progress"
     )
+
+
+def _named_steps(run: Run) -> set[int]:
+    """The sampled steps, and those that they compare with, whose samples may be damaged."""
+    snapshots = [run.trajectory.snapshot(step) for step in run.trajectory.steps]
+    references = {step for snapshot in snapshots for step in (snapshot.previous, snapshot.first) if step is not None}
+    return {*run.trajectory.steps, *references}
 
 
 def _max_steps(run: Run) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from topo_callback.comparison.comparison import LEVEL, Comparison
+from topo_callback.comparison.comparison import LEVEL, Comparison, Pair
 from topo_callback.comparison.permutation import ObjectiveTest
 
 
@@ -71,6 +71,27 @@ def measure_differs(comparison: Comparison, measure: str) -> bool:
         and measure in test.measures
         and (test.measures[measure].p_all <= LEVEL)
     )
+
+
+def differing_layers(comparison: Comparison, measure: str) -> list[int]:
+    """The layers for which a difference in this measure may be claimed."""
+    test = comparison.test
+    if test is None or not objectives_differ(test):
+        return []
+    return [layer for (of, layer), found in test.layers.items() if of == measure and found.p_all <= LEVEL]
+
+
+def pair_p(pair: Pair, measure: str) -> float | None:
+    """p-value of two objectives in one measure, corrected for all measures and pairs; None where it is not tested."""
+    if pair.test is None or measure not in pair.test.measures:
+        return None
+    return min(1.0, pair.pairs_tested * pair.test.measures[measure].p_all)
+
+
+def pair_differs(comparison: Comparison, pair: Pair, measure: str) -> bool:
+    """Whether a difference of two objectives in this measure may be claimed."""
+    p = pair_p(pair, measure)
+    return p is not None and p <= LEVEL and objectives_differ(comparison.test)
 
 
 def ranked_measures(comparison: Comparison) -> list[str]:

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from topo_callback.comparison.claims import measure_differs, objectives_differ, onset_of, onset_together
+from topo_callback.comparison.claims import (
+    differing_layers,
+    measure_differs,
+    objectives_differ,
+    onset_of,
+    onset_together,
+    pair_differs,
+)
 from topo_callback.comparison.comparison import LEVEL, Comparison, Key, Pair
 from topo_callback.comparison.effects import EffectSizes
 from topo_callback.comparison.labelings import Labelings
@@ -101,15 +108,22 @@ def _claims(comparison: Comparison) -> dict[str, Any]:
     measures: dict[str, Any] = {}
     for measure in comparison.test.measures if comparison.test is not None else ():
         begins = onset_of(comparison, measure)
-        if measure_differs(comparison, measure) or begins:
+        layers = differing_layers(comparison, measure)
+        if measure_differs(comparison, measure) or begins or layers:
             measures[measure] = {
                 "differs": measure_differs(comparison, measure),
                 "onset": None if begins is None else asdict(begins),
+                "layers": layers,
             }
     return {
         "objectives_differ": objectives_differ(comparison.test),
         "onset": None if together is None else asdict(together),
         "measures": measures,
+        "pairs": [
+            {"objectives": list(pair.objectives), "measures": claimed}
+            for pair in comparison.pairs
+            if (claimed := [name for name in comparison.alignment.values if pair_differs(comparison, pair, name)])
+        ],
     }
 
 

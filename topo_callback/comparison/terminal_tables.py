@@ -7,10 +7,13 @@ from rich.table import Table
 
 from topo_callback.comparison.claims import (
     Onset,
+    differing_layers,
     measure_differs,
     objectives_differ,
     onset_of,
     onset_together,
+    pair_differs,
+    pair_p,
     ranked_measures,
 )
 from topo_callback.comparison.comparison import LEVEL, Comparison, Pair
@@ -111,18 +114,9 @@ def _measure_table(comparison: Comparison) -> Table:
             probability(found.p),
             probability(found.p_all) + ("*" if measure_differs(comparison, measure) else " "),
             position(begins.first, comparison.alignment.axis) if begins else "-",
-            _layers(comparison, measure),
+            " ".join(map(str, differing_layers(comparison, measure))) or "-",
         )
     return table
-
-
-def _layers(comparison: Comparison, measure: str) -> str:
-    if comparison.test is None or not objectives_differ(comparison.test):
-        return "-"
-    found = [
-        str(layer) for (of, layer), test in comparison.test.layers.items() if of == measure and test.p_all <= LEVEL
-    ]
-    return " ".join(found) or "-"
 
 
 def _pair_table(comparison: Comparison) -> Table:
@@ -153,10 +147,10 @@ def _pair_table(comparison: Comparison) -> Table:
 
 
 def _pair_p(comparison: Comparison, pair: Pair, measure: str) -> str:
-    if pair.test is None or measure not in pair.test.measures:
+    p = pair_p(pair, measure)
+    if p is None:
         return "not tested"
-    p = min(1.0, pair.pairs_tested * pair.test.measures[measure].p_all)
-    return probability(p) + ("*" if p <= LEVEL and objectives_differ(comparison.test) else " ")
+    return probability(p) + ("*" if pair_differs(comparison, pair, measure) else " ")
 
 
 def _with_interval(sizes: EffectSizes, name: str) -> str:
