@@ -1,6 +1,6 @@
 """Count false and true claims of `topo-callback compare` on simulated runs.
 
-    python benchmarks/comparison.py [--null 4000] [--planted 300] [--correlation 0.9 0] [--seed 8]
+    python benchmarks/comparison.py [--null 1500] [--planted 200] [--correlation 0.9 0] [--seed 8]
 
 Every simulated run has four measures of three layers at 21 points: a common rise, autocorrelated noise (AR(1), half of
 its variance the seed's and shared by the objectives where they share seeds) and noise of every layer. Null comparisons
@@ -162,8 +162,8 @@ def pair_table(times: int, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--null", type=int, default=4000)
-    parser.add_argument("--planted", type=int, default=300)
+    parser.add_argument("--null", type=int, default=1500)
+    parser.add_argument("--planted", type=int, default=200)
     parser.add_argument("--correlation", type=float, nargs="+", default=[0.9, 0.0])
     parser.add_argument("--seed", type=int, default=8)
     options = parser.parse_args()

@@ -106,6 +106,7 @@ def permutation_test(curves: Curves, labelings: Labelings) -> ObjectiveTest | No
     p_together = _p_value(_joined(by_curve))
     corrected = step_down(by_curve)
     searched = _search_steps(stacked, labelings.labels)
+    most_of_all = searched.most.max(axis=1)
     layers = [(measure, layer) for measure, layer in varying if layer is not None]
     return ObjectiveTest(
         together=CurveTest(float(by_curve[0].mean()), p_together, p_together),
@@ -115,7 +116,11 @@ def permutation_test(curves: Curves, labelings: Labelings) -> ObjectiveTest | No
             for measure, column, p_all in zip(medians, by_curve.T, corrected, strict=True)
         },
         steps={
-            measure: _step_test(searched.single[row], searched.most[:, row], searched.most.max(axis=1), points)
+            measure: StepTest(
+                searched.single[row],
+                _p_values(searched.single[row], searched.most[:, row]),
+                _p_values(searched.single[row], most_of_all),
+            )
             for row, measure in enumerate(medians)
         },
         layers=_layer_tests(layers, varying, labelings.labels),
@@ -177,7 +182,7 @@ def _curve_statistics(
     products = np.stack([curve @ curve.T for curve in curves])
     products /= np.trace(products, axis1=1, axis2=2)[:, None, None]
     indicators = _indicators(labels)
-    together = np.einsum("lor,los->lrs", indicators, indicators)  # 1 / size where two runs share an objective
+    together = np.matmul(indicators.transpose(0, 2, 1), indicators)  # 1 / size where two runs share an objective
     found: np.ndarray = together.reshape(len(labels), -1) @ products.reshape(len(products), -1).T
     return found
 
@@ -234,22 +239,13 @@ def _joined_steps(searched: _Search, points: int) -> StepTest:
     numbered = ~np.isnan(searched.single).all(axis=0)
     observed = np.full(points, np.nan)
     observed[numbered] = np.nanmean(searched.single[:, numbered], axis=0)
-    p = np.full(points, np.nan)
-    for point, statistic in enumerate(_joined(searched.single.T)):
-        if numbered[point]:
-            p[point] = (searched.most_joined >= statistic - _ROUNDING).mean()
+    p = _p_values(np.where(numbered, _joined(searched.single.T), np.nan), searched.most_joined)
     return StepTest(observed, p, p)
 
 
-def _step_test(
-    observed: Float64[np.ndarray, " points"],
-    most: Float64[np.ndarray, " labelings"],
-    most_of_all: Float64[np.ndarray, " labelings"],
-    points: int,
-) -> StepTest:
-    """p-values of all points from the maxima of the labelings."""
-    p, p_all = np.full(points, np.nan), np.full(points, np.nan)
-    for point in np.flatnonzero(~np.isnan(observed)):
-        p[point] = (most >= observed[point] - _ROUNDING).mean()
-        p_all[point] = (most_of_all >= observed[point] - _ROUNDING).mean()
-    return StepTest(observed, p, p_all)
+def _p_values(
+    observed: Float64[np.ndarray, " points"], most: Float64[np.ndarray, " labelings"]
+) -> Float64[np.ndarray, " points"]:
+    """The share of labelings whose maximum reaches each observed number; NaN for NaN."""
+    fewer = np.searchsorted(np.sort(most), observed - _ROUNDING, side="left")
+    return np.where(np.isnan(observed), np.nan, (len(most) - fewer) / len(most))
