@@ -167,6 +167,8 @@ def test_against_itself_the_first_sample_has_not_moved(folder: TrajectoryFolder)
     trajectory = Trajectory(folder)
     assert measure_table(trajectory, "wasserstein_h1.first")[:, 0].tolist() == [0.0] * 4
     assert measure_table(trajectory, "mutual_knn.first")[:, 0].tolist() == [1.0] * 4
+    for measure in ("survival_h1.first", "survival_h1_gaussian.first", "time_survival_h1"):
+        assert measure_table(trajectory, measure)[:, 0].tolist() == [1.0] * 4
     assert np.isnan(measure_table(trajectory, "wasserstein_h1.previous")[:, 0]).all()
 
 
@@ -223,6 +225,10 @@ def test_the_files_of_a_run(folder: TrajectoryFolder) -> None:
         "heat-map-wasserstein_h1-previous.png",
         "heat-map-mutual_knn-first.png",
         "heat-map-depth_similarity_h1.png",
+        "heat-map-survival_h1-first.png",
+        "time-L01.png",
+        "time-L04.png",
+        "time-L06.png",
     ]
     assert png_size(folder.pictures / "trajectory.png") == (1620, 975)
     assert all(png_size(folder.pictures / name) > (600, 300) for name in names)
@@ -232,7 +238,7 @@ def test_the_files_of_a_sample(tmp_path: Path) -> None:
     snapshot = make_snapshots(invalid=INVALID)[3]
     written = TrajectoryFolder.new(tmp_path)
     names = draw_sample_pictures(written, snapshot, [1, 4, 6])  # 4 is invalid at this step
-    assert names == ["barcode-L01-step-00000004.png", "barcode-L06-step-00000004.png"]
+    assert names == ["barcode-L01-step-00000004.png", "barcode-L06-step-00000004.png", "depth-step-00000004.png"]
     assert {path.name for path in written.pictures.iterdir()} == set(names)
     assert png_size(written.pictures / names[0]) == (960, 672)
 
@@ -254,8 +260,8 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     pictures = []
     for name in ("one", "two"):
         written = TrajectoryFolder.new(tmp_path / name)
-        (picture,) = draw_sample_pictures(written, snapshot, [1])
-        pictures.append((written.pictures / picture).read_bytes())
+        names = draw_sample_pictures(written, snapshot, [1])
+        pictures.append([(written.pictures / picture).read_bytes() for picture in names])
     assert pictures[0] == pictures[1]
 
 

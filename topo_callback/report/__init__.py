@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING, Any
 from topo_callback._lazy import lazy_attribute
 
 if TYPE_CHECKING:
-    from topo_callback.report.figures import (
-        barcode_figure,
-        draw_run_pictures,
-        draw_sample_pictures,
-        heat_map_figure,
-        trajectory_figure,
-    )
+    from topo_callback.report.figures import barcode_figure, heat_map_figure, trajectory_figure
+    from topo_callback.report.pictures import draw_run_pictures, draw_sample_pictures, draw_time_pictures
+    from topo_callback.report.zigzag_figures import depth_figure, time_figure, zigzag_figure
 
-__all__ = ["barcode_figure", "draw_run_pictures", "draw_sample_pictures", "heat_map_figure", "trajectory_figure"]
+__all__ = [
+    "barcode_figure",
+    "depth_figure",
+    "draw_run_pictures",
+    "draw_sample_pictures",
+    "draw_time_pictures",
+    "heat_map_figure",
+    "time_figure",
+    "trajectory_figure",
+    "zigzag_figure",
+]
 
 _HOME = {
     "barcode_figure": "figures",
-    "draw_run_pictures": "figures",
-    "draw_sample_pictures": "figures",
+    "depth_figure": "zigzag_figures",
+    "draw_run_pictures": "pictures",
+    "draw_sample_pictures": "pictures",
+    "draw_time_pictures": "pictures",
     "heat_map_figure": "figures",
+    "time_figure": "zigzag_figures",
     "trajectory_figure": "figures",
+    "zigzag_figure": "zigzag_figures",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _MEDIANS = "median distances"
+_SHARE = "share of loops, H1"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ _LABELS = {
     "mutual_knn.previous": Label("Neighbours kept since the previous sample", "share of neighbours (mutual kNN)"),
     "mutual_knn.first": Label("Neighbours kept since the start", "share of neighbours (mutual kNN)"),
     "depth_similarity_h1": Label("Loops shared over depth", "mean persistence similarity, H1"),
+    "survival_h1.previous": Label("Loops left of those in the previous sample", _SHARE),
+    "survival_h1.first": Label("Loops left of those at the start", _SHARE),
+    "survival_h1_gaussian.previous": Label("Loops left of the previous sample's, Gaussian clouds", _SHARE),
+    "survival_h1_gaussian.first": Label("Loops left of those at the start, Gaussian clouds", _SHARE),
+    "time_survival_h1": Label("Loops in every sample since the start", _SHARE),
+    "time_births_h1": Label("Loops born since the previous sample", _SHARE),
+    "time_similarity_h1": Label("Loops shared over time", "mean persistence similarity, H1"),
     "betti_h1": Label("Loops of the neighbour graph", "Betti number, H1"),
     "h1_bars": Label("Loops of the cloud", "H1 bars"),
     "h1_total_persistence_scaled": Label("Total persistence of the loops", f"H1, {_MEDIANS}"),

@@ -25,13 +25,21 @@ MISSING_COLOUR = "#e4e4e4"
 GREY = "#555555"
 BARS_SHOWN = 200
 # a sample compared with itself
-_START = {"wasserstein_h0.first": 0.0, "wasserstein_h1.first": 0.0, "mutual_knn.first": 1.0}
+_START = {
+    "wasserstein_h0.first": 0.0,
+    "wasserstein_h1.first": 0.0,
+    "mutual_knn.first": 1.0,
+    "survival_h1.first": 1.0,
+    "survival_h1_gaussian.first": 1.0,
+    "time_survival_h1": 1.0,
+}
 
 
 def measure_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "layers samples"]:
     """The numbers of one measure, layers in rising order, NaN where a layer has none.
 
-    At the first sample, numbers that compare with that sample are set to what they are by definition.
+    At the first sample, numbers that compare with that sample are set to what they are by definition, for layers that
+    have one later.
     """
     layers = trajectory.layers
     table = np.full((len(layers), len(trajectory.steps)), np.nan)
@@ -43,7 +51,7 @@ def measure_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "la
     at_start = _START.get(measure)
     if at_start is not None and len(trajectory.steps) > 1 and not np.isnan(table).all():
         first = trajectory.snapshot(trajectory.steps[0])
-        table[[layer in first.barcodes for layer in layers], 0] = at_start
+        table[np.isfinite(table).any(axis=1) & [layer in first.barcodes for layer in layers], 0] = at_start
     return table
 
 
@@ -72,8 +80,8 @@ def draw_heat_map(figure: Any, axis: Any, trajectory: Trajectory, measure: str) 
     table = measure_table(trajectory, measure)
     words = label(measure)
     colours = mpl.colormaps[COLOUR_MAP].with_extremes(bad=MISSING_COLOUR)
-    # distances start at 0: the darkest colour means that nothing moved
-    lowest = 0.0 if measure.startswith("wasserstein") else None
+    # distances start at 0: the darkest colour means that nothing moved; so does survival: that nothing is left
+    lowest = 0.0 if measure.startswith(("wasserstein", "survival", "time_survival")) else None
     image = axis.imshow(
         np.ma.masked_invalid(table), origin="lower", aspect="auto", interpolation="nearest", cmap=colours, vmin=lowest
     )
@@ -139,7 +147,12 @@ def _chance(trajectory: Trajectory) -> float | None:
 def name_steps(axis: Any, trajectory: Trajectory) -> None:
     """Samples are evenly spaced, so that 0, 1, 2, 4, ... and the regular ones after them are equally readable."""
     ticks = thinned(len(trajectory.steps), 9 if trajectory.steps[-1] < 10_000 else 6)
-    axis.set_xticks(ticks, [f"{trajectory.steps[column]:,}".replace(",", " ") for column in ticks])
+    axis.set_xticks(ticks, [step_name(trajectory.steps[column]) for column in ticks])
+
+
+def step_name(step: int) -> str:
+    """A step or a count with its thousands apart."""
+    return f"{step:,}".replace(",", " ")
 
 
 def steps_label(trajectory: Trajectory) -> str:

@@ -18,7 +18,6 @@ from topo_callback.neighbour_history import NeighbourGraphs
 from topo_callback.record import read_record, write_record
 from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
-from topo_callback.spacing import evenly_spaced
 from topo_callback.versions import versions
 
 _ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "dionysus")
@@ -101,7 +100,7 @@ def _small_sample(step: int) -> Sample:
 
 def draw_run(path: str) -> list[str]:
     """Draw the pictures of a whole run; return their file names."""
-    from topo_callback.report.figures import draw_run_pictures
+    from topo_callback.report.pictures import draw_run_pictures
 
     return draw_run_pictures(TrajectoryFolder(Path(path)))
 
@@ -168,13 +167,14 @@ def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> N
 
 def _with_pictures(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> Snapshot:
     """The snapshot with the names of its pictures; a picture that cannot be drawn costs no sample."""
-    from topo_callback.report.figures import draw_sample_pictures
+    from topo_callback.report.pictures import draw_sample_pictures, draw_time_pictures, pictured_layers
+    from topo_callback.trajectory import Trajectory
 
-    layers = [layer for layer in snapshot.layers if layer in snapshot.barcodes]
-    chosen = [layers[i] for i in evenly_spaced(len(layers), config.picture_layers)]
+    layers = pictured_layers(snapshot, config.picture_layers)
+    pictures: list[str] = []
     try:
-        pictures = draw_sample_pictures(folder, snapshot, chosen)
+        pictures += draw_sample_pictures(folder, snapshot, layers)
+        pictures += draw_time_pictures(folder, Trajectory(folder), layers)
     except Exception:  # noqa: BLE001 - the numbers are recorded; the reason goes to the worker's log
         traceback.print_exc()
-        pictures = []
     return _with_provenance(snapshot, {**snapshot.provenance, "pictures": pictures})
