@@ -8,6 +8,7 @@ import pytest
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
+from topo_callback.measures import measure_names
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,16 @@ def test_every_setting_has_a_help_text_that_argparse_can_print() -> None:
 def test_numbers_that_would_fail_later_are_refused_now(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(setting))):
         TopologyConfig(**setting)  # type: ignore[arg-type]
+
+
+def test_presets_differ_from_the_defaults_by_what_they_say() -> None:
+    assert TopologyConfig.preset("standard") == TopologyConfig()
+    economy, full = TopologyConfig.preset("economy"), TopologyConfig.preset("full", neighbours=7)
+    assert (economy.layers, economy.max_overhead) == (4, 0.01)
+    assert (full.layers, full.subsamples, full.subsample_size, full.neighbours) == ("all", 64, 160, 7)
+    assert full.measures == measure_names()
+    assert TopologyConfig(measures="all").measures == measure_names()
+    with pytest.raises(ConfigurationError, match="unknown preset 'luxury'; accepted: economy, standard, full"):
+        TopologyConfig.preset("luxury")
+    with pytest.raises(ConfigurationError, match="measures='scale'; accepted: 'all', or a list of"):
+        TopologyConfig(measures="scale")

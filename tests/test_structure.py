@@ -16,7 +16,7 @@ PACKAGE = Path(topo_callback.__file__).parent
 # from the leaves to the face; a module imports only from units before its own, or from its own package
 ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "subsamples",
-    "homology", "measures", "config",
+    "homology", "measures", "presets", "config",
     "record", "sample", "snapshot", "neighbour_history", "folder", "trajectory",
     "dynamics", "measurement",
     "probe", "capture", "geometry",

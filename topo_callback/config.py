@@ -12,6 +12,7 @@ from typing import Any
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.measures import measure_names
+from topo_callback.presets import PRESETS
 
 METRICS = ("euclidean", "cosine", "correlation")
 POOLINGS = ("auto", "last_prompt_token", "last_token", "mean")
@@ -61,7 +62,7 @@ class TopologyConfig:
     time_window: int | None = _knob(128, "newest samples that enter the zigzag over time; None: all of them")
     engine: str = _knob("auto", f"engine for Vietoris-Rips: {', '.join(RIPS_ENGINES)}")
     zigzag_engine: str = _knob("auto", f"engine for zigzags: {', '.join(ZIGZAG_ENGINES)}")
-    measures: Sequence[str] = _knob(
+    measures: Sequence[str] | str = _knob(
         (
             "scale",
             "barcode_features",
@@ -72,7 +73,7 @@ class TopologyConfig:
             "survival_gaussian",
             "time_persistence",
         ),
-        "what is computed, by the names under which measures are registered",
+        "what is computed, by the names under which measures are registered; 'all' for every one of them",
     )
     # when
     samples: int = _knob(32, "regular samples over the run, beside the early ones at steps 0, 1, 2, 4, ...")
@@ -95,6 +96,8 @@ class TopologyConfig:
     seed: int = _knob(0, "seed of the sampled probe and of the sub-samples; training never sees it")
 
     def __post_init__(self) -> None:
+        if self.measures == "all":
+            object.__setattr__(self, "measures", measure_names())
         for name in ("steps", "measures", "layers"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, int, tuple)):
@@ -115,6 +118,8 @@ class TopologyConfig:
             if getattr(self, name) not in accepted:
                 raise ConfigurationError(f"unknown {name} {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
         known = measure_names()
+        if isinstance(self.measures, str):
+            raise ConfigurationError(f"measures={self.measures!r}; accepted: 'all', or a list of {', '.join(known)}")
         unknown = [name for name in self.measures if name not in known]
         if unknown:
             raise ConfigurationError(f"unknown measure {unknown[0]!r}; accepted: {', '.join(known)}")
@@ -175,6 +180,17 @@ class TopologyConfig:
             raise ConfigurationError(
                 f"subsample_size={self.subsample_size} is more than the {points} different prompts of the probe"
             )
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TopologyConfig:
+        """The settings of a preset ("economy", "standard" or "full"), with changes of your own.
+
+        Raises:
+            ConfigurationError: unknown preset, or a value that is not accepted.
+        """
+        if name not in PRESETS:
+            raise ConfigurationError(f"unknown preset {name!r}; accepted: {', '.join(PRESETS)}")
+        return cls(**{**PRESETS[name], **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, as it is written into every record."""
