@@ -18,7 +18,7 @@ NEW_TOKENS = 3
 # operations; with a cache, attention multiplies matrices of other shapes.
 SAME = 1e-4
 SAME_WITH_CACHE = {torch.float32: 1e-3, torch.float64: 1e-6}
-SAME_WITH_CACHE_LOW = 6e-2  # bfloat16, float16
+SAME_LOW = 6e-2  # bfloat16, float16
 
 
 def check_tokens(model: Any) -> Int[Tensor, "1 tokens"]:
@@ -68,7 +68,7 @@ def check_cache(model: Any, ids: Int[Tensor, "1 tokens"]) -> None:
                 "choose other layers"
             ) from error
     with_cache, without = found
-    allowed = SAME_WITH_CACHE.get(next(model.parameters()).dtype, SAME_WITH_CACHE_LOW)
+    allowed = SAME_WITH_CACHE.get(next(model.parameters()).dtype, SAME_LOW)
     length = ids.shape[1]
     for step, (cached, plain) in enumerate(zip(with_cache.logits, without.logits, strict=False)):
         deviation = largest_deviation(cached.float(), plain.float())

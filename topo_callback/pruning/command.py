@@ -247,9 +247,9 @@ def _quiet_transformers() -> Iterator[None]:
 def _layer_numbers(text: str) -> tuple[int, ...]:
     numbers: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         try:
-            numbers |= set(range(int(first), int(last or first) + 1))
+            numbers |= set(range(int(first), int(last if dash else first) + 1))
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is no list of layers such as 3,5-7") from None
     if not numbers:

@@ -105,7 +105,12 @@ def loss_difference(given: Perplexity, reference: Perplexity) -> tuple[float, fl
 
     The error is that of a ratio of sums over windows, taken as independent; neighbouring windows of one text are
     somewhat alike, so it is rather too small. None with fewer than 5 windows.
+
+    Raises:
+        ConfigurationError: they are of different windows.
     """
+    if not np.array_equal(given.tokens, reference.tokens):
+        raise ConfigurationError("perplexities of different windows cannot be compared; measure both on the same ones")
     differences = given.losses - reference.losses
     mean = float(differences.sum() / given.tokens.sum())
     windows = len(differences)

@@ -30,7 +30,12 @@ def recorded_scores(path: str | Path, step: int | None = None) -> LayerScores:
     if step not in trajectory.steps:
         raise ConfigurationError(f"no sample at step {step}; sampled steps: {', '.join(map(str, trajectory.steps))}")
     snapshot = trajectory.snapshot(step)
-    depth = int(trajectory.run["model"]["depth"])
+    try:
+        depth, tap = int(trajectory.run["model"]["depth"]), str(trajectory.run["reading"]["tap"])
+    except (KeyError, TypeError) as error:
+        raise RecordError(
+            f"{trajectory.folder}/run.json does not say how deep the model is and where it was read"
+        ) from error
     usable = [layer for layer in snapshot.layers if snapshot.status[layer] == "ok"]
     missing = sorted(set(range(1, depth + 1)) - set(usable))
     if missing:
@@ -44,14 +49,13 @@ def recorded_scores(path: str | Path, step: int | None = None) -> LayerScores:
     else:
         rows = [snapshot.layers.index(layer) for layer in usable]
         zigzag = zigzag_persistence(np.stack([snapshot.neighbours[row] for row in rows]))
-    reading = trajectory.run["reading"]
     facts = {
         "run": trajectory.folder.name,
         "step": step,
         "probe": trajectory.run["probe"]["hash"],
         "points": int(snapshot.neighbours.shape[1]),
         "neighbours": int(snapshot.neighbours.shape[2]),
-        "tap": reading["tap"],
+        "tap": tap,
         "final_norm": False,
     }
     return LayerScores(depth, zigzag, tuple(layer or None for layer in usable), facts=facts)
