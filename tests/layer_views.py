@@ -1,0 +1,39 @@
+"""Views of layers made from clouds, for tests of measures."""
+
+from __future__ import annotations
+
+import numpy as np
+from rips_inputs import shared_file
+from scipy.spatial.distance import pdist, squareform
+
+from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.measures.views import LayerView
+
+NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+
+def layer_view(cloud: np.ndarray, metric: str = "euclidean", k: int = 1, barcode: Barcode = NO_BARS) -> LayerView:
+    """The view of a cloud [points, width], its distances in float32 as they are recorded."""
+    distances = pdist(cloud, metric).astype(np.float32)
+    return LayerView(
+        layer=1,
+        barcode=barcode,
+        neighbours=nearest_neighbours(squareform(distances), k),
+        median=float(np.median(distances)),
+        metric=metric,
+        distances=distances,
+    )
+
+
+def minilm_cloud(layer: int, points: int) -> np.ndarray:
+    """The first points [points, 384] of a layer of a real encoder, float64."""
+    with np.load(shared_file("activations", "minilm_l6_mean_pooled.npz")) as file:
+        cloud: np.ndarray = file["clouds"][layer, :points].astype(np.float64)
+    return cloud
+
+
+def rotated(cloud: np.ndarray, width: int, seed: int = 0) -> np.ndarray:
+    """The cloud in a space of more dimensions, turned there and shifted."""
+    turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0]
+    return cloud @ turn[: cloud.shape[1]] + 2.0

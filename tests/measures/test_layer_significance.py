@@ -1,0 +1,48 @@
+"""Norms of the change of parameters by layer, and their rank correlation with other numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from topo_callback.measures.layer_significance import parameter_change, rank_correlation
+
+
+def layer_of(name: str) -> int | None:
+    found = re.search(r"layers\.(\d+)\.", name)
+    return int(found.group(1)) + 1 if found else None
+
+
+def test_norms_are_over_all_parameters_of_a_layer() -> None:
+    first = {
+        "layers.0.weight": np.full((2, 2), 3.0, np.float32),
+        "layers.0.bias": np.zeros(2, np.float32),
+        "layers.1.weight": np.zeros(4, np.float16),
+        "head.weight": np.ones(3, np.float32),
+    }
+    later = {name: value + np.asarray(0.5, value.dtype) for name, value in first.items()}
+    found = parameter_change(first, later, layer_of)
+    assert list(found) == [1, 2]
+    assert found[1] == pytest.approx((math.sqrt(6 * 0.25), math.sqrt(6 * 0.25) / 6))
+    assert found[2][0] == pytest.approx(1.0)
+    assert math.isnan(found[2][1])  # no norm before
+
+
+def test_states_that_differ_in_names_or_shapes_are_refused() -> None:
+    state = {"layers.0.weight": np.ones(3)}
+    with pytest.raises(ValueError, match=r"only one has \['more'\]"):
+        parameter_change(state, {**state, "more": np.ones(1)}, layer_of)
+    with pytest.raises(ValueError, match=r"shape \(3,\) in first and \(4,\) in later"):
+        parameter_change(state, {"layers.0.weight": np.ones(4)}, layer_of)
+
+
+def test_rank_correlation_sees_order_only_and_only_layers_that_both_have() -> None:
+    norms = {1: 1.0, 2: 10.0, 3: 100.0, 4: 1000.0, 9: 0.0}
+    assert rank_correlation(norms, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4, 5: 0.0}) == pytest.approx(1)
+    assert rank_correlation(norms, {4: 0.1, 3: 0.2, 2: 0.3, 1: 0.4, 9: math.nan}) == pytest.approx(-1)
+    assert rank_correlation(norms, {1: 0.1, 2: 0.1, 3: 0.1}) is None
+    assert rank_correlation(norms, {1: 0.1, 2: 0.2}) is None
+    assert rank_correlation(norms, {}) is None

@@ -1,0 +1,120 @@
+"""Bottleneck and sliced Wasserstein: closed forms, slow references, barcodes of real clouds."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+from layer_views import layer_view, minilm_cloud
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import wasserstein_distance as one_dimensional
+
+from topo_callback.errors import ConfigurationError
+from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.rips import rips_persistence
+from topo_callback.measures.bottleneck import bottleneck, bottleneck_distance
+from topo_callback.measures.sliced_wasserstein import sliced_wasserstein, sliced_wasserstein_distance
+from topo_callback.measures.views import LayerView
+
+NONE = np.empty((0, 2))
+
+
+def random_bars(bars: int, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    birth = generator.random(bars)
+    return np.stack([birth, birth + generator.exponential(0.3, bars)], axis=1)
+
+
+def real_view(layer: int) -> LayerView:
+    cloud = minilm_cloud(layer, 60)
+    return layer_view(cloud, barcode=rips_persistence(squareform(pdist(cloud).astype(np.float32)), max_dimension=1))
+
+
+def dense_bottleneck(first: np.ndarray, second: np.ndarray) -> float:
+    """The least threshold under which a perfect matching exists, each bar with its own place on the diagonal."""
+    rows, columns = len(first), len(second)
+    cost = np.zeros((rows + columns, columns + rows))
+    cost[:rows, :columns] = np.abs(first[:, None] - second).max(axis=2)
+    cost[:rows, columns:] = np.inf
+    cost[rows:, :columns] = np.inf
+    cost[np.arange(rows), columns + np.arange(rows)] = (first[:, 1] - first[:, 0]) / 2
+    cost[rows + np.arange(columns), np.arange(columns)] = (second[:, 1] - second[:, 0]) / 2
+    for threshold in np.unique(cost):
+        too_far = (cost > threshold).astype(np.float64)
+        if too_far[linear_sum_assignment(too_far)].sum() == 0:
+            return float(threshold)
+    raise AssertionError
+
+
+def by_directions(first: np.ndarray, second: np.ndarray, directions: int) -> float:
+    """The definition, one direction after the other; SciPy's distance has mass 1 for all bars together."""
+    one = np.concatenate([first, np.repeat(second.mean(axis=1)[:, None], 2, axis=1)])
+    other = np.concatenate([second, np.repeat(first.mean(axis=1)[:, None], 2, axis=1)])
+    found = []
+    for angle in np.linspace(0, math.pi, directions, endpoint=False):
+        line = np.array([math.cos(angle), math.sin(angle)])
+        found.append(len(one) * one_dimensional(one @ line, other @ line))
+    return float(np.mean(found))
+
+
+def test_bottleneck_by_closed_form() -> None:
+    assert bottleneck_distance(np.array([[1.0, 3.0]]), NONE) == 1
+    assert bottleneck_distance(np.array([[1.0, 3.0], [0.0, 9.0]]), np.array([[0.5, 9.0]])) == 1
+    assert bottleneck_distance(np.array([[0.0, math.inf]]), NONE) == math.inf
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bottleneck_equals_the_dense_search(seed: int) -> None:
+    first, second = random_bars(12, seed), random_bars(9, seed + 100)
+    assert bottleneck_distance(first, second) == pytest.approx(dense_bottleneck(first, second))
+
+
+def test_without_gudhi_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gudhi", None)
+    with pytest.raises(ConfigurationError, match="take 'bottleneck' out of measures"):
+        bottleneck_distance(NONE, NONE)
+
+
+def test_a_bar_and_nothing_differ_by_the_mean_of_the_cosine() -> None:
+    # the bar lies lifetime / sqrt 2 from the diagonal, and |cos| has the mean 2 / pi
+    assert sliced_wasserstein_distance(np.array([[1.0, 4.0]]), NONE) == pytest.approx(
+        3 / math.sqrt(2) * 2 / math.pi, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sliced_wasserstein_equals_the_definition(seed: int) -> None:
+    first, second = random_bars(30, seed), random_bars(20, seed + 50)
+    expected = by_directions(first, second, 4000)
+    assert sliced_wasserstein_distance(first, second) == pytest.approx(expected, rel=3e-3)
+    assert sliced_wasserstein_distance(first, second, directions=4000) == pytest.approx(expected, rel=1e-5)
+
+
+def test_sliced_wasserstein_refuses_endless_bars() -> None:
+    with pytest.raises(ValueError, match="finite bars"):
+        sliced_wasserstein_distance(np.array([[0.0, math.inf]]), NONE)
+
+
+@pytest.mark.parametrize("measure", [bottleneck, sliced_wasserstein])
+def test_displacements_of_real_layers_are_symmetric_free_of_scale_and_bounded(measure) -> None:  # type: ignore[no-untyped-def]
+    one, other = real_view(2), real_view(4)
+    found = measure(one, other)
+    assert set(found) == {f"{measure.__name__}_h{dimension}" for dimension in (0, 1)}
+    assert all(value > 0 for value in found.values())
+    assert found == pytest.approx(measure(other, one))
+    assert list(measure(one, one).values()) == [0, 0]
+    scaled = layer_view(8 * minilm_cloud(2, 60), barcode=Barcode(
+        one.barcode.dimension, 8 * one.barcode.birth, 8 * one.barcode.death
+    ))  # fmt: skip
+    assert measure(scaled, other) == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.parametrize("measure", [bottleneck, sliced_wasserstein])
+def test_bars_that_never_die_must_have_partners(measure) -> None:  # type: ignore[no-untyped-def]
+    ended = Barcode(np.array([0]), np.array([0.0]), np.array([1.0]))
+    endless = Barcode(np.array([0]), np.array([0.0]), np.array([math.inf]))
+    found = measure(layer_view(np.eye(4), barcode=ended), layer_view(np.eye(4), barcode=endless))
+    assert found == {f"{measure.__name__}_h1": 0.0}

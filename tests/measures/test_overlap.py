@@ -1,0 +1,53 @@
+"""Overlap of neighbourhoods over depth, and with labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from layer_views import layer_view, minilm_cloud
+
+from topo_callback.measures.agreement import mutual_knn
+from topo_callback.measures.overlap import depth_overlap, label_overlap, label_overlap_by_chance
+from topo_callback.measures.views import DepthView
+
+
+def test_overlap_is_with_the_layer_below_and_with_all_others() -> None:
+    views = {layer: layer_view(minilm_cloud(layer, 80), k=5) for layer in (1, 3, 6)}
+    share = {
+        (one, other): mutual_knn(views[one].neighbours, views[other].neighbours)
+        for one, other in ((1, 3), (1, 6), (3, 6))
+    }
+    found = depth_overlap(DepthView(layers=(1, 3, 6), views=views))
+    assert found["overlap_below"] == pytest.approx({3: share[1, 3], 6: share[3, 6]})
+    assert found["overlap_depth"] == pytest.approx(
+        {
+            1: (share[1, 3] + share[1, 6]) / 2,
+            3: (share[1, 3] + share[3, 6]) / 2,
+            6: (share[1, 6] + share[3, 6]) / 2,
+        }
+    )
+
+
+def test_a_single_layer_overlaps_with_nothing() -> None:
+    assert depth_overlap(DepthView(layers=(1,), views={1: layer_view(np.eye(4))})) == {}
+
+
+def test_labels_of_separated_groups_are_those_of_the_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    cloud = np.concatenate([generator.random((10, 3)), generator.random((30, 3)) + 9])
+    neighbours = layer_view(cloud, k=5).neighbours
+    labels = np.array(["few"] * 10 + ["many"] * 30)
+    assert label_overlap(neighbours, labels) == 1
+    assert label_overlap_by_chance(labels) == pytest.approx((10 * 9 + 30 * 29) / (40 * 39))
+    shuffled = [label_overlap(neighbours, generator.permutation(labels)) for _ in range(300)]
+    assert np.mean(shuffled) == pytest.approx(label_overlap_by_chance(labels), abs=0.01)
+
+
+def test_half_of_the_neighbours() -> None:
+    neighbours = np.array([[1, 2], [0, 3], [0, 3], [1, 2]], dtype=np.int32)
+    assert label_overlap(neighbours, np.array([0, 0, 1, 1])) == 0.5
+
+
+def test_chance_needs_two_points() -> None:
+    with pytest.raises(ValueError, match="at least 2 points"):
+        label_overlap_by_chance(np.array([1]))

@@ -1,0 +1,52 @@
+"""Angles between points as seen from their centroid."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.spatial.distance import squareform
+
+from topo_callback.measures.registry import layer_measure
+from topo_callback.measures.squared_distances import centroid_distances, squared_distances
+from topo_callback.measures.views import LayerView
+
+
+def mean_centred_cosine(condensed: Float64[np.ndarray, " pairs"]) -> float | None:
+    """Mean over pairs of the cosine of the angle at the centroid, in [-1 / (points - 1), 1].
+
+    By the law of cosines, (a_i + a_j - d_ij^2) / (2 sqrt(a_i a_j)) with a_i the squared distance of point i to the
+    centroid. The lowest value is that of unit vectors that add up to zero. A point counts as lying at the centroid,
+    where it has no angle, when a_i is below 1e-6 of the mean of a, which is the rounding of float32 distances; pairs
+    with such a point are left out.
+
+    Args:
+        condensed: squared distances, see `squared_distances`.
+
+    Returns:
+        None where fewer than two points have an angle.
+    """
+    squares = centroid_distances(condensed)
+    away = squares > 1e-6 * squares.mean()
+    count = int(away.sum())
+    if count < 2:
+        return None
+    inverse = np.zeros_like(squares)
+    inverse[away] = 1 / np.sqrt(squares[away])
+    # sum over ordered pairs of (a_i + a_j) / 2 sqrt(a_i a_j), less that of d_ij^2 / 2 sqrt(a_i a_j)
+    lengths = np.where(away, np.sqrt(squares), 0.0)
+    ends = float(lengths.sum() * inverse.sum()) - count
+    apart = float(inverse @ (squareform(condensed, checks=False) @ inverse)) / 2
+    return (ends - apart) / (count * (count - 1))
+
+
+@layer_measure("centred_cosine")
+def centred_cosine(view: LayerView) -> dict[str, float]:
+    """`centred_cosine`: mean cosine between prompts as seen from their centroid; near 0 without preferred direction.
+
+    The published mean cosine is seen from the origin of the activations, which distances do not show; for it the cloud
+    itself is needed. Cost: points^2 operations; memory two matrices of doubles.
+    """
+    if view.distances is None:
+        return {}
+    value = mean_centred_cosine(squared_distances(view.distances, view.metric))
+    return {} if value is None else {"centred_cosine": value}

@@ -1,0 +1,124 @@
+"""Intrinsic dimension by ratios of neighbour distances: TwoNN, and GRIDE for larger scales.
+
+Estimates of one cloud differ by estimator and scale, and all are too low where the dimension is high and points few:
+report "TwoNN", never "the dimension".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Float64
+from scipy.spatial.distance import squareform
+
+from topo_callback.measures.registry import layer_measure
+from topo_callback.measures.views import LayerView
+
+GRIDE_SCALES = (2, 4, 8, 16)
+KEPT_SHARE = 0.9
+
+
+def log_ratios(
+    distances: Float[np.ndarray, " pairs"], orders: tuple[tuple[int, int], ...], metric: str = "euclidean"
+) -> list[Float64[np.ndarray, " _"]]:
+    """For every (near, far) of `orders`: log(r_far / r_near) of the points, r_j the distance to neighbour number j.
+
+    Points whose near neighbour is at distance 0 are left out: their ratio is undefined.
+
+    Args:
+        distances: condensed, finite.
+        orders: numbers of neighbours, from 1; each far one at most points - 1.
+        metric: of cosine and correlation distances, which go with the square of the chord between normalised points,
+            the ratios are those of the chords.
+    """
+    square = squareform(distances)
+    furthest = max(far for _, far in orders)
+    # the smallest entry of a row is the point itself, at 0
+    square.partition(furthest, axis=1)
+    nearest = np.sort(square[:, : furthest + 1], axis=1)[:, 1:].astype(np.float64)
+    power = 1.0 if metric == "euclidean" else 0.5
+    found = []
+    for near, far in orders:
+        inner, outer = nearest[:, near - 1], nearest[:, far - 1]
+        defined = inner > 0
+        found.append(power * np.log(outer[defined] / inner[defined]))
+    return found
+
+
+def two_nn(ratios: Float64[np.ndarray, " points"]) -> float | None:
+    """TwoNN by regression: the slope of -log(1 - F) on log(r_2 / r_1), a line through 0 without the top 10 percent.
+
+    Facco et al., Scientific Reports 7, 12140 (2017). F of the i-th smallest of N ratios is i / N.
+
+    Returns:
+        None where fewer than 3 points have a ratio, or all ratios that are kept are 1.
+    """
+    count = ratios.size
+    kept = int(KEPT_SHARE * count)
+    if count < 3:
+        return None
+    x = np.sort(ratios)[:kept]
+    y = -np.log1p(-np.arange(1, kept + 1) / count)
+    moment = float(x @ x)
+    return float(x @ y) / moment if moment > 0 else None
+
+
+def two_nn_ml(ratios: Float64[np.ndarray, " points"]) -> float | None:
+    """TwoNN by maximum likelihood, (N - 1) / sum log(r_2 / r_1), unbiased (Denti et al., 2022).
+
+    Returns:
+        None where fewer than 3 points have a ratio, or all ratios are 1.
+    """
+    total = float(ratios.sum())
+    return (ratios.size - 1) / total if ratios.size >= 3 and total > 0 else None
+
+
+def gride(ratios: Float64[np.ndarray, " points"], near: int, far: int) -> float | None:
+    """GRIDE: maximum likelihood of the dimension d from mu = r_far / r_near.
+
+    Denti et al., Scientific Reports 12, 20005 (2022): the density of mu is proportional to
+    d (mu^d - 1)^(far - near - 1) / mu^((far - 1) d + 1). Its score falls in d and has one root. N - 1 stands for N, as
+    in the authors' DADApy, so that (1, 2) is `two_nn_ml`; ratios of 1, at which the density vanishes, are left out.
+
+    Args:
+        ratios: log mu, at least 0.
+        near, far: the numbers of the two neighbours, near < far.
+
+    Returns:
+        None where fewer than 3 ratios are above 1.
+    """
+    from scipy.optimize import brentq
+
+    logs = ratios[ratios > 0]
+    if logs.size < 3:
+        return None
+    between = far - near - 1
+    total = float(logs.sum())
+
+    def score(dimension: float) -> float:
+        # mu^d / (mu^d - 1) = 1 / (1 - exp(-d log mu))
+        bent = float(np.sum(logs / -np.expm1(-dimension * logs)))
+        return (logs.size - 1) / dimension + between * bent - (far - 1) * total
+
+    # 1 / d <= log mu / (1 - exp(-d log mu)) <= 1 / d + log mu brackets the root; the factors are for rounding
+    weight = logs.size - 1 + between * logs.size
+    low, high = weight / ((far - 1) * total), weight / (near * total)
+    return float(brentq(score, low * (1 - 1e-9), high * (1 + 1e-9), rtol=1e-12))
+
+
+@layer_measure("intrinsic_dimension")
+def intrinsic_dimension(view: LayerView) -> dict[str, float]:
+    """TwoNN and GRIDE; dimensions, without a unit; they depend on neither scale nor rotation.
+
+    `two_nn` by regression and `two_nn_ml` by maximum likelihood look at the nearest two neighbours, `gride_<j>` at
+    neighbours j and 2j, a larger scale. Left out: a scale with 2j >= points, and what the functions leave out.
+    Cost: a partial sort of every row of the distance matrix, points^2 operations; memory one matrix in float32.
+    """
+    points = len(view.neighbours)
+    if view.distances is None or points < 3:
+        return {}
+    scales = [scale for scale in GRIDE_SCALES if 2 * scale < points]
+    nearest, *wider = log_ratios(view.distances, ((1, 2), *((scale, 2 * scale) for scale in scales)), view.metric)
+    found = {"two_nn": two_nn(nearest), "two_nn_ml": two_nn_ml(nearest)}
+    for scale, ratios in zip(scales, wider, strict=True):
+        found[f"gride_{scale}"] = gride(ratios, scale, 2 * scale)
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,61 @@
+"""Layer significance: how far the parameters of each layer moved, beside how far its topology did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from scipy.stats import spearmanr
+
+
+def parameter_change(
+    first: Mapping[str, np.ndarray], later: Mapping[str, np.ndarray], layer_of: Callable[[str], int | None]
+) -> dict[int, tuple[float, float]]:
+    """Norm of the change of the parameters of every layer, as it is and relative to their norm before.
+
+    |W_later - W_first| over all parameters of a layer together (Frobenius), in double precision. A plain norm: the
+    learned masks of Shi et al., arXiv 2410.17875, which named the question, need training runs of their own.
+
+    Args:
+        first, later: parameters by name, of equal names and shapes; any real dtype.
+        layer_of: the layer of a parameter by its name, None for one that belongs to no layer, which is left out.
+
+    Returns:
+        layer -> (norm of the change, that norm / norm of `first`), ascending; the second is NaN where `first` is 0.
+
+    Raises:
+        ValueError: a name or a shape differs.
+    """
+    if first.keys() != later.keys():
+        raise ValueError(
+            f"parameters of equal names are needed; only one has {sorted(first.keys() ^ later.keys())[:3]}"
+        )
+    squares: dict[int, tuple[float, float]] = {}
+    for name, before in first.items():
+        layer = layer_of(name)
+        if before.shape != later[name].shape:
+            raise ValueError(f"{name} has shape {before.shape} in first and {later[name].shape} in later")
+        if layer is not None:
+            old, new = before.astype(np.float64), later[name].astype(np.float64)
+            change, size = squares.get(layer, (0.0, 0.0))
+            squares[layer] = (change + float(np.sum((new - old) ** 2)), size + float(np.sum(old**2)))
+    return {
+        layer: (math.sqrt(change), math.sqrt(change / size) if size > 0 else math.nan)
+        for layer, (change, size) in sorted(squares.items())
+    }
+
+
+def rank_correlation(one: Mapping[int, float], other: Mapping[int, float]) -> float | None:
+    """Spearman's rank correlation of two numbers over the layers that have both, such as norms and displacements.
+
+    Returns:
+        None with fewer than 3 such layers, or where one of the numbers is the same in all of them.
+    """
+    layers = sorted(
+        layer for layer in one.keys() & other.keys() if math.isfinite(one[layer]) and math.isfinite(other[layer])
+    )
+    pairs = np.array([(one[layer], other[layer]) for layer in layers])
+    if len(layers) < 3 or (pairs == pairs[0]).all(axis=0).any():
+        return None
+    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
