@@ -1,0 +1,118 @@
+"""The depth zigzag of real clouds: seven layers of all-MiniLM-L6-v2, and what the controls say of it.
+
+The numbers are those of benchmarks/RESULTS_minilm.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+from topo_callback.homology.neighbour_graphs import nearest_neighbours, union_graph
+from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measures.gaussian import gaussian_neighbours
+from topo_callback.measures.gram import gram_matrix
+from topo_callback.measures.persistence_similarity import (
+    betti_curve,
+    correlation_length,
+    inter_layer_persistence,
+    stage_survival,
+)
+from topo_callback.measures.survival import two_stage_survival
+from topo_callback.measures.zigzag_controls import shuffled_stages
+
+CLOUDS = Path(__file__).parents[2].parent / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"
+LAYERS = 7
+K = 5
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    """Without the four prompts that repeat others."""
+    if not CLOUDS.exists():
+        pytest.skip("the activations of all-MiniLM-L6-v2 are not on this machine")
+    clouds = np.load(CLOUDS)["clouds"].astype(np.float64)
+    _, first = np.unique(clouds[0], axis=0, return_index=True)
+    return clouds[:, np.sort(first)]
+
+
+@pytest.fixture(scope="module")
+def condensed(clouds):
+    return [pdist(cloud).astype(np.float32) for cloud in clouds]
+
+
+@pytest.fixture(scope="module")
+def neighbours(condensed):
+    return np.stack([nearest_neighbours(squareform(stage), K) for stage in condensed])
+
+
+@pytest.fixture(scope="module")
+def barcode(neighbours):
+    return zigzag_persistence(neighbours)
+
+
+def test_the_barcode_is_the_recorded_one(clouds, barcode):
+    assert clouds.shape == (LAYERS, 996, 384)
+    assert [len(barcode.of(0)), len(barcode.of(1))] == [343, 5631]
+    assert correlation_length(barcode, LAYERS) == pytest.approx(1.178, abs=5e-4)
+
+
+def test_betti_numbers_equal_those_of_gudhi_for_every_layer_and_intersection(neighbours, barcode):
+    gudhi = pytest.importorskip("gudhi")
+    edges = [set(map(tuple, union_graph(stage).tolist())) for stage in neighbours]
+    for dimension in (0, 1):
+        found = []
+        for complex_index in range(2 * LAYERS - 1):
+            stage, between = divmod(complex_index, 2)
+            tree = gudhi.SimplexTree()
+            for point in range(neighbours.shape[1]):
+                tree.insert([point])
+            for edge in edges[stage] & edges[stage + between]:
+                tree.insert(edge)
+            tree.expansion(2)
+            tree.compute_persistence(homology_coeff_field=2)
+            found.append(tree.betti_numbers()[dimension])
+        assert found == betti_curve(barcode, LAYERS, dimension).tolist()
+
+
+def test_every_bar_equals_that_of_dionysus_for_a_hundred_prompts(clouds):
+    pytest.importorskip("dionysus")
+    few = np.stack([nearest_neighbours(squareform(pdist(cloud[:100])), K) for cloud in clouds])
+    native = zigzag_persistence(few, engine="native")
+    assert len(native.of(1)) > 100
+    assert native == zigzag_persistence(few, engine="dionysus")
+
+
+def test_layers_in_random_order_share_fewer_loops(neighbours, barcode):
+    real = inter_layer_persistence(barcode, LAYERS).mean()
+    assert real == pytest.approx(0.310, abs=5e-4)
+    shuffled = [
+        inter_layer_persistence(zigzag_persistence(shuffled_stages(neighbours, seed)[0]), LAYERS).mean()
+        for seed in range(10)
+    ]
+    assert max(shuffled) < real
+
+
+def test_survival_exceeds_the_gaussian_floor_in_the_later_blocks_only(neighbours, condensed):
+    floor = [gaussian_neighbours(gram_matrix(stage), K, 0) for stage in condensed[:5]]
+    above = [
+        two_stage_survival(neighbours[i], neighbours[i + 1]) - two_stage_survival(floor[i], floor[i + 1])
+        for i in (0, 3)
+    ]
+    assert above[0] < 0 < 0.03 < above[1]
+
+
+def test_no_loop_survives_where_prompts_are_mismatched(neighbours):
+    names = np.random.default_rng(0).permutation(neighbours.shape[1])
+    renamed = np.empty_like(neighbours[1])
+    renamed[names] = names[neighbours[1]]
+    assert two_stage_survival(neighbours[0], renamed) < 0.01
+
+
+def test_a_zigzag_through_all_layers_and_one_of_two_agree_on_neighbours(neighbours, barcode):
+    direct = two_stage_survival(neighbours[0], neighbours[1])
+    assert stage_survival(barcode, LAYERS)[1] == pytest.approx(direct)
+    assert direct == pytest.approx(0.503, abs=5e-4)
