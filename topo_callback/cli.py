@@ -9,7 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from topo_callback.comparison.command import add_compare
 from topo_callback.errors import TopologyError
+from topo_callback.pruning.command import add_prune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_finish(commands)
+    add_compare(commands)
+    add_prune(commands)
     _add_compile(commands)
     return parser
 
