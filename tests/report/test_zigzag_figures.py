@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
+from trajectories import LAYERS, STEPS, make_sample, make_snapshots, write_trajectory
 
 from topo_callback import Barcode, Snapshot, TopologyConfig, Trajectory
 from topo_callback.folder import TrajectoryFolder
@@ -24,6 +24,7 @@ from topo_callback.measures.persistence_similarity import (
     persistence_similarity,
     stage_survival,
 )
+from topo_callback.record import write_whole
 from topo_callback.report import (
     depth_figure,
     draw_run_pictures,
@@ -32,6 +33,7 @@ from topo_callback.report import (
     time_figure,
     zigzag_figure,
 )
+from topo_callback.worker.task import measure_spooled
 
 INVALID = {4: {4: "3 of 40 points are not finite"}}
 NO_LOOPS = Barcode(np.array([0]), np.array([0.0]), np.array([7.0]))
@@ -216,6 +218,22 @@ def test_time_pictures_begin_with_the_third_sample(tmp_path: Path, samples: int,
 def test_a_run_without_zigzags_has_no_time_pictures(tmp_path: Path) -> None:
     written = write_trajectory(tmp_path, (0, 1, 4), layers=(1, 6), config=TopologyConfig(zigzag_engine="off"))
     assert [name for name in draw_run_pictures(written) if name.startswith("time")] == []
+
+
+def test_the_worker_draws_both_zigzags_and_names_them(tmp_path: Path) -> None:
+    written = TrajectoryFolder.new(tmp_path)
+    config = TopologyConfig(measures=("scale",), picture_layers=1).to_dict()
+    written.write_run({"tool": "topo_callback", "config": config, "probe": {"hash": "0"}, "layers": LAYERS})
+    named = {}
+    for step in (0, 1, 2):
+        sample = replace(make_sample(step), facts={"pictures": step != 1})
+        write_whole(written.step_file(written.spool, step), sample.encode())
+        named[step] = measure_spooled(str(written.path), step).provenance.get("pictures")
+    assert named == {
+        0: ["barcode-L06-step-00000000.png", "depth-step-00000000.png"],
+        1: None,
+        2: ["barcode-L06-step-00000002.png", "depth-step-00000002.png", "time-L06.png"],
+    }
 
 
 def drifting_graphs(stages: int, points: int = 60) -> list[np.ndarray]:
