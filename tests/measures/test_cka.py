@@ -74,6 +74,12 @@ def test_undefined_alignments_are_missing() -> None:
     assert set(cka(view, view)) == {"cka_biased"}  # the debiased one needs four points
     simplex = layer_view(np.eye(8))
     assert cka(simplex, simplex) == pytest.approx({"cka_biased": 1.0})  # equal distances: nothing left but the bias
+    assert simplex.distances is not None
+    rounded = simplex.distances.copy()
+    rounded[::3] = np.nextafter(rounded[::3], np.float32(2))  # equal up to rounding
+    assert set(cka(simplex, dataclasses.replace(simplex, distances=rounded))) == {"cka_biased"}
+    both = dataclasses.replace(simplex, distances=rounded)
+    assert set(cka(both, both)) == {"cka_biased"}
     assert cka(view, dataclasses.replace(view, distances=None)) == {}
     assert cka(view, dataclasses.replace(view, distances=np.zeros(3, np.float32))) == {}
 

@@ -120,7 +120,7 @@ def layer_spectrum(view: LayerView) -> dict[str, float]:
     - `anisotropy`: the largest share, of the first principal component (Razzhigaev et al., arXiv 2311.05928).
     - `spectral_decay`: see `spectral_decay` (compared across alignment objectives in arXiv 2509.23024).
 
-    Cost: the eigenvalues, 4/3 points^3 operations; memory three matrices of points^2 doubles, for one layer at a time.
+    Cost: the eigenvalues, 4/3 points^3 operations; memory five matrices of points^2 doubles, for one layer at a time.
     Left out where all points are equal, or the distances are no longer kept.
     """
     if view.distances is None:
