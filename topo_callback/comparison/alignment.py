@@ -210,14 +210,15 @@ def _comparable(runs: Sequence[Run], places: Sequence[_Places], measure: str) ->
     which = "previous" if measure.endswith(".previous") else "first"
     references = np.array([_references(run, place, which) for run, place in zip(runs, places, strict=True)])
     same = (references == references[0]).all(axis=0)
-    if which == "previous":
-        # what happened since the previous sample has no value between two samples
-        same &= np.all([place.share == 0.0 for place in places], axis=0)
     return same, f"compares with the {which} sample, which lies elsewhere in other runs"
 
 
 def _references(run: Run, place: _Places, which: str) -> Float[np.ndarray, " points"]:
-    """The position of the sample that each number compares with; NaN, equal to nothing, where it is not known."""
+    """The position of the sample that each number compares with.
+
+    NaN, equal to nothing, where it is not known or differs between the two samples around the point: what happened
+    since the previous sample has no value between two samples.
+    """
     snapshots = [run.trajectory.snapshot(step) for step in run.trajectory.steps]
     steps = [getattr(snapshot, which) for snapshot in snapshots]
     at = np.array([place.of_step.get(step, np.nan) if step is not None else np.nan for step in steps])
