@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 
 import numpy as np
@@ -76,6 +77,19 @@ def test_without_gudhi_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "gudhi", None)
     with pytest.raises(ConfigurationError, match="take 'bottleneck' out of measures"):
         bottleneck_distance(NONE, NONE)
+
+
+def test_without_gudhi_a_configuration_refuses_it_and_all_is_the_rest() -> None:
+    code = """
+import sys
+sys.modules["gudhi"] = None
+from topo_callback.config import TopologyConfig
+assert "sliced_wasserstein" in TopologyConfig(measures="all").measures
+assert "bottleneck" not in TopologyConfig(measures="all").measures
+TopologyConfig(measures=("bottleneck",))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ConfigurationError: unknown measure 'bottleneck'" in result.stderr
 
 
 def test_a_bar_and_nothing_differ_by_the_mean_of_the_cosine() -> None:
