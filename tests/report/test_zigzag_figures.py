@@ -179,6 +179,7 @@ def test_a_panel_without_data_is_left_out(folder: TrajectoryFolder, monkeypatch:
         "Births and deaths of loops",
         "Number of loops",
     ]
+    assert len(figure.axes) == 3 + 2  # with two colour bars
     similarity = panels_of(figure)["Loops alive from sample i to sample j"]
     assert similarity.images[0].get_array().mask[:, 0].all()
     assert "no loops" in texts_of(figure)
