@@ -13,7 +13,7 @@ def time_persistence(view: TimeView) -> dict[str, float]:
     """What the time zigzag of one layer says of its newest sample, H1.
 
     `time_survival_h1` is S(0, t) / beta(0): the share of the loops of the earliest sample that lived through every
-    sample since; it falls with the density of sampling, unlike two-stage survival. `time_births_h1` is the share of
+    sample since; it depends on how densely time is sampled, unlike two-stage survival. `time_births_h1` is the share of
     the loops of the newest sample that were not in the one before. `time_similarity_h1` is the mean over samples j of
     S(j, t) / beta(j), t itself included, as `depth_similarity_h1` is over layers.
     """

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Int32, Int64
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.measures.gram import gram_matrix
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,6 @@ class LayerView:
     def scaled_barcode(self) -> Barcode:
         """The barcode in units of the median distance."""
         return Barcode(self.barcode.dimension, self.barcode.birth / self.median, self.barcode.death / self.median)
-
-    @cached_property
-    def gram(self) -> Float64[np.ndarray, "points points"] | None:
-        """Inner products of the centred points; see `gram_matrix`. None where the distances are no longer kept."""
-        return None if self.distances is None else gram_matrix(self.distances, self.metric)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,38 @@ _LABELS = {
     "h1_bars": Label("Loops of the cloud", "H1 bars"),
     "h1_total_persistence_scaled": Label("Total persistence of the loops", f"H1, {_MEDIANS}"),
     "median_distance": Label("Size of the cloud", "median distance"),
+    "dataset_entropy": Label("Entropy of the spectrum", "nats"),
+    "effective_rank": Label("Effective rank", "directions"),
+    "rankme": Label("RankMe, centred", "directions"),
+    "participation_ratio": Label("Participation ratio", "directions"),
+    "anisotropy": Label("Variance along the first direction", "share of the variance"),
+    "spectral_decay": Label("Decay of the spectrum", "power-law exponent"),
+    "two_nn": Label("TwoNN, regression", "dimension"),
+    "two_nn_ml": Label("TwoNN, maximum likelihood", "dimension"),
+    "gride_2": Label("GRIDE, neighbours 2 and 4", "dimension"),
+    "gride_4": Label("GRIDE, neighbours 4 and 8", "dimension"),
+    "gride_8": Label("GRIDE, neighbours 8 and 16", "dimension"),
+    "gride_16": Label("GRIDE, neighbours 16 and 32", "dimension"),
+    "centred_cosine": Label("Mean cosine at the centroid", "cosine"),
+    "hubness": Label("Hubness", "skewness of the in-degree"),
+    "overlap_below": Label("Neighbours shared with the layer below", "share of neighbours"),
+    "overlap_depth": Label("Neighbours shared over depth", "mean share of neighbours"),
+}
+_SINCE = {"previous": "since the previous sample", "first": "since the start"}
+_PAIRS = {
+    "cka": Label("Alignment", "debiased linear CKA"),
+    "cka_biased": Label("Alignment", "linear CKA"),
+    "distance_change": Label("Change of distances", f"root mean square, {_MEDIANS}"),
+    "bottleneck_h0": Label("Displacement, H0", f"bottleneck, {_MEDIANS}"),
+    "bottleneck_h1": Label("Displacement, H1", f"bottleneck, {_MEDIANS}"),
+    "sliced_wasserstein_h0": Label("Displacement, H0", f"sliced Wasserstein, {_MEDIANS}"),
+    "sliced_wasserstein_h1": Label("Displacement, H1", f"sliced Wasserstein, {_MEDIANS}"),
 }
 
 
 def label(measure: str) -> Label:
     """The words for a measure; its own name where there are none."""
+    name, _, since = measure.rpartition(".")
+    if name in _PAIRS and since in _SINCE:
+        return Label(f"{_PAIRS[name].title} {_SINCE[since]}", _PAIRS[name].unit)
     return _LABELS.get(measure, Label(measure, "value"))
