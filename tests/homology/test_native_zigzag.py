@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topo_callback.homology import native_zigzag
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.cone_forest_kernels import pair_edges_in_cone
+from topo_callback.homology.cone_pairing_kernels import pair_in_cone
 from topo_callback.homology.dionysus_engine import classical_zigzag_barcode, fast_zigzag_barcode
 from topo_callback.homology.native_zigzag import native_zigzag_barcode
 from topo_callback.homology.stage_graphs import StageGraphs
@@ -69,6 +72,19 @@ def test_equals_the_rank_oracle(drawn, max_dimension):
     found = native_zigzag_barcode(graphs_of(stages, points), max_dimension)
     rows = zip(found.dimension.tolist(), found.birth.tolist(), found.death.tolist(), strict=True)
     assert list(rows) == oracle_bars(stages, points, max_dimension)
+
+
+@given(drifting_graphs(), st.integers(0, 1))
+@REALISTIC
+def test_pairs_along_the_forest_are_those_of_plain_reduction(drawn, max_dimension):
+    def both(*columns_and_rows):
+        found = pair_edges_in_cone(*columns_and_rows)
+        np.testing.assert_array_equal(found, pair_in_cone(*columns_and_rows))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native_zigzag, "pair_edges_in_cone", both)
+        native_zigzag_barcode(graphs_of(*drawn), max_dimension)
 
 
 @given(drifting_graphs(max_points=30))

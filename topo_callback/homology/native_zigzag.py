@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from topo_callback.homology import native_zigzag_kernels as kernels
+from topo_callback.homology import equal_run_kernels
 from topo_callback.homology import zigzag_clique_kernels as clique_kernels
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.cone_forest_kernels import pair_edges_in_cone
+from topo_callback.homology.cone_pairing_kernels import pair_in_cone
 from topo_callback.homology.stage_graphs import StageGraphs
 
 
@@ -92,13 +94,15 @@ def _without_equal_runs(cells: list[_Cells]) -> list[_Critical]:
     columns: list[tuple[np.ndarray, ...]] = []
     is_lower_half = [nothing]
     for lower, upper in zip(cells[-2::-1], cells[:0:-1], strict=True):
-        owner, *reduced = kernels.pair_equal_runs(
+        owner, *reduced = equal_run_kernels.pair_equal_runs(
             lower.first, lower.last, upper.first, upper.last, upper.facets, is_lower_half[0]
         )
         columns.insert(0, (owner, *reduced))
         is_lower_half.insert(0, owner >= 0)
     is_upper_half = [np.zeros(len(cells[0].first), np.bool_), *(column[1] for column in columns)]
-    numbers = [kernels.critical_numbers(low, up) for low, up in zip(is_lower_half, is_upper_half, strict=True)]
+    numbers = [
+        equal_run_kernels.critical_numbers(low, up) for low, up in zip(is_lower_half, is_upper_half, strict=True)
+    ]
     critical = []
     for dimension, level in enumerate(cells):
         kept = numbers[dimension][0] >= 0
@@ -107,7 +111,7 @@ def _without_equal_runs(cells: list[_Cells]) -> list[_Critical]:
             boundary = np.zeros(first.size + 1, np.int64), np.empty(0, np.int32)
         else:
             owner, _, *pool = columns[dimension - 1]
-            boundary = kernels.critical_columns(
+            boundary = equal_run_kernels.critical_columns(
                 owner, *numbers[dimension - 1], *numbers[dimension], level.facets, *pool
             )
         critical.append(_Critical(first, last, *boundary))
@@ -126,7 +130,8 @@ def _barcode_of_complex(cells: list[_Critical], max_dimension: int) -> Barcode:
     for place in range(len(levels) - 1, 1, -1):
         upper, base, lower = levels[place], levels[place - 1], levels[place - 2]
         rows = len(base) + len(lower)
-        owner = kernels.pair_in_cone(
+        # Edges in levels[2]: cones over them are paired along a spanning forest.
+        owner = (pair_edges_in_cone if place == 3 else pair_in_cone)(
             upper.starts,
             upper.entries,
             ascending[place],

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-"""From cells with runs to the pairs of a zigzag barcode. Kernels for numba, hence without annotations.
+"""Cancelling cells against facets with the same run of stages. Kernels for numba, hence without annotations.
 
 Cells of one dimension are numbered so that later cells of the filtration have lower numbers: the pivot of a column is
 its smallest entry. Columns live in pools: column c is entries[starts[c] : starts[c] + lengths[c]].
@@ -7,56 +7,11 @@ its smallest entry. Columns live in pools: column c is entries[starts[c] : start
 
 import numpy as np
 
-from topo_callback.homology.bit_kernels import trailing_zeros
+from topo_callback.homology.bit_tree_kernels import new_bit_tree, smallest, take_all, toggle
 from topo_callback.homology.jit_kernels import kernel
 
-SHIFT = np.uint64(6)
-SIX_BITS = np.uint64(63)
-ONE = np.uint64(1)
 ODD = np.uint8(1)
 TOUCHED = np.uint8(2)
-
-
-@kernel
-def new_bit_tree(size):
-    """A set of numbers below `size` with fast smallest element: (words, offsets of its levels, leaves first)."""
-    offsets = np.zeros(12, np.int64)
-    level = 0
-    width = size
-    while True:
-        width = (width + 63) // 64
-        offsets[level + 1] = offsets[level] + max(width, 1)
-        level += 1
-        if width <= 1:
-            break
-    return np.zeros(offsets[level], np.uint64), offsets[: level + 1]
-
-
-@kernel
-def toggle(words, offsets, number):
-    """Put the number in when it is out, take it out when it is in."""
-    place = np.uint64(number)
-    for level in range(offsets.size - 1):
-        word = offsets[level] + np.int64(place >> SHIFT)
-        before = words[word]
-        after = before ^ (ONE << (place & SIX_BITS))
-        words[word] = after
-        # The levels above only say which words are not empty.
-        if (before == 0) == (after == 0):
-            return
-        place >>= SHIFT
-
-
-@kernel
-def smallest(words, offsets):
-    """The smallest number in the set, -1 when it is empty."""
-    top = offsets.size - 2
-    if words[offsets[top]] == 0:
-        return -1
-    place = 0
-    for level in range(top, -1, -1):
-        place = place * 64 + trailing_zeros(words[offsets[level] + place])
-    return place
 
 
 @kernel
@@ -68,22 +23,6 @@ def toggle_column(words, offsets, column, facets, entries, starts, lengths):
     else:
         for place in range(starts[column], starts[column] + lengths[column]):
             toggle(words, offsets, entries[place])
-
-
-@kernel
-def take_all(words, offsets, entries, used):
-    """Move the set, smallest first, to the end of the pool: (pool, its used length)."""
-    number = smallest(words, offsets)
-    while number >= 0:
-        if used == entries.size:
-            larger = np.empty(2 * entries.size + 16, entries.dtype)
-            larger[:used] = entries
-            entries = larger
-        entries[used] = number
-        used += 1
-        toggle(words, offsets, number)
-        number = smallest(words, offsets)
-    return entries, used
 
 
 @kernel
@@ -259,69 +198,3 @@ def _flush(marks, touched, many, pool, used):
             pool[used] = touched[place]
             used += 1
     return pool, used
-
-
-@kernel
-def pair_in_cone(
-    starts, entries, ascending_order, lower_starts, lower_entries, coned_order, ascending_row, coned_row, is_cleared
-):
-    """Reduce the columns of one dimension of the cone; owner[row] is the column paired with the row, or -1.
-
-    Columns are the cells of this dimension in ascending order, then the cones over the cells one dimension lower in
-    theirs. The boundary of a cone is its base plus the cones over the base's boundary. Rows are numbered from the last
-    of the filtration to the first. Cleared columns are those known to be rows of pairs one dimension up.
-    """
-    cells = ascending_order.size
-    columns = cells + coned_order.size
-    rows = ascending_row.size + coned_row.size
-    owner = np.full(rows, -1, np.int32)
-    column_starts = np.zeros(columns, np.int64)
-    column_lengths = np.zeros(columns, np.int64)
-    pool = np.empty(4096, np.int32)
-    used = 0
-    words, offsets = new_bit_tree(rows)
-    for column in range(columns):
-        if is_cleared[column]:
-            continue
-        begin = used
-        if column < cells:
-            cell = ascending_order[column]
-            pool = _with_space(pool, used, starts[cell + 1] - starts[cell])
-            for place in range(starts[cell], starts[cell + 1]):
-                pool[used] = ascending_row[entries[place]]
-                used += 1
-        else:
-            cell = coned_order[column - cells]
-            pool = _with_space(pool, used, lower_starts[cell + 1] - lower_starts[cell] + 1)
-            for place in range(lower_starts[cell], lower_starts[cell + 1]):
-                pool[used] = coned_row[lower_entries[place]]
-                used += 1
-            pool[used] = ascending_row[cell]
-            used += 1
-        pivot = rows
-        for place in range(begin, used):
-            pivot = min(pivot, pool[place])
-        if pivot < rows and owner[pivot] >= 0:
-            for place in range(begin, used):
-                toggle(words, offsets, pool[place])
-            while pivot >= 0 and owner[pivot] >= 0:
-                added = owner[pivot]
-                for place in range(column_starts[added], column_starts[added] + column_lengths[added]):
-                    toggle(words, offsets, pool[place])
-                pivot = smallest(words, offsets)
-            used = begin
-            pool, used = take_all(words, offsets, pool, used)
-        if used > begin:
-            owner[pivot] = column
-            column_starts[column] = begin
-            column_lengths[column] = used - begin
-    return owner
-
-
-@kernel
-def _with_space(pool, used, more):
-    if used + more <= pool.size:
-        return pool
-    larger = np.empty(2 * (used + more), pool.dtype)
-    larger[:used] = pool[:used]
-    return larger
