@@ -25,10 +25,11 @@ from topo_callback.homology.stage_graphs import StageGraphs
 
 
 def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int) -> Barcode:
-    """The zigzag barcode over Z/2, dimensions 0..max_dimension, from cliques of at most max_dimension + 2 vertices.
+    """The zigzag barcode over Z/2, dimensions 0..max_dimension, as cliques of max_dimension + 2 vertices decide it.
 
     Bars are as in `zigzag_persistence`. Time and memory grow with the number of runs of cliques, not with
-    points * stages.
+    points * stages. Where the largest cliques outnumber those with one vertex less, those with one vertex more are
+    found too: they change no bar and cancel most of the largest ones.
     """
     if graphs.points == 0:
         return Barcode.from_diagrams([])
@@ -67,7 +68,7 @@ class _Critical:
 
 
 def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_Cells]:
-    """The cells of dimensions 0..clique_size - 1, as far as there are any."""
+    """The cells of dimensions 0..clique_size - 1, as far as there are any, and one dimension more if there are many."""
     points, stages = graphs.points, graphs.stages
     ranks = clique_kernels.ranks_by_listings(graphs.first_end, graphs.second_end, points)
     starts, last_vertex, masks = clique_kernels.union_edges(graphs.first_end, graphs.second_end, graphs.offsets, ranks)
@@ -76,15 +77,17 @@ def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_Cells]:
     first_stage, last_stage = np.zeros(points, np.int32), np.full(points, stages - 1, np.int32)
     cells = [_Cells(first_stage, last_stage, np.empty((points, 0), np.int32))]
     lower = (every_point, first_stage, last_stage, every_point[:-1])
-    for size in range(2, clique_size + 1):
+    for size in range(2, clique_size + 2):
         if last_vertex.size == 0:
             break
         run_starts, first_run, last_run = clique_kernels.runs_of_masks(masks, stages)
         positions, *sorted_cells = clique_kernels.sorted_cells(run_starts, first_run, last_run, facets, *lower, stages)
         cells.append(_Cells(*sorted_cells))
         lower = (run_starts, first_run, last_run, positions)
-        if size < clique_size:
-            starts, last_vertex, masks, facets = clique_kernels.next_cliques(points, starts, last_vertex, masks, facets)
+        # In the highest dimension nothing fills: cells abound there that bear no bar and are slow to pair.
+        if size > clique_size or (size == clique_size and len(cells[-1].first) <= len(cells[-2].first)):
+            break
+        starts, last_vertex, masks, facets = clique_kernels.next_cliques(points, starts, last_vertex, masks, facets)
     return cells
 
 
