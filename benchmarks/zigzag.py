@@ -33,6 +33,7 @@ from topo_callback.homology.zigzag import zigzag_persistence
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_zigzag.md"
+BY_HAND = "\n## Read with this (written by hand)"  # kept from there on
 ACTIVATIONS = HERE.parents[1] / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"
 
 
@@ -271,10 +272,13 @@ def main():
         "|---|---|---|---|---|---|---|---|",
     ]
 
+    _, mark, text = RESULTS.read_text().partition(BY_HAND)
+    by_hand = mark + text
+
     def note(line):
         lines.append(line)
         print(line, flush=True)
-        RESULTS.write_text("\n".join(lines) + "\n")
+        RESULTS.write_text("\n".join(lines) + "\n" + by_hand)
 
     cases = [
         ("n=1,000, k=5, 32 stages, H1, drift .02", drifting_neighbours(1000, 5, 32), 1, True),
@@ -304,7 +308,7 @@ def main():
         "![growth](RESULTS_zigzag.png)",
     ]
     plot(series, HERE / "RESULTS_zigzag.png")
-    RESULTS.write_text("\n".join(lines) + "\n")
+    RESULTS.write_text("\n".join(lines) + "\n" + by_hand)
 
 
 if __name__ == "__main__":
