@@ -53,6 +53,10 @@ def describe_run(
         "training": {
             "max_steps": int(state.max_steps),
             "epochs": float(state.num_train_epochs),
+            "learning_rate": float(args.learning_rate),
+            "lr_scheduler_type": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+            "warmup_steps": float(args.warmup_steps or 0),
+            "warmup_ratio": float(getattr(args, "warmup_ratio", None) or 0),
             "world_size": world_size,
             "seed": int(args.seed),
         },
