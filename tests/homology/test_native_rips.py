@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,14 +17,18 @@ from rips_inputs import (
     standard_input,
     tied_matrices,
 )
+from scipy.sparse import coo_array
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology import native_rips
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.native_rips import keyed
 from topo_callback.homology.native_rips_kernels import graph_classes
+from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
-from topo_callback.homology.rips_edge_kernels import nearest_rows, neighbourhood_edges, sort_bucket
+from topo_callback.homology.rips_edge_kernels import sort_bucket
+from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbourhood_edges
+from topo_callback.homology.thread_team import ThreadTeam
 
 STANDARD = ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"]
 
@@ -42,8 +48,6 @@ def native(distances: np.ndarray, threshold: float = np.inf, threads: int = 1) -
 @pytest.mark.parametrize("engine", ["gudhi", "ripser"])
 def test_standard_inputs_bar_for_bar(name: str, engine: str) -> None:
     pytest.importorskip(engine)
-    if name == "o3_1024" and engine == "ripser":
-        pytest.skip("takes ripser.py minutes; gudhi covers it")
     distances = standard_input(name)
     assert native(distances, threads=2) == rips_persistence(distances, engine=engine)
 
@@ -214,10 +218,63 @@ def test_dimension_two_is_refused() -> None:
         rips_persistence(regular_polygon(5), max_dimension=2, engine="native")
 
 
-def test_too_much_memory_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit counts the edges up to the threshold, so a smaller one helps."""
+def test_too_much_memory_is_refused_with_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threshold that the error names is accepted; there the few edges do without a copy of the distances."""
     distances = euclidean(np.random.default_rng(1).standard_normal((100, 3)))
-    monkeypatch.setattr(native_rips, "MOST_BYTES", 50_000)
-    with pytest.raises(MemoryError, match=r"100 points with 4950 edges .* landmarks .* or a smaller threshold"):
+    monkeypatch.setattr(native_rips, "MOST_BYTES", 30_000)
+    monkeypatch.setattr(native_rips, "MOST_EDGES_WITHOUT_COPY", 1500)
+    with pytest.raises(MemoryError, match=r"100 points with \d+ edges .* landmarks .* or a smaller threshold") as error:
         native(distances)
-    assert native(distances, threshold=0.5) == rips_persistence(distances, threshold=0.5, engine="gudhi")
+    named = float(re.search(r"about ([\d.]+) would do", str(error.value))[1])
+    edges = int((distances[np.triu_indices(100, 1)] <= named).sum())
+    assert 1000 < edges < 1500
+    assert native(distances, named) == rips_persistence(distances, threshold=named, engine="gudhi")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_few_edges_need_no_copy_in_central_order(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(native_rips, "MOST_BYTES", 650_000)
+    monkeypatch.setattr(native_rips, "MOST_EDGES_WITHOUT_COPY", 20_000)
+    distances = euclidean(np.random.default_rng(3).standard_normal((400, 3)))
+    distances[5, 7] = distances[7, 5] = -0.0
+    with pytest.raises(MemoryError, match="GB or"):
+        native(distances, threads=threads)
+    assert native(distances, 0.9, threads) == rips_persistence(distances, threshold=0.9, engine="gudhi")
+
+
+@given(tied_matrices(most_points=30), st.sampled_from([np.inf, 1.0, 2.0]))
+@settings(max_examples=60, deadline=None)
+def test_the_numbering_of_the_points_does_not_matter(distances: np.ndarray, threshold: float) -> None:
+    if len(distances) < 2:
+        return
+    source = keyed(distances)
+    with ThreadTeam(2) as team:
+        limit = source.limit(threshold)
+        given, central = (threaded_bars(source.keys, limit, 5, team, renumber=renumber) for renumber in (False, True))
+    # classes of zero length depend on the order among ties, so only the others are compared
+    assert longer_bars(given) == longer_bars(central)
+
+
+def longer_bars(bars: Bars) -> list[tuple[int, int]]:
+    _, births, deaths, dies = bars
+    pairs = zip(births.tolist(), np.where(dies, deaths, 0).tolist(), strict=True)
+    return sorted((birth, death) for birth, death in pairs if birth != death)
+
+
+@pytest.mark.slow
+def test_a_threshold_is_a_way_out_at_twenty_thousand_points() -> None:
+    """Real size: without a threshold refused, with one equal to ripser.py on the sparse matrix of the short edges."""
+    ripser = pytest.importorskip("ripser").ripser
+    points = np.random.default_rng(5).random((20_000, 2)).astype(np.float32)
+    distances = np.zeros((len(points), len(points)), np.float32)
+    for column in range(2):
+        for start in range(0, len(points), 500):
+            distances[start : start + 500] += (points[start : start + 500, None, column] - points[:, column]) ** 2
+    np.sqrt(distances, out=distances)
+    with pytest.raises(MemoryError, match=r"20000 points .* 2.\d GB .* or a smaller threshold: about 0.\d+ would do"):
+        native(distances, threads=2)
+    threshold = 0.02
+    low, high = np.nonzero(np.triu(distances <= threshold, 1))
+    sparse = coo_array((distances[low, high], (low, high)), distances.shape)
+    expected = Barcode.from_diagrams(ripser(sparse, maxdim=1, thresh=threshold, distance_matrix=True)["dgms"])
+    assert native(distances, threshold, threads=2) == expected

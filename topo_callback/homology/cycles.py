@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from topo_callback.homology.cycle_kernels import closed_by_forest, rooted_forest
-from topo_callback.homology.native_rips import bucket_edges, check_memory, keyed
+from topo_callback.homology.native_rips import bucket_edges, keyed, room_for_copy
 from topo_callback.homology.native_rips_threads import SweptCloud, swept_cloud
 from topo_callback.homology.rips import checked_distances, rounded_down
 from topo_callback.homology.thread_team import ThreadTeam, allowed_threads
@@ -47,8 +47,8 @@ def representative_cycles(
             return []
         source = keyed(checked)
         limit = source.limit(rounded_down(threshold, checked.dtype))
-        check_memory(source.keys, limit, team.members)
-        swept = swept_cloud(source.keys, limit, bucket_edges(points, team.members), team)
+        renumber = room_for_copy(source, limit, team)
+        swept = swept_cloud(source.keys, limit, bucket_edges(points, team.members), team, renumber=renumber)
     birth = source.decoded(swept.births)
     death = np.where(swept.pool_starts >= 0, source.decoded(swept.class_deaths), np.inf)
     outside = swept.graph[swept.closes]

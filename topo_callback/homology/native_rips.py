@@ -16,8 +16,9 @@ from jaxtyping import Float, Float64, UInt32
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.native_rips_kernels import cloud_bars
-from topo_callback.homology.native_rips_threads import threaded_bars
-from topo_callback.homology.rips_edge_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys, tree_keys
+from topo_callback.homology.native_rips_threads import greatest_key_that_matters, threaded_bars
+from topo_callback.homology.rips_edge_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys
+from topo_callback.homology.rips_graph_kernels import tree_keys
 from topo_callback.homology.thread_team import ThreadTeam
 
 GREATEST_FINITE_KEY = 0x7F7FFFFF
@@ -26,6 +27,10 @@ FEWEST_POINTS_FOR_THREADS = 300
 # about how many edges are swept before the next look at whether all classes are dead, in a small cloud
 SMALL_BUCKET_EDGES = 2048
 MOST_BYTES = 1_000_000_000
+# so many edges have 10,000 points; without a copy in central order each of them takes longer
+MOST_EDGES_WITHOUT_COPY = 50_000_000
+# pairs that are looked at to name a threshold
+SAMPLED_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def native_persistence(
 
     Raises:
         ConfigurationError: another dimension.
-        MemoryError: so many edges would need more than about a gigabyte.
+        MemoryError: so many edges would need more than about a gigabyte, and more than 50,000,000 of them matter.
     """
     if max_dimension > 1:
         raise ConfigurationError(
@@ -97,13 +102,15 @@ def native_persistence(
     limit = source.limit(threshold)
     if max_dimension == 0:
         deaths = tree_keys(source.keys, limit)
-        return _barcode(source, points, deaths, np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.bool_))
-    check_memory(source.keys, limit, team.members)
-    if points < FEWEST_POINTS_FOR_THREADS or team.members == 1:
+        return barcode_of_bars(
+            source, points, deaths, np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.bool_)
+        )
+    renumber = room_for_copy(source, limit, team)
+    if renumber and (points < FEWEST_POINTS_FOR_THREADS or team.members == 1):
         bars = cloud_bars(source.keys, limit, bucket_edges(points, 1))
     else:
-        bars = threaded_bars(source.keys, limit, bucket_edges(points, team.members), team)
-    return _barcode(source, points, *bars)
+        bars = threaded_bars(source.keys, limit, bucket_edges(points, team.members), team, renumber=renumber)
+    return barcode_of_bars(source, points, *bars)
 
 
 def bucket_edges(points: int, members: int) -> int:
@@ -111,7 +118,7 @@ def bucket_edges(points: int, members: int) -> int:
     return max(SMALL_BUCKET_EDGES, points * (points - 1) // 2 // (32 * members))
 
 
-def _barcode(
+def barcode_of_bars(
     source: KeyedDistances,
     points: int,
     deaths: UInt32[np.ndarray, " components"],
@@ -119,6 +126,7 @@ def _barcode(
     class_deaths: UInt32[np.ndarray, " classes"],
     dies: np.ndarray,
 ) -> Barcode:
+    """The barcode of what `cloud_bars` gives."""
     components = np.concatenate([source.decoded(deaths), np.full(points - deaths.size, np.inf)])
     loops = np.where(dies, source.decoded(class_deaths), np.inf)
     return Barcode(
@@ -128,16 +136,38 @@ def _barcode(
     )
 
 
-def check_memory(keys: UInt32[np.ndarray, "points points"], limit: np.uint32, members: int) -> None:
-    points = len(keys)
-    edges = points * (points - 1) // 2
-    fixed = 4 * points**2 + members * points**2 // 8
-    if fixed + 4 * edges > MOST_BYTES:
-        edges = int(count_edges(keys, limit, np.uint32(0), 31, 0, points).sum())
-    needed = fixed + 4 * edges
-    if needed > MOST_BYTES or points > MOST_POINTS:
-        raise MemoryError(
-            f"{points} points with {edges} edges up to the threshold would need {needed / 1e9:.1f} GB besides the "
-            f"distances; accepted are {MOST_BYTES / 1e9:.0f} GB and {MOST_POINTS} points. Take maxmin landmarks "
-            "(landmark_persistence) or a smaller threshold"
-        )
+def room_for_copy(source: KeyedDistances, limit: np.uint32, team: ThreadTeam) -> bool:
+    """Whether there is room for a copy of the keys in central order; without one, only few edges are accepted.
+
+    Raises:
+        MemoryError: not even without; says what is needed and which threshold would do.
+    """
+    points = len(source.keys)
+    pairs = points * (points - 1) // 2
+    copy, graph = 4 * points**2, team.members * points**2 // 8
+    if points <= MOST_POINTS and copy + graph + 4 * pairs <= MOST_BYTES:
+        return True
+    cut = greatest_key_that_matters(source.keys, limit, team)
+    edges = int(count_edges(source.keys, cut, np.uint32(0), 31, 0, points).sum())
+    if points <= MOST_POINTS and copy + graph + 4 * edges <= MOST_BYTES:
+        return True
+    fewest = min(MOST_EDGES_WITHOUT_COPY, (MOST_BYTES - graph) // 4)
+    if points <= MOST_POINTS and edges <= fewest:
+        return False
+    advice = "Take maxmin landmarks (landmark_persistence) or a smaller threshold"
+    if points <= MOST_POINTS and fewest > 0:
+        advice += f": about {_threshold_for(source, fewest / pairs):.4g} would do"
+    raise MemoryError(
+        f"{points} points with {edges} edges up to the threshold would need {(copy + graph + 4 * edges) / 1e9:.1f} GB "
+        f"besides the distances; accepted are {MOST_BYTES / 1e9:.0f} GB or {max(fewest, 0)} edges, and {MOST_POINTS} "
+        f"points. {advice}"
+    )
+
+
+def _threshold_for(source: KeyedDistances, share: float) -> float:
+    """About the distance up to which this share of the pairs lies, with a tenth to spare; from evenly spread rows."""
+    points = len(source.keys)
+    rows = np.linspace(0, points - 1, max(1, min(points, SAMPLED_PAIRS // points))).astype(int)
+    sample = np.sort(source.keys[rows], axis=None)[rows.size :]  # without the diagonal
+    place = int(0.9 * share * sample.size)
+    return float(source.decoded(sample[place : place + 1])[0])

@@ -8,12 +8,14 @@ from topo_callback.homology.rips_edge_kernels import (
     BINS,
     count_edges,
     deal_edges,
-    nearest_rows,
-    neighbour_count,
-    neighbourhood_edges,
     relabelled_rows,
     row_statistics,
     sort_bucket,
+)
+from topo_callback.homology.rips_graph_kernels import (
+    nearest_rows,
+    neighbour_count,
+    neighbourhood_edges,
     spanning_forest,
 )
 from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations
@@ -120,7 +122,7 @@ def cloud_bars(keys, limit, bucket_edges):
         killed = np.zeros(2, np.int64)
         for bucket in range(starts.size - 1):
             sort_bucket(central, codes, starts[bucket], starts[bucket + 1])
-            relations = lune_relations(central, adjacency, codes, starts[bucket], starts[bucket + 1])
+            relations = lune_relations(central, adjacency, nearest, codes, starts[bucket], starts[bucket + 1])
             table, pool = reduce_relations(central, codes, relations, table, pool, pool_starts, class_deaths, killed)
             if killed[0] == births.size:
                 break

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt32, UInt64
+from jaxtyping import Bool, Int32, Int64, UInt32, UInt64
 
 from topo_callback.homology.native_rips_kernels import (
     binning,
@@ -18,16 +19,16 @@ from topo_callback.homology.native_rips_kernels import (
 from topo_callback.homology.rips_edge_kernels import (
     count_edges,
     deal_edges,
-    nearest_rows,
-    neighbour_count,
-    neighbourhood_edges,
     relabelled_rows,
     row_statistics,
     sort_bucket,
 )
+from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbour_count, neighbourhood_edges
 from topo_callback.homology.rips_lune_kernels import add_edges, empty_adjacency, lune_relations
 from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
 from topo_callback.homology.thread_team import ThreadTeam, triangle_shares
+
+WITHOUT_SIGN = np.uint32(0x7FFFFFFF)
 
 Keys = UInt32[np.ndarray, "points points"]
 Codes = UInt32[np.ndarray, " _"]
@@ -37,6 +38,38 @@ Bars = tuple[
     UInt32[np.ndarray, " classes"],
     Bool[np.ndarray, " classes"],
 ]
+
+
+@dataclass(frozen=True)
+class OrderedCloud:
+    """A cloud whose points are numbered anew, with the sparse graphs that a sweep starts from.
+
+    Attributes:
+        keys: uint32 [points, points] in the new numbering.
+        order: int64 [points], the caller's index of each point.
+        nearest: int32 [points, count], points near each point, nearest first.
+        graph: the codes of the edges of the relative neighbourhood graph, in the total order.
+    """
+
+    keys: Keys
+    order: Int64[np.ndarray, " points"]
+    nearest: Int32[np.ndarray, "points count"]
+    graph: Codes
+
+
+@dataclass(frozen=True)
+class BucketedEdges:
+    """All edges up to the cut, bucket by bucket of ascending keys.
+
+    Attributes:
+        codes: the edges.
+        starts: int64 [buckets + 1], where each bucket starts, and the end.
+        sort: called with the start and end of a bucket, puts its edges in the total order.
+    """
+
+    codes: Codes
+    starts: Int64[np.ndarray, " ends"]
+    sort: Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -61,42 +94,78 @@ class SweptCloud:
     pool_starts: Int64[np.ndarray, " classes"]
 
 
-def threaded_bars(keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam) -> Bars:
+def threaded_bars(keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam, *, renumber: bool = True) -> Bars:
     """What `cloud_bars` gives, on a team of threads."""
-    found = swept_cloud(keys, limit, bucket_edges, team)
+    return bars_of(swept_cloud(keys, limit, bucket_edges, team, renumber=renumber))
+
+
+def bars_of(found: SweptCloud) -> Bars:
+    """(H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies)."""
     return found.deaths, found.births, found.class_deaths, found.pool_starts >= 0
 
 
-def swept_cloud(keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam) -> SweptCloud:
-    """Sweep one cloud on a team of threads."""
-    central, order, cut = _central_keys(keys, limit, team)
-    graph = _neighbourhood_graph(central, cut, team)
-    deaths, births, closes = graph_classes(central, graph)
+def swept_cloud(
+    keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam, *, renumber: bool = True
+) -> SweptCloud:
+    """Sweep one cloud on a team of threads.
+
+    With `renumber` the points are numbered from the centre outwards, in a copy of the keys: most lunes are then seen
+    through at once. Without, the caller's keys are used as they are, and less memory.
+    """
+    central, order, cut = central_keys(keys, limit, team) if renumber else _given_keys(keys, limit, team)
+    nearest, graph = neighbourhood_graph(central, cut, team)
+    cloud = OrderedCloud(central, order, nearest, graph)
+    return swept_edges(cloud, lambda: dealt_edges(central, cut, graph, bucket_edges, team), team)
+
+
+def swept_edges(cloud: OrderedCloud, edges: Callable[[], BucketedEdges], team: ThreadTeam) -> SweptCloud:
+    """Sweep one cloud whose graphs are known; `edges` is called only where there are classes to kill."""
+    deaths, births, closes = graph_classes(cloud.keys, cloud.graph)
     class_deaths = np.zeros(births.size, np.uint32)
     pool_starts = np.full(births.size, -1, np.int64)
     pool = np.empty(0, np.uint64)
     if births.size:
-        codes, starts = _dealt_edges(central, cut, graph, bucket_edges, team)
-        pool = _sweep(central, codes, starts, edge_lookup(graph, closes), pool_starts, class_deaths, team)
-    return SweptCloud(order, graph, closes, deaths, births, class_deaths, pool, pool_starts)
+        pool = _sweep(cloud, edges(), edge_lookup(cloud.graph, closes), pool_starts, class_deaths, team)
+    return SweptCloud(cloud.order, cloud.graph, closes, deaths, births, class_deaths, pool, pool_starts)
 
 
-def _central_keys(
+def central_keys(
     keys: Keys, limit: np.uint32, team: ThreadTeam
 ) -> tuple[Keys, Int64[np.ndarray, " points"], np.uint32]:
     """(Keys with the points numbered from the centre outwards, their old indices, the greatest key that matters)."""
     points = len(keys)
-    totals, longest = np.empty(points, np.uint64), np.empty(points, np.uint32)
+    totals, cut = _row_sums(keys, limit, team)
+    order = central_order(totals)
     central = np.empty((points, points), np.uint32)
     shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
-    team.run(lambda member: row_statistics(keys, totals, longest, *shares[member]))
-    order = central_order(totals)
     team.run(lambda member: relabelled_rows(keys, order, central, *shares[member]))
-    return central, order, min(limit, longest.min())
+    return central, order, cut
 
 
-def _neighbourhood_graph(central: Keys, cut: np.uint32, team: ThreadTeam) -> Codes:
-    """The codes of the edges of the relative neighbourhood graph, in the total order."""
+def _given_keys(keys: Keys, limit: np.uint32, team: ThreadTeam) -> tuple[Keys, Int64[np.ndarray, " points"], np.uint32]:
+    """What `central_keys` gives, with the points numbered as they are."""
+    if keys.max() > WITHOUT_SIGN:  # the bit pattern of -0: rare, and worth a copy
+        keys = keys & WITHOUT_SIGN
+    return keys, np.arange(len(keys), dtype=np.int64), _row_sums(keys, limit, team)[1]
+
+
+def greatest_key_that_matters(keys: Keys, limit: np.uint32, team: ThreadTeam) -> np.uint32:
+    """`limit`, or the key from which on one point sees all others, so that no class is left."""
+    return _row_sums(keys, limit, team)[1]
+
+
+def _row_sums(keys: Keys, limit: np.uint32, team: ThreadTeam) -> tuple[UInt64[np.ndarray, " points"], np.uint32]:
+    points = len(keys)
+    totals, longest = np.empty(points, np.uint64), np.empty(points, np.uint32)
+    shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
+    team.run(lambda member: row_statistics(keys, totals, longest, *shares[member]))
+    return totals, min(limit, longest.min())
+
+
+def neighbourhood_graph(
+    central: Keys, cut: np.uint32, team: ThreadTeam
+) -> tuple[Int32[np.ndarray, "points count"], Codes]:
+    """(Points near each point, codes of the edges of the relative neighbourhood graph in the total order)."""
     points = len(central)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
     shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
@@ -109,13 +178,11 @@ def _neighbourhood_graph(central: Keys, cut: np.uint32, team: ThreadTeam) -> Cod
     team.run(collect)
     graph = np.sort(np.concatenate(parts))
     sort_bucket(central, graph, 0, graph.size)
-    return graph
+    return nearest, graph
 
 
-def _dealt_edges(
-    central: Keys, cut: np.uint32, graph: Codes, bucket_edges: int, team: ThreadTeam
-) -> tuple[Codes, Int64[np.ndarray, " ends"]]:
-    """All edges up to `cut`, bucket by bucket of ascending keys, each bucket in order of codes; where buckets start."""
+def dealt_edges(central: Keys, cut: np.uint32, graph: Codes, bucket_edges: int, team: ThreadTeam) -> BucketedEdges:
+    """All edges up to `cut`, each bucket in order of codes until it is sorted."""
     floor, shift = binning(cut, graph_keys(central, graph))
     shares = triangle_shares(len(central), team.members)
     counts: list[np.ndarray] = [np.empty(0, np.int64)] * team.members
@@ -134,13 +201,12 @@ def _dealt_edges(
     team.run(
         lambda member: deal_edges(central, cut, floor, shift, bucket_of_bin, places[member], codes, *shares[member])
     )
-    return codes, starts
+    return BucketedEdges(codes, starts, lambda start, end: sort_bucket(central, codes, start, end))
 
 
 def _sweep(
-    central: Keys,
-    codes: Codes,
-    starts: Int64[np.ndarray, " ends"],
+    cloud: OrderedCloud,
+    edges: BucketedEdges,
     table: tuple[UInt32[np.ndarray, " slots"], np.ndarray, int],
     pool_starts: Int64[np.ndarray, " classes"],
     class_deaths: UInt32[np.ndarray, " classes"],
@@ -151,9 +217,10 @@ def _sweep(
     Each member searches the lunes of one bucket of a group. It has its own adjacency, to which it adds the edges of the
     other buckets unsearched.
     """
+    keys, codes, starts = cloud.keys, edges.codes, edges.starts
     members = team.members
     buckets = starts.size - 1
-    adjacencies = [empty_adjacency(len(central)) for _ in range(members)]
+    adjacencies = [empty_adjacency(len(keys)) for _ in range(members)]
     relations: list[np.ndarray] = [np.empty((0, 5), np.int32)] * members
     pool = np.empty(1024, np.uint64)
     killed = np.zeros(2, np.int64)
@@ -162,7 +229,7 @@ def _sweep(
         return int(starts[min(bucket, buckets)]), int(starts[min(bucket + 1, buckets)])
 
     def sort(member: int) -> None:
-        sort_bucket(central, codes, *bounds(member))
+        edges.sort(*bounds(member))
 
     team.run(sort)
     for group in range(0, buckets, members):
@@ -170,13 +237,13 @@ def _sweep(
         def search(member: int, group: int = group) -> None:
             start, end = bounds(group + member)
             add_edges(adjacencies[member], codes, bounds(group)[0], start)
-            relations[member] = lune_relations(central, adjacencies[member], codes, start, end)
+            relations[member] = lune_relations(keys, adjacencies[member], cloud.nearest, codes, start, end)
             add_edges(adjacencies[member], codes, end, bounds(group + members - 1)[1])
-            sort_bucket(central, codes, *bounds(group + members + member))
+            edges.sort(*bounds(group + members + member))
 
         team.run(search)
         for found in relations:
-            table, pool = reduce_relations(central, codes, found, table, pool, pool_starts, class_deaths, killed)
+            table, pool = reduce_relations(keys, codes, found, table, pool, pool_starts, class_deaths, killed)
         if killed[0] == pool_starts.size:
             break
     return pool

@@ -31,11 +31,12 @@ def add_edges(adjacency, codes, start, end):
 
 
 @kernel
-def lune_relations(keys, adjacency, codes, start, end):
+def lune_relations(keys, adjacency, nearest, codes, start, end):
     """Put in the edges codes[start:end] one by one; where a lune falls apart, emit its relations.
 
-    Returns int32 [relations, 5], rows (place of the edge, its ends a and b, points v and w): v and w lie in different
-    components of the lune, so the edge fills the cycle a v b w. A lune of c components gives c - 1 rows.
+    `nearest` int32 [points, count] lists points near each point, nearest first. Returns int32 [relations, 5], rows
+    (place of the edge, its ends a and b, points v and w): v and w lie in different components of the lune, so the edge
+    fills the cycle a v b w. A lune of c components gives c - 1 rows.
     """
     words = adjacency.shape[1]
     lune = np.empty(words, np.uint64)
@@ -45,43 +46,69 @@ def lune_relations(keys, adjacency, codes, start, end):
     for place in range(start, end):
         first = np.int64(codes[place] >> 16)
         second = np.int64(codes[place] & 0xFFFF)
-        some = np.uint64(0)
-        for word in range(words):
-            common = adjacency[first, word] & adjacency[second, word]
-            lune[word] = common
-            some |= common
-        if some != 0:
-            word = 0
-            while lune[word] == 0:
-                word += 1
+        word = 0
+        while word < words and adjacency[first, word] & adjacency[second, word] == 0:
+            word += 1
+        if word < words:
             # points are numbered from the centre outwards: the first ones of the lune see most of the others
-            seed = (word << 6) + trailing_zeros(lune[word])
-            close = lune[word] & adjacency[seed, word]
-            second_seed = third_seed = fourth_seed = seed
-            close &= close - np.uint64(1)
-            if close != 0:
-                second_seed = (word << 6) + trailing_zeros(close)
-                close &= close - np.uint64(1)
-            if close != 0:
-                third_seed = (word << 6) + trailing_zeros(close)
-                close &= close - np.uint64(1)
-            if close != 0:
-                fourth_seed = (word << 6) + trailing_zeros(close)
+            common = adjacency[first, word] & adjacency[second, word]
+            seed = (word << 6) + trailing_zeros(common)
+            second_seed, third_seed, fourth_seed = _central_seeds(common & adjacency[seed, word], word, seed)
             some = np.uint64(0)
             for word in range(words):
-                common = lune[word] & ~(
-                    adjacency[seed, word]
-                    | adjacency[second_seed, word]
-                    | adjacency[third_seed, word]
-                    | adjacency[fourth_seed, word]
+                some |= (
+                    adjacency[first, word]
+                    & adjacency[second, word]
+                    & ~(
+                        adjacency[seed, word]
+                        | adjacency[second_seed, word]
+                        | adjacency[third_seed, word]
+                        | adjacency[fourth_seed, word]
+                    )
                 )
-                left[word] = common
-                some |= common
-            if some != 0 and not _joins(adjacency, lune, left):
-                relations, count = _emit(keys, adjacency, lune, left, place, first, second, relations, count)
+            if some != 0:
+                # the points of the lune next to its two ends see nearly all the rest
+                near_first = _near_seed(adjacency, nearest, first, second, seed)
+                near_second = _near_seed(adjacency, nearest, second, first, seed)
+                some = np.uint64(0)
+                for word in range(words):
+                    common = adjacency[first, word] & adjacency[second, word]
+                    lune[word] = common
+                    common &= ~(adjacency[seed, word] | adjacency[near_first, word] | adjacency[near_second, word])
+                    left[word] = common
+                    some |= common
+                if some != 0 and not _joins(adjacency, lune, left):
+                    relations, count = _emit(keys, adjacency, lune, left, place, first, second, relations, count)
         adjacency[first, second >> 6] |= np.uint64(1) << np.uint64(second & 63)
         adjacency[second, first >> 6] |= np.uint64(1) << np.uint64(first & 63)
     return relations[:count]
+
+
+@kernel
+def _central_seeds(close, word, seed):
+    """Three more points, from those of the seed's word of the lune that see the seed; the seed where there are none."""
+    second_seed = third_seed = fourth_seed = seed
+    close &= close - np.uint64(1)
+    if close != 0:
+        second_seed = (word << 6) + trailing_zeros(close)
+        close &= close - np.uint64(1)
+    if close != 0:
+        third_seed = (word << 6) + trailing_zeros(close)
+        close &= close - np.uint64(1)
+    if close != 0:
+        fourth_seed = (word << 6) + trailing_zeros(close)
+    return second_seed, third_seed, fourth_seed
+
+
+@kernel
+def _near_seed(adjacency, nearest, end, other_end, seed):
+    """The nearest point to one end that lies in the lune and sees the seed; the seed itself where none is known."""
+    for near in range(nearest.shape[1]):
+        point = np.int64(nearest[end, near])
+        word, bit = point >> 6, np.uint64(point & 63)
+        if (adjacency[other_end, word] & adjacency[end, word] & adjacency[seed, word]) >> bit & np.uint64(1):
+            return point
+    return seed
 
 
 @kernel
@@ -103,7 +130,9 @@ def _joins(adjacency, lune, left):
                         seen = True
                         break
                 if seen:
-                    left[word] &= ~adjacency[point, word]
+                    # whatever this point sees is visited too, the point itself among it
+                    for other in range(words):
+                        left[other] &= ~adjacency[point, other]
                     bits &= left[word]
                     progress = True
                 else:

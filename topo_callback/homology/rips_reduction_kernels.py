@@ -10,7 +10,7 @@ import numpy as np
 
 from topo_callback.homology.bit_kernels import leading_zeros
 from topo_callback.homology.jit_kernels import kernel
-from topo_callback.homology.rips_edge_kernels import precedes
+from topo_callback.homology.rips_graph_kernels import precedes
 
 UNKNOWN = 0
 TREE = -1
