@@ -1,12 +1,13 @@
 """H0 and H1 of Vietoris-Rips filtrations: the native engine against every installed peer, side by side.
 
-    python benchmarks/rips.py [--rounds 3] [--threads 2] [--only NAME ...] [--large] [--growth picture.png]
+    python benchmarks/rips.py [--rounds 3] [--threads 2] [--only NAME ...] [--large] [--growth picture.png] [--device]
 
 Each input is computed by the native engine, gudhi (over Z/2), ripser.py and giotto-ph, as far as installed, in turn,
 round by round, so that other work on the machine falls on all of them alike; the best round counts. oineus builds
 every triangle, which 1,000 points put out of reach, and is left out. H0, the checks of the input and the result object
 are part of the native time. A line is void unless the barcodes are equal.
-`--large` adds 5,000 and 10,000 points, native only; `--growth` draws time against points. The table goes to the section
+`--large` adds 5,000 and 10,000 points, native only; `--growth` draws time against points; `--device` adds the stages
+on an accelerator. The table goes to the section
 of this script in RESULTS_rips.md.
 """
 
@@ -24,14 +25,13 @@ import psutil
 from machine import describe_machine
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from rips_device import device_lines
 from rips_inputs import activation_distances, shared_file, standard_input
 
 from topo_callback.homology import Barcode, rips_persistence
 from topo_callback.homology.rips import rips_persistence_batch
 
 RESULTS = Path(__file__).with_name("RESULTS_rips.md")
-# ripser.py needs minutes there
-TOO_LONG_FOR_RIPSER = {"o3_1024"}
 Compute = Callable[[np.ndarray], Barcode]
 
 
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="inputs whose name contains one of these words")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--growth", type=Path)
+    parser.add_argument("--device", action="store_true")
     given = parser.parse_args()
     lines = [
         describe_machine(),
@@ -233,8 +234,6 @@ def main() -> None:
         if given.only and not any(word in name for word in given.only):
             continue
         engines = peers(given.threads)
-        if name in TOO_LONG_FOR_RIPSER:
-            engines.pop("ripser.py", None)
         best = compare(distances, engines, given.rounds)
         if best is None:
             add(f"| {name} | {len(distances)} | void: barcodes differ | | |")
@@ -254,6 +253,10 @@ def main() -> None:
             add(f"| median over layers | {points} | | | {np.median(found):.1f} |")
     if given.large:
         for line in large_lines(given.threads):
+            add(line)
+    if given.device:
+        layers = np.stack([jittered(number % 7, 2)[number // 7 :][:1000] for number in range(32)])
+        for line in device_lines(jittered(3, 10), layers, given.threads, given.rounds):
             add(line)
     if given.growth:
         draw_growth(given.growth, given.threads)
