@@ -1,5 +1,4 @@
 # mypy: disable-error-code="no-untyped-def"
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls, allow-incomplete-defs
 """Sparse graphs on a cloud: nearest points, relative neighbourhood graph, spanning forest. Kernels for numba.
 
 Keys, codes and the order of the edges are those of `rips_edge_kernels`.
