@@ -1,0 +1,130 @@
+"""Events: what happened in a run, as a pure function of its series and of reference runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
+from topo_callback.dynamics.clock import comparable
+from topo_callback.dynamics.against_references import align, decide_calibrated
+from topo_callback.dynamics.depth import depth_summaries
+from topo_callback.dynamics.looks import FEWEST_SAMPLES, is_look
+from topo_callback.dynamics.nominal import decide_nominal
+from topo_callback.dynamics.observed import collapses, invalid_layers
+from topo_callback.dynamics.references import References
+from topo_callback.dynamics.reorganisation import Event, Window, reorganisation
+from topo_callback.dynamics.response import log_velocity
+from topo_callback.dynamics.scan import scan
+from topo_callback.dynamics.series import HEADLINE, Series
+from topo_callback.dynamics.velocity import log_layer_velocities
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in the samples so far.
+
+    Attributes:
+        events: in the order of the steps at which they were first known.
+        notes: what could not be said, and why.
+    """
+
+    events: tuple[Event, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"events": [dataclasses.asdict(event) for event in self.events], "notes": list(self.notes)}
+
+
+def find_events(series: Series, references: References | None = None, *, measure: str = HEADLINE) -> Findings:
+    """The events of a run so far.
+
+    Level "nominal" is a decision on the run alone, with at least eight samples; level "calibrated" one against at least
+    19 reference runs. Each is one decision over all layers, samples and looks, with a probability of at most 5 % to
+    alarm in a quiet run: for the calibrated level, a run exchangeable with its references; for the nominal one, under
+    the conditions in benchmarks/RESULTS_alerts.md. Level "observed" is no test: layers that are not finite, and rank or
+    persistence that is lost.
+
+    Deterministic, and a function of the past: samples that are added never take an alarm back.
+
+    Args:
+        measure: the displacement that is decided on.
+
+    Raises:
+        ReferencesError: references of another model, probe, schedule, reading, layers or clock.
+    """
+    notes: list[str] = []
+    events = [*invalid_layers(series), *collapses(series)]
+    if references is not None:
+        references.check(series)
+    if measure not in series.displacement:
+        notes.append(f"no displacement {measure!r} between samples yet: nothing to say")
+    else:
+        events += _nominal(series, measure, notes)
+        if references is not None:
+            events += _calibrated(series, references, measure, notes)
+    events.sort(key=lambda event: event.known_at)
+    return Findings(tuple(events), tuple(notes))
+
+
+def _nominal(series: Series, measure: str, notes: list[str]) -> Iterator[Event]:
+    if len(series.steps) < FEWEST_SAMPLES:
+        notes.append(f"{len(series.steps)} samples are too few to say without references; {FEWEST_SAMPLES} are needed")
+        return
+    if series.clock == "steps":
+        notes.append("the weights' path and the learning rates are unknown: displacement is compared with step counts")
+    log_displacement = series.log_displacement(measure)
+    decision = decide_nominal(log_displacement[None], series.path, series.progress(), level=LEVEL)
+    samples = int(decision.samples[0])
+    if samples == 0:
+        return
+    kept = np.flatnonzero(np.isfinite(log_displacement).any(axis=1) & comparable(series.path))
+    summaries = depth_summaries(log_displacement[None][:, kept])
+    values = log_velocity(summaries[int(decision.summary[0])], np.log(series.path[kept]))
+    first, last = int(decision.first[0]), int(decision.last[0])
+    # with more samples the window is known better; another one would be another event
+    found = scan(values)
+    start, end = int(kept[found.start[0]]), int(kept[found.start[0] + found.width[0] - 1])
+    if start <= last and end >= first:
+        first, last = start, end
+    velocity = np.full(len(series.path), np.nan)
+    velocity[kept] = values[0]
+    window = Window("nominal", float(decision.p_value[0]), first, last, samples)
+    yield from reorganisation(series, window, velocity, log_layer_velocities(log_displacement, series.path))
+
+
+def _calibrated(series: Series, references: References, measure: str, notes: list[str]) -> Iterator[Event]:
+    usable = [run for run in references.runs if measure in run.displacement]
+    if len(usable) < FEWEST_REFERENCES:
+        notes.append(
+            f"{len(usable)} reference runs with {measure} are too few to say; {FEWEST_REFERENCES} are needed for a "
+            "p-value of 5 %"
+        )
+        return
+    progress = series.progress()
+    for samples in range(2, len(series.steps) + 1):
+        share = None if progress is None else float(progress[samples - 1])
+        if not (is_look(samples, share) or samples < FEWEST_SAMPLES):
+            continue
+        decision = decide_calibrated(series, usable, measure, samples)
+        if decision is None or decision.p_value > LEVEL * (1 + 1e-9):
+            continue
+        aligned = align(series, usable, measure, len(series.steps))[:, : len(series.path)]
+        missing = ~np.isfinite(aligned).any(axis=0)
+        aligned[:, missing] = 0.0
+        layers = aligned[0] - np.nanmedian(aligned[1:], axis=0)
+        layers[missing] = np.nan
+        velocity = np.full(len(series.path), np.nan)
+        present = np.isfinite(layers).any(axis=1)
+        reduce = np.nanmean if decision.summary == 0 else lambda rows, axis: np.nanquantile(rows, 0.8, axis=axis)
+        velocity[present] = reduce(layers[present], axis=1)
+        window = Window("calibrated", decision.p_value, decision.first, decision.last, samples)
+        yield from reorganisation(series, window, velocity, layers)
+        return

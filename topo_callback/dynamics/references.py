@@ -1,0 +1,147 @@
+"""References: runs of the same model, probe and schedule that a run is compared with, in one small file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topo_callback.dynamics.series import Series, identity_of
+from topo_callback.errors import RecordError, TopologyError
+from topo_callback.record import read_record, write_record
+from topo_callback.trajectory import Trajectory
+
+_SHARED = ("model", "probe", "schedule", "reading")
+
+
+class ReferencesError(TopologyError, ValueError):
+    """Reference runs that cannot be compared with one another, or with a run."""
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference runs; each has displacements, path and steps, and no covariates.
+
+    Attributes:
+        runs: at least one; all of one model, probe, schedule, reading, layers and clock.
+        names: of their folders, for messages.
+    """
+
+    runs: tuple[Series, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[Series], names: Sequence[str] | None = None) -> References:
+        """References from series.
+
+        Raises:
+            ReferencesError: there are none, or two differ in what they must share; both values are in the message.
+        """
+        if not runs:
+            raise ReferencesError("no reference runs given; give the folders of at least one finished run")
+        labels = tuple(names) if names is not None else tuple(f"reference {number}" for number in range(len(runs)))
+        references = cls(tuple(runs[:1]), labels[:1])
+        for run, label in zip(runs, labels, strict=True):
+            references.check(run, label)
+        stripped = tuple(
+            Series(run.steps, run.layers, run.displacement, run.path, run.clock, run.max_steps, identity=run.identity)
+            for run in runs
+        )
+        return cls(stripped, labels)
+
+    @classmethod
+    def collect(cls, folders: Sequence[str | Path]) -> References:
+        """References from trajectory folders, or output_dirs with one; each must be a finished run.
+
+        Raises:
+            RecordError: a folder without trajectory.
+            ReferencesError: a run that has not finished, or that differs in what references must share.
+        """
+        runs, names = [], []
+        for folder in folders:
+            trajectory = Trajectory.load(folder)
+            if trajectory.state != "finished":
+                raise ReferencesError(
+                    f"{trajectory.folder} is {trajectory.state}; references must be finished runs: leave it out"
+                )
+            runs.append(Series.of(trajectory))
+            names.append(trajectory.folder.name)
+        return cls.of(runs, names)
+
+    def check(self, run: Series, name: str = "this run") -> None:
+        """Raise ReferencesError, with both values, where a run differs in what it must share with the references."""
+        self._check({**_shared(run.identity), "layers": list(run.layers), "clock": run.clock}, name)
+
+    def check_run(self, run: Mapping[str, Any], name: str = "this run") -> None:
+        """The same for the content of a run.json, before there is a sample; so without the clock."""
+        self._check({**_shared(identity_of(run)), "layers": list(run["layers"])}, name)
+
+    def _check(self, own: Mapping[str, Any], name: str) -> None:
+        first = self.runs[0]
+        theirs: dict[str, Any] = {**_shared(first.identity), "layers": list(first.layers), "clock": first.clock}
+        for what, value in own.items():
+            if value != theirs[what]:
+                raise ReferencesError(
+                    f"the references have {what} {_difference(theirs[what], value)}, {name} has "
+                    f"{_difference(value, theirs[what])}; collect references of the same model, probe and schedule"
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        arrays = {}
+        runs = []
+        for number, (run, name) in enumerate(zip(self.runs, self.names, strict=True)):
+            arrays[f"{number}.steps"] = np.array(run.steps, dtype=np.int64)
+            arrays[f"{number}.path"] = run.path
+            arrays.update({f"{number}.displacement.{key}": values for key, values in run.displacement.items()})
+            runs.append({"name": name, "max_steps": run.max_steps, "config_hash": run.identity.get("config_hash")})
+        first = self.runs[0]
+        shared = {"identity": _shared(first.identity), "layers": list(first.layers), "clock": first.clock}
+        write_record(Path(path), arrays, {"kind": "references", **shared, "runs": runs}, compress=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> References:
+        """Read a file that `save` wrote.
+
+        Raises:
+            RecordError: damaged, or not such a file.
+            OSError: it cannot be read.
+        """
+        arrays, manifest = read_record(Path(path))
+        if manifest.get("kind") != "references":
+            raise RecordError(f"{path} holds a {manifest.get('kind')}, not references; make them with `calibrate`")
+        runs = tuple(
+            Series(
+                steps=tuple(arrays[f"{number}.steps"].tolist()),
+                layers=tuple(manifest["layers"]),
+                displacement=_displacements(arrays, f"{number}.displacement."),
+                path=arrays[f"{number}.path"],
+                clock=manifest["clock"],
+                max_steps=run["max_steps"],
+                identity={**manifest["identity"], "config_hash": run["config_hash"]},
+            )
+            for number, run in enumerate(manifest["runs"])
+        )
+        return cls(runs, tuple(run["name"] for run in manifest["runs"]))
+
+
+def _shared(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: identity.get(name) for name in _SHARED}
+
+
+def _difference(value: Any, other: Any) -> Any:
+    """A mapping without the entries that both have, so that a message shows what differs."""
+    if isinstance(value, Mapping) and isinstance(other, Mapping):
+        return {key: entry for key, entry in value.items() if other.get(key) != entry}
+    return value
+
+
+def _displacements(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,149 @@
+"""From the window of an alarm to its events: onset, peak, settled, late reorganisation, and their explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from topo_callback.dynamics.robust import MAD
+from topo_callback.dynamics.series import Series
+
+LATE = 0.5  # share of the training steps from which on a reorganisation is late
+SETTLED_INTERVALS = 3
+_CALM = 0.22  # log velocity: a quarter above the prediction
+_UNITS = {
+    "path_length": "what the weights' path predicts",
+    "learning_rate_sum": "what the sum of learning rates predicts",
+    "steps": "what the number of steps predicts",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    Attributes:
+        kind: `onset`, `peak`, `settled`, `late_reorganisation`, `collapse` or `invalid_layers`.
+        level: `calibrated` or `nominal`, the decision it belongs to; `observed` for facts that are no test.
+        first_step: where it begins.
+        last_step: where it ends.
+        known_at: step of the first sample with which it could be said.
+        layers: the layers it is most visible in. They explain the event; it was decided on all of them together.
+        factor: how many times as far as predicted the named layers moved; for a collapse, what is left. None else.
+        p_value: of the decision; None for facts that are no test.
+        explanation: in words and numbers.
+    """
+
+    kind: str
+    level: str
+    first_step: int
+    last_step: int
+    known_at: int
+    layers: tuple[int, ...]
+    factor: float | None
+    p_value: float | None
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """An alarm: intervals first to last, decided with the first `samples` samples of the run."""
+
+    level: str
+    p_value: float
+    first: int
+    last: int
+    samples: int
+
+
+def reorganisation(
+    series: Series,
+    window: Window,
+    velocity: Float64[np.ndarray, " intervals"],
+    layer_velocity: Float64[np.ndarray, "intervals layers"],
+) -> Iterator[Event]:
+    """The events of one alarm.
+
+    Args:
+        velocity: log velocity of the summary that alarmed; NaN where missing.
+        layer_velocity: log velocity of every layer.
+    """
+    steps, known = series.steps, series.steps[window.samples - 1]
+    named, factor = explaining_layers(series.layers, layer_velocity[window.first : window.last + 1])
+    moved = f"{layers_in_words(named, series.layers)} moved {factor:.1f}x {_predicted(series, window.level)}"
+    shown = f"{window.level} p = {window.p_value:.2g}"
+    start, end = steps[window.first], steps[window.last + 1]
+
+    def event(kind: str, first: int, last: int, known_at: int, words: str) -> Event:
+        return Event(kind, window.level, first, last, known_at, named, factor, window.p_value, words)
+
+    span = f"{moved}, steps {start}-{end} ({shown})"
+    yield event("onset", start, steps[window.first + 1], known, span)
+    if series.max_steps is not None and start >= LATE * series.max_steps:
+        words = f"late, after {start / series.max_steps:.0%} of the training: {span}"
+        yield event("late_reorganisation", start, end, known, words)
+    peak = window.first + int(np.nanargmax(velocity[window.first : window.last + 1]))
+    confirmed = _fallen(velocity, peak)
+    if confirmed is not None:
+        at = max(known, steps[confirmed + 1])
+        height = float(np.exp(velocity[peak]))
+        words = f"fastest in steps {steps[peak]}-{steps[peak + 1]}, at {height:.1f}x; {moved} ({shown})"
+        yield event("peak", steps[peak], steps[peak + 1], at, words)
+    calm = _settled(velocity, window, peak)
+    if calm is not None:
+        first, last = calm
+        words = f"back to what is predicted since step {steps[first]}, after the peak in steps " + (
+            f"{steps[peak]}-{steps[peak + 1]} ({shown})"
+        )
+        yield event("settled", steps[first], steps[last + 1], max(known, steps[last + 1]), words)
+
+
+def explaining_layers(
+    layers: tuple[int, ...], window: Float64[np.ndarray, "intervals layers"]
+) -> tuple[tuple[int, ...], float]:
+    """The layers with at least half of the largest mean log velocity in a window, and their mean velocity."""
+    excess = np.full(window.shape[1], -np.inf)
+    present = np.isfinite(window).any(axis=0)
+    excess[present] = np.nanmean(window[:, present], axis=0)
+    chosen = excess >= max(0.5 * float(excess.max()), 0.0) if excess.max() > 0 else excess == excess.max()
+    named = tuple(layer for layer, is_chosen in zip(layers, chosen.tolist(), strict=True) if is_chosen)
+    return named, float(np.exp(excess[chosen].mean()))
+
+
+def layers_in_words(named: tuple[int, ...], layers: tuple[int, ...]) -> str:
+    """`layers 9-14`: neighbours among the layers that were read become a range."""
+    runs: list[list[int]] = []
+    for layer in named:
+        if runs and layers.index(layer) == layers.index(runs[-1][-1]) + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    words = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return f"layer{'s' if len(named) > 1 else ''} {words}"
+
+
+def _predicted(series: Series, level: str) -> str:
+    return "what the reference runs did" if level == "calibrated" else _UNITS[series.clock]
+
+
+def _fallen(velocity: np.ndarray, peak: int) -> int | None:
+    """The first later interval with less than half of the peak's excess, which confirms the peak; None so far."""
+    later = np.flatnonzero(velocity[peak + 1 :] < velocity[peak] / 2)
+    return int(peak + 1 + later[0]) if later.size else None
+
+
+def _settled(velocity: np.ndarray, window: Window, peak: int) -> tuple[int, int] | None:
+    """First and last of the first intervals in a row, after the peak, with usual velocities; None so far."""
+    outside = np.delete(velocity, np.s_[window.first : window.last + 1])
+    outside = outside[np.isfinite(outside)]
+    usual = MAD * float(np.median(np.abs(outside - np.median(outside)))) if outside.size else 0.0
+    present = np.flatnonzero(np.isfinite(velocity))
+    present = present[present > peak]
+    calm = velocity[present] <= max(_CALM, 2 * usual)
+    for place in range(len(present) - SETTLED_INTERVALS + 1):
+        if calm[place : place + SETTLED_INTERVALS].all():
+            return int(present[place]), int(present[place + SETTLED_INTERVALS - 1])
+    return None

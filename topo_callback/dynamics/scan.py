@@ -1,0 +1,116 @@
+"""The scan statistic: the largest excess of a window of samples over the rest of its series, in robust standard units.
+
+Every window of at least two and at most a third of the intervals is compared with the intervals outside of it. The
+scale and the autocorrelation come from outside the window alone, so that a burst neither inflates the noise it is
+measured by nor passes for autocorrelation. The standard error is that of means of a first-order autoregression, whose
+coefficient is corrected for its bias in short series (Kendall, Biometrika 1954) and then raised by two standard
+errors: a short series cannot tell autocorrelation from a burst, and has to allow for it. Residuals are clipped at
+3 + 75 / n robust standard deviations, which matters for heavy tails in long series only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from topo_callback.dynamics.robust import MAD, row_medians
+
+SHORTEST = 2  # intervals in a window
+TOLERANCE = 0.1  # of log velocity: the response may be wrong by this much over many intervals
+_TOLERANT_WIDTH = 11  # from here on all of it is forgiven; a wrong response is wrong smoothly, not in two intervals
+SMALLEST_SCALE = 0.02  # noise below 2 % is taken as 2 %
+CLIP, CLIP_SHORT = 3.0, 75.0
+_ALLOWANCE = 2.0
+_HIGHEST = 0.9
+_GRID = np.linspace(0.0, _HIGHEST, 19)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The best window of each run.
+
+    Attributes:
+        score: excess of its mean over the mean outside, less the tolerance, in standard errors.
+        start: first interval of the window.
+        width: intervals in the window.
+        autocorrelation: the coefficient that its standard error allows for.
+    """
+
+    score: Float64[np.ndarray, " runs"]
+    start: Int64[np.ndarray, " runs"]
+    width: Int64[np.ndarray, " runs"]
+    autocorrelation: Float64[np.ndarray, " runs"]
+
+
+def widths(intervals: int) -> list[int]:
+    """The widths that are scanned: 2, 3, 4, 5, then growing by a third, up to a third of the intervals."""
+    found = [SHORTEST]
+    while (wider := max(found[-1] + 1, int(found[-1] * 1.35))) <= intervals / 3:
+        found.append(wider)
+    return found
+
+
+def scan(log_velocity: Float64[np.ndarray, "runs intervals"], *, tolerance: float = TOLERANCE) -> Scan:
+    """The best window of every run.
+
+    Args:
+        log_velocity: at least 6 intervals, without missing values.
+        tolerance: excess over 11 intervals or more that does not count; over fewer, proportionally less.
+    """
+    runs, intervals = log_velocity.shape
+    centred = log_velocity - row_medians(log_velocity)
+    scale = np.maximum(MAD * row_medians(np.abs(centred)), SMALLEST_SCALE)
+    limit = (CLIP + CLIP_SHORT / intervals) * scale
+    values = np.clip(centred, -limit, limit)
+    sums, squares, products = (_running(part) for part in (values, values**2, values[:, :-1] * values[:, 1:]))
+    score = np.full(runs, -np.inf)
+    start, width = np.zeros(runs, dtype=np.int64), np.zeros(runs, dtype=np.int64)
+    autocorrelation = np.zeros(runs)
+    every = np.arange(runs)
+    for wide in widths(intervals):
+        scores, allowed = _windows(sums, squares, products, wide, tolerance)
+        place = scores.argmax(axis=1)
+        found = scores[every, place]
+        better = found > score
+        score[better] = found[better]
+        start[better], width[better] = place[better], wide
+        autocorrelation[better] = allowed[every, place][better]
+    return Scan(score, start, width, autocorrelation)
+
+
+def _running(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+
+
+def _windows(
+    sums: np.ndarray, squares: np.ndarray, products: np.ndarray, wide: int, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score and allowed autocorrelation of all windows of one width, each [runs, starts]."""
+    intervals = sums.shape[1] - 1
+    first = np.arange(intervals - wide + 1)
+    after = first + wide
+    outside = intervals - wide
+    forgiven = tolerance * min(1.0, (wide - 1) / (_TOLERANT_WIDTH - 1))
+    inside = sums[:, after] - sums[:, first]
+    rest = (sums[:, -1:] - inside) / outside
+    variance = (squares[:, -1:] - squares[:, after] + squares[:, first]) / outside - rest**2
+    # neighbours of which neither is in the window
+    low, high = np.maximum(first - 1, 0), np.minimum(after, intervals - 1)
+    pairs = (intervals - 1) - (high - low)
+    covariance = (products[:, -1:] - products[:, high] + products[:, low]) / pairs - rest**2
+    variance = np.maximum(variance, SMALLEST_SCALE**2)
+    coefficient = covariance / variance
+    coefficient = coefficient + (1 + 3 * coefficient) / outside + _ALLOWANCE / np.sqrt(outside)
+    coefficient = np.clip(coefficient, 0.0, _HIGHEST)
+    spread = _mean_variance(coefficient, wide) + _mean_variance(coefficient, outside)
+    return (inside / wide - rest - forgiven) / np.sqrt(variance * spread), coefficient
+
+
+def _mean_variance(coefficient: np.ndarray, count: int) -> np.ndarray:
+    """Variance of the mean of `count` values of a first-order autoregression of variance 1."""
+    lags = np.arange(1, count)
+    table = (count + 2 * ((count - lags) * _GRID[:, None] ** lags).sum(axis=1)) / count**2
+    variance: np.ndarray = np.interp(coefficient, _GRID, table)
+    return variance

@@ -1,0 +1,146 @@
+"""Series: the dynamics of one run as arrays, taken from its trajectory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from topo_callback.dynamics.clock import CLOCKS, choose_clock
+from topo_callback.snapshot import Snapshot
+from topo_callback.trajectory import Trajectory
+
+HEADLINE = "wasserstein_h1"
+AGREEMENTS = ("mutual_knn", "cka", "survival")  # 1 where nothing moved: the displacement is one minus them
+COVARIATES = ("loss", "grad_norm", "learning_rate")
+SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
+_PREVIOUS = ".previous"
+_MODEL = ("name", "class", "depth", "width")
+_SCHEDULE = ("max_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio")
+_READING = ("pooling", "tap", "metric", "subsamples", "subsample_size", "max_tokens")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One run. Intervals lie between consecutive samples: interval i from sample i to sample i + 1.
+
+    Attributes:
+        steps: optimizer steps of the samples, ascending.
+        layers: the layers, ascending.
+        displacement: measure -> float64 [intervals, layers], how far each layer moved; NaN where missing.
+        path: float64 [intervals], how far the weights moved, in the unit of the clock.
+        clock: `path_length` (of the weights), `learning_rate_sum`, or `steps`.
+        max_steps: steps that the run is planned to have; None where that is not known.
+        covariates: loss, gradient norm, learning rate -> float64 [samples]; NaN where missing.
+        sizes: effective rank, scaled total persistence -> float64 [samples, layers]; NaN where missing.
+        status: of every layer, for every sample: "ok", "degenerate: ..." or "invalid: ...".
+        identity: what runs must share to be compared: model, probe, schedule, reading.
+    """
+
+    steps: tuple[int, ...]
+    layers: tuple[int, ...]
+    displacement: Mapping[str, Float64[np.ndarray, "intervals layers"]]
+    path: Float64[np.ndarray, " intervals"]
+    clock: str
+    max_steps: int | None = None
+    covariates: Mapping[str, Float64[np.ndarray, " samples"]] = field(default_factory=dict)
+    sizes: Mapping[str, Float64[np.ndarray, "samples layers"]] = field(default_factory=dict)
+    status: tuple[Mapping[int, str], ...] = ()
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        intervals = max(0, len(self.steps) - 1)
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.steps)):
+            raise ValueError(f"steps must ascend; got {list(self.steps)}")
+        if self.clock not in CLOCKS:
+            raise ValueError(f"unknown clock {self.clock!r}; accepted: {', '.join(CLOCKS)}")
+        shapes: dict[str, tuple[np.ndarray, tuple[int, ...]]] = {"path": (self.path, (intervals,))}
+        for name, values in self.displacement.items():
+            shapes[name] = (values, (intervals, len(self.layers)))
+        for name, (values, expected) in shapes.items():
+            if values.shape != expected:
+                raise ValueError(f"{name} has shape {values.shape}; {len(self.steps)} samples need {expected}")
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> Series:
+        """The series of a run so far, finished or not.
+
+        Displacements are all numbers `<measure>.previous` of the snapshots, those of agreements as one minus their
+        value. A sample that was compared with another one than the sample before it (which was damaged since) has
+        none. The clock is the best of the facts `path_length`, `learning_rate_sum` (both cumulative from the start of
+        the run) that every sample has, else the step; `loss`, `grad_norm` and `learning_rate` are facts as well.
+        """
+        snapshots = [trajectory.snapshot(step) for step in trajectory.steps]
+        layers, steps = trajectory.layers, trajectory.steps
+        facts = [snapshot.provenance.get("facts", {}) for snapshot in snapshots]
+        clock, reading = choose_clock(steps, {name: [fact.get(name) for fact in facts] for name in CLOCKS[:-1]})
+        names = sorted(
+            {name for snapshot in snapshots for name in snapshot.numbers if name.endswith(_PREVIOUS)}
+            - {name for snapshot in snapshots for name in snapshot.numbers if None in snapshot.numbers[name]}
+        )
+        max_steps = trajectory.run.get("training", {}).get("max_steps")
+        return cls(
+            steps=steps,
+            layers=layers,
+            displacement={name.removesuffix(_PREVIOUS): _displacement(snapshots, layers, name) for name in names},
+            path=np.diff(reading),
+            clock=clock,
+            max_steps=max_steps if isinstance(max_steps, int) and max_steps > 0 else None,
+            covariates={name: np.array([_number(fact.get(name)) for fact in facts]) for name in COVARIATES},
+            sizes={
+                name: np.array([_row(snapshot, layers, name) for snapshot in snapshots]).reshape(-1, len(layers))
+                for name in SIZES
+                if any(name in snapshot.numbers for snapshot in snapshots)
+            },
+            status=tuple(dict(snapshot.status) for snapshot in snapshots),
+            identity=identity_of(trajectory.run),
+        )
+
+    def log_displacement(self, measure: str = HEADLINE) -> Float64[np.ndarray, "intervals layers"]:
+        """Natural logarithm of the displacement; NaN where it is missing or 0.
+
+        Raises:
+            KeyError: the run has no such measure.
+        """
+        if measure not in self.displacement:
+            known = ", ".join(sorted(self.displacement)) or "none"
+            raise KeyError(f"no displacement {measure!r} in this run; it has: {known}")
+        values = self.displacement[measure]
+        return np.log(np.where(values > 0, values, np.nan))
+
+    def progress(self) -> Float64[np.ndarray, " samples"] | None:
+        """Share of the training steps done at every sample; None where the planned number is not known."""
+        return None if self.max_steps is None else np.array(self.steps, dtype=np.float64) / self.max_steps
+
+
+def identity_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says that runs must share to be references of one another, and their configuration's hash."""
+    model, training, config = run.get("model", {}), run.get("training", {}), run.get("config", {})
+    return {
+        "model": {name: model.get(name) for name in _MODEL},
+        "probe": run.get("probe", {}).get("hash"),
+        "schedule": {name: training.get(name) for name in _SCHEDULE},
+        "reading": {name: run.get("reading", {}).get(name, config.get(name)) for name in _READING},
+        "config_hash": run.get("config_hash"),
+    }
+
+
+def _displacement(snapshots: list[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:
+    rows = np.full((max(0, len(snapshots) - 1), len(layers)), np.nan)
+    for number, (before, snapshot) in enumerate(itertools.pairwise(snapshots)):
+        if snapshot.previous == before.step:
+            rows[number] = _row(snapshot, layers, name)
+    return 1.0 - rows if name.startswith(AGREEMENTS) else rows
+
+
+def _row(snapshot: Snapshot, layers: tuple[int, ...], name: str) -> list[float]:
+    by_layer = snapshot.numbers.get(name, {})
+    return [by_layer.get(layer, float("nan")) for layer in layers]
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else float("nan")
