@@ -9,6 +9,7 @@ import pytest
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
 from topo_callback.measures import measure_names
+from topo_callback.measures.tokens import TOKEN_MEASURES
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,9 @@ from topo_callback.measures import measure_names
         ({"metric": "manhattan"}, "unknown metric 'manhattan'; accepted: euclidean, cosine, correlation"),
         ({"measures": ("volume",)}, "unknown measure 'volume'; accepted: barcode_features"),
         ({"engine": "eirene"}, "unknown engine 'eirene'"),
+        ({"token_measures": ("volume",)}, "unknown token measure 'volume'; accepted: prompt_entropy"),
+        ({"token_measures": "curvature"}, "token_measures='curvature'; accepted: 'all', or a list of prompt_entropy"),
+        ({"next_token_prompts": -1}, "next_token_prompts=-1; accepted: whole numbers of at least 0"),
         ({"layers": 0}, "layers=0; accepted: 'all', a count of at least 1"),
         ({"layers": "most"}, "layers='most'"),
         ({"layers": ()}, r"layers=\(\)"),
@@ -78,6 +82,7 @@ def test_presets_differ_from_the_defaults_by_what_they_say() -> None:
     assert (full.layers, full.subsamples, full.subsample_size, full.neighbours) == ("all", 64, 160, 7)
     assert full.measures == measure_names()
     assert TopologyConfig(measures="all").measures == measure_names()
+    assert TopologyConfig(token_measures="all").token_measures == TOKEN_MEASURES
     with pytest.raises(ConfigurationError, match="unknown preset 'luxury'; accepted: economy, standard, full"):
         TopologyConfig.preset("luxury")
     with pytest.raises(ConfigurationError, match="measures='scale'; accepted: 'all', or a list of"):

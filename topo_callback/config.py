@@ -12,6 +12,7 @@ from typing import Any
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.measures import measure_names
+from topo_callback.measures.tokens import TOKEN_MEASURES
 from topo_callback.presets import PRESETS
 
 METRICS = ("euclidean", "cosine", "correlation")
@@ -75,6 +76,12 @@ class TopologyConfig:
         ),
         "what is computed, by the names under which measures are registered; 'all' for every one of them",
     )
+    token_measures: Sequence[str] | str = _knob(
+        (), f"numbers of every prompt's tokens, on the training thread: 'all', or a list of {', '.join(TOKEN_MEASURES)}"
+    )
+    next_token_prompts: int = _knob(
+        64, "prompts, evenly spaced, whose next-token distributions are compared between samples; 0: none"
+    )
     # when
     samples: int = _knob(32, "regular samples over the run, beside the early ones at steps 0, 1, 2, 4, ...")
     steps: Sequence[int] | None = _knob(None, "sample at exactly these steps instead of the default schedule")
@@ -98,7 +105,9 @@ class TopologyConfig:
     def __post_init__(self) -> None:
         if self.measures == "all":
             object.__setattr__(self, "measures", measure_names())
-        for name in ("steps", "measures", "layers"):
+        if self.token_measures == "all":
+            object.__setattr__(self, "token_measures", TOKEN_MEASURES)
+        for name in ("steps", "measures", "token_measures", "layers"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, int, tuple)):
                 object.__setattr__(self, name, tuple(value))
@@ -117,12 +126,16 @@ class TopologyConfig:
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
                 raise ConfigurationError(f"unknown {name} {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
-        known = measure_names()
-        if isinstance(self.measures, str):
-            raise ConfigurationError(f"measures={self.measures!r}; accepted: 'all', or a list of {', '.join(known)}")
-        unknown = [name for name in self.measures if name not in known]
+        self._check_names("measures", measure_names(), "measure")
+        self._check_names("token_measures", TOKEN_MEASURES, "token measure")
+
+    def _check_names(self, setting: str, known: tuple[str, ...], what: str) -> None:
+        names = getattr(self, setting)
+        if isinstance(names, str):
+            raise ConfigurationError(f"{setting}={names!r}; accepted: 'all', or a list of {', '.join(known)}")
+        unknown = [name for name in names if name not in known]
         if unknown:
-            raise ConfigurationError(f"unknown measure {unknown[0]!r}; accepted: {', '.join(known)}")
+            raise ConfigurationError(f"unknown {what} {unknown[0]!r}; accepted: {', '.join(known)}")
 
     def _check_layers(self) -> None:
         layers = self.layers
@@ -147,6 +160,7 @@ class TopologyConfig:
             "subsample_size": (3, math.inf),
             "zigzag_dimension": (1, 3),
             "time_window": (2, math.inf),
+            "next_token_prompts": (0, math.inf),
             "samples": (1, math.inf),
             "max_overhead": (0.0, 1.0),
             "threads": (1, math.inf),

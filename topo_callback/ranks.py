@@ -87,3 +87,33 @@ class Ranks:
             return list(mine)
         dist.gather(mine, room or None, dst=0)
         return [room[turn % self.count][turn // self.count] for turn in range(len(room) * len(mine))]
+
+
+class Gathering:
+    """One kind of array of this rank's batches, on its way to the first rank; of one shape on every rank."""
+
+    def __init__(self, ranks: Ranks, turns: int, rows: int) -> None:
+        """Of batches that come in so many turns and have at most so many rows."""
+        self._ranks, self._turns, self._rows = ranks, turns, rows
+        self._mine: Float[Tensor, "turns layers rows width"] | None = None
+        self._room: list[Float[Tensor, "turns layers rows width"]] = []
+
+    def put(self, turn: int, part: Float[Tensor, "layers rows width"]) -> None:
+        """Keep what one batch gave, which may have fewer rows than others; all memory is taken at the first."""
+        if self._mine is None:
+            device = part.device if self._ranks.count == 1 else self._ranks.device
+            shape = (self._turns, len(part), self._rows, part.shape[2])
+            mine = torch.zeros(shape, dtype=part.dtype, device=device)
+            self._room = self._ranks.room(mine)
+            self._mine = mine
+        self._mine[turn, :, : part.shape[1]] = part
+
+    def gather(self) -> list[Float[Tensor, "layers rows width"]]:
+        """Every batch's part in their order, on the first rank; an empty list elsewhere. All ranks call it together.
+
+        Raises:
+            ValueError: nothing was put in.
+        """
+        if self._mine is None:
+            raise ValueError("there is nothing to gather")
+        return self._ranks.gather(self._mine, self._room)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from topo_callback.capture import (
+    NextTokens,
     ProbeBatch,
     batch_size_for,
     find_blocks,
@@ -27,8 +29,9 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
 from topo_callback.geometry import condensed_distances, invalid_points, least_bytes, nearest_neighbours
 from topo_callback.probe import Probe
-from topo_callback.ranks import Ranks
+from topo_callback.ranks import Gathering, Ranks
 from topo_callback.sample import Sample
+from topo_callback.spacing import evenly_spaced
 
 _DONE, _OUT_OF_MEMORY, _FAILED = 0, 1, 2
 
@@ -43,6 +46,21 @@ class _AgreedError(Exception):
     def __init__(self, code: int, cause: str) -> None:
         super().__init__(cause)
         self.code, self.cause = code, cause
+
+
+@dataclass
+class _Read:
+    """What the batches of one sample gave; on the ranks beside the first, nothing.
+
+    Attributes:
+        columns: of each batch, float32 [layers, rows, width + token measures]; some rows may be unused.
+        roots: of each batch, float16 [rows, vocabulary], the rows being those of the prompts that were asked for.
+        missing: why there are no roots, or nothing.
+    """
+
+    columns: list[Tensor] = field(default_factory=list)
+    roots: list[Tensor] = field(default_factory=list)
+    missing: str = ""
 
 
 class Reader:
@@ -71,6 +89,8 @@ class Reader:
         self._config = config
         self._ranks = ranks
         self._pad_id = padding_id(model)
+        self._token_measures = tuple(config.token_measures)
+        self._next_token_points = tuple(evenly_spaced(len(probe), config.next_token_prompts))
         self._halved = False
         config.check_points(len(probe))
         least = least_bytes(len(probe), stack.width)
@@ -108,13 +128,15 @@ class Reader:
         """
         started = time.perf_counter()
         dtypes: dict[int, torch.dtype] = {}
-        gathered = self._read_clouds(model, dtypes)
+        read = self._read_clouds(model, dtypes)
         forward_seconds = time.perf_counter() - started
         if not self._ranks.first:
             return None
         try:
-            clouds = self._assemble(gathered, next(model.parameters()).device)
-            gathered.clear()
+            clouds, token_numbers = self._assemble(read.columns, next(model.parameters()).device)
+            read.columns.clear()
+            next_token_roots = self._next_token_roots(read.roots)
+            read.roots.clear()
             distances, neighbours, invalid = self._geometry(clouds)
         except torch.OutOfMemoryError as error:
             raise ReadingError(f"out of memory for the distances of {len(self._probe)} points") from error
@@ -124,8 +146,13 @@ class Reader:
             distances=distances,
             neighbours=neighbours,
             invalid=invalid,
+            token_measures=self._token_measures,
+            token_numbers=token_numbers,
+            next_token_points=() if next_token_roots is None else self._next_token_points,
+            next_token_roots=next_token_roots,
             facts={
                 **facts,
+                **({"next_token_missing": read.missing} if read.missing else {}),
                 "dtype": ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes.values()})),
                 "probe_batch": self.batch_size,
                 "forward_seconds": round(forward_seconds, 6),
@@ -133,10 +160,8 @@ class Reader:
             },
         )
 
-    def _read_clouds(
-        self, model: nn.Module, dtypes: dict[int, torch.dtype]
-    ) -> list[Float[Tensor, "layers rows width"]]:
-        """The clouds of all batches on the first rank, none on the others."""
+    def _read_clouds(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> _Read:
+        """What all batches gave, on the first rank; nothing on the others."""
         while True:
             try:
                 return self._read_turns(model, dtypes)
@@ -151,26 +176,41 @@ class Reader:
                 cause = f"out of memory with {self.batch_size} prompts per forward pass ({cause})"
             raise ReadingError(cause)
 
-    def _read_turns(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> list[Float[Tensor, "layers rows width"]]:
+    def _read_turns(self, model: nn.Module, dtypes: dict[int, torch.dtype]) -> _Read:
         turns = self._ranks.deal(len(self._batches))
-        rows = max(len(batch) for batch in self._batches)
-        clouds: list[Float[Tensor, "turns layers rows width"]] = []
-        room: list[Float[Tensor, "turns layers rows width"]] = []
+        columns = Gathering(self._ranks, len(turns), max(len(batch) for batch in self._batches))
+        roots = Gathering(self._ranks, len(turns), max(len(self._asked(batch)) for batch in self._batches))
+        next_tokens = NextTokens(self._next_token_points) if self._next_token_points else None
 
         def read(turn: int, batch: ProbeBatch) -> None:
             stack = find_blocks(model, self._config.blocks)
-            part = read_batch(model, stack, batch, layers=self.layers, tap=self._config.tap, dtypes=dtypes)
-            if not clouds:
-                # equal shapes on every rank: a batch may have one row less than the largest
-                device = part.device if self._ranks.count == 1 else self._ranks.device
-                clouds.append(torch.zeros((len(turns), len(self.layers), rows, part.shape[2]), device=device))
-                room.extend(self._ranks.room(clouds[0]))
-            clouds[0][turn, :, : len(batch)] = part
+            part = read_batch(
+                model,
+                stack,
+                batch,
+                layers=self.layers,
+                tap=self._config.tap,
+                dtypes=dtypes,
+                token_measures=self._token_measures,
+                next_tokens=next_tokens,
+            )
+            columns.put(turn, part)
+            if next_tokens is not None and next_tokens.roots is not None:
+                roots.put(turn, next_tokens.roots[None])
 
         with quiet(model):
             for turn, index in enumerate(turns):
                 self._do_together(functools.partial(read, turn, self._batches[index]))
-        return self._ranks.gather(clouds[0], room)
+        found = _Read(columns=columns.gather())
+        if next_tokens is not None:
+            found.missing = next((said for said in self._ranks.texts(next_tokens.missing) if said), "")
+            if not found.missing:
+                found.roots = roots.gather()
+        return found
+
+    def _asked(self, batch: ProbeBatch) -> list[int]:
+        """The prompts of a batch whose next-token distributions are asked for, in the order of its rows."""
+        return [point for point in batch.points.tolist() if point in self._next_token_points]
 
     def _do_together(self, work: Callable[[], None]) -> None:
         """Do something on every rank; when it fails on one, all raise _AgreedError, before the next collective."""
@@ -186,13 +226,29 @@ class Reader:
             raise _AgreedError(worst, self._ranks.first_text(cause if code == worst else ""))
 
     def _assemble(
-        self, gathered: list[Float[Tensor, "layers rows width"]], device: torch.device
-    ) -> Float[Tensor, "layers points width"]:
-        """Clouds in probe order, on the model's device."""
-        clouds = torch.empty((len(self.layers), len(self._probe), gathered[0].shape[2]), device=device)
+        self, gathered: list[Float[Tensor, "layers rows columns"]], device: torch.device
+    ) -> tuple[Float[Tensor, "layers points width"], np.ndarray | None]:
+        """Clouds in probe order, on the model's device, and the token measures [layers, measures, points]."""
+        layers, points, measures = len(self.layers), len(self._probe), len(self._token_measures)
+        width = gathered[0].shape[2] - measures
+        clouds = torch.empty((layers, points, width), device=device)
+        numbers = np.empty((layers, measures, points), dtype=np.float32)
         for batch, part in zip(self._batches, gathered, strict=False):  # the last batch may be there twice
-            clouds[:, batch.points.to(device)] = part[:, : len(batch)].to(device)
-        return clouds
+            part = part[:, : len(batch)]
+            clouds[:, batch.points.to(device)] = part[:, :, :width].to(device)
+            numbers[:, :, batch.points.numpy()] = part[:, :, width:].mT.cpu().numpy()
+        return clouds, numbers if measures else None
+
+    def _next_token_roots(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
+        """The roots of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""
+        if not gathered:
+            return None
+        place = {point: row for row, point in enumerate(self._next_token_points)}
+        roots = np.empty((len(place), gathered[0].shape[2]), dtype=np.float16)
+        for batch, part in zip(self._batches, gathered, strict=False):
+            rows = [place[point] for point in self._asked(batch)]
+            roots[rows] = part[0, : len(rows)].cpu().numpy()
+        return roots
 
     def _geometry(
         self, clouds: Float[Tensor, "layers points width"]

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float16, Float32, Int32
 
 from topo_callback.record import encode_record, read_record
+
+_OPTIONAL = ("neighbours", "token_numbers", "next_token_roots")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class Sample:
             thread more than these.
         invalid: why a layer has no distances, by layer number ("3 of 256 points are not finite").
         facts: JSON-compatible values known at the step: epoch, dtype, seconds spent, ...
+        token_measures: names of the token-level measures that were taken.
+        token_numbers: float32 [layers, measures, points], one number for each prompt's tokens; NaN where undefined.
+            None when none was taken.
+        next_token_points: the prompts whose next-token distributions are kept, by their place in the probe.
+        next_token_roots: float16 [prompts, vocabulary], square roots of the probabilities of what follows their last
+            prompt token; None where there are none (`facts` says why) or none were asked for.
     """
 
     step: int
@@ -34,10 +42,18 @@ class Sample:
     neighbours: Int32[np.ndarray, "layers points k"] | None
     invalid: Mapping[int, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    token_measures: tuple[str, ...] = ()
+    token_numbers: Float32[np.ndarray, "layers measures points"] | None = None
+    next_token_points: tuple[int, ...] = ()
+    next_token_roots: Float16[np.ndarray, "prompts vocabulary"] | None = None
 
     @property
     def nbytes(self) -> int:
-        return int(self.distances.nbytes + (0 if self.neighbours is None else self.neighbours.nbytes))
+        return sum(int(array.nbytes) for array in self._arrays().values())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {name: getattr(self, name) for name in ("distances", *_OPTIONAL)}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     def encode(self) -> bytes:
         """The bytes of the record that `Sample.read` reads."""
@@ -47,11 +63,10 @@ class Sample:
             "layers": list(self.layers),
             "invalid": {str(layer): reason for layer, reason in self.invalid.items()},
             "facts": dict(self.facts),
+            "token_measures": list(self.token_measures),
+            "next_token_points": list(self.next_token_points),
         }
-        arrays = {"distances": self.distances}
-        if self.neighbours is not None:
-            arrays["neighbours"] = self.neighbours
-        return encode_record(arrays, manifest)
+        return encode_record(self._arrays(), manifest)
 
     @classmethod
     def read(cls, path: Path) -> Sample:
@@ -65,7 +80,10 @@ class Sample:
             step=manifest["step"],
             layers=tuple(manifest["layers"]),
             distances=arrays["distances"],
-            neighbours=arrays.get("neighbours"),
             invalid={int(layer): reason for layer, reason in manifest["invalid"].items()},
             facts=manifest["facts"],
+            # records of older versions have neither
+            token_measures=tuple(manifest.get("token_measures", ())),
+            next_token_points=tuple(manifest.get("next_token_points", ())),
+            **{name: arrays.get(name) for name in _OPTIONAL},
         )

@@ -9,10 +9,12 @@ from topo_callback.capture.batches import (
     resolve_pooling,
 )
 from topo_callback.capture.blocks import BlockStack, find_blocks, resolve_layers
+from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.reading import quiet, read_batch, read_clouds
 
 __all__ = [
     "BlockStack",
+    "NextTokens",
     "ProbeBatch",
     "TokenisedPrompts",
     "batch_size_for",

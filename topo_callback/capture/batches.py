@@ -42,6 +42,7 @@ class ProbeBatch:
         attention_mask: 1 at tokens, 0 at padding.
         position_ids: 0, 1, 2, ... in every row.
         spans: first token and one past the last token that make up the point of each row.
+        prompt_ends: one past the last prompt token of each row; the completion follows.
         points: the place of each row in the probe.
     """
 
@@ -49,6 +50,7 @@ class ProbeBatch:
     attention_mask: Int[Tensor, "rows tokens"]
     position_ids: Int[Tensor, "rows tokens"]
     spans: Int[Tensor, "rows 2"]
+    prompt_ends: Int[Tensor, " rows"]
     points: Int[Tensor, " rows"]
 
     def __len__(self) -> int:
@@ -132,6 +134,9 @@ def _batch(probe: TokenisedPrompts, points: list[int], spans: list[tuple[int, in
         attention_mask=attention_mask,
         position_ids=torch.arange(tokens).repeat(len(points), 1),
         spans=torch.tensor([spans[point] for point in points], dtype=torch.int64),
+        prompt_ends=torch.tensor(
+            [min(probe.prompt_lengths[point], len(probe.token_ids[point])) for point in points], dtype=torch.int64
+        ),
         points=torch.tensor(points, dtype=torch.int64),
     )
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
+from topo_callback.capture.next_token import NextTokens
+from topo_callback.capture.pooling import Pooling
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
 from topo_callback.capture.taps import tap_module
 from topo_callback.errors import TopologyError, UnsupportedModelError
@@ -58,7 +60,9 @@ def read_batch(
     tap: str = "block",
     device: torch.device | None = None,
     dtypes: dict[int, torch.dtype] | None = None,
-) -> Float[Tensor, "layers rows width"]:
+    token_measures: Sequence[str] = (),
+    next_tokens: NextTokens | None = None,
+) -> Float[Tensor, "layers rows columns"]:
     """One forward pass of one batch: the point of each row at each layer. To be called inside `quiet(model)`.
 
     Tokens become points inside the hooks, so at no time is more than one layer's [rows, tokens, width] alive on our
@@ -75,9 +79,12 @@ def read_batch(
             stays the embedding).
         device: where the inputs go; by default where the model's first parameter is.
         dtypes: when given, filled with the type in which the model computed each layer.
+        token_measures: numbers of each row's tokens, taken in the hooks too, by their names in `token_numbers`.
+        next_tokens: when given, left with the next-token distributions of this batch, or with why there are none.
 
     Returns:
-        float32 (exact for a bfloat16 or float16 model) on `device`; means over tokens are taken in float32.
+        float32 [layers, rows, width + token measures] on `device`: the points (exact for a bfloat16 or float16 model;
+        means over tokens are taken in float32), then the token measures in their order, NaN where undefined.
 
     Raises:
         TopologyError: called outside `quiet`.
@@ -90,8 +97,9 @@ def read_batch(
         raise TopologyError("read_batch must run inside quiet(model): this would be a training pass")
     if device is None:
         device = next(model.parameters()).device
-    inputs = _inputs(model, batch, device)
-    pool = _pooler(stack, batch, device)
+    head = None if next_tokens is None else next_tokens.head(model, stack)
+    inputs = _inputs(model, batch, device, all_to_head=head is not None)
+    pooling = Pooling(stack, batch)
     points: dict[int, Tensor] = {}
     failures: list[Exception] = []
 
@@ -102,13 +110,18 @@ def read_batch(
             hidden = _first_tensor(hidden)
             if dtypes is not None:
                 dtypes[layer] = hidden.dtype
-            points[layer] = pool(hidden).to(device)
+            point = pooling.points(hidden)
+            if token_measures:
+                point = torch.cat([point, pooling.token_numbers(hidden, token_measures)], dim=1)
+            points[layer] = point.to(device)
         except Exception as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
             failures.append(error)
 
     with contextlib.ExitStack() as hooks:
         for layer in layers:
             hooks.callback(_hook(stack, layer, tap, take).remove)
+        if next_tokens is not None and head is not None:
+            hooks.enter_context(next_tokens.listening(model, stack, head, batch, failures))
         if is_sharded(model):
             hooks.callback(reshard, model)
             hooks.enter_context(to_the_end(stack.blocks, failures))
@@ -175,8 +188,11 @@ def _random_states(devices: set[torch.device]) -> list[tuple[Callable[[Any], Non
     return states
 
 
-def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device) -> dict[str, Any]:
-    """The arguments of the forward pass, of those that the model's signature has."""
+def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device, *, all_to_head: bool) -> dict[str, Any]:
+    """The arguments of the forward pass, of those that the model's signature has.
+
+    With `all_to_head` the head is given every token, because the input is cut in front of it.
+    """
     language_model = find_language_model(model)
     config = language_model.config
     names = inspect.signature(type(language_model).forward).parameters
@@ -188,7 +204,7 @@ def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device) -> dict[s
         inputs["position_ids"] = batch.position_ids.to(device)
     if "use_cache" in names:
         inputs["use_cache"] = False
-    if "logits_to_keep" in names:
+    if "logits_to_keep" in names and not all_to_head:
         inputs["logits_to_keep"] = 1
     if "decoder_input_ids" in names:
         start = next(
@@ -212,38 +228,6 @@ def _counts_from_zero(model: nn.Module) -> bool:
     learned = getattr(getattr(bare(model), "active_peft_config", None), "is_prompt_learning", False)
     classes = {type(module) for module in model.modules()}
     return not learned and not any(name.startswith("create_position_ids") for cls in classes for name in dir(cls))
-
-
-def _pooler(stack: BlockStack, batch: ProbeBatch, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """[rows, tokens, width] -> float32 [rows, width]."""
-    tokens = batch.input_ids.shape[1]
-    first, end = batch.spans.unbind(1)
-    rows = torch.arange(len(batch))
-    single = bool((end - first == 1).all())
-
-    def pool(hidden: Tensor) -> Tensor:
-        if hidden.ndim == 2 and len(hidden) % len(batch) == 0 and len(hidden) >= batch.input_ids.numel():
-            hidden = hidden.reshape(
-                len(batch), -1, hidden.shape[1]
-            )  # OPT runs its feed-forward on all tokens in one row
-        if hidden.ndim != 3 or hidden.shape[0] != len(batch):
-            raise UnsupportedModelError(
-                f"a block of {stack.path} gives {tuple(hidden.shape)} instead of [rows, tokens, width]; if the model "
-                "removes padding, load it with attn_implementation='sdpa'"
-            )
-        if stack.kind == "encoder-decoder":
-            return hidden[:, -1].float()
-        shift = hidden.shape[1] - tokens  # virtual tokens of prompt tuning come first
-        where = hidden.device
-        if single:
-            return hidden[rows.to(where), (end - 1 + shift).to(where)].float()
-        place = torch.arange(-shift, tokens)
-        inside = ((place >= first[:, None]) & (place < end[:, None])).to(where)
-        # not a product with the mask: 0 * NaN in the padding would spoil the row
-        total = torch.where(inside[:, :, None], hidden, 0).sum(1, dtype=torch.float32)
-        return total / (end - first).to(where)[:, None]
-
-    return pool
 
 
 def _hook(stack: BlockStack, layer: int, tap: str, take: Callable[[int, Any], None]) -> Any:

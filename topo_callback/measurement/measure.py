@@ -22,6 +22,8 @@ from topo_callback.measures import (
     pair_measures,
     time_measures,
 )
+from topo_callback.measures.behaviour import jensen_shannon
+from topo_callback.measures.tokens import over_prompts
 from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
@@ -66,10 +68,14 @@ def measure_sample(
         for name in config.measures:
             if name in layer_measures:
                 _put(numbers, layer, layer_measures[name](view))
+    for layer in sample.layers:
+        if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
+            _put(numbers, layer, _of_tokens(sample, layer))
     for label, earlier in (("previous", previous), ("first", first)):
         if earlier is not None:
             distances = (kept or {}).get(earlier.step)
             _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
+            _put(numbers, None, _next_tokens(sample, distances, label))
     zigzag = _over_depth(numbers, views, config)
     graphs = NeighbourGraphs(sample.step, {layer: view.neighbours for layer, view in views.items()})
     _over_time(numbers, [*history, graphs], config, threads)
@@ -137,6 +143,25 @@ def _compare(
                 if name in pair_measures:
                     found = pair_measures[name](view, earlier[layer])
                     _put(numbers, layer, {f"{key}.{label}": value for key, value in found.items()})
+
+
+def _of_tokens(sample: Sample, layer: int) -> dict[str, float]:
+    """The token measures of a layer, each as its distribution over prompts."""
+    if sample.token_numbers is None:
+        return {}
+    rows = zip(sample.token_measures, sample.token_numbers[sample.layers.index(layer)], strict=True)
+    return {key: value for name, values in rows for key, value in over_prompts(name, values).items()}
+
+
+def _next_tokens(now: Sample, earlier: Sample | None, label: str) -> dict[str, float]:
+    """`next_token_js`, where both samples have the distributions of the same prompts over one vocabulary."""
+    if earlier is None or now.next_token_roots is None or earlier.next_token_roots is None:
+        return {}
+    alike = now.next_token_roots.shape == earlier.next_token_roots.shape
+    if not alike or now.next_token_points != earlier.next_token_points:
+        return {}
+    value = jensen_shannon(now.next_token_roots, earlier.next_token_roots)
+    return {} if value is None else {f"next_token_js.{label}": value}
 
 
 def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView], like: np.ndarray) -> np.ndarray | None:

@@ -1,0 +1,93 @@
+"""Next-token distributions of some prompts, taken at the output head in the forward passes that are made anyway."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float16
+from torch import Tensor, nn
+
+from topo_callback.capture.batches import ProbeBatch
+from topo_callback.capture.blocks import BlockStack, find_language_model
+
+
+class NextTokens:
+    """Listens at the head of a model for what follows the last prompt token. The model is never kept.
+
+    The head's input is cut to one token per row before the head runs, so a pass costs no more than with
+    `logits_to_keep=1`, which with right padding would be the padding's; what the model does to logits after its head
+    (caps, scales) is in the result, and so is a head that is sharded.
+
+    Attributes:
+        points: the prompts whose distributions are wanted, by their place in the probe.
+        roots: of the newest batch, float16 [those of its rows that are wanted, vocabulary]: square roots of
+            probabilities, which keep small ones far better than float16 logarithms (see measures/behaviour.py).
+        missing: why there are none, once that is known; then nothing is listened to any more.
+    """
+
+    def __init__(self, points: tuple[int, ...]) -> None:
+        self.points = points
+        self.roots: Float16[Tensor, "rows vocabulary"] | None = None
+        self.missing = ""
+
+    def head(self, model: nn.Module, stack: BlockStack) -> nn.Module | None:
+        """The output head of a model that predicts next tokens; None, with `missing` set, for others."""
+        if self.missing:
+            return None
+        head: Any = None if stack.kind == "encoder" else find_language_model(model).get_output_embeddings()
+        if isinstance(head, nn.Module):
+            return head
+        self.missing = "an encoder" if stack.kind == "encoder" else "the model has no output head"
+        return None
+
+    @contextlib.contextmanager
+    def listening(
+        self, model: nn.Module, stack: BlockStack, head: nn.Module, batch: ProbeBatch, failures: list[Exception]
+    ) -> Iterator[None]:
+        """Listen during one forward pass of the whole batch; what raises inside is put into `failures`."""
+        self.roots = None
+        cut: list[bool] = []
+        wanted = torch.tensor([point in self.points for point in batch.points.tolist()])
+
+        def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            hidden = args[0] if args else None
+            if not isinstance(hidden, Tensor) or hidden.ndim != 3 or len(hidden) != len(batch):
+                return None
+            if stack.kind == "encoder-decoder":  # its decoder was given one token
+                cut.append(hidden.shape[1] == 1)
+                return None
+            shift = hidden.shape[1] - batch.input_ids.shape[1]  # virtual tokens of prompt tuning come first
+            if shift < 0:
+                return None
+            cut.append(True)
+            where = hidden.device
+            place = (batch.prompt_ends - 1 + shift).to(where)
+            return (hidden[torch.arange(len(batch), device=where), place][:, None], *args[1:])
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            logits = getattr(output, "logits", None)
+            if not cut or not all(cut):
+                self.missing = "the output head does not get [rows, tokens, width]"
+            elif not isinstance(logits, Tensor) or logits.shape[:2] != (len(batch), 1):
+                self.missing = "the model gives no logits [rows, tokens, vocabulary]"
+            elif not failures:
+                try:
+                    chosen = logits[wanted.to(logits.device), 0].float()
+                    self.roots = (torch.log_softmax(chosen, dim=1) / 2).exp().half()
+                except Exception as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
+                    failures.append(error)
+
+        handles = [
+            head.register_forward_pre_hook(before),
+            find_language_model(model).register_forward_hook(after),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        if self.roots is None and not self.missing:
+            self.missing = "the forward pass does not come to the model's output head"
