@@ -56,8 +56,8 @@ def largest_excesses(
     for wide in _widths(intervals):
         means = (running[..., wide:] - running[..., :-wide]) / wide
         # what windows of this width do in the references, whatever their autocorrelation
-        usual = MAD * row_medians(np.abs(means[:, 1:]).reshape(sets, -1))
-        means /= np.maximum(usual, 1e-12)[:, :, None, None]
+        usual = np.abs(means[:, 1:]).mean(axis=(1, 2, 3), keepdims=True)
+        means /= np.maximum(usual, 1e-12)
         means[:, 0, :, max(0, own - wide + 1) :] = -np.inf
         flat = means.reshape(sets, members, -1)
         place = flat[:, 0].argmax(axis=1)

@@ -36,7 +36,7 @@ class Concentration:
 
 def early_concentration(
     velocity: Float64[np.ndarray, " intervals"],
-    durations: Float64[np.ndarray, " intervals"] | None = None,
+    durations: Float64[np.ndarray, " durations"] | None = None,
     *,
     permutations: int = PERMUTATIONS,
 ) -> Concentration | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from topo_callback.dynamics.against_references import align, decide_calibrated
 from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
 from topo_callback.dynamics.clock import comparable
-from topo_callback.dynamics.against_references import align, decide_calibrated
 from topo_callback.dynamics.depth import depth_summaries
 from topo_callback.dynamics.looks import FEWEST_SAMPLES, is_look
 from topo_callback.dynamics.nominal import decide_nominal
@@ -19,7 +19,7 @@ from topo_callback.dynamics.observed import collapses, invalid_layers
 from topo_callback.dynamics.references import References
 from topo_callback.dynamics.reorganisation import Event, Window, reorganisation
 from topo_callback.dynamics.response import log_velocity
-from topo_callback.dynamics.scan import scan
+from topo_callback.dynamics.scan import locate, scan
 from topo_callback.dynamics.series import HEADLINE, Series
 from topo_callback.dynamics.velocity import log_layer_velocities
 
@@ -90,7 +90,7 @@ def _nominal(series: Series, measure: str, notes: list[str]) -> Iterator[Event]:
     values = log_velocity(summaries[int(decision.summary[0])], np.log(series.path[kept]))
     first, last = int(decision.first[0]), int(decision.last[0])
     # with more samples the window is known better; another one would be another event
-    found = scan(values)
+    found = locate(values, scan(values))
     start, end = int(kept[found.start[0]]), int(kept[found.start[0] + found.width[0] - 1])
     if start <= last and end >= first:
         first, last = start, end

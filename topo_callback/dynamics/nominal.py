@@ -17,7 +17,7 @@ from topo_callback.dynamics.depth import depth_summaries
 from topo_callback.dynamics.looks import Boundary, is_look, next_boundary, spent_level
 from topo_callback.dynamics.null_distribution import null_scores
 from topo_callback.dynamics.response import log_velocity
-from topo_callback.dynamics.scan import Scan, scan
+from topo_callback.dynamics.scan import Scan, locate, scan
 
 _FEWEST_INTERVALS = 6
 _SHARE = 0.3  # of the level, for each of the two summaries
@@ -90,7 +90,9 @@ def decide_nominal(
         if not undecided.size:
             break
         for summary, series in enumerate(depth_summaries(log_displacement[undecided][:, kept])):
-            _record(decision, undecided, samples, summary, kept, scan(log_velocity(series, log_path)), boundary)
+            velocity = log_velocity(series, log_path)
+            found = scan(velocity)
+            _record(decision, undecided, samples, summary, kept, found, locate(velocity, found), boundary)
     return decision
 
 
@@ -101,6 +103,7 @@ def _record(
     summary: int,
     kept: np.ndarray,
     found: Scan,
+    place: Scan,
     boundary: Boundary,
 ) -> None:
     """Note the runs that cross at this look, by this summary more than by the other one."""
@@ -115,5 +118,5 @@ def _record(
     decision.p_value[chosen] = p_value[alarm]
     decision.score[chosen] = found.score[alarm]
     decision.summary[chosen] = summary
-    decision.first[chosen] = kept[found.start[alarm]]
-    decision.last[chosen] = kept[found.start[alarm] + found.width[alarm] - 1]
+    decision.first[chosen] = kept[place.start[alarm]]
+    decision.last[chosen] = kept[place.start[alarm] + place.width[alarm] - 1]

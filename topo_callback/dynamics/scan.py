@@ -60,10 +60,7 @@ def scan(log_velocity: Float64[np.ndarray, "runs intervals"], *, tolerance: floa
         tolerance: excess over 11 intervals or more that does not count; over fewer, proportionally less.
     """
     runs, intervals = log_velocity.shape
-    centred = log_velocity - row_medians(log_velocity)
-    scale = np.maximum(MAD * row_medians(np.abs(centred)), SMALLEST_SCALE)
-    limit = (CLIP + CLIP_SHORT / intervals) * scale
-    values = np.clip(centred, -limit, limit)
+    values = _clipped(log_velocity)
     sums, squares, products = (_running(part) for part in (values, values**2, values[:, :-1] * values[:, 1:]))
     score = np.full(runs, -np.inf)
     start, width = np.zeros(runs, dtype=np.int64), np.zeros(runs, dtype=np.int64)
@@ -78,6 +75,40 @@ def scan(log_velocity: Float64[np.ndarray, "runs intervals"], *, tolerance: floa
         start[better], width[better] = place[better], wide
         autocorrelation[better] = allowed[every, place][better]
     return Scan(score, start, width, autocorrelation)
+
+
+def locate(log_velocity: Float64[np.ndarray, "runs intervals"], found: Scan) -> Scan:
+    """Where the burst of an alarm is: the best window when all are judged by one and the same autocorrelation.
+
+    For the decision every window is judged by the intervals outside of it, which now and then favours one that is too
+    wide, because what is left outside of it happens to be less autocorrelated.
+
+    Returns:
+        Starts and widths; scores and autocorrelations are those of `found`.
+    """
+    runs, intervals = log_velocity.shape
+    sums = _running(_clipped(log_velocity))
+    best = np.full(runs, -np.inf)
+    start, width = found.start.copy(), found.width.copy()
+    for wide in widths(intervals):
+        inside = sums[:, wide:] - sums[:, :-wide]
+        excess = inside / wide - (sums[:, -1:] - inside) / (intervals - wide)
+        variance = _mean_variance(found.autocorrelation, wide)
+        variance = variance + _mean_variance(found.autocorrelation, intervals - wide)
+        place = excess.argmax(axis=1)
+        scores = excess[np.arange(runs), place] / np.sqrt(variance)
+        better = scores > best
+        best[better] = scores[better]
+        start[better], width[better] = place[better], wide
+    return Scan(found.score, start, width, found.autocorrelation)
+
+
+def _clipped(log_velocity: np.ndarray) -> np.ndarray:
+    centred = log_velocity - row_medians(log_velocity)
+    limit = CLIP + CLIP_SHORT / log_velocity.shape[1]
+    limits = limit * np.maximum(MAD * row_medians(np.abs(centred)), SMALLEST_SCALE)
+    values: np.ndarray = np.clip(centred, -limits, limits)
+    return values
 
 
 def _running(values: np.ndarray) -> np.ndarray:

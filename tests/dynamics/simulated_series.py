@@ -1,0 +1,70 @@
+"""Simulated series: displacement that follows the weights' path, with noise, and a burst where one is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from topo_callback.dynamics import Series
+
+IDENTITY = {
+    "model": {"name": "example/model", "class": "Example", "depth": 8, "width": 16},
+    "probe": "0" * 64,
+    "schedule": {"max_steps": 640, "lr_scheduler_type": "cosine"},
+    "reading": {"pooling": "last_prompt_token"},
+    "config_hash": "1" * 64,
+}
+
+
+def simulated_series(
+    seed: int,
+    samples: int = 33,
+    *,
+    layers: int = 8,
+    noise: float = 0.12,
+    burst: dict[int, float] | None = None,
+    in_layers: slice = slice(None),
+    max_steps: int = 640,
+    identity: dict[str, Any] | None = None,
+) -> Series:
+    """A run with cosine decay, sampled evenly.
+
+    Args:
+        burst: interval -> factor on the displacement.
+        in_layers: the layers that have the burst.
+    """
+    generator = np.random.default_rng(seed)
+    steps = np.linspace(0, max_steps, samples).astype(int)
+    rates = 0.5 * (1 + np.cos(np.pi * np.arange(max_steps) / max_steps))
+    path = np.diff(np.concatenate([[0.0], np.cumsum(rates)])[steps])
+    common = generator.normal(0, noise, (samples - 1, 1))
+    own = generator.normal(0, noise, (samples - 1, layers))
+    displacement = 0.3 * (path / (path + 15.0))[:, None] * np.exp(common + own)
+    for interval, factor in (burst or {}).items():
+        displacement[interval, in_layers] *= factor
+    return Series(
+        steps=tuple(steps.tolist()),
+        layers=tuple(range(1, layers + 1)),
+        displacement={"wasserstein_h1": displacement},
+        path=path,
+        clock="path_length",
+        max_steps=max_steps,
+        identity=IDENTITY if identity is None else identity,
+    )
+
+
+def first_samples(series: Series, samples: int) -> Series:
+    """The same run when it had so many samples."""
+    return Series(
+        steps=series.steps[:samples],
+        layers=series.layers,
+        displacement={name: values[: samples - 1] for name, values in series.displacement.items()},
+        path=series.path[: samples - 1],
+        clock=series.clock,
+        max_steps=series.max_steps,
+        covariates={name: values[:samples] for name, values in series.covariates.items()},
+        sizes={name: values[:samples] for name, values in series.sizes.items()},
+        status=series.status[:samples],
+        identity=series.identity,
+    )

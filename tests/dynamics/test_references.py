@@ -1,0 +1,83 @@
+"""References survive their file, and those of another model, probe or schedule are refused with both values."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dynamics.simulated_series import IDENTITY, simulated_series
+from trajectories import write_trajectory
+
+from topo_callback.dynamics import References, ReferencesError
+from topo_callback.errors import RecordError
+from topo_callback.record import write_record
+
+
+def test_the_file_gives_back_what_went_in(tmp_path: Path) -> None:
+    known = References.of([simulated_series(seed) for seed in range(3)], ["a", "b", "c"])
+    known.save(tmp_path / "references.npz")
+    again = References.load(tmp_path / "references.npz")
+    assert again.names == ("a", "b", "c")
+    for before, after in zip(known.runs, again.runs, strict=True):
+        assert (before.steps, before.layers, before.clock, before.max_steps) == (
+            after.steps, after.layers, after.clock, after.max_steps,
+        )  # fmt: skip
+        assert before.identity == after.identity
+        np.testing.assert_array_equal(before.path, after.path)
+        np.testing.assert_array_equal(before.displacement["wasserstein_h1"], after.displacement["wasserstein_h1"])
+    assert (tmp_path / "references.npz").stat().st_size < 40_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"probe": "2" * 64}, "the references have probe 0000.*this run has 2222"),
+        ({"model": {**IDENTITY["model"], "name": "other"}}, r"model \{'name': 'example/model'\}.*\{'name': 'other'\}"),
+        ({"schedule": {**IDENTITY["schedule"], "max_steps": 900}}, r"\{'max_steps': 640\}.*\{'max_steps': 900\}"),
+        ({"reading": {"pooling": "mean"}}, "last_prompt_token.*mean"),
+    ],
+)  # fmt: skip
+def test_another_model_probe_or_schedule_is_refused(changed: dict[str, object], message: str) -> None:
+    known = References.of([simulated_series(0)])
+    with pytest.raises(ReferencesError, match=message):
+        known.check(simulated_series(1, identity={**IDENTITY, **changed}))
+    known.check(simulated_series(1, identity={**IDENTITY, "config_hash": "another"}))
+
+
+def test_other_layers_or_another_clock_are_refused() -> None:
+    known = References.of([simulated_series(0)])
+    with pytest.raises(ReferencesError, match=r"layers \[1, 2, 3, 4, 5, 6, 7, 8\], this run has \[1, 2, 3\]"):
+        known.check(simulated_series(0, layers=3))
+    with pytest.raises(ReferencesError, match="clock path_length, this run has steps"):
+        known.check(dataclasses.replace(simulated_series(0), clock="steps"))
+    with pytest.raises(ReferencesError, match="no reference runs"):
+        References.of([])
+
+
+def test_a_run_is_checked_before_its_first_sample(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "a")
+    known = References.collect([folder.path])
+    run = folder.read_run()
+    known.check_run(run)
+    with pytest.raises(ReferencesError, match="probe 0000.*this run has 1111"):
+        known.check_run({**run, "probe": {"hash": "1" * 64}})
+
+
+def test_folders_are_collected_and_unfinished_runs_refused(tmp_path: Path) -> None:
+    folders = [write_trajectory(tmp_path / name).path for name in ("a", "b")]
+    known = References.collect(folders)
+    assert [run.steps for run in known.runs] == [(0, 1, 2, 4, 8, 16)] * 2
+    assert known.names == tuple(folder.name for folder in folders)
+    journal = folders[1] / "journal.jsonl"
+    journal.write_text("".join(json.dumps({"event": "started", "step": 0}) + "\n" for _ in range(1)))
+    with pytest.raises(ReferencesError, match="is interrupted; references must be finished runs"):
+        References.collect(folders)
+
+
+def test_another_record_is_no_references_file(tmp_path: Path) -> None:
+    write_record(tmp_path / "x.npz", {}, {"kind": "snapshot"})
+    with pytest.raises(RecordError, match="holds a snapshot, not references"):
+        References.load(tmp_path / "x.npz")

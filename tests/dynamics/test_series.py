@@ -1,0 +1,90 @@
+"""A series says what its trajectory says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dynamics.simulated_series import simulated_series
+from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
+
+from topo_callback.dynamics import Series, depth_velocity, find_events, layer_velocities
+from topo_callback.record import read_record, write_record
+from topo_callback.snapshot import Snapshot
+from topo_callback.trajectory import Trajectory
+
+
+def test_displacement_is_the_recorded_one(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    series = Series.of(Trajectory.load(folder.path))
+    snapshots = make_snapshots()
+    assert (series.steps, series.layers, series.clock) == (STEPS, LAYERS, "steps")
+    np.testing.assert_array_equal(series.path, np.diff(STEPS))
+    for row, snapshot in enumerate(snapshots[1:]):
+        for column, layer in enumerate(LAYERS):
+            numbers = snapshot.numbers
+            assert series.displacement["wasserstein_h1"][row, column] == numbers["wasserstein_h1.previous"][layer]
+            assert series.displacement["mutual_knn"][row, column] == 1 - numbers["mutual_knn.previous"][layer]
+    assert series.sizes["h1_total_persistence_scaled"].shape == (len(STEPS), len(LAYERS))
+    assert find_events(series).events == ()
+
+
+def test_facts_give_the_clock_and_the_covariates(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    for number, step in enumerate(STEPS):
+        path = folder.step_file(folder.samples, step)
+        snapshot = Snapshot.from_record(*read_record(path))
+        facts = {"path_length": 0.5 * number, "learning_rate_sum": 0.1 * number, "loss": 3.0 - number}
+        snapshot = dataclasses.replace(snapshot, provenance={**snapshot.provenance, "facts": facts})
+        write_record(path, *snapshot.to_record())
+    series = Series.of(Trajectory.load(folder.path))
+    assert series.clock == "path_length"
+    np.testing.assert_allclose(series.path, 0.5)
+    np.testing.assert_array_equal(series.covariates["loss"], 3.0 - np.arange(6))
+    assert np.isnan(series.covariates["grad_norm"]).all()
+
+
+def test_a_damaged_sample_leaves_a_gap(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    folder.step_file(folder.samples, 4).write_bytes(b"torn")
+    series = Series.of(Trajectory.load(folder.path))
+    assert series.steps == (0, 1, 2, 8, 16)
+    present = np.isfinite(series.displacement["wasserstein_h1"]).all(axis=1)
+    assert present.tolist() == [True, True, False, True]  # step 8 was compared with step 4
+
+
+def test_invalid_layers_are_missing_and_an_event(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path, invalid={2: {4: "3 activations are not finite"}})
+    series = Series.of(Trajectory.load(folder.path))
+    assert np.isnan(series.displacement["wasserstein_h1"][1, 2])
+    events = find_events(series).events
+    assert [(event.kind, event.layers, event.first_step) for event in events] == [("invalid_layers", (4,), 2)]
+    assert "layer 4 invalid at step 2: 3 activations are not finite" in events[0].explanation
+
+
+def test_velocity_is_missing_where_it_is_undefined() -> None:
+    series = simulated_series(0, samples=9)
+    values = series.displacement["wasserstein_h1"].copy()
+    values[:, 0] = np.nan
+    values[2] = np.nan
+    values[4, 1] = 0.0
+    velocity = layer_velocities(dataclasses.replace(series, displacement={"wasserstein_h1": values}))
+    assert np.isnan(velocity[:, 0]).all()
+    assert np.isnan(velocity[2]).all()
+    assert np.isnan(velocity[4, 1])
+    assert np.isfinite(np.delete(velocity, [2, 4], axis=0)[:-1, 1:]).all()
+    assert np.isnan(depth_velocity(velocity)[2])
+    with pytest.raises(KeyError, match="no displacement 'cka' in this run; it has: wasserstein_h1"):
+        layer_velocities(series, "cka")
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    series = simulated_series(0, samples=9)
+    with pytest.raises(ValueError, match="steps must ascend"):
+        dataclasses.replace(series, steps=(0, 0, *series.steps[2:]))
+    with pytest.raises(ValueError, match=r"path has shape \(8,\); 10 samples need \(9,\)"):
+        dataclasses.replace(series, steps=(*series.steps, 700))
+    with pytest.raises(ValueError, match="unknown clock 'hours'; accepted: path_length"):
+        dataclasses.replace(series, clock="hours")
