@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topo_callback.config import TopologyConfig
+from topo_callback.pace import Pace
 from topo_callback.schedule import Schedule
 
 
@@ -41,3 +42,27 @@ def test_early_steps_are_powers_of_two_below_the_interval(max_steps: int) -> Non
     early = [step for step in range(max_steps + 1) if schedule.is_early(step)]
     assert all(step < schedule.interval for step in early)
     assert all(step == 0 or step.bit_count() == 1 for step in early)
+
+
+def test_an_adaptive_schedule_meets_four_times_as_often_and_plans_the_regular_steps() -> None:
+    fixed, adaptive = (Schedule.of(1000, TopologyConfig(adaptive=each)) for each in (False, True))
+    assert adaptive.planned() == fixed.planned()
+    extra = [step for step in range(1001) if step in adaptive and not adaptive.is_fixed(step)]
+    assert extra[:4] == [24, 40, 48, 56]
+    assert all(step % 8 == 0 for step in extra)
+    assert not any(adaptive.is_spare(step) for step in (0, 16, 64, 1000))
+    assert adaptive.is_spare(96)
+    assert not any(fixed.is_spare(step) for step in fixed.planned())
+    given = Schedule.of(100, TopologyConfig(adaptive=True, steps=(3, 50)))
+    assert [step for step in range(101) if step in given] == [3, 50]
+
+
+def test_the_pace_is_faster_than_usual_or_not() -> None:
+    pace = Pace()
+    for velocity in (1.0, None, 1.2):
+        pace.observe(velocity)
+    pace.observe(5.0)
+    assert pace.faster
+    pace.observe(1.1)
+    assert not pace.faster
+    assert not Pace().faster

@@ -20,9 +20,10 @@ ORDER = (
     "record", "sample", "snapshot", "neighbour_history", "folder", "trajectory",
     "dynamics", "measurement",
     "probe", "capture", "geometry",
-    "sinks", "report", "comparison", "worker", "finish", "pruning",
-    "schedule", "budget", "ranks", "reader", "weight_path", "training_facts", "recorder", "run_description",
-    "monitor", "callback", "demo", "cli", "__main__", "__init__",
+    "sinks", "report", "comparison", "page", "worker", "finish", "pruning",
+    "schedule", "pace", "budget", "ranks", "reader", "weight_path", "training_facts",
+    "actions", "recorder", "run_description",
+    "monitor", "callback", "scan", "integrations", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 

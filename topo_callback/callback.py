@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from topo_callback.actions import EventFunction
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import TopologyError
 from topo_callback.monitor import Monitor
@@ -61,6 +62,8 @@ class TopologyCallback(TrainerCallback):
             and pending work is lost from view when the trainer is killed.
         sinks: where numbers go beside the disk. None: the trackers in the trainer's `report_to`, as far as there is a
             sink for them, and a line per sample on the terminal.
+        on_event: called on the training thread of the first rank with each `topo_callback.dynamics.Event` when it is
+            first known; one that raises is warned about.
 
     Raises:
         TopologyError: here, or in `on_train_begin` before the first step: a probe, setting or model that cannot work.
@@ -74,12 +77,14 @@ class TopologyCallback(TrainerCallback):
         processing_class: Any = None,
         executor: Executor | None = None,
         sinks: Sequence[Sink] | None = None,
+        on_event: EventFunction | Sequence[EventFunction] = (),
     ) -> None:
         self.config = config or TopologyConfig()
         self._given = probe
         self._processing_class = processing_class
         self._executor = executor
         self._sinks = sinks
+        self._on_event = (on_event,) if callable(on_event) else tuple(on_event)
         self._disabled = os.environ.get("TOPO_DISABLED", "") not in ("", "0")
         self._monitor = self._new_monitor()
         if isinstance(probe, Probe):
@@ -101,7 +106,7 @@ class TopologyCallback(TrainerCallback):
 
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        self._monitor.step_ended(context["model"], state)
+        self._monitor.step_ended(context["model"], state, control)
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -122,4 +127,5 @@ class TopologyCallback(TrainerCallback):
             processing_class=self._processing_class,
             executor=self._executor,
             sinks=self._sinks,
+            on_event=self._on_event,
         )

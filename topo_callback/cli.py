@@ -34,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_finish(commands)
+    _add_events(commands)
+    _add_calibrate(commands)
     add_compare(commands)
     add_prune(commands)
     _add_compile(commands)
@@ -94,6 +96,53 @@ def _finish(given: argparse.Namespace) -> None:
     sys.stdout.write(f"measured {len(finished.measured)} waiting samples in {finished.folder}\n")
     for step, reason in finished.failed.items():
         sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
+
+
+def _add_events(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "events",
+        help="say what happened in a run, and when",
+        description="Find onset, peak and end of reorganisations in a recorded run, by the rules the callback uses "
+        "while it goes on. 'nominal' is decided on the run alone, 'calibrated' against reference runs.",
+    )
+    parser.add_argument("folder", type=Path, help="a trajectory folder, or the output_dir of a run")
+    parser.add_argument("--references", type=Path, metavar="FILE", help="from `topo-callback calibrate`")
+    parser.set_defaults(run=_events)
+
+
+def _events(given: argparse.Namespace) -> None:
+    from topo_callback.dynamics import References, Series, find_events
+    from topo_callback.trajectory import Trajectory
+
+    references = None if given.references is None else References.load(given.references)
+    findings = find_events(Series.of(Trajectory.load(given.folder)), references)
+    for event in findings.events:
+        sys.stdout.write(f"step {event.known_at}: {event.kind.replace('_', ' ')}: {event.explanation}\n")
+    for note in findings.notes:
+        sys.stdout.write(f"note: {note}\n")
+    if not findings.events:
+        sys.stdout.write("no events\n")
+
+
+def _add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "calibrate",
+        help="collect reference runs into one small file, for alerts with a known false-alarm rate",
+        description="Collect finished runs of one model, probe and schedule in which nothing special is known to have "
+        "happened. With 19 or more of them, TopologyConfig(references=FILE) judges a new run of the same kind with a "
+        "false-alarm rate of at most 5 %.",
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="trajectory folders, or output_dirs")
+    parser.add_argument("--output", type=Path, default=Path("references.npz"), help="the file that is written")
+    parser.set_defaults(run=_calibrate)
+
+
+def _calibrate(given: argparse.Namespace) -> None:
+    from topo_callback.dynamics import References
+
+    references = References.collect(given.folders)
+    references.save(given.output)
+    sys.stdout.write(f"{len(references.runs)} reference runs in {given.output}\n")
 
 
 def _add_compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

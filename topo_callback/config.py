@@ -20,6 +20,7 @@ POOLINGS = ("auto", "last_prompt_token", "last_token", "mean")
 TAPS = ("block", "post_attention_norm")
 RIPS_ENGINES = ("auto", "native", "gudhi", "ripser")
 ZIGZAG_ENGINES = ("auto", "native", "dionysus", "off")
+ACTIONS = ("log", "alert", "save", "stop")
 
 
 def _knob(default: Any, help_text: str) -> Any:
@@ -69,7 +70,14 @@ class TopologyConfig:
             "barcode_features",
             "wasserstein",
             "mutual_knn",
+            "cka",
+            "distance_change",
+            "spectrum",
+            "intrinsic_dimension",
+            "centred_cosine",
+            "hubness",
             "depth_persistence",
+            "depth_overlap",
             "survival",
             "survival_gaussian",
             "time_persistence",
@@ -89,6 +97,16 @@ class TopologyConfig:
     max_overhead: float | None = _knob(
         0.05, "share of the run that the training thread may spend here; later samples are thinned; None: no limit"
     )
+    adaptive: bool = _knob(
+        False, "sample up to four times as often while the model moves faster than usual, half as often once it settled"
+    )
+    # what follows
+    actions: Sequence[str] = _knob(("log", "alert"), f"what is done at an event: {', '.join(ACTIONS)}")
+    stop_dry_run: bool = _knob(True, "say where the action 'stop' would stop training, and go on")
+    alert_cooldown_seconds: float = _knob(300.0, "a tracker's alert of one kind comes at most this often")
+    references: str | None = _knob(
+        None, "file of reference runs from `topo-callback calibrate`; None: a run is judged by itself alone"
+    )
     # the worker
     threads: int | None = _knob(None, "threads of the worker; None: a share that leaves ranks and data loaders alone")
     deadline_seconds: float = _knob(600.0, "time allowed for one sample in the worker")
@@ -98,8 +116,8 @@ class TopologyConfig:
     # the record
     folder: str | None = _knob(None, "where trajectories go; None: <output_dir>/topology")
     keep_distances: bool = _knob(False, "keep the distances of every sample, not only of step 0 and the newest")
-    pictures: int = _knob(3, "barcode pictures per chosen layer over the run")
-    picture_layers: int = _knob(3, "layers that get barcode pictures, evenly spaced")
+    pictures: int = _knob(3, "samples over the run that are pictured: barcodes, zigzags over depth and over time")
+    picture_layers: int = _knob(3, "layers that get pictures of their own, evenly spaced")
     seed: int = _knob(0, "seed of the sampled probe and of the sub-samples; training never sees it")
 
     def __post_init__(self) -> None:
@@ -107,7 +125,7 @@ class TopologyConfig:
             object.__setattr__(self, "measures", measure_names())
         if self.token_measures == "all":
             object.__setattr__(self, "token_measures", TOKEN_MEASURES)
-        for name in ("steps", "measures", "token_measures", "layers"):
+        for name in ("steps", "measures", "token_measures", "layers", "actions"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, int, tuple)):
                 object.__setattr__(self, name, tuple(value))
@@ -128,11 +146,13 @@ class TopologyConfig:
                 raise ConfigurationError(f"unknown {name} {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
         self._check_names("measures", measure_names(), "measure")
         self._check_names("token_measures", TOKEN_MEASURES, "token measure")
+        self._check_names("actions", ACTIONS, "action")
 
     def _check_names(self, setting: str, known: tuple[str, ...], what: str) -> None:
         names = getattr(self, setting)
         if isinstance(names, str):
-            raise ConfigurationError(f"{setting}={names!r}; accepted: 'all', or a list of {', '.join(known)}")
+            everything = "" if setting == "actions" else "'all', or "
+            raise ConfigurationError(f"{setting}={names!r}; accepted: {everything}a list of {', '.join(known)}")
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ConfigurationError(f"unknown {what} {unknown[0]!r}; accepted: {', '.join(known)}")
@@ -164,6 +184,7 @@ class TopologyConfig:
             "samples": (1, math.inf),
             "max_overhead": (0.0, 1.0),
             "threads": (1, math.inf),
+            "alert_cooldown_seconds": (0.0, math.inf),
             "deadline_seconds": (0.0, math.inf),
             "worker_bytes": (1 << 28, math.inf),
             "spool_bytes": (1 << 20, math.inf),
@@ -174,7 +195,7 @@ class TopologyConfig:
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            real = name in ("max_overhead", "deadline_seconds", "drain_seconds")
+            real = name == "max_overhead" or name.endswith("_seconds")
             kind = (int, float) if real else int
             if value is not None and not (_is_number(value, kind) and low <= value <= high):
                 upper = f" and at most {high:g}" if math.isfinite(high) else ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from topo_callback.actions import SAVE, STOP, EventFunction
 from topo_callback.budget import OverheadBudget
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import TopologyError
@@ -29,8 +30,10 @@ from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
 from topo_callback.training_facts import TrainingFacts
 from topo_callback.worker.executor import default_threads
+from topo_callback.worker.findings import check_references
 
 _SKIP, _TAKE, _END = 0, 1, 2  # what is done at a scheduled step
+_ACTIONS = 4  # combinations of what actions ask for
 _OURS, _USERS = 1, 2  # whose error it is when setting up fails
 
 logger = logging.getLogger("topo_callback")
@@ -60,6 +63,7 @@ class Monitor:
         processing_class: Any,
         executor: Executor | None,
         sinks: Sequence[Sink] | None,
+        on_event: Sequence[EventFunction] = (),
     ) -> None:
         self.folder: Path | None = None
         self.off = False
@@ -70,6 +74,7 @@ class Monitor:
         self._processing_class = processing_class
         self._executor = executor
         self._sinks = sinks
+        self._on_event = on_event
         self._ranks = Ranks()
         self._schedule = Schedule(0, 1)
         self._probe: Probe | None = None
@@ -79,6 +84,7 @@ class Monitor:
         self._pictured: frozenset[int] = frozenset()
         self._last_sampled: int | None = None
         self._refused: int | None = None
+        self._asked = 0
         self._broken = False
         self._warned_skip = False
 
@@ -105,13 +111,18 @@ class Monitor:
             self._sample(model, state, must=True)
         self._announce_cost(state.global_step)
 
-    def step_ended(self, model: nn.Module, state: Any) -> None:
-        """An optimizer step is done."""
+    def step_ended(self, model: nn.Module, state: Any, control: Any) -> None:
+        """An optimizer step is done; `control` is told when an event asks to save or to stop, on every rank."""
         self.poll()
         if self._training is not None and not self._broken:
             self._training.step_ended()
         if state.global_step in self._schedule:
             self._sample(model, state, must=self._schedule.never_thinned(state.global_step))
+        asked, self._asked = self._asked, 0
+        if asked & SAVE:
+            control.should_save = True
+        if asked & STOP:
+            control.should_training_stop = True
 
     def saved(self, model: nn.Module, args: Any, state: Any) -> None:
         """A checkpoint has been saved."""
@@ -207,6 +218,8 @@ class Monitor:
         if not self._ranks.first or self._reader is None or self._probe is None:
             return
         run = describe_run(self._config, self._probe, self._reader, model, args, state, self._ranks.count)
+        if self._config.references is not None:
+            check_references(self._config.references, run)
         folder = open_folder(self._root(args), run, state.global_step, checkpoint=_checkpoint(args, state), again=again)
         self.folder = folder.path
         say(
@@ -223,7 +236,7 @@ class Monitor:
             before=last_facts(folder),
             log_history=state.log_history,
         )
-        self._recorder = Recorder(folder, self._config, sinks, self._executor, threads=threads)
+        self._recorder = Recorder(folder, self._config, sinks, self._executor, threads=threads, on_event=self._on_event)
         self._recorder.start()
 
     def _root(self, args: Any) -> Path:
@@ -249,7 +262,10 @@ class Monitor:
         if self._reader is None or self._last_sampled == step or (self._refused == step and not must):
             return
         started = time.perf_counter()
-        decision = self._ranks.worst(self._wish(step, must))
+        # the first rank's actions ride on the collective that is made anyway
+        asked = self._recorder.actions.asked() if self._recorder is not None and not self._broken else 0
+        decision, asked = divmod(self._ranks.worst(_ACTIONS * self._wish(step, must) + asked), _ACTIONS)
+        self._asked |= asked
         if decision == _END:
             self.off = True
             self.close(finished=False, drain_seconds=0.0)
@@ -275,6 +291,7 @@ class Monitor:
             "overhead": self.budget.overhead(),
             "thinned_samples": self.budget.thinned,
             "pictures": step in self._pictured,
+            "progress": step / state.max_steps if state.max_steps > 0 else None,
         }
         if self.budget.last_cost > 0:
             facts["previous_sample_seconds"] = self.budget.last_cost
@@ -313,10 +330,24 @@ class Monitor:
             return _END
         if self._recorder.has(step):
             return _SKIP
-        if must or self.budget.allows():
+        if must:
+            return _TAKE
+        if self._adapted_away(step):
+            return _SKIP
+        if self.budget.allows():
             return _TAKE
         self._recorder.note("thinned", step=step, cause=f"overhead {self.budget.overhead():.4f}")
         return _SKIP
+
+    def _adapted_away(self, step: int) -> bool:
+        """Whether an adaptive schedule leaves a step out: one in between unless the model moves fast, and every second
+        regular one when it has settled."""
+        if self._recorder is None or self._schedule.dense is None:
+            return False
+        if not self._schedule.is_fixed(step):
+            return not self._recorder.pace.faster
+        settled = self._recorder.actions.settled and not self._recorder.pace.faster
+        return settled and self._schedule.is_spare(step)
 
     def _announce_cost(self, now: int) -> None:
         """What the first sample cost, and what the rest will at most."""

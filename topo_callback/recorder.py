@@ -10,9 +10,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from topo_callback.actions import Actions, EventFunction
 from topo_callback.config import TopologyConfig
+from topo_callback.dynamics import Event
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.folder import TrajectoryFolder
+from topo_callback.pace import Pace
 from topo_callback.record import read_record
 from topo_callback.sample import Sample
 from topo_callback.sinks.protocol import Sink
@@ -151,10 +154,14 @@ class Recorder:
         executor: WorkerExecutor | Executor | None,
         *,
         threads: int,
+        on_event: Sequence[EventFunction] = (),
     ) -> None:
         self.folder = folder
         self._config = config
         self._sinks = list(sinks)
+        self._on_event = on_event
+        self.pace = Pace()
+        self.actions = self._actions(())
         self._warned_loss = False
         self._closed = False
         self._steps: set[int] = set()
@@ -171,6 +178,11 @@ class Recorder:
             facts = self._call(sink, "start", run, self.folder.path)
             trackers.update(facts if isinstance(facts, Mapping) else {})
         self.folder.write_run({**run, "trackers": {**run.get("trackers", {}), **trackers}})
+        journal = self.folder.journal()
+        recorded = self.folder.steps(self.folder.samples)
+        self.actions = self._actions(
+            [each for each in journal if each["event"] == "event" and recorded and each["known_at"] <= recorded[-1]]
+        )
         self._steps = set(self.folder.steps(self.folder.samples)) | set(self.folder.steps(self.folder.spool))
         at_exit(self.close)
         self._dispatcher.start(self.folder.steps(self.folder.spool))
@@ -205,6 +217,8 @@ class Recorder:
             if isinstance(outcome, Snapshot):
                 for sink in list(self._sinks):
                     self._call(sink, "log", outcome)
+                self.pace.observe(outcome.provenance.get("velocity"))
+                self.actions.take(outcome.provenance.get("events", ()))
             elif isinstance(outcome, Lost) and not self._warned_loss and self.stopped is None:
                 self._warned_loss = True
                 logger.warning(
@@ -244,6 +258,14 @@ class Recorder:
         finally:
             self._dispatcher.close()  # again, where an interrupt came before it
             self.folder.unlock()
+
+    def _actions(self, known: Sequence[Mapping[str, Any]]) -> Actions:
+        return Actions(self._config, on_event=self._on_event, note=self.note, alert=self._alert, known=known)
+
+    def _alert(self, event: Event) -> None:
+        for sink in list(self._sinks):
+            if hasattr(sink, "alert"):
+                self._call(sink, "alert", event, self._config.alert_cooldown_seconds)
 
     def _call(self, sink: Sink, method: str, *arguments: Any) -> Any:
         """Call a sink; one that raises gets no further calls."""

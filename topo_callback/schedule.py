@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from topo_callback.config import TopologyConfig
 
+_DENSER = 4  # samples of an adaptive schedule in one regular interval
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -15,16 +17,20 @@ class Schedule:
         max_steps: optimizer steps of the run.
         interval: distance of regular samples, max_steps / samples rounded up.
         steps: exactly these steps instead; None for the default schedule.
+        dense: distance of the steps at which an adaptive schedule may sample; None for a fixed one.
     """
 
     max_steps: int
     interval: int
     steps: frozenset[int] | None = None
+    dense: int | None = None
 
     @classmethod
     def of(cls, max_steps: int, config: TopologyConfig) -> Schedule:
         interval = max(1, -(-max_steps // config.samples))
-        return cls(max_steps, interval, None if config.steps is None else frozenset(config.steps))
+        steps = None if config.steps is None else frozenset(config.steps)
+        adaptive = config.adaptive and steps is None
+        return cls(max_steps, interval, steps, max(1, interval // _DENSER) if adaptive else None)
 
     def is_early(self, step: int) -> bool:
         """Whether a step is one of the early ones: 0 and the powers of two below the interval."""
@@ -37,15 +43,25 @@ class Schedule:
         return self.is_early(step) or step == self.max_steps
 
     def __contains__(self, step: int) -> bool:
-        """Whether a step is sampled."""
+        """Whether a step is sampled, or may be by an adaptive schedule: all ranks come together there."""
         if self.steps is not None:
             return step in self.steps
+        return self.is_fixed(step) or (self.dense is not None and step % self.dense == 0)
+
+    def is_fixed(self, step: int) -> bool:
+        """Whether a step is sampled by a schedule that is not adaptive; others only while the model moves fast."""
         return self.is_early(step) or step % self.interval == 0 or step == self.max_steps
 
+    def is_spare(self, step: int) -> bool:
+        """Whether an adaptive schedule leaves a step out once the model has settled: every second regular one."""
+        return self.dense is not None and not self.never_thinned(step) and step // self.interval % 2 == 1
+
     def planned(self) -> list[int]:
-        """All sampled steps of the run, ascending."""
+        """All steps that are sampled whatever the model does, ascending."""
         if self.steps is not None:
             return sorted(step for step in self.steps if step <= self.max_steps)
-        early = [step for step in (0, *(1 << power for power in range(self.interval.bit_length()))) if step in self]
+        early = [
+            step for step in (0, *(1 << power for power in range(self.interval.bit_length()))) if self.is_early(step)
+        ]
         regular = range(0, self.max_steps + 1, self.interval)
         return sorted({*early, *regular, self.max_steps})

@@ -55,7 +55,7 @@ def zigzag_persistence(
             f"clique_size {clique_size} leaves dimension {max_dimension} without the cliques that fill its cycles; "
             f"give at least max_dimension + 2 = {max_dimension + 2}"
         )
-    # Homology in dimension p is decided by cliques of at most p + 2 vertices; the engine adds larger ones where they pay.
+    # Homology in dimension p is decided by cliques of p + 2 vertices; the engine adds larger ones where they pay.
     graphs = StageGraphs.from_neighbours(stages) if points is None else StageGraphs.from_edges(list(stages), points)
     if engine in ("auto", "native"):
         from topo_callback.homology.native_zigzag import native_zigzag_barcode

@@ -56,6 +56,27 @@ def layer_numbers(snapshot: Snapshot, measures: Sequence[str] = LAYER_MEASURES) 
     }
 
 
+def axis_numbers(snapshot: Snapshot) -> dict[str, float]:
+    """Other axes than the step, and the velocity, as far as they are known.
+
+    `topology/progress`: share of the run's steps; `topology/clock`: how far the weights moved since step 0, in their
+    own units, or where that is unknown the sum of the learning rates; `topology/velocity`: displacement over what the
+    clock predicts, in the newest interval.
+    """
+    facts = snapshot.provenance.get("facts", {})
+    found = {
+        "topology/progress": facts.get("progress"),
+        "topology/clock": facts.get("path_length", facts.get("learning_rate_sum")),
+        "topology/velocity": snapshot.provenance.get("velocity"),
+    }
+    return {key: float(value) for key, value in found.items() if value is not None}
+
+
 def headline_numbers(snapshot: Snapshot) -> dict[str, float | int]:
     """Every key a tracker is given for a snapshot by default, `topology/step` first."""
-    return {STEP_KEY: snapshot.step, **depth_numbers(snapshot), **layer_numbers(snapshot)}
+    return {
+        STEP_KEY: snapshot.step,
+        **depth_numbers(snapshot),
+        **layer_numbers(snapshot),
+        **axis_numbers(snapshot),
+    }

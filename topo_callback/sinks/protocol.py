@@ -14,6 +14,9 @@ class Sink(Protocol):
     """Where finished numbers go. Any object with these three methods will do; no base class is needed.
 
     A sink whose method raises an Exception gets no further calls in that run; one warning says so.
+
+    A sink that has alerts may also have a method `alert(event, cooldown_seconds)`: it is called once for each `Event`
+    that is found in the run, see `topo_callback.dynamics`.
     """
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:

@@ -8,8 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from topo_callback.dynamics import Event
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
-from topo_callback.sinks.headline import DEPTH_MEASURES, LAYER_MEASURES, STEP_KEY, depth_numbers, layer_numbers
+from topo_callback.sinks.headline import (
+    DEPTH_MEASURES,
+    LAYER_MEASURES,
+    STEP_KEY,
+    axis_numbers,
+    depth_numbers,
+    layer_numbers,
+)
 from topo_callback.snapshot import Snapshot
 
 TABLE_KEY = "topology_table/layers"
@@ -137,11 +145,26 @@ class WandbSink:
             **layer_numbers(snapshot, self._layer_measures),
         }
         row: dict[str, Any] = {key: value for key, value in numbers.items() if math.isfinite(value)}
+        row.update(axis_numbers(snapshot))
         self._define(row)
         row.update(self._images(wandb, snapshot.provenance.get("pictures", ())))
         row.update(self._table_rows(wandb, snapshot))
         self._last_step = snapshot.step
         self._run.log({STEP_KEY: snapshot.step, **row})
+
+    def alert(self, event: Event, cooldown_seconds: float) -> None:
+        """A W&B alert: who follows the run is told by mail or chat."""
+        if not self._bound:
+            return
+        wandb = _import_wandb()
+        words = event.kind.replace("_", " ")
+        level = wandb.AlertLevel.INFO if event.kind in ("peak", "settled") else wandb.AlertLevel.WARN
+        self._run.alert(
+            title=f"topology: {words} ({event.level})"[:63],
+            text=event.explanation,
+            level=level,
+            wait_duration=cooldown_seconds,
+        )
 
     def finish(self, folder: Path) -> None:
         """Log the pictures of the whole run, upload the folder, and finish the run if it is an own one."""

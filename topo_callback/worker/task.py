@@ -62,6 +62,7 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
         snapshot = _with_provenance(snapshot, provenance)
         write_record(target, *snapshot.to_record(), compress=True)
     _retire_spooled(folder, step, keep_all=config.keep_distances)
+    snapshot = _with_findings(folder, snapshot, config)
     if snapshot.provenance["facts"].get("pictures"):
         snapshot = _with_pictures(folder, snapshot, config)
     return snapshot
@@ -103,6 +104,18 @@ def draw_run(path: str) -> list[str]:
     from topo_callback.report.pictures import draw_run_pictures
 
     return draw_run_pictures(TrajectoryFolder(Path(path)))
+
+
+def _with_findings(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> Snapshot:
+    """The snapshot with what is found in the run so far; findings that fail cost no sample."""
+    from topo_callback.worker.findings import find_in_run
+
+    try:
+        found = find_in_run(folder, snapshot.step, config)
+    except Exception:  # noqa: BLE001 - the numbers are recorded; the reason goes to the worker's log
+        traceback.print_exc()
+        return snapshot
+    return _with_provenance(snapshot, {**snapshot.provenance, **found})
 
 
 def _with_provenance(snapshot: Snapshot, provenance: dict[str, Any]) -> Snapshot:

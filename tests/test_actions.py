@@ -1,0 +1,103 @@
+"""What follows from an event: each once, and nothing that goes wrong in it goes further."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from topo_callback.actions import SAVE, STOP, Actions
+from topo_callback.config import TopologyConfig
+from topo_callback.dynamics import Event
+
+ONSET = Event("onset", "nominal", 8, 12, 16, (2, 4), 5.1, 0.01, "layers 2-4 moved 5.1x what the weights' path predicts")
+PEAK = dataclasses.replace(ONSET, kind="peak", known_at=20)
+INVALID = Event("invalid_layers", "observed", 4, 4, 4, (3,), None, None, "layer 3 is not finite")
+
+
+class Followed:
+    """Actions whose effects are kept."""
+
+    def __init__(self, known: list[dict[str, Any]] | None = None, functions: Any = (), **settings: Any) -> None:
+        self.alerts: list[Event] = []
+        self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.actions = Actions(
+            TopologyConfig(**settings),
+            on_event=functions,
+            note=lambda event, **details: self.notes.append((event, details)),
+            alert=self.alerts.append,
+            known=known or [],
+        )
+
+    def take(self, *events: Event) -> None:
+        self.actions.take([dataclasses.asdict(event) for event in events])
+
+
+def test_an_event_is_acted_on_once_though_it_is_found_again(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[Event] = []
+    followed = Followed(functions=[seen.append])
+    followed.take(ONSET)
+    followed.take(dataclasses.replace(ONSET, last_step=14), PEAK)  # its window is known better now
+    assert followed.alerts == seen == [ONSET, PEAK]
+    assert [name for name, _ in followed.notes] == ["event", "event"]
+    assert "topology | step 16: onset: layers 2-4 moved 5.1x" in capsys.readouterr().err
+
+
+def test_facts_may_come_again_elsewhere() -> None:
+    followed = Followed()
+    later = dataclasses.replace(INVALID, first_step=8, last_step=8)
+    followed.take(INVALID, later, INVALID)
+    assert followed.alerts == [INVALID, later]
+
+
+def test_a_resumed_run_does_not_tell_again_what_it_told() -> None:
+    followed = Followed(known=[dataclasses.asdict(ONSET)])
+    followed.take(ONSET)
+    assert followed.alerts == []
+
+
+def test_saving_is_asked_for_at_a_peak_and_at_its_end_once() -> None:
+    followed = Followed(actions=("save",))
+    followed.take(ONSET)
+    assert followed.actions.asked() == 0
+    followed.take(PEAK)
+    assert (followed.actions.asked(), followed.actions.asked()) == (SAVE, 0)
+    followed.take(dataclasses.replace(PEAK, kind="settled"))
+    assert followed.actions.asked() == SAVE
+    assert followed.actions.settled
+    assert followed.alerts == []
+
+
+def test_stopping_is_a_dry_run_unless_it_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    dry = Followed(actions=("stop",))
+    dry.take(ONSET)
+    assert dry.actions.asked() == 0
+    assert "training would stop here" in capsys.readouterr().err
+    assert dry.notes[-1] == ("would_stop", {"step": 16, "kind": "onset", "level": "nominal"})
+    meant = Followed(actions=("stop",), stop_dry_run=False)
+    meant.take(PEAK)
+    assert meant.actions.asked() == 0
+    meant.take(ONSET)
+    assert meant.actions.asked() == STOP
+
+
+def test_a_function_that_raises_is_warned_about_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Event] = []
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("no mail today")
+
+    followed = Followed(functions=[broken, seen.append])
+    followed.take(ONSET)
+    assert seen == [ONSET]
+    assert "broken failed for the event 'onset' (RuntimeError: no mail today)" in caplog.text
+    assert followed.notes[-1][0] == "action_failed"
+
+
+def test_an_interrupt_in_a_function_goes_through() -> None:
+    def interrupted(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Followed(functions=[interrupted]).take(ONSET)

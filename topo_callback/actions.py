@@ -1,0 +1,104 @@
+"""Actions: what follows when something is found in a run. On the first rank, on the training thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from topo_callback.config import TopologyConfig
+from topo_callback.dynamics import Event
+from topo_callback.terminal import say
+
+SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
+_SAVING = ("peak", "settled")
+_STOPPING = ("onset", "collapse")
+
+logger = logging.getLogger("topo_callback")
+EventFunction = Callable[[Event], object]
+
+
+class Actions:
+    """Does what the configuration asks for when an event is first known, each event once in a run.
+
+    Args:
+        config: which actions, and whether stopping is meant.
+        on_event: functions of the user's; one that raises is warned about and called again for the next event.
+        note: writes a line to the journal.
+        alert: hands an event to the sinks that have alerts.
+        known: events that the journal has from before a resume.
+    """
+
+    def __init__(
+        self,
+        config: TopologyConfig,
+        *,
+        on_event: Sequence[EventFunction],
+        note: Callable[..., None],
+        alert: Callable[[Event], None],
+        known: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self._config = config
+        self._functions = tuple(on_event)
+        self._note = note
+        self._alert = alert
+        self._asked = 0
+        self._known = {_identity(event) for event in known}
+        self._settled = any(event["kind"] == "settled" for event in known)
+
+    def take(self, found: Iterable[Mapping[str, Any]]) -> None:
+        """Act on the events found at a sample that have not been acted on before.
+
+        Args:
+            found: events as JSON objects, from `Findings.to_dict`.
+        """
+        for fields in found:
+            if _identity(fields) in self._known:
+                continue
+            self._known.add(_identity(fields))
+            event = Event(**{**fields, "layers": tuple(fields["layers"])})
+            self._settled = self._settled or event.kind == "settled"
+            self._note("event", **dict(fields))
+            if "log" in self._config.actions:
+                say(f"step {event.known_at}: {event.kind.replace('_', ' ')}: {event.explanation}")
+            if "alert" in self._config.actions:
+                self._alert(event)
+            if "save" in self._config.actions and event.kind in _SAVING:
+                self._asked |= SAVE
+            if "stop" in self._config.actions and event.kind in _STOPPING:
+                self._stop(event)
+            for function in self._functions:
+                self._call(function, event)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a reorganisation has come to its end."""
+        return self._settled
+
+    def asked(self) -> int:
+        """What the trainer is to do, `SAVE` and `STOP` together; asked for once."""
+        asked, self._asked = self._asked, 0
+        return asked
+
+    def _stop(self, event: Event) -> None:
+        if self._config.stop_dry_run:
+            say(f"step {event.known_at}: training would stop here (stop_dry_run=False makes it so)")
+            self._note("would_stop", step=event.known_at, kind=event.kind, level=event.level)
+        else:
+            self._asked |= STOP
+            self._note("stop_asked", step=event.known_at, kind=event.kind, level=event.level)
+
+    def _call(self, function: EventFunction, event: Event) -> None:
+        try:
+            function(event)
+        except Exception as error:  # noqa: BLE001 - a user's function may raise anything; training does not hear of it
+            name = getattr(function, "__name__", type(function).__name__)
+            self._note("action_failed", action=name, kind=event.kind, cause=f"{type(error).__name__}: {error}")
+            logger.warning("%s failed for the event %r (%s: %s)", name, event.kind, type(error).__name__, error)
+
+
+def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes two findings one event: a test decides once in a run, while facts may come again elsewhere."""
+    if event["level"] == "observed":
+        return event["kind"], event["level"], event["first_step"], tuple(event["layers"])
+    return event["kind"], event["level"]
