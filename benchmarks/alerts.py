@@ -26,7 +26,6 @@ import numpy as np
 from scipy.signal import lfilter
 
 from topo_callback.dynamics.calibrated import alarms, conformal_p_values, largest_excesses
-from topo_callback.dynamics.clock import comparable
 from topo_callback.dynamics.depth import summarise
 from topo_callback.dynamics.nominal import decide_nominal
 
@@ -139,15 +138,14 @@ def oracle_scores(series: np.ndarray, coefficient: float, wide: int) -> np.ndarr
 
 def summaries_of(log_displacement: np.ndarray, path: np.ndarray) -> np.ndarray:
     """Depth summaries [sets, members, 2, intervals] of [sets, members, intervals, layers], as level A has them."""
-    velocity = log_displacement[:, :, comparable(path)]
+    velocity = log_displacement - np.log(path)[:, None]
     centre = velocity[:, 1:].mean(axis=(1, 2), keepdims=True)
     return np.ascontiguousarray(summarise(velocity - centre).transpose(1, 2, 0, 3))
 
 
-def calibrated(summaries: np.ndarray, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def calibrated(summaries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(alarm [sets], window [sets, 3]) of level A at the end of the run."""
     excess, window = largest_excesses(summaries, summaries.shape[3])
-    window[:, 1:] = np.flatnonzero(comparable(path))[window[:, 1:]]
     return alarms(conformal_p_values(excess), LEVEL), window
 
 
@@ -183,7 +181,7 @@ def measure(samples: int, schedule: str, sampling: str, coefficient: float, tail
     for part in range(QUIET_SETS[samples] // BURST_RUNS):
         sets = Runs(np.random.default_rng([*seed, 1, part]), BURST_RUNS, 1 + REFERENCES, path, coefficient, tails)
         summaries = summaries_of(sets.log_displacement, path)
-        alarms_a += int(calibrated(summaries, path)[0].sum())
+        alarms_a += int(calibrated(summaries)[0].sum())
     by_response = [int((decision.samples > 0)[quiet.kind == kind].sum()) for kind in range(4)]
     yield {
         **cell,
@@ -198,15 +196,13 @@ def measure(samples: int, schedule: str, sampling: str, coefficient: float, tail
     }
     profile, first, wide = burst(np.random.default_rng([*seed, 2]), BURST_RUNS, len(path))
     noise, unit = sets.oracle_series(), sets.oracle_unit()
-    kept = comparable(path)
-    centre = sets.log_displacement[:, 1:, kept].mean(axis=(1, 2))[:, None]
+    centre = (sets.log_displacement[:, 1:] - np.log(path)[:, None]).mean(axis=(1, 2))[:, None]
     for height in BURSTS:
         run = sets.log_displacement[:, 0] + np.log(height) * profile[:, :, None]
         decision = decide_nominal(run, path, progress, level=LEVEL)
         found = np.flatnonzero(decision.samples > 0)
-        relative = (run - centre)[:, kept]
-        summaries[:, 0] = summarise(relative).swapaxes(0, 1)
-        alarm_a, window = calibrated(summaries, path)
+        summaries[:, 0] = summarise(run - np.log(path)[:, None] - centre).swapaxes(0, 1)
+        alarm_a, window = calibrated(summaries)
         chosen = np.flatnonzero(alarm_a)
         oracle = oracle_scores(noise + np.log(height) * profile / unit[:, None], coefficient, wide)
         velocity = run.mean(axis=2) - sets.response
