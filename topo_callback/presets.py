@@ -17,6 +17,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "max_overhead": 0.01,
                 "measures": ("scale", "wasserstein", "mutual_knn", "survival"),
                 "zigzag_engine": "off",
+                "next_token_prompts": 0,
                 "pictures": 0,
             }
         ),
@@ -29,6 +30,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "subsamples": 64,
                 "subsample_size": 160,
                 "measures": "all",
+                "token_measures": "all",
                 "max_overhead": 0.25,
             }
         ),

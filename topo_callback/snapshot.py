@@ -19,7 +19,8 @@ class Snapshot:
     Attributes:
         step: optimizer steps done.
         layers: numbers of the layers read, ascending.
-        status: per layer "ok", "degenerate: ..." or "invalid: ..."; only ok layers have numbers of their own.
+        status: per layer "ok", "degenerate: ..." or "invalid: ..."; only ok layers have numbers of their
+            cloud; token measures are there unless a layer is invalid.
         numbers: measure -> layer -> value; layer None holds numbers of the whole depth. Undefined values are left out.
         barcodes: Vietoris-Rips barcode per ok layer, in units of the metric.
         neighbours: int32 [layers, points, k]; -1 for layers that are invalid.

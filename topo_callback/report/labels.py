@@ -55,6 +55,15 @@ _LABELS = {
     "centred_cosine": Label("Mean cosine at the centroid", "cosine"),
     "hubness": Label("Hubness", "skewness of the in-degree"),
     "overlap_below": Label("Neighbours shared with the layer below", "share of neighbours"),
+    "prompt_entropy": Label("Entropy of a prompt's tokens", "share of its maximum"),
+    "prompt_entropy_2": Label("Entropy of a prompt's tokens, order 2", "share of its maximum"),
+    "prompt_entropy_bimodality": Label("Two groups of prompts by entropy", "Sarle's coefficient"),
+    "curvature": Label("Curvature of token paths", "radians"),
+    "token_norm": Label("Length of tokens", "activation units"),
+    "token_cosine": Label("Anisotropy of a prompt's tokens", "mean cosine"),
+    "token_two_nn": Label("Dimension of a prompt's tokens", "TwoNN"),
+    "next_token_js.previous": Label("Answers moved since the previous sample", "Jensen-Shannon divergence, nats"),
+    "next_token_js.first": Label("Answers moved since the start", "Jensen-Shannon divergence, nats"),
     "overlap_depth": Label("Neighbours shared over depth", "mean share of neighbours"),
 }
 _SINCE = {"previous": "since the previous sample", "first": "since the start"}
