@@ -105,6 +105,18 @@ def test_missing_values_and_still_weights_are_left_out() -> None:
     assert found.events[0].first_step == 280
 
 
+def test_a_layer_without_any_displacement_is_left_out() -> None:
+    """As the embedding under last-token pooling: one point, repeated."""
+    known = [simulated_series(1000 + seed) for seed in range(19)]
+    runs = [simulated_series(1, burst=BURST), *known]
+    for run in runs:
+        run.displacement["wasserstein_h1"][:, 0] = np.nan
+    found = find_events(runs[0], References.of(runs[1:]))
+    assert kinds(found.events, "nominal") == ["onset", "peak", "settled"]
+    assert kinds(found.events, "calibrated") == ["onset", "peak", "settled"]
+    assert all(event.layers == tuple(range(2, 9)) for event in found.events)
+
+
 def test_invalid_layers_and_collapse_are_facts() -> None:
     series = simulated_series(7, samples=6, layers=3)
     status = [dict.fromkeys((1, 2, 3), "ok") for _ in range(6)]

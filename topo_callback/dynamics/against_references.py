@@ -17,7 +17,7 @@ from topo_callback.dynamics.series import Series
 
 @dataclass(frozen=True)
 class CalibratedDecision:
-    """Level A at one sample.
+    """Level A with some of the samples.
 
     Attributes:
         p_value: conformal.
@@ -32,65 +32,78 @@ class CalibratedDecision:
     last: int
 
 
-def decide_calibrated(
-    run: Series, references: Sequence[Series], measure: str, samples: int
-) -> CalibratedDecision | None:
-    """Compare the first samples of a run with reference runs; None where nothing can be compared.
+class Comparison:
+    """A run and its references as log velocities on one grid of intervals.
 
     The references' intervals are laid over those of the run: where one of the run's covers several of theirs, or
     parts of them, the mean over steps counts. Beyond the samples of the run the intervals are those of the first
-    reference.
+    reference. The response to the path is one for all: that of the mean over layers of all references.
 
     Args:
-        samples: how many samples of the run to look at.
+        measure: the displacement; every reference has it.
     """
-    aligned = align(run, references, measure, samples)
-    kept = np.flatnonzero(np.isfinite(aligned).any(axis=2)[1:].all(axis=0))
-    own = np.flatnonzero(np.isfinite(aligned[0]).any(axis=1))
-    past = np.intersect1d(kept, own)
-    future = kept[kept >= samples - 1]
-    if not past.size:
-        return None
-    order = np.concatenate([past, future])
-    velocity = aligned[:, order]
-    summaries = np.full((1, len(velocity), 2, len(order)), np.nan)
-    relative = velocity - np.nanmean(velocity[1:], axis=(0, 1))  # layers made comparable by the references
-    summaries[0, 1:] = summarise(relative[1:]).swapaxes(0, 1)
-    summaries[0, 0, :, : len(past)] = summarise(relative[0, : len(past)])
-    excess, window = largest_excesses(summaries, len(past))
-    summary, first, last = window[0].tolist()
-    return CalibratedDecision(float(conformal_p_values(excess)[0]), summary, int(past[first]), int(past[last]))
 
+    def __init__(self, run: Series, references: Sequence[Series], measure: str) -> None:
+        self._run, self._references = run, references
+        every = [reference.log_displacement(measure) for reference in references]
+        means = np.concatenate([_row_means(values) for values in every])
+        paths = np.concatenate([reference.path for reference in references])
+        kept = np.flatnonzero(comparable(paths) & np.isfinite(means))
+        self._response = fit_response(means[kept][None], np.log(paths[kept])) if kept.size else None
+        self._own = self._velocity(run, run.log_displacement(measure))
+        self._theirs = [self._velocity(reference, values) for reference, values in zip(references, every, strict=True)]
+        self._aligned: dict[tuple[int, ...], np.ndarray] = {}
 
-def align(
-    run: Series, references: Sequence[Series], measure: str, samples: int
-) -> Float64[np.ndarray, "members intervals layers"]:
-    """Log velocities on one grid, the run first; NaN where missing, and for the run beyond its samples.
+    def aligned(self, samples: int) -> Float64[np.ndarray, "members intervals layers"]:
+        """Log velocities, the run first; NaN where missing, and for the run beyond so many samples."""
+        last = self._run.steps[samples - 1]
+        grid = (*self._run.steps[:samples], *(step for step in self._references[0].steps if step > last))
+        if grid not in self._aligned:
+            self._aligned[grid] = np.stack(
+                [
+                    _over(np.array(grid), np.array(reference.steps), values)
+                    for reference, values in zip(self._references, self._theirs, strict=True)
+                ]
+            )
+        own = np.full_like(self._aligned[grid][:1], np.nan)
+        own[0, : samples - 1] = self._own[: samples - 1]
+        return np.concatenate([own, self._aligned[grid]])
 
-    The response to the path is one for all: that of the mean over layers of all references.
-    """
-    every = [reference.log_displacement(measure) for reference in references]
-    means = np.concatenate([_row_means(values) for values in every])
-    paths = np.concatenate([reference.path for reference in references])
-    kept = np.flatnonzero(comparable(paths) & np.isfinite(means))
-    future = [step for step in references[0].steps if step > run.steps[samples - 1]]
-    grid = np.array([*run.steps[:samples], *future])
-    aligned = np.full((1 + len(references), len(grid) - 1, len(run.layers)), np.nan)
-    if kept.size:
-        log_path = np.log(paths[kept])
-        response = fit_response(means[kept][None], log_path)
-        members = [(run, run.log_displacement(measure)), *zip(references, every, strict=True)]
-        for number, (member, values) in enumerate(members):
-            # short intervals too: references have the same ones, so the response hardly matters
-            moved = member.path > 0
-            predicted = np.full(len(member.path), np.nan)
-            predicted[moved] = response.predict(np.log(member.path[moved]))[0]
-            velocity = values - predicted[:, None]
-            if number == 0:
-                aligned[0, : samples - 1] = velocity[: samples - 1]
-            else:
-                aligned[number] = _over(grid, np.array(member.steps), velocity)
-    return aligned
+    def excess(self, samples: int) -> Float64[np.ndarray, "intervals layers"]:
+        """Log velocity of the run over the median of its references; NaN where either is missing."""
+        aligned = self.aligned(samples)[:, : samples - 1]
+        missing = ~np.isfinite(aligned[1:]).any(axis=0)
+        middle = np.nanmedian(np.where(missing, 0.0, aligned[1:]), axis=0)
+        excess: np.ndarray = np.where(missing, np.nan, aligned[0] - middle)
+        return excess
+
+    def decide(self, samples: int) -> CalibratedDecision | None:
+        """The decision with the first samples of the run; None where nothing can be compared."""
+        aligned = self.aligned(samples)
+        # layers without a value, as a degenerate one, and intervals that some reference lacks, say nothing
+        aligned = aligned[:, :, np.isfinite(aligned[1:]).any(axis=(0, 1))]
+        kept = np.flatnonzero(np.isfinite(aligned[1:]).any(axis=2).all(axis=0))
+        past = np.intersect1d(kept, np.flatnonzero(np.isfinite(aligned[0]).any(axis=1)))
+        if not past.size:
+            return None
+        order = np.concatenate([past, kept[kept >= samples - 1]])
+        velocity = aligned[:, order]
+        relative = velocity - np.nanmean(velocity[1:], axis=(0, 1))  # layers made comparable by the references
+        summaries = np.full((1, len(velocity), 2, len(order)), np.nan)
+        summaries[0, 1:] = summarise(relative[1:]).swapaxes(0, 1)
+        summaries[0, 0, :, : len(past)] = summarise(relative[0, : len(past)])
+        excess, window = largest_excesses(summaries, len(past))
+        summary, first, last = window[0].tolist()
+        return CalibratedDecision(float(conformal_p_values(excess)[0]), summary, int(past[first]), int(past[last]))
+
+    def _velocity(self, member: Series, log_displacement: np.ndarray) -> np.ndarray:
+        # short intervals too: references have the same ones, so the response hardly matters
+        moved = member.path > 0
+        predicted = np.full(len(member.path), np.nan)
+        if self._response is not None:
+            predicted[moved] = self._response.predict(np.log(member.path[moved]))[0]
+        velocity: np.ndarray = log_displacement - predicted[:, None]
+        return velocity
 
 
 def _row_means(values: np.ndarray) -> np.ndarray:
@@ -102,6 +115,8 @@ def _row_means(values: np.ndarray) -> np.ndarray:
 
 def _over(grid: np.ndarray, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Means of values over the intervals of a grid, weighted by the steps that intervals share; NaN where none are."""
+    if np.array_equal(grid, steps):
+        return values
     shared = np.minimum(grid[1:, None], steps[1:]) - np.maximum(grid[:-1, None], steps[:-1])
     shared = np.clip(shared, 0, None).astype(np.float64)
     present = np.isfinite(values)

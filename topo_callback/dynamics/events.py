@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from topo_callback.dynamics.against_references import align, decide_calibrated
+from topo_callback.dynamics.against_references import Comparison
 from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
 from topo_callback.dynamics.clock import comparable
-from topo_callback.dynamics.depth import depth_summaries
+from topo_callback.dynamics.depth import depth_summaries, summarise
 from topo_callback.dynamics.looks import FEWEST_SAMPLES, is_look
 from topo_callback.dynamics.nominal import decide_nominal
 from topo_callback.dynamics.observed import collapses, invalid_layers
@@ -86,7 +86,8 @@ def _nominal(series: Series, measure: str, notes: list[str]) -> Iterator[Event]:
     if samples == 0:
         return
     kept = np.flatnonzero(np.isfinite(log_displacement).any(axis=1) & comparable(series.path))
-    summaries = depth_summaries(log_displacement[None][:, kept])
+    present = np.isfinite(log_displacement[kept]).any(axis=0)
+    summaries = depth_summaries(log_displacement[None][:, kept][:, :, present])
     values = log_velocity(summaries[int(decision.summary[0])], np.log(series.path[kept]))
     first, last = int(decision.first[0]), int(decision.last[0])
     # with more samples the window is known better; another one would be another event
@@ -109,22 +110,18 @@ def _calibrated(series: Series, references: References, measure: str, notes: lis
         )
         return
     progress = series.progress()
+    comparison = Comparison(series, usable, measure)
     for samples in range(2, len(series.steps) + 1):
         share = None if progress is None else float(progress[samples - 1])
         if not (is_look(samples, share) or samples < FEWEST_SAMPLES):
             continue
-        decision = decide_calibrated(series, usable, measure, samples)
+        decision = comparison.decide(samples)
         if decision is None or decision.p_value > LEVEL * (1 + 1e-9):
             continue
-        aligned = align(series, usable, measure, len(series.steps))[:, : len(series.path)]
-        missing = ~np.isfinite(aligned).any(axis=0)
-        aligned[:, missing] = 0.0
-        layers = aligned[0] - np.nanmedian(aligned[1:], axis=0)
-        layers[missing] = np.nan
-        velocity = np.full(len(series.path), np.nan)
+        layers = comparison.excess(len(series.steps))
         present = np.isfinite(layers).any(axis=1)
-        reduce = np.nanmean if decision.summary == 0 else lambda rows, axis: np.nanquantile(rows, 0.8, axis=axis)
-        velocity[present] = reduce(layers[present], axis=1)
+        velocity = np.full(len(series.path), np.nan)
+        velocity[present] = summarise(layers[present])[decision.summary]
         window = Window("calibrated", decision.p_value, decision.first, decision.last, samples)
         yield from reorganisation(series, window, velocity, layers)
         return

@@ -89,7 +89,10 @@ def decide_nominal(
         undecided = np.flatnonzero(decision.samples == 0)
         if not undecided.size:
             break
-        for summary, series in enumerate(depth_summaries(log_displacement[undecided][:, kept])):
+        values = log_displacement[undecided][:, kept]
+        # a degenerate layer has no displacement at all
+        values = values[:, :, np.isfinite(values).any(axis=(0, 1))]
+        for summary, series in enumerate(depth_summaries(values)):
             velocity = log_velocity(series, log_path)
             found = scan(velocity)
             _record(decision, undecided, samples, summary, kept, found, locate(velocity, found), boundary)
