@@ -1,0 +1,103 @@
+"""Running a training script that has no hook, with the callback attached to every Trainer it makes."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import ConfigurationError
+from topo_callback.integrations.attach import Attachment
+from topo_callback.terminal import say
+
+
+def run_script(script: str, arguments: Sequence[str], config: TopologyConfig, *, module: bool = False) -> None:
+    """Run a script as Python would, in this process, and watch every training run in it.
+
+    The script is `__main__`, `sys.argv` holds its name and its arguments, and its folder is the first on `sys.path`
+    (with `module=True` the working directory). What it raises, SystemExit and KeyboardInterrupt among it, leaves this
+    function; a traceback printed at the end of the process begins with the script. One line on the terminal says so
+    when nothing was watched.
+
+    Args:
+        script: a file, or a folder or zip file with a `__main__.py`; with `module=True` the name of a module.
+        arguments: the script's own.
+        config: settings of the callback.
+        module: whether `script` is a module, as after `python -m`.
+
+    Raises:
+        ConfigurationError: there is no such script.
+    """
+    _check(script, module)
+    attachment = Attachment(config)
+    attachment.attach()
+    try:
+        _execute(script, arguments, module)
+    except SystemExit:
+        _report(script, attachment)
+        raise
+    except BaseException:
+        _begin_tracebacks_at_the_script()
+        raise
+    _report(script, attachment)
+
+
+def _check(script: str, module: bool) -> None:
+    if module or os.path.exists(script):
+        return
+    if script == "trl":
+        raise ConfigurationError(
+            "the command trl starts its scripts in other processes; run the script behind it, such as trl sft, as: "
+            "topo-callback run -m trl.scripts.sft ..."
+        )
+    raise ConfigurationError(f"no script {script}; give a file, or -m and the name of a module")
+
+
+def _execute(script: str, arguments: Sequence[str], module: bool) -> None:
+    sys.argv = [script, *arguments]
+    if module:
+        _lead_path(os.getcwd())
+        runpy.run_module(script, run_name="__main__", alter_sys=True)
+    else:
+        if os.path.isfile(script):
+            _lead_path(os.path.dirname(os.path.realpath(script)))
+        runpy.run_path(os.path.abspath(script), run_name="__main__")
+
+
+def _lead_path(folder: str) -> None:
+    """Put the script's folder where that of `topo-callback` is; nowhere when Python was told to keep it off."""
+    if not sys.flags.safe_path:
+        sys.path[0] = folder
+
+
+def _report(script: str, attachment: Attachment) -> None:
+    disabled = os.environ.get("TOPO_DISABLED", "") not in ("", "0")
+    if attachment.begun == 0 and not disabled and os.environ.get("RANK", "0") == "0":
+        say(f"nothing was watched: {script} trained with no transformers Trainer in this process")
+
+
+def _begin_tracebacks_at_the_script() -> None:
+    """Leave our frames and those of runpy out of what is printed at the end of the process."""
+    shown = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        trace = _below_runpy(trace)
+        shown(kind, error.with_traceback(trace), trace)
+
+    sys.excepthook = hook
+
+
+def _below_runpy(trace: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback below the frames of `_execute` and of runpy; all of it where there are none."""
+    inner = trace
+    while inner is not None and inner.tb_frame.f_code is not _execute.__code__:
+        inner = inner.tb_next
+    if inner is None:
+        return trace
+    inner = inner.tb_next
+    while inner is not None and inner.tb_frame.f_globals.get("__name__") == "runpy":
+        inner = inner.tb_next
+    return inner
