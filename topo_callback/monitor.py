@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from torch import nn
 from topo_callback.actions import SAVE, STOP, EventFunction
 from topo_callback.budget import OverheadBudget
 from topo_callback.config import TopologyConfig
-from topo_callback.errors import TopologyError
 from topo_callback.probe import Probe, choose_probe
 from topo_callback.ranks import Ranks
 from topo_callback.reader import Reader, ReadingError
@@ -28,19 +27,15 @@ from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
+from topo_callback.together import ElsewhereError, do_together
 from topo_callback.training_facts import TrainingFacts
 from topo_callback.worker.executor import default_threads
 from topo_callback.worker.findings import check_references
 
 _SKIP, _TAKE, _END = 0, 1, 2  # what is done at a scheduled step
 _ACTIONS = 4  # combinations of what actions ask for
-_OURS, _USERS = 1, 2  # whose error it is when setting up fails
 
 logger = logging.getLogger("topo_callback")
-
-
-class ElsewhereError(Exception):
-    """Setting up failed on another rank, which says so."""
 
 
 class Monitor:
@@ -100,10 +95,15 @@ class Monitor:
         """
         self._ranks = Ranks.here(args.device)
         self.budget.begin()
-        self._together(lambda: self._prepare(args, state, model, context))
-        assert self._reader is not None
-        self._together(self._reader.agree)
-        self._together(lambda: self._open(args, state, model, context, again))
+        try:
+            do_together(self._ranks, lambda: self._prepare(args, state, model, context))
+            assert self._reader is not None
+            do_together(self._ranks, self._reader.agree)
+            do_together(self._ranks, lambda: self._open(args, state, model, context, again))
+        except Exception:
+            self.close(finished=False)
+            self.off = True
+            raise
         self.running = True
         # a resumed run may have died between saving its checkpoint and sampling it
         saved = state.global_step > 0 and self._samples_at_saves
@@ -176,24 +176,6 @@ class Monitor:
             self._broken = True  # told to the other ranks at the next scheduled sample
 
     # setting up
-
-    def _together(self, work: Callable[[], None]) -> None:
-        """Do a part of the setting up on every rank; when it fails on one, all ranks fail alike."""
-        error: Exception | None = None
-        try:
-            work()
-        except Exception as caught:  # noqa: BLE001 - known to all ranks first, raised below
-            error = caught
-        code = 0 if error is None else _USERS if isinstance(error, TopologyError) else _OURS
-        worst = self._ranks.worst(code)
-        if worst == 0:
-            return
-        self.close(finished=False)
-        self.off = True
-        said = self._ranks.first_text(f"{type(error).__name__}: {error}" if error is not None and code == worst else "")
-        if error is not None and code == worst:
-            raise error
-        raise (TopologyError if worst == _USERS else ElsewhereError)(said)
 
     def _prepare(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any]) -> None:
         """Everything that needs neither other ranks nor the disk."""
