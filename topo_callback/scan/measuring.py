@@ -1,0 +1,123 @@
+"""Measuring the samples of a scan in order of step, when all of them are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.scan.planning import Plan
+from topo_callback.scan.unit import is_done, skipped_reason, units_folder
+from topo_callback.worker.task import draw_run, measure_spooled
+
+
+def unsettled(plan: Plan) -> list[int]:
+    """The steps that were neither read nor left out with a reason yet, by any process."""
+    return [
+        checkpoint.step
+        for checkpoint in plan.series.checkpoints
+        if not is_done(plan.folder, checkpoint.step) and skipped_reason(plan.folder.path, checkpoint.step) is None
+    ]
+
+
+def out_of_order(plan: Plan) -> list[int]:
+    """The recorded steps that come after one that was read only now: they have to be read again.
+
+    Raises:
+        ConfigurationError: one of them is not among the checkpoints of this scan.
+    """
+    folder = plan.folder
+    waiting, recorded = folder.steps(units_folder(folder.path)), folder.steps(folder.samples)
+    new = [step for step in waiting if step not in recorded]
+    if not new or not recorded or new[0] > recorded[-1]:
+        return []
+    given = {checkpoint.step for checkpoint in plan.series.checkpoints}
+    missing = [step for step in recorded if step not in given]
+    if missing:
+        raise ConfigurationError(
+            f"step {new[0]} comes before recorded ones, which have to be measured again, and step {missing[0]} is not "
+            "among the checkpoints given; name all of them, or give another --output-dir"
+        )
+    return recorded
+
+
+def start_over(plan: Plan) -> None:
+    """Drop all records, which compare with earlier samples; an earlier checkpoint has appeared.
+
+    Raises:
+        FolderBusyError: another process is measuring.
+    """
+    plan.folder.lock()
+    try:
+        dropped = plan.folder.drop_after(-1)
+        plan.folder.note("resumed", step=plan.series.checkpoints[0].step, dropped=dropped)
+    finally:
+        plan.folder.unlock()
+
+
+def measure_series(plan: Plan, report: Callable[[int], None] = lambda step: None) -> list[int]:
+    """Turn the samples that wait into records, with the pictures of the run at the end; the steps measured.
+
+    May be killed and called again.
+
+    Args:
+        plan: whose units are all settled.
+        report: called with every step that is done.
+
+    Raises:
+        FolderBusyError: another process is measuring. RecordError: the disk refuses, or a sample was damaged.
+    """
+    folder = plan.folder
+    folder.lock()
+    try:
+        return _measure(plan, folder, report)
+    except OSError as error:
+        raise RecordError(
+            f"{folder.path} cannot be written ({error.strerror or error}); what is done stays, run again to go on"
+        ) from error
+    finally:
+        folder.unlock()
+
+
+def _measure(plan: Plan, folder: TrajectoryFolder, report: Callable[[int], None]) -> list[int]:
+    units = units_folder(folder.path)
+    for torn in units.glob(".*.tmp"):
+        torn.unlink(missing_ok=True)
+    threads = int(plan.run["config"].get("threads") or _processors())
+    _note_skipped(plan)
+    waiting = sorted({*folder.steps(units), *folder.steps(folder.spool)})
+    ended = [entry for entry in folder.journal() if entry["event"] in ("started", "resumed", "finished")]
+    if waiting and ended and ended[-1]["event"] == "finished":
+        folder.note("resumed", step=waiting[0], dropped=[])
+    folder.write_run(plan.run)
+    for step in waiting:
+        unit = folder.step_file(units, step)
+        if unit.exists():
+            os.replace(unit, folder.step_file(folder.spool, step))
+        try:
+            measure_spooled(str(folder.path), step, threads)
+        except RecordError as error:
+            folder.step_file(folder.spool, step).unlink(missing_ok=True)
+            raise RecordError(f"the sample of step {step} is damaged ({error}); run again to read it anew") from error
+        report(step)
+    if waiting or not ended or ended[-1]["event"] != "finished":
+        draw_run(str(folder.path))
+        folder.note("finished", waiting=0)
+    return waiting
+
+
+def _note_skipped(plan: Plan) -> None:
+    """Name in the journal what was left out, once for each reason."""
+    noted: Sequence[tuple[object, object]] = [
+        (entry.get("step"), entry.get("cause")) for entry in plan.folder.journal() if entry["event"] == "skipped"
+    ]
+    for checkpoint in plan.series.checkpoints:
+        cause = skipped_reason(plan.folder.path, checkpoint.step)
+        if cause is not None and (checkpoint.step, cause) not in noted:
+            plan.folder.note("skipped", step=checkpoint.step, checkpoint=checkpoint.label, cause=cause)
+
+
+def _processors() -> int:
+    """All that this process may use: nothing else goes on while a scan measures."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

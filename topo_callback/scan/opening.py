@@ -1,0 +1,229 @@
+"""Opening a checkpoint: a model with its adapter beside the weights, as it was during training; no code of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from topo_callback.errors import ConfigurationError, TopologyError
+from topo_callback.scan.checking import check_adapter, check_model, weight_files
+from topo_callback.scan.checkpoint import Checkpoint
+from topo_callback.scan.hub import local_folder
+from topo_callback.scan.unreadable import UnreadableCheckpointError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class CheckedFiles:
+    """The files of a checkpoint that is whole and safe to open.
+
+    Attributes:
+        model: folder of the model, or of the adapter's base.
+        adapter: folder of the adapter; None for a whole model.
+        name: the hub name of the model or base, or the name of its folder.
+        config: config.json of the model.
+    """
+
+    model: Path
+    adapter: Path | None
+    name: str
+    config: dict[str, Any]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where a tokenizer or trainer_state.json may be, the checkpoint itself first."""
+        return [self.model] if self.adapter is None else [self.adapter, self.model]
+
+
+def check_checkpoint(checkpoint: Checkpoint, *, allow_pickle: bool = False) -> CheckedFiles:
+    """Find the files of a checkpoint and check that they are whole; no weight is read and nothing is executed.
+
+    Raises:
+        UnreadableCheckpointError: the reason why it cannot be read.
+    """
+    folder = local_folder(checkpoint, weights=True, allow_pickle=allow_pickle)
+    if not (folder / "adapter_config.json").is_file():
+        return CheckedFiles(folder, None, checkpoint.label, check_model(folder, allow_pickle=allow_pickle))
+    base = Checkpoint(check_adapter(folder, allow_pickle=allow_pickle))
+    if importlib.util.find_spec("peft") is None:
+        raise UnreadableCheckpointError("a PEFT adapter, and peft is not installed; run: pip install peft")
+    try:
+        found = local_folder(base, weights=True, allow_pickle=allow_pickle)
+        config = check_model(found, allow_pickle=allow_pickle)
+    except UnreadableCheckpointError as error:
+        raise UnreadableCheckpointError(f"base {base.label}: {error}") from error
+    return CheckedFiles(found, folder, base.label, config)
+
+
+def resolve_dtype(files: CheckedFiles, dtype: str) -> str:
+    """The type in which "auto" loads a model: that of config.json, else that of its first stored weight."""
+    if dtype != "auto":
+        return dtype
+    named = str(files.config.get("dtype") or files.config.get("torch_dtype") or "").removeprefix("torch.")
+    if named in _STORED.values():
+        return named
+    from safetensors import safe_open
+
+    for path in weight_files(files.model):
+        with safe_open(path, framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no mapping
+                stored = tensors.get_slice(name).get_dtype()
+                if stored in _STORED:
+                    return _STORED[stored]
+    return "float32"
+
+
+def open_model(files: CheckedFiles, *, dtype: str, device: str, allow_pickle: bool = False) -> Any:
+    """The model on its device, in evaluation mode, with an adapter beside the weights it changes, not merged.
+
+    Args:
+        files: from `check_checkpoint`.
+        dtype: from `resolve_dtype`.
+        device: such as "cpu" or "cuda:1".
+        allow_pickle: weights may be pickled.
+
+    Raises:
+        UnreadableCheckpointError: the files do not make the model they claim; weights that are missing would be random.
+    """
+    with _readable(), quiet_loading():
+        config = _configuration(files)
+        model, found = _model_class(config).from_pretrained(
+            files.model,
+            config=config,
+            dtype=getattr(torch, dtype),
+            use_safetensors=None if allow_pickle else True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        _refuse_missing(found["missing_keys"])
+        if files.adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(files.adapter))
+            _check_adapter_weights(model, files.adapter)
+        return model.to(torch.device(device)).eval()
+
+
+def outline(files: CheckedFiles, *, dtype: str) -> Any:
+    """The model without weights (on torch's meta device): enough to find its blocks and to say what it is.
+
+    Raises:
+        UnreadableCheckpointError: the configuration makes no model.
+    """
+    with _readable(), quiet_loading():
+        config = _configuration(files)
+        with torch.device("meta"):
+            chosen = _model_class(config)
+            model = chosen.from_config(config) if not hasattr(chosen, "_from_config") else chosen(config)
+            model = model.to(getattr(torch, dtype))
+            if files.adapter is not None:
+                from peft import PeftConfig, get_peft_model
+
+                model = get_peft_model(model, PeftConfig.from_pretrained(str(files.adapter)))
+        return model
+
+
+def open_tokenizer(folders: list[Path]) -> Any:
+    """The tokenizer in the first of the folders that has one; None where there is none."""
+    from transformers import AutoTokenizer
+
+    for folder in folders:
+        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+            with quiet_loading():
+                try:
+                    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+                except Exception as error:  # every format raises kinds of its own
+                    raise ConfigurationError(
+                        f"the tokenizer of {folder.name} cannot be read ({_first_line(error)}); name another "
+                        "with --tokenizer"
+                    ) from error
+    return None
+
+
+def check_device(device: str) -> None:
+    """Raise ConfigurationError unless tensors can live on `device`."""
+    try:
+        torch.empty(1, device=torch.device(device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigurationError(
+            f"device {device!r} cannot be used ({_first_line(error)}); accepted: cpu, cuda:0, ..."
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No progress bars, warnings or logging of transformers inside; as before afterwards."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Every way in which loading fails is a reason to leave the checkpoint out."""
+    try:
+        yield
+    except TopologyError:
+        raise
+    except Exception as error:  # every file format and architecture raises kinds of its own
+        raise UnreadableCheckpointError(f"cannot be loaded ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _configuration(files: CheckedFiles) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(files.model, trust_remote_code=False, local_files_only=True)
+
+
+def _model_class(config: Any) -> Any:
+    """The class that was saved, so that all its weights are accounted for; the bare model where it is not known."""
+    import transformers
+
+    for name in config.architectures or ():
+        found = getattr(transformers, name, None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return found
+    return transformers.AutoModel
+
+
+def _refuse_missing(keys: Any) -> None:
+    if keys:
+        raise UnreadableCheckpointError(f"lacks {len(keys)} weights of its model, such as {min(keys)}")
+
+
+def _check_adapter_weights(model: Any, folder: Path) -> None:
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    files = weight_files(folder, "adapter_model")
+    stored: set[str] = set()
+    for path in files:
+        with safe_open(path, framework="np") as tensors:
+            stored |= set(tensors.keys())
+    if files:
+        _refuse_missing(set(get_peft_model_state_dict(model, save_embedding_layers=False)) - stored)

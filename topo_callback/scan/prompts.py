@@ -1,0 +1,87 @@
+"""The probe of a scan, from a file or a data set, in the tokens of each series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import ConfigurationError, ProbeError
+from topo_callback.probe import Probe
+from topo_callback.probe.sampling import MOST_READS_PER_PROMPT, sample_probe
+from topo_callback.scan.checkpoint import Checkpoint
+from topo_callback.scan.hub import local_folder
+from topo_callback.scan.unreadable import UnreadableCheckpointError
+
+
+@dataclass
+class Prompts:
+    """Where the prompts come from; exactly one of the first three is given.
+
+    Attributes:
+        probe: a Probe, for models that share one vocabulary.
+        file: one prompt per line, or JSON lines with rows.
+        dataset: a hub name (NAME or NAME:CONFIGURATION), a saved folder, or a JSON-lines file; rows are drawn from it.
+        tokenizer: a hub name or folder; None: that of the checkpoint, or of an adapter's base.
+    """
+
+    probe: Probe | None = None
+    file: Path | None = None
+    dataset: str | None = None
+    tokenizer: str | None = None
+    _rows: list[Any] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.probe, self.file, self.dataset)) != 1:
+            raise ConfigurationError(
+                "give one of --probe FILE (prompts) and --dataset NAME (rows to draw prompts from)"
+            )
+
+    def reader(self, config: TopologyConfig) -> Callable[[list[Path]], Probe]:
+        """A function from folders that may have a tokenizer to the probe.
+
+        Raises (the function):
+            ProbeError: no prompts, or no tokenizer. ConfigurationError: a tokenizer or data set that cannot be read.
+        """
+
+        def probe_of(folders: list[Path]) -> Probe:
+            if self.probe is not None:
+                return self.probe
+            tokenizer = self._tokenizer(folders)
+            if self.file is not None:
+                from topo_callback.pruning.loading import load_prompts
+
+                return load_prompts(self.file, tokenizer, prompts=config.prompts, max_tokens=config.max_tokens)
+            return sample_probe(
+                self._dataset_rows(config),
+                None,
+                tokenizer,
+                prompts=config.prompts,
+                max_tokens=config.max_tokens,
+                seed=config.seed,
+            )
+
+        return probe_of
+
+    def _tokenizer(self, folders: list[Path]) -> Any:
+        from topo_callback.scan.opening import open_tokenizer
+
+        if self.tokenizer is not None:
+            try:
+                folders = [local_folder(Checkpoint(self.tokenizer), weights=False)]
+            except UnreadableCheckpointError as error:
+                raise ConfigurationError(f"tokenizer {self.tokenizer}: {error}") from error
+        tokenizer = open_tokenizer(folders)
+        if tokenizer is None:
+            raise ProbeError(f"{folders[0].name} has no tokenizer; name one with --tokenizer NAME")
+        return tokenizer
+
+    def _dataset_rows(self, config: TopologyConfig) -> list[Any]:
+        if not self._rows:
+            from topo_callback.demo.rows import load_rows
+
+            most = MOST_READS_PER_PROMPT * config.prompts
+            self._rows, _ = load_rows(str(self.dataset), training=most, held_out=0, seed=config.seed)
+        return self._rows

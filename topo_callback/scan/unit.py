@@ -1,0 +1,162 @@
+"""The unit of work of a scan: one checkpoint in, one file out, whole or not at all; in this process or any other."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import RecordError
+from topo_callback.folder import TrajectoryFolder
+from topo_callback.probe import Probe
+from topo_callback.record import write_whole
+from topo_callback.sample import Sample
+from topo_callback.scan.checkpoint import Checkpoint
+from topo_callback.scan.trainer_state import read_state, step_facts
+from topo_callback.scan.unreadable import UnreadableCheckpointError
+
+UNITS = "units"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One checkpoint to be read.
+
+    Attributes:
+        checkpoint: what is read.
+        folder: of the trajectory; its run.json says how.
+        device: where the model goes.
+        pictured: whether its sample gets pictures.
+        allow_pickle: whether its weights may be pickled.
+    """
+
+    checkpoint: Checkpoint
+    folder: str
+    device: str = "cpu"
+    pictured: bool = False
+    allow_pickle: bool = False
+
+    @property
+    def step(self) -> int:
+        return self.checkpoint.step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a unit.
+
+    Attributes:
+        unit: which one.
+        reason: why the checkpoint was left out; None when it was read.
+        process: id of the process that did it.
+    """
+
+    unit: Unit
+    reason: str | None
+    process: int
+
+
+def units_folder(folder: Path) -> Path:
+    """Where the samples of a scan wait until all of them are there."""
+    return folder / UNITS
+
+
+def is_done(folder: TrajectoryFolder, step: int) -> bool:
+    """Whether the sample of a step is there: just read, on its way, or measured."""
+    return any(
+        folder.step_file(part, step).exists() for part in (units_folder(folder.path), folder.spool, folder.samples)
+    )
+
+
+def skipped_file(folder: Path, step: int) -> Path:
+    return units_folder(folder) / f"step-{step:08d}.skipped.json"
+
+
+def skipped_reason(folder: Path, step: int) -> str | None:
+    """Why a step was left out, by whichever process tried it; None where it was not."""
+    try:
+        return str(json.loads(skipped_file(folder, step).read_text())["cause"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def read_unit(unit: Unit, probe: Probe, parent: int | None = None) -> Outcome:
+    """Read one checkpoint and leave its sample, or the reason why there is none, in the trajectory folder.
+
+    Args:
+        unit: what and where.
+        probe: the prompts, whose hash run.json has.
+        parent: process id of the scan when this is one of its processes: this one ends soon after it.
+
+    Raises:
+        RecordError: the folder cannot be written. Whatever is wrong with the checkpoint is a reason, not an error.
+    """
+    if parent is not None and parent == os.getppid():
+        _end_with(parent)
+    folder = TrajectoryFolder(Path(unit.folder))
+    if is_done(folder, unit.step):
+        return Outcome(unit, None, os.getpid())
+    run = folder.read_run()
+    try:
+        sample, reason = _sample(unit, run, probe), None
+    except UnreadableCheckpointError as error:
+        sample, reason = None, " ".join(str(error).split())
+    try:
+        if sample is not None:
+            write_whole(folder.step_file(units_folder(folder.path), unit.step), sample.encode())
+            skipped_file(folder.path, unit.step).unlink(missing_ok=True)
+        else:
+            text = json.dumps({"checkpoint": unit.checkpoint.label, "cause": reason})
+            write_whole(skipped_file(folder.path, unit.step), text.encode())
+    except OSError as error:
+        raise RecordError(
+            f"{folder.path} cannot be written ({error.strerror or error}); what is done stays, run again to go on"
+        ) from error
+    return Outcome(unit, reason, os.getpid())
+
+
+def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
+    """One reading, by the same Reader as the callback's."""
+    import torch
+
+    from topo_callback.errors import TopologyError
+    from topo_callback.ranks import Ranks
+    from topo_callback.reader import Reader, ReadingError
+    from topo_callback.scan.opening import check_checkpoint, open_model
+
+    files = check_checkpoint(unit.checkpoint, allow_pickle=unit.allow_pickle)
+    model = None
+    try:
+        model = open_model(files, dtype=run["model"]["dtype"], device=unit.device, allow_pickle=unit.allow_pickle)
+        config = TopologyConfig.from_dict(run["config"])
+        reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"])
+        for name in ("depth", "width", "kind"):
+            if getattr(reader, name) != run["model"][name]:
+                raise UnreadableCheckpointError(
+                    f"another model: {name} {getattr(reader, name)}, in this trajectory {run['model'][name]}"
+                )
+        reader.agree()
+        facts = {**step_facts(read_state(files.folders)), "world_size": 1, "pictures": unit.pictured}
+        sample = reader.read(model, unit.step, {**facts, "checkpoint": unit.checkpoint.label})
+    except UnreadableCheckpointError:
+        raise
+    except (TopologyError, ReadingError, torch.OutOfMemoryError) as error:
+        raise UnreadableCheckpointError(str(error) or type(error).__name__) from error
+    finally:
+        del model
+        if unit.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+    assert sample is not None
+    return sample
+
+
+@lru_cache(maxsize=1)
+def _end_with(parent: int) -> None:
+    """Once in a process: no worker outlives a scan that was killed."""
+    from topo_callback.worker.process import _watch
+
+    _watch(parent)
