@@ -1,0 +1,364 @@
+"""The page without a browser: its numbers, its policy, and text from outside that cannot break out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from page.runs_for_pages import bars_from, write_run
+from trajectories import LAYERS, STEPS
+
+from topo_callback import Snapshot, Trajectory
+from topo_callback.errors import ConfigurationError, ProbeError, RecordError
+from topo_callback.page import report_page
+from topo_callback.page.bars import bars_content, longest_bars
+from topo_callback.page.embedding import embedded_json, number
+from topo_callback.page.run_content import run_content
+from topo_callback.page.summary import summary
+from topo_callback.page.velocity import velocities
+from topo_callback.page.zigzags import depth_content
+
+HOSTILE = (
+    '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'"&\u2028\u2029\x00../../etc/passwd' + "x" * 300
+)
+
+
+class Parsed(HTMLParser):
+    """The elements of a page with their attributes, and the text of its script elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: list[str] = []
+        self._open = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self.inside.append("")
+            self._open = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = "" if tag == self._open else self._open
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.inside[-1] += data
+
+    @property
+    def content(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.inside[1])
+        return found
+
+    @property
+    def policy(self) -> str:
+        return next(str(a["content"]) for tag, a in self.elements if a.get("http-equiv") == "Content-Security-Policy")
+
+
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
+    return Trajectory.load(write_run(tmp_path_factory.mktemp("run") / "topology").path)
+
+
+@pytest.fixture(scope="module")
+def page(trajectory: Trajectory) -> str:
+    return report_page(trajectory)
+
+
+def test_every_number_is_in_the_page_exactly(trajectory: Trajectory, page: str) -> None:
+    run = Parsed(page).content["runs"][0]
+    found = {
+        (run["steps"][sample], int(layer), measure): value
+        for measure, entry in run["measures"].items()
+        for layer, values in entry["layers"].items()
+        for sample, value in zip(run["kept"], values, strict=True)
+        if value is not None
+    }
+    recorded = {
+        (step, layer, measure): value
+        for step in trajectory.steps
+        for measure, by_layer in trajectory.snapshot(step).numbers.items()
+        for layer, value in by_layer.items()
+        if layer is not None
+    }
+    assert found == recorded
+    for measure, entry in run["measures"].items():
+        medians = [trajectory.snapshot(step).median(measure) for step in trajectory.steps]
+        assert entry["median"] == medians, measure
+
+
+def test_every_bar_is_in_the_page_exactly(trajectory: Trajectory, page: str) -> None:
+    stored = Parsed(page).content["runs"][0]["bars"]
+    assert stored["longest"] is None
+    assert not stored["rounded"]
+    values = np.frombuffer(base64.b64decode(stored["values"]), "<f4")
+    found = bars_from(values, stored, len(LAYERS))
+    assert len(found) == len(STEPS) * len(LAYERS) * 2
+    for (sample, place, dimension), bars in found.items():
+        expected = trajectory.barcodes(STEPS[sample], LAYERS[place]).of(dimension)
+        np.testing.assert_array_equal(bars.astype(np.float64), expected)
+
+
+def test_facts_and_axes_are_those_of_the_samples(page: str) -> None:
+    run = Parsed(page).content["runs"][0]
+    facts = {fact["name"]: fact["values"] for fact in run["facts"]}
+    assert facts["loss"] == [None, *(3.0 / (1 + step) for step in STEPS[1:])]
+    assert set(facts) == {"loss", "grad_norm", "learning_rate"}
+    assert run["axes"]["progress"]["values"] == [step / 16 for step in STEPS]
+    assert run["axes"]["clock"] == {
+        "unit": "path length of the weights",
+        "values": [number(float(step) ** 0.7) for step in STEPS],
+    }
+
+
+def test_without_a_clock_there_is_no_velocity(tmp_path: Path) -> None:
+    bare = Trajectory.load(write_run(tmp_path, facts=False, run={"training": {}}).path)
+    run = run_content(bare, "bare")
+    assert set(run["axes"]) == {"step"}
+    assert run["velocity"] == {}
+    assert run["facts"] == []
+
+
+def test_velocity_is_displacement_over_what_the_path_predicts(tmp_path: Path) -> None:
+    steps = (0, 1, 2, 4, 8, 16, 24, 32, 40)
+    found = velocities(Trajectory.load(write_run(tmp_path, steps).path))
+    assert set(found) == set(LAYERS)
+    for row in found.values():
+        assert row[0] is None
+        known = [value for value in row if value is not None]
+        assert len(known) >= 6
+        assert np.median(known) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_the_policy_refuses_every_load_and_allows_this_style_and_script_alone(page: str) -> None:
+    parsed = Parsed(page)
+    directives = dict(part.strip().split(" ", 1) for part in parsed.policy.split(";"))
+    style, _, script = parsed.inside
+    assert directives == {
+        "default-src": "'none'",
+        "style-src": _hash(style),
+        "script-src": _hash(script),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    before = [tag for tag, attributes in parsed.elements[:5]]
+    assert before == ["html", "head", "meta", "meta", "meta"]
+    assert parsed.elements[3][1]["http-equiv"] == "Content-Security-Policy"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def test_nothing_in_the_page_refers_to_anything_outside(page: str) -> None:
+    parsed = Parsed(page)
+    for tag, attributes in parsed.elements:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form", "audio", "video"), tag
+        assert not {"src", "srcset", "action", "style", "background"} & set(attributes), (tag, attributes)
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        assert attributes.get("href", "#").startswith("#")  # type: ignore[union-attr]
+    style, _, script = parsed.inside
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not re.search(r"fetch\(|XMLHttpRequest|WebSocket|import\(|innerHTML|eval\(", script)
+    assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}  # a name, no address
+
+
+def test_text_from_outside_cannot_break_out(tmp_path: Path) -> None:
+    named = {
+        "model": {"name": HOSTILE, HOSTILE: HOSTILE, "class": [HOSTILE, None]},
+        "probe": {"hash": HOSTILE, "points": HOSTILE},
+        "training": {"max_steps": HOSTILE, "seed": HOSTILE},
+        "versions": {HOSTILE: HOSTILE},
+        "created": HOSTILE,
+        "reading": HOSTILE,
+    }
+    folder = write_run(tmp_path, STEPS[:3], run=named)
+    folder.note(HOSTILE, reason=HOSTILE)
+    written = report_page([Trajectory.load(folder.path)], prompts=[HOSTILE] * 40)
+    parsed = Parsed(written)
+    tags = [tag for tag, _ in parsed.elements]
+    assert tags.count("script") == 2
+    assert "img" not in tags
+    assert "\x00" not in written
+    assert "\u2028" not in written
+    assert "\u2029" not in written
+    longest = max(len(text) for text in re.findall(r">([^<]*)<", written.split("<main>")[1].split("<script")[0]))
+    assert longest < 1000
+    assert "<title>&lt;/script&gt;&lt;script&gt;alert(1)" in written
+
+
+def test_embedded_json_reads_back_and_holds_no_markup() -> None:
+    value = {HOSTILE: [HOSTILE, None, 1, 0.1, -0.0]}
+    text = embedded_json(value)
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&\u2028\u2029\x00")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        embedded_json(float("nan"))
+
+
+def test_numbers_keep_every_bit() -> None:
+    generator = np.random.default_rng(3)
+    doubles = [*np.frombuffer(generator.bytes(8000), np.float64).tolist(), 0.0, 5e-324, 1.7e308, 2.0**53, 3.0]
+    for value in doubles:
+        if value == value and abs(value) != float("inf"):
+            assert float(json.loads(json.dumps(number(value)))) == value
+    assert number(float("nan")) is None
+    assert number(float("inf")) == "Infinity"
+    assert number(float("-inf")) == "-Infinity"
+
+
+def test_a_damaged_sample_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    broken = folder.step_file(folder.samples, 4)
+    broken.write_bytes(broken.read_bytes()[:-100])
+    written = report_page(Trajectory.load(folder.path))
+    assert "Damaged samples, left out" in written
+    assert "step-00000004.npz: " in written
+    assert Parsed(written).content["runs"][0]["steps"] == [0, 1, 2, 8, 16]
+
+
+def test_no_readable_sample_is_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, STEPS[:1])
+    folder.step_file(folder.samples, 0).write_bytes(b"nothing")
+    with pytest.raises(RecordError, match=r"no readable sample \(1 damaged\)"):
+        report_page(Trajectory.load(folder.path))
+    with pytest.raises(ConfigurationError, match="no run given"):
+        report_page([])
+
+
+def test_layers_that_could_not_be_read_say_why(tmp_path: Path) -> None:
+    reason = "invalid: 3 of 40 points are not finite"
+    folder = write_run(tmp_path, STEPS[:3], invalid={1: {2: "3 of 40 points are not finite"}})
+    trajectory = Trajectory.load(folder.path)
+    run = Parsed(report_page(trajectory)).content["runs"][0]
+    assert run["status"] == {"1": {"2": reason}}
+    assert run["measures"]["median_distance"]["layers"]["2"][1] is None
+    assert "Not every sample could be read in layer 2." in summary(trajectory)
+
+
+def test_the_summary_says_what_moved_when_and_where(trajectory: Trajectory) -> None:
+    text = " ".join(summary(trajectory))
+    last = trajectory.snapshot(16).numbers["wasserstein_h1.first"]
+    most = max(last, key=lambda layer: last[layer])
+    assert text.startswith("6 samples from step 0 to 16, 4 layers, 40 prompts.")
+    assert f"the loops (H1) of layer {most} moved most: by {last[most]:.2g} median distances" in text
+    previous = {
+        (step, layer): value
+        for step in STEPS[1:]
+        for layer, value in trajectory.snapshot(step).numbers["wasserstein_h1.previous"].items()
+    }
+    step, layer = max(previous, key=lambda key: previous[key])
+    before = STEPS[STEPS.index(step) - 1]
+    assert f"The largest move between two samples was that of layer {layer} from step {before} to {step}" in text
+    assert "of each prompt's 5 nearest neighbours" in text
+    assert "The training loss fell from 1.5 (step 1) to 0.18 (step 16)." in text
+
+
+def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, (0,), facts=False)
+    trajectory = Trajectory.load(folder.path)
+    assert summary(trajectory) == ["1 sample at step 0, 4 layers, 40 prompts."]
+    written = report_page(trajectory)
+    sections = [attributes.get("id") for tag, attributes in Parsed(written).elements if tag == "section"]
+    assert "events" not in sections
+    assert "loops" not in sections
+    assert "comparison" not in sections
+
+
+@dataclass(frozen=True)
+class _Eventful(Snapshot):
+    """A snapshot of a version whose records hold events."""
+
+    events: tuple[Any, ...] = ()
+
+
+def test_events_are_shown_where_snapshots_have_them(tmp_path: Path) -> None:
+    trajectory = Trajectory.load(write_run(tmp_path, STEPS[:2]).path)
+    plain = trajectory.snapshot(1)
+    event = {"kind": "peak", "level": "nominal", "text": "layers 4-6 moved <b>6.2x</b> what the path predicts"}
+    trajectory._snapshots[1] = _Eventful(**{**vars(plain), "events": (event, {"event": "settled", "layers": [1, 2]})})
+    written = report_page(trajectory)
+    assert '<th scope="row">1</th><td>peak</td><td>nominal</td><td>layers 4-6 moved &lt;b&gt;6.2x' in written
+    assert "<td>settled</td><td></td><td>layers [1, 2]</td>" in written
+
+
+def test_prompts_appear_only_when_asked_for_and_escaped(trajectory: Trajectory, page: str) -> None:
+    prompts = [f"What is <b>{point}</b>?" for point in range(40)]
+    written = report_page(trajectory, prompts=prompts)
+    assert "What is &lt;b&gt;" in written
+    assert "<b>" not in written
+    assert "What is" not in page
+    with pytest.raises(ProbeError, match="39 prompts given, the probe of .* has 40 points"):
+        report_page(trajectory, prompts=prompts[1:])
+
+
+def test_bars_are_thinned_to_the_room_there_is(trajectory: Trajectory) -> None:
+    whole = bars_content(trajectory)
+    assert whole is not None
+    numbers = len(base64.b64decode(whole["values"])) // 4
+    thin = bars_content(trajectory, most_numbers=numbers // 2)
+    assert thin is not None
+    assert len(base64.b64decode(thin["values"])) // 4 <= numbers // 2
+    assert thin["samples"][0] == 0
+    assert thin["samples"][-1] == len(STEPS) - 1
+    assert len(thin["samples"]) < len(STEPS)
+    assert thin["whole"] is not None
+
+
+def test_the_longest_bars_are_kept_in_their_order() -> None:
+    bars = np.array([[0.0, 1.0], [0.0, np.inf], [0.0, 3.0], [0.5, 0.6], [1.0, 4.0]])
+    np.testing.assert_array_equal(longest_bars(bars, 3), bars[[1, 2, 4]])
+    assert longest_bars(bars, None) is bars
+
+
+def test_matrices_are_thinned_and_say_so(trajectory: Trajectory) -> None:
+    found = depth_content(trajectory, most_counts=30)
+    assert [each is not None and "stages" in each for each in found] == [True, False, False, True, False, True]
+    assert found[1] == {"thinned": True}
+
+
+def test_a_page_is_the_same_twice(trajectory: Trajectory, page: str) -> None:
+    assert report_page([trajectory]) == page
+
+
+def test_runs_that_cannot_be_compared_are_shown_singly_and_the_page_says_why(tmp_path: Path) -> None:
+    first = Trajectory.load(write_run(tmp_path / "a", STEPS[:2]).path)
+    second = Trajectory.load(write_run(tmp_path / "b", STEPS[:2], run={"probe": {"hash": "f" * 64, "points": 40}}).path)
+    written = report_page([first, second], objectives=["helpful", "harmless"])
+    assert "These runs are not compared: runs with different probes (hash) are never compared" in written
+    assert "0123456789abcdef..." in written
+    assert "ffffffffffffffff..." in written
+    content = Parsed(written).content
+    assert len(content["runs"]) == 2
+    assert content["across"] is None
+
+
+def test_runs_without_objectives_are_drawn_beside_each_other(tmp_path: Path) -> None:
+    runs = [Trajectory.load(write_run(tmp_path / name, STEPS[:3]).path) for name in "ab"]
+    content = Parsed(report_page(runs)).content["across"]
+    assert [each["objective"] for each in content["runs"]] == [0, 1]
+    panel = content["panels"][0]
+    assert panel["measure"] == "wasserstein_h1.first"
+    assert panel["values"][0][1:] == [runs[0].snapshot(step).median(panel["measure"]) for step in STEPS[1:3]]
+    assert "distances" not in content
+    with pytest.raises(ConfigurationError, match="1 objectives given for 2 runs"):
+        report_page(runs, objectives=["helpful"])
+
+
+def test_settings_of_runs_are_told_once_and_differences_apart(tmp_path: Path) -> None:
+    training = [{"seed": seed, "max_steps": 2} for seed in (7, 8)]
+    folders = [write_run(tmp_path / str(each["seed"]), STEPS[:2], run={"training": each}) for each in training]
+    runs = [Trajectory.load(folder.path) for folder in folders]
+    written = report_page(runs)
+    assert written.count('<th scope="row">neighbours</th>') == 1
+    assert '<th scope="col">training: seed</th>' in written

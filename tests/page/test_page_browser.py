@@ -1,0 +1,307 @@
+"""The page in a real browser: the slider moves, cells are read, the table is sorted, paper shows it all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import Page, browser
+from comparison.simulated_runs import Design, write_runs
+from page.runs_for_pages import write_run
+from trajectories import LAYERS, STEPS
+
+from topo_callback import Trajectory
+from topo_callback.page import report_page, write_page
+
+LEFT, RIGHT = ("ArrowLeft", 37), ("ArrowRight", 39)
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Page]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
+    return Trajectory.load(write_run(tmp_path_factory.mktemp("run") / "topology").path)
+
+
+@pytest.fixture(scope="module")
+def file(trajectory: Trajectory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prompts = [f"<b>prompt</b> {point}" for point in range(40)]
+    return write_page(tmp_path_factory.mktemp("page") / "page.html", report_page(trajectory, prompts=prompts))
+
+
+@pytest.fixture
+def opened(window: Page, file: Path) -> Page:
+    window.open(file)
+    return window
+
+
+def slider(page: Page) -> int:
+    return int(page.run("document.getElementById('sample').value"))
+
+
+def bars_said(trajectory: Trajectory, step: int, layer: int) -> list[str]:
+    barcode = trajectory.barcodes(step, layer)
+    return [f"Layer {layer}, step {step}", *(f"H{d}: {len(barcode.of(d))} bars" for d in (0, 1))]
+
+
+def test_it_loads_nothing_and_says_nothing_wrong(opened: Page, file: Path) -> None:
+    assert opened.requests == [file.as_uri()]
+    assert opened.problems == []
+    assert opened.run("performance.getEntriesByType('resource').length") == 0
+
+
+def test_the_policy_is_in_force(opened: Page) -> None:
+    opened.run(
+        "window.got = 0; document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.got = 1\">')"
+    )
+    refused = opened.run("fetch('https://example.org').then(() => 'loaded', () => 'refused')")
+    assert refused == "refused"
+    assert opened.run("window.got") == 0
+    assert any("Content Security Policy" in problem for problem in opened.problems)
+
+
+def test_dragging_the_slider_changes_the_barcode(opened: Page, trajectory: Trajectory) -> None:
+    assert slider(opened) == len(STEPS) - 1
+    shown = opened.text("#bars-readout").split(" · ")
+    assert [part.split(",")[0] if part[0] == "H" else part for part in shown] == bars_said(trajectory, 16, 6)
+    path = opened.run("document.querySelector('#barcode path').getAttribute('d')")
+    opened.drag("#sample", 0.995, 0.4)
+    assert slider(opened) == 2
+    assert opened.text("#sample-name") == "2"
+    assert opened.text("#bars-readout").startswith("Layer 6, step 2 · ")
+    assert opened.run("document.querySelector('#barcode path').getAttribute('d')") != path
+    bars = trajectory.barcodes(2, 6)
+    assert path.count("M") == len(trajectory.barcodes(16, 6).of(0))
+    assert opened.run("document.querySelectorAll('#barcode path')[1].getAttribute('d').split('M').length - 1") == len(
+        bars.of(1)
+    )
+    opened.click("#sample", 0.01)
+    assert opened.text("#sample-name") == "0"
+
+
+def test_keys_move_the_slider_and_the_layer_is_chosen(opened: Page, trajectory: Trajectory) -> None:
+    opened.run("document.getElementById('sample').focus()")
+    opened.press(*LEFT)
+    opened.press(*LEFT)
+    assert opened.text("#sample-name") == "4"
+    opened.choose("#layer", "0")
+    shown = opened.text("#bars-readout").split(" · ")
+    assert [part.split(",")[0] if part[0] == "H" else part for part in shown] == bars_said(trajectory, 4, 1)
+    assert opened.run("document.getElementById('sample').getAttribute('aria-valuetext')") == "step 4"
+
+
+def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Page, trajectory: Trajectory) -> None:
+    opened.click("#movement-charts svg", 0.5)
+    step = int(opened.text("#sample-name"))
+    assert step in STEPS[1:-1]
+    numbers = trajectory.snapshot(step).numbers["wasserstein_h1.first"]
+    said = opened.text("#movement-readout")
+    assert f"layer 6 {numbers[6]:.4g} · " in said
+    assert f"loss {3 / (1 + step):.4g} · " in said
+    opened.press(*RIGHT)
+    assert opened.text("#sample-name") == str(STEPS[STEPS.index(step) + 1])
+    assert opened.run("document.activeElement.tagName") == "svg"
+
+
+def test_axes_are_chosen(opened: Page) -> None:
+    for axis, unit in (
+        ("progress", "share of the run"),
+        ("clock", "path length of the weights"),
+        ("step", "optimizer step (evenly spaced samples)"),
+    ):
+        opened.click(f"#axis input[value={axis}]")
+        texts = opened.run("[...document.querySelectorAll('#movement-charts svg text')].map((t) => t.textContent)")
+        assert unit in texts
+
+
+def test_heat_map_cells_are_read_by_pointer_and_keys(opened: Page, trajectory: Trajectory) -> None:
+    opened.choose("#heat-measure", "median_distance")
+    opened.run("document.querySelector('#heat-map svg').focus()")
+    for _ in range(9):
+        opened.press(*LEFT)
+    for _ in range(2):
+        opened.press(*RIGHT)
+    value = trajectory.snapshot(2).numbers["median_distance"][6]
+    assert opened.text("#heat-map .readout") == f"Layer 6, step 2: {value:.4g}"
+    opened.press("Enter", 13)
+    assert opened.text("#sample-name") == "2"
+    left, top, *_ = opened.box("#heat-map svg path")
+    opened.mouse("mouseMoved", left + 1, top + 1)
+    assert opened.text("#heat-map .readout").startswith("Layer ")
+
+
+def test_every_number_of_the_table_is_exact(opened: Page, trajectory: Trajectory) -> None:
+    opened.click("#every-layer")
+    rows = _all_rows(opened)
+    for step, layer, measure, text in rows:
+        numbers = trajectory.snapshot(int(step)).numbers[measure]
+        assert float(text) == numbers[None if layer == "whole depth" else int(layer)], (step, layer, measure)
+    assert len(rows) == len(trajectory.frame())
+
+
+def test_the_table_shows_medians_first_and_is_sorted_and_searched(opened: Page, trajectory: Trajectory) -> None:
+    opened.fill("#search", "wasserstein_h1.first")
+    rows = _all_rows(opened)
+    assert [(int(row[0]), row[1], float(row[3])) for row in rows] == [
+        (step, "median", trajectory.snapshot(step).median("wasserstein_h1.first")) for step in STEPS[1:]
+    ]
+    opened.click("#table th:nth-child(4) button")
+    values = [float(row[3]) for row in _all_rows(opened)]
+    assert values == sorted(values)
+    assert opened.run("document.querySelector('#table th:nth-child(4)').getAttribute('aria-sort')") == "ascending"
+    opened.click("#table th:nth-child(4) button")
+    assert [float(row[3]) for row in _all_rows(opened)] == values[::-1]
+    assert opened.run("document.querySelector('#table th:nth-child(4)').getAttribute('aria-sort')") == "descending"
+    opened.click("#every-layer")
+    opened.fill("#search", "layer 2 step 4 raw")
+    found = _all_rows(opened)
+    assert found
+    assert {(row[0], row[1]) for row in found} == {("4", "2")}
+    opened.fill("#search", "<nothing>")
+    assert opened.text("#rows-shown") == "nothing found"
+
+
+def _all_rows(page: Page) -> list[list[str]]:
+    rows: list[list[str]] = []
+    while True:
+        rows += page.run(
+            "[...document.querySelectorAll('#table tbody tr')].map((r) => [...r.cells].map((c) => c.textContent))"
+        )
+        if page.run("document.getElementById('later').disabled"):
+            return rows
+        page.run("document.getElementById('later').click()")
+
+
+def test_matrices_follow_step_and_layer(opened: Page, trajectory: Trajectory) -> None:
+    from topo_callback.measures.persistence_similarity import persistence_similarity
+
+    snapshot = trajectory.snapshot(16)
+    assert snapshot.depth_zigzag is not None
+    share = persistence_similarity(snapshot.depth_zigzag, len(LAYERS))
+    opened.run("document.querySelector('#depth-similarity svg').focus()")
+    opened.press(*RIGHT)
+    said = opened.text("#depth-similarity .readout")
+    assert said.startswith("layer 1 and layer 2: ")
+    assert float(said.rstrip(")").split("(")[1]) == pytest.approx(float(share[0, 1]), rel=1e-3)
+    assert "over 6 samples" in opened.text("#time-note")
+    opened.run("document.querySelector('#time-image svg').focus()")
+    opened.press(*LEFT)
+    assert "loops born at step 0" in opened.text("#time-image .readout")
+
+
+def test_text_from_outside_is_text(window: Page, file: Path, tmp_path: Path) -> None:
+    window.open(file)
+    assert "<b>prompt</b>" in window.text("#loops")
+    hostile = '</script><script>window.got = 1</script><img src=x onerror="window.got = 1">\u2028\x00' + "x" * 300
+    run = {"model": {"name": hostile, hostile: hostile}, "versions": {hostile: hostile}, "created": hostile}
+    folder = write_run(tmp_path, STEPS[:2], run=run)
+    other = write_run(tmp_path, STEPS[:2], run=run)
+    runs = [Trajectory.load(each.path) for each in (folder, other)]
+    window.open(write_page(tmp_path / "page.html", report_page(runs, objectives=[hostile, f"other {hostile}"])))
+    assert window.problems == []
+    assert window.run("window.got === undefined && document.images.length === 0")
+    assert window.run("document.documentElement.scrollWidth <= 1280")
+    assert "<script>" in window.text("#run")
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_there_is_one_column_and_no_sideways_scrolling(window: Page, file: Path, width: int) -> None:
+    window.open(file, width=width, height=800)
+    assert window.run("document.documentElement.scrollWidth") == width
+    lefts = window.run(
+        "[...document.querySelectorAll('figure')].map((f) => Math.round(f.getBoundingClientRect().left))"
+    )
+    assert len(set(lefts)) == 1
+    heights = window.run(
+        "[...document.querySelectorAll('select, button, input[type=search]')].map((e) => e.offsetHeight)"
+    )
+    assert min(height for height in heights if height) >= 24
+
+
+def test_on_paper_everything_is_there_on_a_light_ground(window: Page, file: Path, tmp_path: Path) -> None:
+    window.open(file, dark=True)
+    assert window.run("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+    window.send("Emulation.setEmulatedMedia", media="print")
+    assert window.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    hidden = window.run(
+        "[...document.querySelectorAll('main > section')].filter((s) => !s.offsetHeight).map((s) => s.id)"
+    )
+    assert hidden == []
+    window.pdf(tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    window.send("Emulation.setEmulatedMedia", media="")
+    assert window.problems == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_stands_out_from_its_ground(window: Page, file: Path, dark: bool) -> None:
+    """Contrast 4.5 for text and 3 for lines, WCAG 2 level AA."""
+    window.open(file, dark=dark)
+    names = json.dumps(
+        ["--back", "--raised", "--warn-back", "--text", "--muted", "--accent", *(f"--c{i}" for i in range(7))]
+    )
+    values: list[str] = window.run(
+        f"{names}.map((name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim())"
+    )
+    back, raised, warning, text, muted, accent, *lines = map(_luminance, values)
+    for front in (text, muted, accent):
+        assert min(_contrast(front, ground) for ground in (back, raised)) >= 4.5
+    assert _contrast(text, warning) >= 4.5
+    assert min(_contrast(line, back) for line in lines) >= 3.0
+    layers = window.run(
+        "[...document.querySelectorAll('#movement-charts .line')].map((l) => getComputedStyle(l).stroke)"
+    )
+    assert len(layers) >= len(LAYERS)
+
+
+def _luminance(colour: str) -> float:
+    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def _contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def test_everything_can_be_reached_by_keys_and_has_a_name(opened: Page) -> None:
+    unnamed = opened.run(
+        "[...document.querySelectorAll('select, input, button')]"
+        ".filter((e) => !e.labels?.length && !e.textContent.trim()).map((e) => e.outerHTML)"
+    )
+    assert unnamed == []
+    drawings = opened.run(
+        "[...document.querySelectorAll('figure .frame svg')].map((s) => s.getAttribute('aria-label'))"
+    )
+    assert len(drawings) >= 8
+    assert all(drawings)
+    assert opened.run("document.documentElement.lang") == "en"
+    headings: list[Any] = opened.run(
+        "[...document.querySelectorAll('h1, h2, h3, h4')].map((h) => Number(h.tagName[1]))"
+    )
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+
+
+def test_runs_are_compared_and_chosen(window: Page, tmp_path: Path) -> None:
+    groups = write_runs(tmp_path, Design(seeds=4, effect=8.0, differing=2), np.random.default_rng(4))
+    runs = [Trajectory.load(folder) for folders in groups.values() for folder in folders]
+    objectives = [name for name, folders in groups.items() for _ in folders]
+    window.open(write_page(tmp_path / "page.html", report_page(runs, objectives=objectives)))
+    assert window.problems == []
+    assert "The objectives differ by more than their seeds" in window.text("#comparison")
+    assert window.run("document.querySelectorAll('#comparison-curves figure').length") == 4
+    assert window.run("document.querySelectorAll('#comparison-map path.hollow').length") == 8 + 2
+    window.choose("#run", "5")
+    opened = runs[5].snapshot(256)
+    assert f"median {opened.median('wasserstein_h1.first'):.4g}" in window.text("#movement-readout")
+    assert "is the point itself" in window.text("#time-note")
+    assert window.problems == []

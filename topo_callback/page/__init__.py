@@ -1,0 +1,23 @@
+"""The report: one self-contained HTML page about one run or several, for a browser without a network.
+
+The parts: `run_content` (numbers and words of a run as JSON values), `bars` and `zigzags` (its barcodes and matrices),
+`summary`, `origin` and `across` (static text), `cycles` (prompts behind loops), `page` (all of it in one file). The
+charts are the JavaScript beside them. Importing this loads none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from topo_callback._lazy import lazy_attribute
+
+if TYPE_CHECKING:
+    from topo_callback.page.page import report_page, write_page
+
+__all__ = ["report_page", "write_page"]
+
+_HOME = {"report_page": "page", "write_page": "page"}
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOME, name)

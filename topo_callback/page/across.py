@@ -1,0 +1,188 @@
+"""Several runs in one page: the comparison of objectives, or curves beside each other, or why they are not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topo_callback.comparison.alignment import Alignment, align
+from topo_callback.comparison.claims import (
+    differing_layers,
+    measure_differs,
+    onset_of,
+    pair_differs,
+    pair_p,
+)
+from topo_callback.comparison.comparison import Comparison, compare_runs
+from topo_callback.comparison.notes import notes, position, probability
+from topo_callback.comparison.runs import load_runs
+from topo_callback.comparison.terminal_tables import MEASURES_OF_A_PAIR, shown_measures, verdict
+from topo_callback.errors import ConfigurationError
+from topo_callback.page.embedding import number
+from topo_callback.page.wording import items, plain, safe, table
+from topo_callback.report.labels import label
+from topo_callback.trajectory import Trajectory
+
+PANELS = 6
+_CHARTS = (
+    '<div id="comparison-curves" class="panels"></div><div class="pair"><div id="comparison-distances"></div>'
+    '<div id="comparison-map"></div></div>'
+)
+_FIRST = ("wasserstein_h1.first", "mutual_knn.first", "depth_similarity_h1", "betti_h1", "wasserstein_h1.previous")
+
+
+@dataclass(frozen=True)
+class Across:
+    """The comparison section.
+
+    Attributes:
+        markup: its words and tables as HTML.
+        content: what its charts draw; empty where nothing can be compared.
+    """
+
+    markup: str
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+
+def across(trajectories: Sequence[Trajectory], objectives: Sequence[str] | None, axis: str) -> Across:
+    """Compare runs; what the comparison refuses is said in its words.
+
+    Args:
+        trajectories: at least two runs.
+        objectives: the objective of each run, for tests of objective against seed; None: curves only.
+        axis: step, progress or clock.
+    """
+    groups: dict[str, list[str | Path]] = {}
+    names = objectives if objectives is not None else _run_names(trajectories)
+    for trajectory, name in zip(trajectories, names, strict=True):
+        groups.setdefault(name, []).append(trajectory.folder)
+    try:
+        runs = load_runs(groups, independent=objectives is None)
+        if objectives is None:
+            words = "Curves of the runs beside each other, without a test. Give runs as OBJECTIVE=FOLDER,FOLDER to "
+            words += "have the objectives tested against the seeds."
+            alignment = align(runs, axis)
+            labels = [run.objective for run in runs]
+            return Across(
+                f"<p>{safe(words, 400)}</p>{_CHARTS}", _curves(alignment, _common(alignment), labels, labels, {})
+            )
+        comparison = compare_runs(runs, axis=axis)
+    except ConfigurationError as error:
+        words = f"These runs are not compared: {plain(error, 500)}."
+        return Across(f'<p class="warning" role="note">{safe(words, 600)}</p>')
+    return Across(_words(comparison), _drawn(comparison))
+
+
+def _run_names(trajectories: Sequence[Trajectory]) -> list[str]:
+    """Names that tell the runs apart."""
+    return [f"{number}: {trajectory.folder.name}" for number, trajectory in enumerate(trajectories, 1)]
+
+
+def _common(alignment: Alignment) -> list[str]:
+    headed = [name for name in alignment.values if label(name).title != name]
+    return [name for name in dict.fromkeys([*_FIRST, *headed]) if name in alignment.values][:PANELS]
+
+
+def _words(comparison: Comparison) -> str:
+    axis = comparison.alignment.axis
+    rows = []
+    for measure in shown_measures(comparison, 12):
+        assert comparison.test is not None
+        found = comparison.test.measures[measure]
+        begins = onset_of(comparison, measure)
+        rows.append(
+            (
+                measure,
+                f"{found.r_squared:.2f}",
+                probability(found.p),
+                probability(found.p_all) + (" *" if measure_differs(comparison, measure) else ""),
+                position(begins.first, axis) if begins else "\N{EN DASH}",
+                " ".join(map(str, differing_layers(comparison, measure))) or "\N{EN DASH}",
+            )
+        )
+    heading = ("measure", "R2", "p", "p, all measures", "distinguishable from", "layers that differ")
+    caption = "Measures, median over layers. * differs at 5 % after correction."
+    measures = table(heading, rows, caption) if rows else ""
+    tables = f"<h3>Tests</h3>{measures}{_pairs(comparison)}"
+    return f"{items(verdict(comparison))}{_CHARTS}{tables}<h3>Notes</h3>{items(notes(comparison))}"
+
+
+def _pairs(comparison: Comparison) -> str:
+    rows = []
+    for pair in comparison.pairs:
+        for measure in shown_measures(comparison, MEASURES_OF_A_PAIR):
+            effects = pair.effects[measure, None]
+            p = pair_p(pair, measure)
+            star = " *" if pair_differs(comparison, pair, measure) else ""
+            rows.append(
+                (
+                    " / ".join(pair.objectives),
+                    measure,
+                    _signed(effects.mean.hedges_g),
+                    _signed(effects.mean.cliffs_delta),
+                    "not tested" if p is None else probability(p) + star,
+                )
+            )
+    heading = ("objectives", "measure", "Hedges' g", "Cliff's delta", "p, corrected")
+    caption = "Pairs of objectives, each run's mean over the points; positive: the first is larger."
+    return table(heading, rows, caption) if rows else ""
+
+
+def _signed(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:+.2f}"
+
+
+def _drawn(comparison: Comparison) -> dict[str, Any]:
+    objectives = [run.objective for run in comparison.runs]
+    names = [run.name for run in comparison.runs]
+    measures = shown_measures(comparison, PANELS)
+    begins = {measure: found.first for measure in measures if (found := onset_of(comparison, measure)) is not None}
+    content = _curves(comparison.alignment, measures, objectives, names, begins)
+    if comparison.joint is not None and comparison.map is not None:
+        order = sorted(range(len(names)), key=lambda run: comparison.objectives.index(objectives[run]))
+        matrix = comparison.joint[np.ix_(order, order)]
+        content["distances"] = {
+            "names": [plain(names[run], 60) for run in order],
+            "rows": [[number(value) for value in row] for row in matrix.tolist()],
+        }
+        content["map"] = {
+            "points": comparison.map.coordinates.tolist(),
+            "explained": list(comparison.map.explained),
+            "stress": number(comparison.map.stress),
+        }
+    return content
+
+
+def _curves(
+    alignment: Alignment,
+    measures: Sequence[str],
+    objectives: Sequence[str],
+    names: Sequence[str],
+    begins: Mapping[str, float],
+) -> dict[str, Any]:
+    known = list(dict.fromkeys(objectives))
+    return {
+        "axis": alignment.axis,
+        "unit": alignment.unit,
+        "positions": alignment.positions.tolist(),
+        "objectives": [plain(name, 60) for name in known],
+        "runs": [
+            {"name": plain(name, 80), "objective": known.index(objective)}
+            for name, objective in zip(names, objectives, strict=True)
+        ],
+        "panels": [
+            {
+                "measure": measure,
+                "title": plain(label(measure).title),
+                "unit": plain(label(measure).unit),
+                "values": [[number(v) for v in row] for row in alignment.values[measure][None].tolist()],
+                "onset": number(begins.get(measure)),
+            }
+            for measure in measures
+            if None in alignment.values[measure]
+        ],
+    }

@@ -1,0 +1,98 @@
+// Line charts over samples or positions.
+
+/**
+ * chart: title, note, unit, x (positions, ascending), xLabel, names (what ticks at positions are called) or null for a
+ * scale in numbers, series [{name, values, colours, width, dash, dots, opacity}], fromZero, marks [{value, text}],
+ * onsets [{x, text}], cursor (index or null), choose(index), describe(index), legend.
+ */
+function lineChart(place, chart) {
+  const { figure: whole, frame, width } = figure(place, chart.title, chart.note);
+  const height = 230, left = 58, right = 12, top = 8, bottom = 44;
+  const all = known(chart.series.flatMap((series) => series.values)).concat(known((chart.marks || []).map((mark) => mark.value)));
+  let low = Math.min(...all), high = Math.max(...all);
+  if (chart.fromZero) low = Math.min(0, low);
+  if (!(high > low)) { high = low + (Math.abs(low) || 1); }
+  const scale = ticks(low, high, 5);
+  const step = scale.length > 1 ? scale[1] - scale[0] : high - low;
+  low = Math.min(low, Math.floor(low / step + 1e-9) * step);
+  high = Math.max(high, Math.ceil(high / step - 1e-9) * step);
+  const first = chart.x[0], last = chart.x[chart.x.length - 1];
+  const inner = width - left - right;
+  const px = (x) => left + (last > first ? ((x - first) / (last - first)) : 0.5) * inner;
+  const py = (y) => top + (1 - (y - low) / (high - low)) * (height - top - bottom);
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: chart.choose ? "0" : null,
+    "aria-label": `${chart.title}. ${chart.xLabel}.` + (chart.choose ? " Left and right arrow keys change the step." : "") });
+  for (const y of ticks(low, high, 5)) {
+    drawing.append(svg("line", { class: "gridline", x1: left, x2: width - right, y1: py(y), y2: py(y) }));
+    drawing.append(svg("text", { x: left - 7, y: py(y) + 4, "text-anchor": "end" }, words(y)));
+  }
+  drawing.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
+  const names = chart.names;
+  const places = names
+    ? thinned(chart.x.length, Math.max(2, Math.min(9, Math.floor(inner / (Math.max(...names.map((n) => n.length)) * 8 + 14))))).map((i) => [chart.x[i], names[i]])
+    : ticks(first, last, Math.max(2, Math.floor(inner / 90))).map((x) => [x, words(x)]);
+  for (const [x, text] of places) {
+    drawing.append(svg("line", { class: "axis", x1: px(x), x2: px(x), y1: height - bottom, y2: height - bottom + 4 }));
+    drawing.append(svg("text", { x: px(x), y: height - bottom + 18, "text-anchor": "middle" }, text));
+  }
+  drawing.append(svg("text", { x: left, y: height - 6 }, chart.xLabel));
+  for (const mark of chart.marks || []) {
+    drawing.append(svg("line", { class: "axis", "stroke-dasharray": "5 4", x1: left, x2: width - right, y1: py(mark.value), y2: py(mark.value) }));
+    drawing.append(svg("text", { x: width - right, y: py(mark.value) - 5, "text-anchor": "end" }, mark.text));
+  }
+  for (const onset of chart.onsets || []) {
+    const x = px(onset.x), flip = x > left + inner / 2;
+    drawing.append(svg("line", { class: "cursor", x1: x, x2: x, y1: top, y2: height - bottom }));
+    drawing.append(svg("text", { x: x + (flip ? -5 : 5), y: top + 12, "text-anchor": flip ? "end" : "start" }, onset.text));
+  }
+  for (const series of chart.series) drawSeries(drawing, series, chart.x, px, py);
+  if (chart.cursor !== null && chart.cursor !== undefined) {
+    const x = px(chart.x[chart.cursor]);
+    drawing.append(svg("line", { class: "cursor", x1: x, x2: x, y1: top, y2: height - bottom }));
+  }
+  if (chart.choose) {
+    const nearest = (event) => {
+      const [x] = at(drawing, event, [width, height]);
+      return chart.x.reduce((best, each, i) => (Math.abs(px(each) - x) < Math.abs(px(chart.x[best]) - x) ? i : best), 0);
+    };
+    drawing.addEventListener("click", (event) => chart.choose(nearest(event), chart.title));
+    const move = (by) => () => chart.choose(Math.min(chart.x.length - 1, Math.max(0, chart.cursor + by)), chart.title);
+    keys(drawing, { ArrowLeft: move(-1), ArrowRight: move(1), Home: move(-1e9), End: move(1e9) });
+  }
+  frame.append(drawing);
+  if (chart.legend) whole.append(legend(chart.legend));
+}
+
+function drawSeries(drawing, series, x, px, py) {
+  let path = "", open = false, dots = "";
+  const alone = (i) => !Number.isFinite(real(series.values[i - 1])) && !Number.isFinite(real(series.values[i + 1]));
+  series.values.forEach((value, i) => {
+    const y = real(value);
+    if (!Number.isFinite(y)) { open = false; return; }
+    const [a, b] = [px(x[i]).toFixed(1), py(y).toFixed(1)];
+    path += `${open ? "L" : "M"}${a} ${b}`;
+    open = true;
+    if (series.dots || alone(i)) dots += `M${a} ${b}m-2.2 0a2.2 2.2 0 1 0 4.4 0a2.2 2.2 0 1 0 -4.4 0`;
+  });
+  const look = { ...series.colours, "stroke-width": series.width || 1.3, "stroke-dasharray": series.dash || null, opacity: series.opacity || null };
+  drawing.append(svg("path", { class: "line", d: path, ...look }, svg("title", {}, series.name)));
+  if (dots) drawing.append(svg("path", { class: "dot", d: dots, ...series.colours, opacity: series.opacity || null }));
+}
+
+/** entries: {name, colours, width, dash} as a short line, or with depth (a strip of its colours), shape or fill (no number). */
+function legend(entries) {
+  return html("div", { class: "legend" }, ...entries.map((entry) => {
+    const drawing = svg("svg", { viewBox: "0 0 36 12", "aria-hidden": "true" });
+    drawing.style.width = "36px";
+    if (entry.depth) {
+      for (let i = 0; i < 12; i++) drawing.append(svg("rect", { class: "dot", x: i * 3, y: 2, width: 3.2, height: 8, ...depthColours(i / 11) }));
+    } else if (entry.shape) {
+      drawing.append(svg("path", { class: "hollow", d: `M18 6${entry.shape}`, ...entry.colours }));
+    } else if (entry.fill) {
+      drawing.append(svg("rect", { class: "none", x: 8, y: 0, width: 20, height: 12 }));
+    } else {
+      drawing.append(svg("path", { class: "line", d: "M0 6H36", ...entry.colours, "stroke-width": entry.width || 2, "stroke-dasharray": entry.dash || null, opacity: entry.opacity || null }));
+    }
+    return html("span", {}, drawing, entry.name);
+  }));
+}

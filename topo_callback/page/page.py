@@ -1,0 +1,154 @@
+"""report_page: one self-contained HTML page about one run or several.
+
+The page asks no network for anything: its policy (content-security-policy) refuses every load, and allows one style
+sheet and one script by their hashes. Numbers are in it as JSON, exactly as recorded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.page.across import Across, across
+from topo_callback.page.cycles import cycles
+from topo_callback.page.embedding import embedded_json
+from topo_callback.page.events import events
+from topo_callback.page.origin import created, damaged, origin
+from topo_callback.page.run_content import check, run_content
+from topo_callback.page.summary import summary
+from topo_callback.page.wording import count, items, part, plain, safe
+from topo_callback.record import write_whole
+from topo_callback.trajectory import Trajectory
+from topo_callback.versions import versions
+
+SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "numbers.js", "sections.js")
+
+
+def report_page(
+    trajectories: Trajectory | Sequence[Trajectory],
+    *,
+    objectives: Sequence[str] | None = None,
+    axis: str = "step",
+    prompts: Sequence[str] | None = None,
+) -> str:
+    """The page as text.
+
+    Args:
+        trajectories: one run, or several to look at beside each other.
+        objectives: for each run the objective it was trained for; with two or more of them the page holds the tests
+            of `topo_callback.comparison`. Runs that cannot be compared are shown singly, and the page says why.
+        axis: what runs are aligned on: step, progress or clock.
+        prompts: the texts of the probe in its order, shown beside the loops they form. None: no text is shown.
+
+    Returns:
+        Deterministic for equal folders. Under 10 MB: where numbers of single layers, bars or matrices would be more,
+        fewer samples or only the longest bars are kept, and the page says so.
+
+    Raises:
+        RecordError: a run has no readable sample.
+        ConfigurationError: no run, or not one objective for each.
+        ProbeError: not as many prompts as the probe has points.
+    """
+    runs = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
+    if not runs:
+        raise ConfigurationError("no run given; a report needs at least one")
+    if objectives is not None and len(objectives) != len(runs):
+        raise ConfigurationError(f"{len(objectives)} objectives given for {len(runs)} runs; give one for each")
+    for run in runs:
+        check(run)
+    names = _names(runs, objectives)
+    compared = across(runs, _tested(objectives), axis) if len(runs) > 1 else Across("")
+    content = {
+        "runs": [run_content(run, name, share=len(runs)) for run, name in zip(runs, names, strict=True)],
+        "across": dict(compared.content) or None,
+    }
+    style = _resource("page.css")
+    script = "(() => {\n" + "\n".join(_resource(name) for name in SCRIPTS) + "\n})();"
+    return Template(_resource("page.html")).substitute(
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        title=safe(names[0] if len(runs) == 1 else count(len(runs), "run"), 80),
+        subtitle=safe(_subtitle(runs), 200),
+        summary=_each(runs, names, lambda run: damaged(run) + items(summary(run))),
+        events=_section("events", "Events", _each(runs, names, events)),
+        loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
+        comparison=_section("comparison", "Comparison", compared.markup),
+        origin=origin(runs, names),
+        version=safe(versions(("topo_callback",)).get("topo_callback", "")),
+        data=embedded_json(content),
+    )
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write the page, whole or not at all; missing folders are made.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, page.encode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{plain(path)}: the report cannot be written ({error})") from error
+    return path
+
+
+def _tested(objectives: Sequence[str] | None) -> Sequence[str] | None:
+    return objectives if objectives is not None and len(set(objectives)) > 1 else None
+
+
+def _names(runs: Sequence[Trajectory], objectives: Sequence[str] | None) -> list[str]:
+    """What the page calls each run: its objective and seed, or its model, and the folder."""
+    names = []
+    for place, run in enumerate(runs):
+        model = part(run.run, "model")
+        own = plain(model.get("name") or model.get("class") or "", 60)
+        if objectives is not None:
+            seed = part(run.run, "training").get("seed")
+            own = plain(objectives[place], 60) + ("" if seed is None else f", seed {plain(seed, 20)}")
+        names.append(" \N{MIDDLE DOT} ".join(filter(None, (own, plain(run.folder.name, 60)))))
+    return names
+
+
+def _subtitle(runs: Sequence[Trajectory]) -> str:
+    if len(runs) > 1:
+        return ""
+    parts = (created(runs[0]), f"probe {plain(part(runs[0].run, 'probe').get('hash', '?'), 160)[:12]}", runs[0].state)
+    return " \N{MIDDLE DOT} ".join(filter(None, parts))
+
+
+def _each(runs: Sequence[Trajectory], names: Sequence[str], make: Callable[[Trajectory], str]) -> str:
+    """A part for every run, under its name where there are several; empty parts are left out."""
+    found = [(name, make(run)) for run, name in zip(runs, names, strict=True)]
+    if len(runs) == 1:
+        return found[0][1]
+    parts = [f'<div class="of-run"><h3>{safe(name, 120)}</h3>{text}</div>' for name, text in found if text]
+    return f'<div class="each">{"".join(parts)}</div>' if parts else ""
+
+
+def _loops(runs: Sequence[Trajectory], names: Sequence[str], prompts: Sequence[str] | None) -> str:
+    return "" if prompts is None else _each(runs, names, lambda run: cycles(run, prompts))
+
+
+def _section(name: str, title: str, content: str) -> str:
+    if not content:
+        return ""
+    return f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{content}</section>'
+
+
+def _resource(name: str) -> str:
+    return resources.files("topo_callback.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

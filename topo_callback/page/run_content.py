@@ -1,0 +1,150 @@
+"""One run as JSON values: everything that the charts and the table of the page show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from topo_callback.comparison.alignment import BOOKKEEPING
+from topo_callback.errors import RecordError
+from topo_callback.page.bars import bars_content
+from topo_callback.page.embedding import number
+from topo_callback.page.velocity import clock, fact, velocities
+from topo_callback.page.wording import part, plain
+from topo_callback.page.zigzags import depth_content, time_content
+from topo_callback.report.labels import label
+from topo_callback.spacing import evenly_spaced
+from topo_callback.trajectory import Trajectory
+
+FACTS = {
+    "loss": ("Training loss", "loss"),
+    "grad_norm": ("Gradient norm", "gradient norm"),
+    "learning_rate": ("Learning rate", "learning rate"),
+}
+MOST_NUMBERS = 250_000  # of single layers: at most 5 MB in the page
+
+
+def run_content(trajectory: Trajectory, name: str, *, share: int = 1) -> dict[str, Any]:
+    """Everything about one run that the page draws.
+
+    Args:
+        trajectory: the run.
+        name: what the page calls it.
+        share: of how many runs in the page it is one; the room for numbers of single layers and bars is divided.
+
+    Raises:
+        RecordError: no readable sample, or layers in run.json that are no numbers.
+    """
+    check(trajectory)
+    kept = _kept_samples(trajectory, MOST_NUMBERS // share)
+    return {
+        "name": plain(name, 80),
+        "steps": list(trajectory.steps),
+        "layers": list(trajectory.layers),
+        "metric": metric(trajectory),
+        "points": points(trajectory),
+        "neighbours": int(trajectory.snapshot(trajectory.steps[0]).neighbours.shape[2]),
+        "status": _status(trajectory),
+        "axes": _axes(trajectory),
+        "facts": _facts(trajectory),
+        "kept": kept,
+        "measures": _measures(trajectory, kept),
+        "velocity": {str(layer): [number(v) for v in row] for layer, row in velocities(trajectory).items()},
+        "bars": bars_content(trajectory, most_numbers=800_000 // share),
+        "depth": depth_content(trajectory, most_counts=250_000 // share),
+        "time": time_content(trajectory),
+    }
+
+
+def check(trajectory: Trajectory) -> None:
+    """Raise RecordError for a run of which there is nothing to show."""
+    if not trajectory.steps:
+        raise RecordError(f"{trajectory.folder}: no readable sample ({len(trajectory.damaged)} damaged)")
+    if not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in trajectory.layers):
+        raise RecordError(f"{trajectory.folder}: the layers in run.json are no whole numbers")
+
+
+def points(trajectory: Trajectory) -> int:
+    """Prompts of the probe."""
+    return int(trajectory.snapshot(trajectory.steps[0]).neighbours.shape[1])
+
+
+def metric(trajectory: Trajectory) -> str:
+    return plain(part(trajectory.run, "config").get("metric", ""), 40)
+
+
+def _status(trajectory: Trajectory) -> dict[str, dict[str, str]]:
+    """Sample -> layer -> why it has no numbers."""
+    found: dict[str, dict[str, str]] = {}
+    for sample, step in enumerate(trajectory.steps):
+        for layer, text in trajectory.snapshot(step).status.items():
+            if not text.startswith("ok"):
+                found.setdefault(str(sample), {})[str(layer)] = plain(text)
+    return found
+
+
+def _axes(trajectory: Trajectory) -> dict[str, dict[str, Any]]:
+    axes: dict[str, dict[str, Any]] = {"step": {"unit": "optimizer step", "values": list(trajectory.steps)}}
+    last = part(trajectory.run, "training").get("max_steps")
+    if isinstance(last, int) and not isinstance(last, bool) and last >= 1:
+        axes["progress"] = {"unit": "share of the run", "values": [number(step / last) for step in trajectory.steps]}
+    timed = clock(trajectory)
+    if timed is not None and timed[1][-1] > timed[1][0]:
+        axes["clock"] = {"unit": timed[0], "values": [number(value) for value in timed[1].tolist()]}
+    return axes
+
+
+def _facts(trajectory: Trajectory) -> list[dict[str, Any]]:
+    found = []
+    for name, (title, unit) in FACTS.items():
+        values = [fact(trajectory, step, name) for step in trajectory.steps]
+        if any(value is not None for value in values):
+            row = [number(value) for value in values]
+            found.append({"name": name, "title": title, "unit": unit, "values": row})
+    return found
+
+
+def _kept_samples(trajectory: Trajectory, most: int) -> list[int]:
+    """The samples whose numbers of single layers are in the page: all, or evenly spaced ones."""
+    sizes = [sum(len(by_layer) for by_layer in trajectory.snapshot(step).numbers.values()) for step in trajectory.steps]
+    total = sum(sizes)
+    if total <= most:
+        return list(range(len(sizes)))
+    return evenly_spaced(len(sizes), max(2, len(sizes) * most // total))
+
+
+def _measures(trajectory: Trajectory, kept: list[int]) -> dict[str, dict[str, Any]]:
+    """Measure -> words, median over layers (or the number of the whole depth) of every sample, numbers of layers."""
+    snapshots = [trajectory.snapshot(step) for step in trajectory.steps]
+    names = sorted({name for snapshot in snapshots for name in snapshot.numbers})
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(names, key=lambda each: (label(each).title == each, each)):
+        columns = [snapshot.numbers.get(name, {}) for snapshot in snapshots]
+        layers: dict[str, list[Any]] = {}
+        for layer in trajectory.layers:
+            row = [number(columns[sample].get(layer)) for sample in kept]
+            if any(value is not None for value in row):
+                layers[str(layer)] = row
+        words = label(name)
+        found[name] = {
+            "title": plain(words.title),
+            "unit": plain(words.unit),
+            "whole": any(None in column for column in columns),
+            "bookkeeping": name in BOOKKEEPING,
+            "from_zero": name.startswith(("wasserstein", "survival", "time_survival")),
+            "median": [number(snapshot.median(name)) for snapshot in snapshots],
+            "layers": layers,
+        }
+    return found
+
+
+def table_of(trajectory: Trajectory, measure: str) -> np.ndarray:
+    """float64 [layers, samples] of one measure, NaN where there is no number."""
+    return np.array(
+        [
+            [trajectory.snapshot(step).numbers.get(measure, {}).get(layer, np.nan) for step in trajectory.steps]
+            for layer in trajectory.layers
+        ],
+        dtype=np.float64,
+    ).reshape(len(trajectory.layers), len(trajectory.steps))

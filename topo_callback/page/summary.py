@@ -1,0 +1,165 @@
+"""The summary of a run in words, from its numbers: what moved, when and where. What is not recorded is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from topo_callback.page.run_content import points, table_of
+from topo_callback.page.velocity import fact, velocities
+from topo_callback.page.wording import count, percent, rounded
+from topo_callback.report.panels import step_name
+from topo_callback.trajectory import Trajectory
+
+_NOTABLE = 1.5  # velocity: from here on it is worth a sentence
+
+
+def summary(trajectory: Trajectory) -> list[str]:
+    """Sentences, the most important one first; numbers are rounded to two digits."""
+    sentences = [
+        _what(trajectory),
+        *_displacement(trajectory),
+        *_largest_move(trajectory),
+        *_velocity(trajectory),
+        *_neighbours(trajectory),
+        *_survival(trajectory),
+        *_loss(trajectory),
+        *_missing(trajectory),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _what(trajectory: Trajectory) -> str:
+    steps = trajectory.steps
+    span = f"from step {step_name(steps[0])} to {step_name(steps[-1])}" if len(steps) > 1 else f"at step {steps[0]}"
+    text = f"{count(len(steps), 'sample')} {span}, {count(len(trajectory.layers), 'layer')}, "
+    text += f"{count(points(trajectory), 'prompt')}."
+    return text if trajectory.state == "finished" else f"{text} The run is {trajectory.state}."
+
+
+def _displacement(trajectory: Trajectory) -> list[str]:
+    for measure, what in (("wasserstein_h1.first", "loops (H1)"), ("wasserstein_h0.first", "clusters (H0)")):
+        table = table_of(trajectory, measure)
+        last = table[:, -1]
+        if not np.isfinite(last).any():
+            continue
+        most, least = int(np.nanargmax(last)), int(np.nanargmin(last))
+        if last[most] == 0:
+            return [f"Nothing has moved: the {what} of every layer are those of the start."]
+        text = f"Since the start, the {what} of layer {trajectory.layers[most]} moved most: by {rounded(last[most])}"
+        if least != most:
+            text += f" median distances; those of layer {trajectory.layers[least]} least, by {rounded(last[least])}"
+        else:
+            text += " median distances"
+        return [f"{text}.", *_half_way(trajectory, table)]
+    return []
+
+
+def _half_way(trajectory: Trajectory, table: np.ndarray) -> list[str]:
+    medians = _medians(table)
+    if not np.isfinite(medians[-1]) or medians[-1] <= 0 or len(trajectory.steps) < 4:
+        return []
+    reached = int(np.flatnonzero(np.nan_to_num(medians, nan=-1.0) >= medians[-1] / 2)[0])
+    step, end = trajectory.steps[reached], trajectory.steps[-1]
+    share = f", after {percent(step / end)} of the steps" if 0 < step < end else ""
+    return [f"Half of the displacement at the end (median over layers) was there by step {step_name(step)}{share}."]
+
+
+def _largest_move(trajectory: Trajectory) -> list[str]:
+    table = table_of(trajectory, "wasserstein_h1.previous")
+    if not np.isfinite(table).any() or np.nanmax(table) <= 0:
+        return []
+    layer, sample = np.unravel_index(int(np.nanargmax(table)), table.shape)
+    step = trajectory.steps[int(sample)]
+    return [
+        f"The largest move between two samples was that of layer {trajectory.layers[int(layer)]} "
+        f"{_interval(trajectory, step)}: {rounded(float(table[layer, sample]))} median distances."
+    ]
+
+
+def _velocity(trajectory: Trajectory) -> list[str]:
+    found = velocities(trajectory)
+    fastest = [(value, layer, i) for layer, row in found.items() for i, value in enumerate(row) if value is not None]
+    if not fastest:
+        return []
+    value, layer, sample = max(fastest)
+    if value < _NOTABLE:
+        return ["No layer moved much faster than the path of the weights predicts."]
+    when = _interval(trajectory, trajectory.steps[sample])
+    return [
+        f"For how far the weights went, layer {layer} moved fastest {when}: {rounded(value)} times what their path "
+        "predicts. Single intervals vary by chance; this is a description, no test."
+    ]
+
+
+def _interval(trajectory: Trajectory, step: int) -> str:
+    previous = trajectory.snapshot(step).previous
+    return f"at step {step_name(step)}" if previous is None else f"from step {step_name(previous)} to {step_name(step)}"
+
+
+def _neighbours(trajectory: Trajectory) -> list[str]:
+    last = table_of(trajectory, "mutual_knn.first")[:, -1]
+    if not np.isfinite(last).any():
+        return []
+    k = int(trajectory.snapshot(trajectory.steps[0]).neighbours.shape[2])
+    most, least = int(np.nanargmax(last)), int(np.nanargmin(last))
+    text = f"{percent(float(np.nanmedian(last)))} of each prompt's {k} nearest neighbours are still those of the start "
+    text += "(median over layers"
+    if most != least:
+        text += f"; {percent(last[least])} in layer {trajectory.layers[least]}, {percent(last[most])} in layer "
+        text += f"{trajectory.layers[most]}"
+    return [f"{text}; by chance {percent(k / (points(trajectory) - 1))})."]
+
+
+def _survival(trajectory: Trajectory) -> list[str]:
+    last = table_of(trajectory, "survival_h1.first")[:, -1]
+    if not np.isfinite(last).any():
+        return []
+    text = f"{percent(float(np.nanmedian(last)))} of the loops at the start are left (median over layers)"
+    floor = table_of(trajectory, "survival_h1_gaussian.first")[:, -1]
+    if np.isfinite(floor).any():
+        text += f"; in Gaussian clouds of equal covariance, the floor, {percent(float(np.nanmedian(floor)))}"
+    return [f"{text}."]
+
+
+def _loss(trajectory: Trajectory) -> list[str]:
+    found = [(step, fact(trajectory, step, "loss")) for step in trajectory.steps]
+    known = [(step, value) for step, value in found if value is not None]
+    if len(known) < 2:
+        return []
+    (first, before), (last, after) = known[0], known[-1]
+    verb = "fell" if after < before else "rose" if after > before else "stayed"
+    return [
+        f"The training loss {verb} from {rounded(before)} (step {step_name(first)}) to {rounded(after)} "
+        f"(step {step_name(last)})."
+    ]
+
+
+def _missing(trajectory: Trajectory) -> list[str]:
+    sentences = []
+    spoilt = sorted(
+        {
+            layer
+            for step in trajectory.steps
+            for layer, text in trajectory.snapshot(step).status.items()
+            if text.startswith("invalid")
+        }
+    )
+    if spoilt:
+        sentences.append(f"Not every sample could be read in layer{'s' * (len(spoilt) > 1)} {_named(spoilt)}.")
+    if trajectory.damaged:
+        sentences.append(f"{count(len(trajectory.damaged), 'damaged sample')} left out: {_named(trajectory.damaged)}.")
+    return sentences
+
+
+def _named(names: Iterable[object]) -> str:
+    listed = [str(name) for name in names]
+    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+
+
+def _medians(table: np.ndarray) -> np.ndarray:
+    medians = np.full(table.shape[1], np.nan)
+    numbered = np.isfinite(table).any(axis=0)
+    medians[numbered] = np.nanmedian(table[:, numbered], axis=0)
+    return medians

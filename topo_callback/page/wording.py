@@ -1,0 +1,59 @@
+"""Words and numbers for people, safe to put into a page: everything from outside goes through here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+LONGEST = 160
+
+
+def plain(value: object, most: int = LONGEST) -> str:
+    """A text from outside on one line: what cannot be printed becomes a question mark, what is too long is cut."""
+    text = "".join(character if character.isprintable() else "?" for character in " ".join(str(value).split()))
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def safe(value: object, most: int = LONGEST) -> str:
+    """`plain`, escaped for HTML, in text and between quotation marks."""
+    return html.escape(plain(value, most), quote=True)
+
+
+def rounded(value: float) -> str:
+    """Two significant digits for people; whole numbers of three digits and more stay whole."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
+    text = f"{value:.2g}"
+    return text if "e" not in text or abs(value) < 1e-4 else f"{value:.4f}".rstrip("0")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.01 else f"{100 * share:.1g} %"
+
+
+def count(number: int, word: str) -> str:
+    """`1 sample`, `21 samples`."""
+    return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}") + f" {word}{'' if number == 1 else 's'}"
+
+
+def part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A mapping inside of run.json or of a record; empty where it is missing or something else."""
+    found = content.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
+    """An HTML table; every cell is escaped."""
+    head = "".join(f'<th scope="col">{safe(cell)}</th>' for cell in heading)
+    body = "".join(
+        f'<tr><th scope="row">{safe(row[0])}</th>{"".join(f"<td>{safe(cell, 600)}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    title = f"<caption>{safe(caption)}</caption>" if caption else ""
+    return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def items(texts: Iterable[object]) -> str:
+    """An HTML list; every item is escaped."""
+    return "<ul>" + "".join(f"<li>{safe(text, 600)}</li>" for text in texts) + "</ul>"
