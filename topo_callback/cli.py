@@ -11,7 +11,10 @@ from pathlib import Path
 
 from topo_callback.comparison.command import add_compare
 from topo_callback.errors import TopologyError
+from topo_callback.integrations.command import add_run
+from topo_callback.page.command import add_report
 from topo_callback.pruning.command import add_prune
+from topo_callback.scan.command import add_scan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"topo-callback {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
+    add_run(commands)
     _add_finish(commands)
+    add_scan(commands)
+    add_report(commands)
     _add_events(commands)
     _add_calibrate(commands)
     add_compare(commands)
