@@ -20,7 +20,7 @@ from topo_callback.report.figures import STYLE
 from topo_callback.report.panels import COLOUR_MAP, thinned
 from topo_callback.trajectory import Trajectory
 
-_LONGEST_TITLE = 40
+_LONGEST_TITLE = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +123,9 @@ def affinity_figure(affinity: Affinity) -> Figure:
         image = axis.imshow(
             affinity.matrix, origin="lower", aspect="auto", interpolation="nearest", cmap=COLOUR_MAP, vmin=0.0, vmax=1.0
         )
-        bar = figure.colorbar(image, ax=axis, label="share of neighbours (mutual kNN)", pad=0.02, aspect=26)
-        bar.ax.axhline(affinity.chance, color="white", linewidth=1.2)
-        bar.ax.annotate(
-            "chance", (0.5, affinity.chance), xycoords=bar.ax.get_yaxis_transform(), ha="center", va="bottom",
-            color="white", fontsize=6,
-        )  # fmt: skip
+        words = "shared neighbours (white: chance)"
+        bar = figure.colorbar(image, ax=axis, label=words, pad=0.02, aspect=26)
+        bar.ax.axhline(affinity.chance, color="white", linewidth=1.5)
         axis.set_title("Neighbours that two models share, layer by layer")
         for name, layers, set_label, set_ticks in (
             (affinity.names[1], affinity.layers[1], axis.set_xlabel, axis.set_xticks),

@@ -64,7 +64,9 @@ def run_units(
     tasks = [delayed(read_unit)(unit, probes[unit.folder], parent) for unit in units]
     try:
         with _processes(backend, jobs, scheduler):
-            yield from Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(tasks)
+            # joblib's Ray backend gives all outcomes at the end; their files are there one by one all the same
+            returned = "list" if backend == "ray" else "generator_unordered"
+            yield from Parallel(n_jobs=jobs, batch_size=1, return_as=returned)(tasks)
     except TopologyError:
         raise
     except Exception as error:  # every backend has kinds of its own for a process that died

@@ -1,0 +1,111 @@
+"""`topo-callback scan`: what it prints, models side by side, refusals in one line that leave nothing behind."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scan.checkpoints import save_model, write_probe
+
+from topo_callback import Trajectory
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import ConfigurationError, TopologyError
+from topo_callback.scan.command import add_scan
+from topo_callback.scan.settings import read_settings
+
+LIGHT = ("--set", "measures=scale,mutual_knn", "--set", "neighbours=3", "--set", "pictures=0")
+
+
+def run_scan(*arguments: Any) -> str:
+    """Run the command; the one line it refuses with, or nothing."""
+    parser = argparse.ArgumentParser()
+    add_scan(parser.add_subparsers(required=True))
+    given = parser.parse_args(["scan", *map(str, arguments)])
+    try:
+        given.run(given)
+    except TopologyError as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_model(folder / "small", layers=2)
+    save_model(folder / "large", layers=4, width=48)
+    write_probe(folder)
+    return folder
+
+
+def test_two_models_side_by_side(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = (models / "small", models / "large", "--probe", models / "probe.txt", "--output-dir", tmp_path)
+    assert run_scan(*common, *LIGHT, "--affinity") == ""
+    captured = capsys.readouterr()
+    assert "small: 1 of 1 checkpoints" in captured.out
+    assert "affinity of small (rows) and large (columns), chance 0.130" in captured.out
+    assert "100%" not in captured.err
+    small, large = Trajectory.load(tmp_path / "small"), Trajectory.load(tmp_path / "large")
+    assert (small.layers, large.layers) == ((1, 2), (1, 2, 3, 4))
+    assert small.run["probe"] == large.run["probe"]
+    rows = list(csv.reader((tmp_path / "affinity.csv").read_text().splitlines()))
+    assert rows[0] == ["layer", "1", "2", "3", "4"]
+    one, other = small.neighbours(0, 2), large.neighbours(0, 3)
+    shared = sum(len(set(a) & set(b)) for a, b in zip(one.tolist(), other.tolist(), strict=True)) / one.size
+    assert float(rows[2][3]) == pytest.approx(shared, abs=1e-6)
+    summary = json.loads((tmp_path / "affinity.json").read_text())
+    assert summary["second"] == {"trajectory": "large", "step": 0, "layers": [1, 2, 3, 4]}
+    assert (tmp_path / "affinity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_prompts_from_a_data_set(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"What is {i} and {i}?", "completion": f" {2 * i}"} for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / "out"
+    given = (models / "small", "--dataset", tmp_path / "rows.jsonl", "--output-dir", output, "--set", "prompts=30")
+    assert run_scan(*given, *LIGHT) == ""
+    assert Trajectory.load(output).run["probe"]["points"] == 30
+    assert run_scan(*given, *LIGHT, "--shard", "1/2") == ""
+    assert "0 read now, 0 measured now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere/at/all", "--probe", "{models}/probe.txt"), "no folder 'nowhere/at/all', and that is no hub name"),
+        (("{models}/small",), "give one of --probe FILE (prompts) and --dataset NAME"),
+        (("{models}/small", "--probe", "{models}/no.txt"), "cannot be read"),
+        (("{models}/small", "--probe", "{models}/probe.txt", "--affinity"), "exactly two models; these are 1"),
+        (("{models}/small", "--probe", "{models}/probe.txt", "--device", "tpu9"), "device 'tpu9' cannot be used"),
+        (("{models}/small", "--probe", "{models}/probe.txt", "--set", "steps=[1]"), "is a setting of training runs"),
+        (("{models}/small", "--probe", "{models}/probe.txt", "--set", "neighbors=3"), "unknown setting 'neighbors'"),
+        (("{models}/small", "--probe", "{models}/probe.txt", "--set", "neighbours=99"), "needs more than 99 different"),
+        (("{models}/small", "--probe", "{models}/probe.txt", "--scheduler", "tcp://x:1"), "add --backend dask"),
+        (("{models}/small", "--probe", "{models}/probe.txt", "--tokenizer", "no/such"), "tokenizer no/such"),
+        (("no/such", "--probe", "{models}/probe.txt"), "no checkpoint can be read: no/such"),
+    ],
+)
+def test_refusals(arguments: tuple[str, ...], message: str, models: Path, tmp_path: Path) -> None:
+    said = run_scan(*(text.format(models=models) for text in arguments), "--output-dir", tmp_path / "out")
+    assert message in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_from_preset_file_and_assignments(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("layers: [0, 2]\nneighbours: 7\n")
+    config = read_settings(file, ["neighbours=4", "time_window=null", "measures=scale,cka", "metric=cosine"], "economy")
+    expected = TopologyConfig.preset(
+        "economy", layers=(0, 2), neighbours=4, time_window=None, measures=("scale", "cka"), metric="cosine"
+    )
+    assert config == expected
+    (tmp_path / "settings.json").write_text(json.dumps({"layers": "all"}))
+    assert read_settings(tmp_path / "settings.json", []) == TopologyConfig(layers="all")
+    assert read_settings(None, ["layers=1,3"]).layers == (1, 3)
+    for text in ("[1]", "a: [", "!!python/object/apply:os.mkdir [x]"):
+        file.write_text(text)
+        with pytest.raises(ConfigurationError, match=r"settings .*settings\.yaml"):
+            read_settings(file, [])
