@@ -133,7 +133,9 @@ TRAINERS: dict[str, Callable[[str, Any, list[Any]], Any]] = {
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_trainer_is_watched_and_trains_the_same_weights(name: str, tmp_path: Path) -> None:
-    config = TopologyConfig(prompts=8, neighbours=3, measures=("scale", "mutual_knn"), max_overhead=None, pictures=0)
+    config = TopologyConfig(
+        prompts=8, neighbours=3, measures=("scale", "mutual_knn"), max_overhead=None, pictures=0, drain_seconds=200.0
+    )
     weights = []
     for folder, callbacks in (("without", []), ("with", [TopologyCallback(config=config)])):
         tokenizer = tiny_tokenizer()
