@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from topo_callback.sinks.defaults import default_sinks
     from topo_callback.sinks.headline import depth_numbers, headline_numbers, layer_numbers
     from topo_callback.sinks.memory import MemorySink, NullSink
+    from topo_callback.sinks.mlflow import MlflowSink
     from topo_callback.sinks.protocol import Sink
+    from topo_callback.sinks.tensorboard import TensorBoardSink
+    from topo_callback.sinks.trackio import TrackioSink
     from topo_callback.sinks.wandb import WandbSink
 
 __all__ = [
     "ConsoleSink",
     "MemorySink",
+    "MlflowSink",
     "NullSink",
     "Sink",
+    "TensorBoardSink",
+    "TrackioSink",
     "WandbSink",
     "default_sinks",
     "depth_numbers",
@@ -33,8 +39,11 @@ __all__ = [
 _HOME = {
     "ConsoleSink": "console",
     "MemorySink": "memory",
+    "MlflowSink": "mlflow",
     "NullSink": "memory",
     "Sink": "protocol",
+    "TensorBoardSink": "tensorboard",
+    "TrackioSink": "trackio",
     "WandbSink": "wandb",
     "default_sinks": "defaults",
     "depth_numbers": "headline",

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
+from types import MappingProxyType
 
 from topo_callback.sinks.console import ConsoleSink
+from topo_callback.sinks.mlflow import MlflowSink
 from topo_callback.sinks.protocol import Sink
+from topo_callback.sinks.tensorboard import TensorBoardSink
+from topo_callback.sinks.trackio import TrackioSink
 from topo_callback.sinks.wandb import WandbSink
+
+TRACKERS: Mapping[str, Callable[[], Sink]] = MappingProxyType(
+    {"wandb": WandbSink, "tensorboard": TensorBoardSink, "trackio": TrackioSink, "mlflow": MlflowSink}
+)
+"""Name in `report_to`, which is also that of the package -> its sink."""
 
 
 def default_sinks(report_to: str | Iterable[str] | None) -> list[Sink]:
     """A line per sample on the terminal, and a sink for each supported tracker in `TrainingArguments.report_to`.
 
-    Today that is Weights & Biases, where it is installed. Its sink joins the run that the trainer opens, at its own
-    start or, where the trainer has not opened it yet, at the first snapshot.
+    Supported are Weights & Biases, TensorBoard, Trackio and MLflow, where they are installed. Except for TensorBoard, a
+    sink joins the run that the trainer opens, at its own start or, where the trainer has not opened it yet, at the
+    first snapshot. Other names in `report_to` have no sink; the record on disk needs none.
     """
     named = {report_to} if isinstance(report_to, str) else set(report_to or ())
     sinks: list[Sink] = [ConsoleSink()]
-    if named & {"wandb", "all"} and _is_installed("wandb"):
-        sinks.append(WandbSink())
+    sinks += [make() for name, make in TRACKERS.items() if named & {name, "all"} and _is_installed(name)]
     return sinks
 
 
