@@ -13,8 +13,8 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from topo_callback.data_rows import Row
 from topo_callback.demo.model import CHAT_TEMPLATE
-from topo_callback.demo.rows import Row
 from topo_callback.errors import ConfigurationError
 
 EVALUATIONS = 4  # on the held-out rows, beside the one before the first step

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from topo_callback.data_rows import Row
 from topo_callback.demo.corpus import gather_corpus, preference_rows
-from topo_callback.demo.rows import Row
 
 
 def offline_model(folder: str | Path, *, pretraining_steps: int = 60, seed: int = 0) -> str:

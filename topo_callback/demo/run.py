@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from topo_callback.data_rows import Row, is_conversational, load_rows, write_jsonl
 from topo_callback.demo.corpus import Corpus, gather_corpus
-from topo_callback.demo.rows import Row, is_conversational, load_rows, write_jsonl
 from topo_callback.demo.surroundings import engines_compiling, offline_wandb, one_thread, quiet_libraries, require
 from topo_callback.errors import RecordError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from topo_callback.demo.rows import is_conversational, load_rows, row_format, write_jsonl
+from topo_callback.data_rows import is_conversational, load_rows, row_format, write_jsonl
 from topo_callback.errors import ConfigurationError
 
 TURNS = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
