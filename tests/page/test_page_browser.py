@@ -17,7 +17,7 @@ from trajectories import LAYERS, STEPS
 from topo_callback import Trajectory
 from topo_callback.page import report_page, write_page
 
-LEFT, RIGHT = ("ArrowLeft", 37), ("ArrowRight", 39)
+LEFT, UP, RIGHT = ("ArrowLeft", 37), ("ArrowUp", 38), ("ArrowRight", 39)
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +188,12 @@ def test_matrices_follow_step_and_layer(opened: Page, trajectory: Trajectory) ->
     share = persistence_similarity(snapshot.depth_zigzag, len(LAYERS))
     opened.run("document.querySelector('#depth-similarity svg').focus()")
     opened.press(*RIGHT)
-    said = opened.text("#depth-similarity .readout")
-    assert said.startswith("layer 1 and layer 2: ")
-    assert float(said.rstrip(")").split("(")[1]) == pytest.approx(float(share[0, 1]), rel=1e-3)
+    for row, column, layers, moves in ((0, 1, (1, 2), ()), (2, 3, (4, 6), (UP, UP, RIGHT, RIGHT))):
+        for key in moves:
+            opened.press(*key)
+        said = opened.text("#depth-similarity .readout")
+        assert said.startswith(f"layer {layers[0]} and layer {layers[1]}: ")
+        assert float(said.rstrip(")").split("(")[1]) == pytest.approx(float(share[row, column]), rel=1e-3)
     assert "over 6 samples" in opened.text("#time-note")
     opened.run("document.querySelector('#time-image svg').focus()")
     opened.press(*LEFT)
@@ -229,7 +232,8 @@ def test_on_a_phone_there_is_one_column_and_no_sideways_scrolling(window: Page, 
 def test_on_paper_everything_is_there_on_a_light_ground(window: Page, file: Path, tmp_path: Path) -> None:
     window.open(file, dark=True)
     assert window.run("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
-    window.send("Emulation.setEmulatedMedia", media="print")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    window.send("Emulation.setEmulatedMedia", media="print", features=dark)
     assert window.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     hidden = window.run(
         "[...document.querySelectorAll('main > section')].filter((s) => !s.offsetHeight).map((s) => s.id)"
