@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from page.runs_for_pages import bars_from, write_run
 from trajectories import LAYERS, STEPS
 
-from topo_callback import Snapshot, Trajectory
+from topo_callback import Trajectory
+from topo_callback.dynamics import Series, find_events
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError
 from topo_callback.page import report_page
 from topo_callback.page.bars import bars_content, longest_bars
@@ -275,21 +277,16 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert "comparison" not in sections
 
 
-@dataclass(frozen=True)
-class _Eventful(Snapshot):
-    """A snapshot of a version whose records hold events."""
-
-    events: tuple[Any, ...] = ()
-
-
-def test_events_are_shown_where_snapshots_have_them(tmp_path: Path) -> None:
-    trajectory = Trajectory.load(write_run(tmp_path, STEPS[:2]).path)
+def test_events_are_those_of_the_dynamics(tmp_path: Path) -> None:
+    trajectory = Trajectory.load(write_run(tmp_path, STEPS[:3]).path)
     plain = trajectory.snapshot(1)
-    event = {"kind": "peak", "level": "nominal", "text": "layers 4-6 moved <b>6.2x</b> what the path predicts"}
-    trajectory._snapshots[1] = _Eventful(**{**vars(plain), "events": (event, {"event": "settled", "layers": [1, 2]})})
+    trajectory._snapshots[1] = replace(plain, status={**plain.status, 2: "invalid: <b>1 of 40 points</b>"})
+    (event,) = find_events(Series.of(trajectory)).events
+    assert event.kind == "invalid_layers"
     written = report_page(trajectory)
-    assert '<th scope="row">1</th><td>peak</td><td>nominal</td><td>layers 4-6 moved &lt;b&gt;6.2x' in written
-    assert "<td>settled</td><td></td><td>layers [1, 2]</td>" in written
+    row = f'<th scope="row">{event.known_at}</th><td>invalid layers</td><td>observed</td><td>'
+    assert row + html.escape(event.explanation)[:20] in written
+    assert "<b>1 of" not in written
 
 
 def test_prompts_appear_only_when_asked_for_and_escaped(trajectory: Trajectory, page: str) -> None:

@@ -85,8 +85,8 @@ def test_the_console_leaves_progress_bars_whole(tmp_path: Path, capsys: pytest.C
     ("report_to", "expected"),
     [
         (["wandb"], ["ConsoleSink", "WandbSink"]),
-        ("all", ["ConsoleSink", "WandbSink"]),
-        (["tensorboard", "wandb"], ["ConsoleSink", "WandbSink"]),
+        ("all", ["ConsoleSink", "WandbSink", "TensorBoardSink"]),
+        (["tensorboard", "wandb"], ["ConsoleSink", "WandbSink", "TensorBoardSink"]),
         (["none"], ["ConsoleSink"]),
         ([], ["ConsoleSink"]),
         (None, ["ConsoleSink"]),

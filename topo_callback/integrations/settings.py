@@ -156,7 +156,7 @@ def gather_settings(
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         content = yaml.safe_load(file.read_text())
