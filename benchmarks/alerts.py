@@ -1,7 +1,9 @@
 """Power and false alarms of the event detector, on simulated trajectories.
 
-    python benchmarks/alerts.py [--samples 5 8 15 60 200] [--folder FOLDER]   # simulate; one file for each length
-    python benchmarks/alerts.py --report [--folder FOLDER]                    # tables and figures from these files
+    python benchmarks/alerts.py [--samples 5 8 15 60 200] [--schedules constant cosine linear] [--folder FOLDER]
+
+One line for every cell goes into files in the folder, from which alerts_report.py makes tables and figures; cells that
+are there already are not simulated again.
 
 A simulated run has eight layers. The displacement of each follows the weights' path by a response drawn for the run
 (proportional, saturating, root, or proportional above a noise floor), times a level and noise of the layer: log noise
@@ -221,17 +223,21 @@ def measure(samples: int, schedule: str, sampling: str, coefficient: float, tail
 
 
 def simulate(samples: int, schedule: str, folder: Path) -> None:
-    started, records = time.process_time(), []
-    for sampling in SAMPLINGS:
-        for coefficient, tails in itertools.product(AUTOCORRELATIONS, TAILS):
-            found = list(measure(samples, schedule, sampling, coefficient, tails))
-            records += found
-            shares = [round(record["alarms_b"] / record["runs_b"], 3) for record in found]
-            calibrated_shares = [round(record["alarms_a"] / record["runs_a"], 3) for record in found]
-            print(samples, schedule, sampling, coefficient, tails, "B", shares, "A", calibrated_shares, flush=True)
-    seconds = round(time.process_time() - started, 1)
-    (folder / f"alerts_{samples}_{schedule}.json").write_text(json.dumps({"seconds": seconds, "records": records}))
-    print(f"{samples} samples, {schedule}: {seconds} s of one processor", flush=True)
+    """All cells of one length and one schedule; those that the file has already are left as they are."""
+    path = folder / f"alerts_{samples}_{schedule}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = {tuple(json.loads(line)[0][name] for name in ("sampling", "rho", "tails")) for line in lines}
+    for sampling, coefficient, tails in itertools.product(SAMPLINGS, AUTOCORRELATIONS, TAILS):
+        if (sampling, coefficient, tails) in done:
+            continue
+        started = time.process_time()
+        found = list(measure(samples, schedule, sampling, coefficient, tails))
+        found[0]["seconds"] = round(time.process_time() - started, 2)
+        with path.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        shares = [round(record["alarms_b"] / record["runs_b"], 3) for record in found]
+        calibrated_shares = [round(record["alarms_a"] / record["runs_a"], 3) for record in found]
+        print(samples, schedule, sampling, coefficient, tails, "B", shares, "A", calibrated_shares, flush=True)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Tables and figures from the files that alerts.py writes: RESULTS_alerts_cells.md and two pictures.
+"""Tables and figures from the files that alerts.py writes.
 
     python benchmarks/alerts_report.py FOLDER
 
-The tables go to standard output and, cell by cell, to RESULTS_alerts_cells.md; the text is in RESULTS_alerts.md.
+Tables replace what is between the marks in RESULTS_alerts.md; every cell goes to RESULTS_alerts_cells.md.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from alerts import AUTOCORRELATIONS, BURSTS, SAMPLES, SCHEDULES, TAILS
+from machine import describe_machine
 from scipy.stats import binomtest
 
+from topo_callback.dynamics.looks import FEWEST_SAMPLES
+
 HERE = Path(__file__).parent
+BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
 COLOURS = {"oracle": "#8a8a8a", "calibrated": "#d55e00", "nominal": "#0072b2"}
 NAMES = {"oracle": "oracle that knows the noise", "calibrated": "A, 19 references", "nominal": "B, one run alone"}
 Record = dict[str, Any]
@@ -28,11 +32,9 @@ def load(folder: Path) -> list[Record]:
     found = []
     for samples in SAMPLES:
         for schedule in SCHEDULES:
-            path = folder / f"alerts_{samples}_{schedule}.json"
+            path = folder / f"alerts_{samples}_{schedule}.jsonl"
             if path.exists():
-                found += json.loads(path.read_text())["records"]
-            else:
-                print(f"missing: {path.name}")
+                found += [record for line in path.read_text().splitlines() for record in json.loads(line)]
     return found
 
 
@@ -67,7 +69,7 @@ def false_alarms(records: list[Record]) -> Iterable[str]:
 
 def power(records: list[Record]) -> Iterable[str]:
     heads = " | ".join(f"x{height:g}" for height in BURSTS)
-    yield f"| samples, rho | B {heads} | A {heads} | oracle {heads} |".replace(" | x1.5", " x1.5")
+    yield f"| samples, autocorrelation | B {heads} | A {heads} | oracle {heads} |"
     yield "|---|" + "---|" * (3 * len(BURSTS))
     for samples in SAMPLES:
         for rho in AUTOCORRELATIONS:
@@ -138,6 +140,21 @@ def every_cell(records: list[Record]) -> Iterable[str]:
         yield "| " + " | ".join([*columns, f"{100 * bursts[2.0]['oracle']:.0f}"]) + " |"
 
 
+def done(records: list[Record]) -> str:
+    cells = {samples: sum(r["samples"] == samples and r["burst"] == 1.0 for r in records) for samples in SAMPLES}
+    seconds = sum(r.get("seconds", 0.0) for r in records)
+    counted = ", ".join(f"{count} of 36 with {samples} samples" for samples, count in cells.items())
+    return f"Cells simulated: {counted};\n{seconds / 60:.0f} minutes of one processor.\n\n{describe_machine()}"
+
+
+TABLES = (
+    ("False alarms, % of quiet runs (exact 95 % interval)", false_alarms),
+    ("Power, %: mean over schedules, samplings and tails (range of cells)", power),
+    ("Where bursts are placed: mean absolute errors in samples", places),
+    ("False alarms of level B by response, % of quiet runs", by_response),
+)
+
+
 def style(axes: plt.Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=3, labelsize=8)
@@ -157,11 +174,12 @@ def draw_power(records: list[Record], path: Path) -> None:
         for column, samples in enumerate(lengths):
             axes = grid[row, column]
             style(axes)
-            for name, measure in measures.items():
+            here = [r for r in records if (r["samples"], r["rho"]) == (samples, rho)]
+            for name, measure in measures.items() if here else ():
                 heights = np.array([1.0, *BURSTS])
                 lines = []
                 for height in heights:
-                    cells = [r for r in records if (r["samples"], r["rho"], r["burst"]) == (samples, rho, height)]
+                    cells = [r for r in here if r["burst"] == height]
                     quiet = name == "oracle" and height == 1.0
                     lines.append([0.05] * len(cells) if quiet else [measure(r) for r in cells])
                 low, mean, high = (np.array([f(line) for line in lines]) for f in (np.min, np.mean, np.max))
@@ -179,10 +197,12 @@ def draw_power(records: list[Record], path: Path) -> None:
                 axes.set_title(f"{samples} samples", fontsize=10)
             if column == 0:
                 axes.set_ylabel(f"autocorrelation {rho:g}", fontsize=9)
+            if samples < FEWEST_SAMPLES:
+                axes.text(6, 0.08, "B: too few to say", color=COLOURS["nominal"], fontsize=8, ha="right")
     figure.supxlabel("height of the burst: displacement over what the weights' path predicts", fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-    figure.suptitle("Runs with an alarm", x=0.99, ha="right", fontsize=10)
+    figure.supylabel("runs with an alarm", fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -205,8 +225,9 @@ def draw_false_alarms(records: list[Record], path: Path) -> None:
         axes.set_xlabel("samples; within each: autocorrelation 0, 0.5, 0.8", fontsize=9)
         axes.set_title(NAMES[name], fontsize=10, color=COLOURS[name], loc="left")
         axes.set_ylim(-0.2, 6)
+        axes.set_xlim(-0.5, len(lengths) - 0.5)
     grid[0].set_ylabel("quiet runs with an alarm, %", fontsize=9)
-    grid[1].text(len(lengths) - 0.4, 5.1, "the level, 5 %", ha="right", fontsize=8)
+    grid[1].text(len(lengths) - 0.5, 5.1, "the level, 5 %", ha="right", fontsize=8)
     for filled, label in (("white", "Gaussian"), ("#555555", "Student t, 3 degrees")):
         grid[0].scatter([], [], s=14, facecolor=filled, edgecolor="#555555", linewidth=0.8, label=label)
     grid[0].legend(frameon=False, fontsize=8, loc="upper left", ncols=2, bbox_to_anchor=(0, 0.99))
@@ -218,13 +239,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     records = load(parser.parse_args().folder)
-    for title, table in (
-        ("False alarms, % (95 % interval)", false_alarms),
-        ("Power, %: mean over schedules, samplings and tails (range of cells)", power),
-        ("Places, in samples", places),
-        ("False alarms of level B by response, %", by_response),
-    ):
-        print(f"\n### {title}\n\n" + "\n".join(table(records)))
+    tables = [f"## {title}\n\n" + "\n".join(table(records)) for title, table in TABLES]
+    page = HERE / "RESULTS_alerts.md"
+    before, rest = page.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(before + BEGIN + "\n\n" + "\n\n".join([done(records), *tables]) + "\n\n" + END + after)
     (HERE / "RESULTS_alerts_cells.md").write_text(
         "# Events: every simulated cell\n\nShares of runs with an alarm, %; quiet runs with their exact 95 % interval. "
         "[Conditions and summary](RESULTS_alerts.md).\n\n" + "\n".join(every_cell(records)) + "\n"
