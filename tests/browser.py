@@ -32,15 +32,15 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def find_browser() -> str:
-    """The path of a Chromium; `TOPO_BROWSER` names another one.
+    """The path of a Chromium; `TEST_BROWSER` names another one.
 
-    Without one the test is skipped with the reason, or fails where `TOPO_REQUIRE_BROWSER=1` says that there must be.
+    Without one the test is skipped with the reason, or fails where `REQUIRE_BROWSER=1` says that there must be.
     """
-    found = os.environ.get("TOPO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+    found = os.environ.get("TEST_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         reason = f"no browser: none of {', '.join(NAMES)} is installed (Debian: apt-get install chromium)"
-        if os.environ.get("TOPO_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"{reason}, and TOPO_REQUIRE_BROWSER=1")
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{reason}, and REQUIRE_BROWSER=1")
         pytest.skip(reason)
     return found
 

@@ -18,6 +18,7 @@ def offline_wandb(folder: Path) -> Iterator[Path]:
     """Everything W&B writes goes under `folder`, and its service ends with the block; gives the folder of the runs."""
     import wandb
 
+    wandb.teardown()  # what an earlier test left open would keep its own folder
     with pytest.MonkeyPatch.context() as environment:
         for name in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
             environment.setenv(f"WANDB_{name}", str(folder / name.lower()))

@@ -82,7 +82,7 @@ class Series:
             {name for snapshot in snapshots for name in snapshot.numbers if name.endswith(_PREVIOUS)}
             - {name for snapshot in snapshots for name in snapshot.numbers if None in snapshot.numbers[name]}
         )
-        max_steps = trajectory.run.get("training", {}).get("max_steps")
+        max_steps = _mapping(trajectory.run, "training").get("max_steps")
         return cls(
             steps=steps,
             layers=layers,
@@ -119,14 +119,22 @@ class Series:
 
 def identity_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """What run.json says that runs must share to be references of one another, and their configuration's hash."""
-    model, training, config = run.get("model", {}), run.get("training", {}), run.get("config", {})
+    model, training, config, reading, probe = (
+        _mapping(run, name) for name in ("model", "training", "config", "reading", "probe")
+    )
     return {
         "model": {name: model.get(name) for name in _MODEL},
-        "probe": run.get("probe", {}).get("hash"),
+        "probe": probe.get("hash"),
         "schedule": {name: training.get(name) for name in _SCHEDULE},
-        "reading": {name: run.get("reading", {}).get(name, config.get(name)) for name in _READING},
+        "reading": {name: reading.get(name, config.get(name)) for name in _READING},
         "config_hash": run.get("config_hash"),
     }
+
+
+def _mapping(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of run.json; empty where it is missing, or where somebody wrote something else."""
+    part = run.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _displacement(snapshots: list[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:
