@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,22 +67,32 @@ class Series:
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> Series:
-        """The series of a run so far, finished or not.
+        """The series of a run so far, finished or not; see `of_snapshots`."""
+        snapshots = [trajectory.snapshot(step) for step in trajectory.steps]
+        return cls.of_snapshots(snapshots, trajectory.run, trajectory.layers)
+
+    @classmethod
+    def of_snapshots(cls, snapshots: Sequence[Snapshot], run: Mapping[str, Any], layers: tuple[int, ...]) -> Series:
+        """The series of the samples of one run.
 
         Displacements are all numbers `<measure>.previous` of the snapshots, those of agreements as one minus their
         value. A sample that was compared with another one than the sample before it (which was damaged since) has
         none. The clock is the best of the facts `path_length`, `learning_rate_sum` (both cumulative from the start of
         the run) that every sample has, else the step; `loss`, `grad_norm` and `learning_rate` are facts as well.
+
+        Args:
+            snapshots: ascending; only numbers, status, facts and `previous` are read.
+            run: content of run.json.
+            layers: the layers that were read.
         """
-        snapshots = [trajectory.snapshot(step) for step in trajectory.steps]
-        layers, steps = trajectory.layers, trajectory.steps
+        steps = tuple(snapshot.step for snapshot in snapshots)
         facts = [snapshot.provenance.get("facts", {}) for snapshot in snapshots]
         clock, reading = choose_clock(steps, {name: [fact.get(name) for fact in facts] for name in CLOCKS[:-1]})
         names = sorted(
             {name for snapshot in snapshots for name in snapshot.numbers if name.endswith(_PREVIOUS)}
             - {name for snapshot in snapshots for name in snapshot.numbers if None in snapshot.numbers[name]}
         )
-        max_steps = _mapping(trajectory.run, "training").get("max_steps")
+        max_steps = _mapping(run, "training").get("max_steps")
         return cls(
             steps=steps,
             layers=layers,
@@ -97,7 +107,7 @@ class Series:
                 if any(name in snapshot.numbers for snapshot in snapshots)
             },
             status=tuple(dict(snapshot.status) for snapshot in snapshots),
-            identity=identity_of(trajectory.run),
+            identity=identity_of(run),
         )
 
     def log_displacement(self, measure: str = HEADLINE) -> Float64[np.ndarray, "intervals layers"]:
@@ -137,7 +147,7 @@ def _mapping(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
-def _displacement(snapshots: list[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:
+def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:
     rows = np.full((max(0, len(snapshots) - 1), len(layers)), np.nan)
     for number, (before, snapshot) in enumerate(itertools.pairwise(snapshots)):
         if snapshot.previous == before.step:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity, find_events, layer_velocities
-from topo_callback.dynamics.series import identity_of
+from topo_callback.dynamics.series import SIZES, identity_of
+from topo_callback.errors import RecordError
 from topo_callback.folder import TrajectoryFolder
-from topo_callback.trajectory import Trajectory
+from topo_callback.record import read_record
+from topo_callback.snapshot import Snapshot
 
 _ALWAYS = 64  # samples up to which the run is looked at after each
 
@@ -38,10 +42,39 @@ def find_in_run(folder: TrajectoryFolder, step: int, config: TopologyConfig) -> 
     last = folder.read_run().get("training", {}).get("max_steps")
     if count > _ALWAYS and count % (count // 32) != 0 and step != last:
         return {}
-    series = Series.of(Trajectory(folder))
+    run = folder.read_run()
+    series = Series.of_snapshots(_slim_snapshots(folder, steps), run, tuple(run["layers"]))
     found = find_events(series, _references(config.references)).to_dict()
     velocity = _newest_velocity(series)
     return found if velocity is None else {**found, "velocity": velocity}
+
+
+def _slim_snapshots(folder: TrajectoryFolder, steps: list[int]) -> list[Snapshot]:
+    """The readable snapshots without their arrays, some kilobytes each; each file is read once."""
+    found = []
+    for step in steps:
+        path = folder.step_file(folder.samples, step)
+        try:
+            found.append(_slim(str(path), path.stat().st_mtime_ns))
+        except (RecordError, OSError):
+            continue
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _slim(path: str, written: int) -> Snapshot:
+    """What a series needs of one record; `written` tells a record from one done anew."""
+    snapshot = Snapshot.from_record(*read_record(Path(path)))
+    names = (f"{HEADLINE}.previous", *SIZES)
+    return replace(
+        snapshot,
+        numbers={name: snapshot.numbers[name] for name in names if name in snapshot.numbers},
+        barcodes={},
+        neighbours=np.empty((0, 0, 0), dtype=np.int32),
+        gaussian_neighbours=None,
+        depth_zigzag=None,
+        provenance={"facts": snapshot.provenance.get("facts", {})},
+    )
 
 
 def _newest_velocity(series: Series) -> float | None:

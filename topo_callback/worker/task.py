@@ -155,7 +155,7 @@ def _history(folder: TrajectoryFolder, steps: list[int], config: TopologyConfig)
     return graphs
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _graphs(path: str, written: int) -> NeighbourGraphs:
     """The graphs of one record, kept for the samples to come; `written` tells a record from one done anew."""
     return NeighbourGraphs.of(Snapshot.from_record(*read_record(Path(path))))
