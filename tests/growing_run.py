@@ -13,9 +13,11 @@ import numpy as np
 import psutil
 import small_runs
 
-SAMPLES = 300
+SAMPLES = 480
 EVERY = 3  # steps between counts
-WARM = 120 // EVERY  # counts until allocators and caches have what they need
+# counts until allocators and caches have what they need: the window of the time zigzag is full after 128 samples, and
+# Python's table of interned names (pathlib's) grows once, by 2 MiB, at some 210
+WARM = 270 // EVERY
 TEXTS = tuple(f"prompt {i} asks for {i * i % 97}" for i in range(100))
 
 

@@ -1,4 +1,4 @@
-"""Three hundred samples in one run leave nothing behind that grows: memory, files, threads, processes, hooks."""
+"""480 samples in one run leave nothing behind that grows: memory, files, threads, processes, hooks."""
 
 from __future__ import annotations
 

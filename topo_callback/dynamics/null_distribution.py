@@ -24,6 +24,7 @@ AUTOCORRELATIONS = (0.0, 0.5, 0.8)
 SIMULATIONS = ((0, 4000), (16, 1000))  # from so many intervals on, for each autocorrelation
 _SEED = 20260619
 _BURN_IN = 40
+_BLOCK = 100  # simulated runs, or intervals, worked on at once
 _POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SCALES = (0.05, 0.15, 0.4)
 _EVEN = 0.1  # ranges of log path below this are one and the same to the response
@@ -47,17 +48,27 @@ def _null_scores(path: bytes) -> np.ndarray:
     scale = np.array(_SCALES)[number // len(_POWERS) % len(_SCALES)]
     scores = []
     for row in range(len(AUTOCORRELATIONS)):
-        noise = _noise(row, len(log_path))[: len(number)]
-        simulated = power[:, None] * log_path + scale[:, None] * noise
-        scores.append(scan(log_velocity(simulated, log_path), tolerance=0.0).score)
+        noise = _noise(row, len(log_path), len(number))
+        found = []
+        for start in range(0, len(number), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            simulated = power[some, None] * log_path + scale[some, None] * noise[some]
+            found.append(scan(log_velocity(simulated, log_path), tolerance=0.0).score)
+        scores.append(np.concatenate(found))
     return np.stack(scores)
 
 
-def _noise(row: int, intervals: int) -> Float64[np.ndarray, "most intervals"]:
+def _noise(row: int, intervals: int, runs: int) -> Float64[np.ndarray, "{runs} {intervals}"]:
     """Log velocities of variance 1 (as far as t has one); those of fewer intervals are the beginning of these."""
     coefficient = AUTOCORRELATIONS[row]
     generator = np.random.default_rng((_SEED, row))
-    innovations = generator.standard_t(3, size=(_BURN_IN + intervals, SIMULATIONS[0][1])) * np.sqrt(
-        (1 - coefficient**2) / 3
-    )
-    return np.ascontiguousarray(lfilter([1.0], [1.0, -coefficient], innovations, axis=0)[_BURN_IN:].T)
+    most = SIMULATIONS[0][1]
+    state = np.zeros((1, most))
+    parts = []
+    # piece by piece: a long run must not take memory for all simulated runs at once
+    for start in range(0, _BURN_IN + intervals, _BLOCK):
+        size = (min(_BLOCK, _BURN_IN + intervals - start), most)
+        innovations = generator.standard_t(3, size=size) * np.sqrt((1 - coefficient**2) / 3)
+        values, state = lfilter([1.0], [1.0, -coefficient], innovations, axis=0, zi=state)
+        parts.append(values[:, :runs].copy())
+    return np.ascontiguousarray(np.concatenate(parts)[_BURN_IN:].T)
