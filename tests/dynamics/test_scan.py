@@ -69,7 +69,8 @@ def test_widths_end_at_a_third() -> None:
 
 
 def test_simulated_runs_are_nested_and_repeat() -> None:
-    np.testing.assert_array_equal(_noise(1, 30)[:, :11], _noise(1, 11))
+    np.testing.assert_array_equal(_noise(1, 30, 200)[:, :11], _noise(1, 11, 200))
+    np.testing.assert_array_equal(_noise(1, 30, 200)[:50], _noise(1, 30, 50))
     path = np.log(np.linspace(1.0, 5.0, 12))
     first = null_scores(path)
     assert null_scores(path.copy()) is first
