@@ -28,7 +28,7 @@ def require_backend(backend: str, jobs: int) -> None:
     if missing:
         raise MissingExtraError(
             f"--backend {backend} with {jobs} jobs needs {missing[0]}, which is not installed; run: pip install "
-            f"'topo_callback[scan]'{'' if missing == ['joblib'] else ' ' + missing[-1]}"
+            f"'topo_callback[{'scan' if backend == 'loky' else backend}]'"
         )
 
 
