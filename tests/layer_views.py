@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from rips_inputs import shared_file
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.measures.missing import Missing
 from topo_callback.measures.views import LayerView
 
 NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))
@@ -37,3 +41,15 @@ def rotated(cloud: np.ndarray, width: int, seed: int = 0) -> np.ndarray:
     """The cloud in a space of more dimensions, turned there and shifted."""
     turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0]
     return cloud @ turn[: cloud.shape[1]] + 2.0
+
+
+def defined(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What is defined of a measure's numbers."""
+    return {name: value for name, value in found.items() if not isinstance(value, Missing)}
+
+
+def reasons(found: Mapping[str, Any]) -> set[str]:
+    """Why numbers are missing, when all of them are."""
+    assert found
+    assert not defined(found)
+    return {value.reason for value in found.values()}

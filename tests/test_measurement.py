@@ -197,6 +197,28 @@ def test_numbers_over_time_are_those_of_the_recorded_graphs(tmp_path: Path) -> N
     assert "time_survival_h1" not in trajectory.snapshot(0).numbers
 
 
+def test_every_number_of_a_layer_with_a_shape_is_there_or_has_a_reason() -> None:
+    few = measure_sample(make_sample(4), TopologyConfig(measures="all"))
+    row = make_sample(4).layers.index(6)
+    star = np.array([[1], *[[0]] * 39], dtype=np.int32)  # a graph without loops, and of one hub
+    neighbours = few.neighbours.copy()[:, :, :1]
+    neighbours[row] = star
+    sample = dataclasses.replace(make_sample(5), neighbours=neighbours)
+    earlier = dataclasses.replace(few, neighbours=neighbours, gaussian_neighbours=None)
+    snapshot = measure_sample(sample, TopologyConfig(measures="all", neighbours=1), previous=earlier, first=earlier)
+    assert snapshot.missing["spectral_decay"][6].startswith("a power law needs a rank of 40, this cloud has ")
+    assert snapshot.missing["survival_h1.previous"][6] == "the earlier neighbour graph has no loops"
+    assert snapshot.missing["cka.first"] == dict.fromkeys(
+        LAYERS, "the distances of the earlier sample are no longer kept"
+    )
+    assert snapshot.missing["next_token_js.first"] == {None: "the sample has no next-token distributions"}
+    for measure in snapshot.numbers.keys() | snapshot.missing.keys():
+        found, reasons = snapshot.numbers.get(measure, {}), snapshot.missing.get(measure, {})
+        assert not found.keys() & reasons.keys(), measure
+        assert found.keys() | reasons.keys() in ({None}, set(LAYERS)), measure
+        assert all(np.isfinite(list(found.values()))), measure
+
+
 def test_no_time_zigzag_and_no_gaussian_clouds_when_no_measure_wants_them() -> None:
     config = TopologyConfig(measures=("survival",), zigzag_engine="off")
     snapshot = make_snapshots(steps=(0, 4), config=config)[1]

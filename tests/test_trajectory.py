@@ -26,6 +26,7 @@ def assert_same(found: Snapshot, expected: Snapshot) -> None:
     assert {name: dict(by_layer) for name, by_layer in found.numbers.items()} == expected.numbers
     assert dict(found.barcodes) == dict(expected.barcodes)
     np.testing.assert_array_equal(found.neighbours, expected.neighbours)
+    assert dict(found.missing) == expected.missing
     assert found.depth_zigzag == expected.depth_zigzag
     assert (found.zigzag_layers, found.previous, found.first) == (
         expected.zigzag_layers, expected.previous, expected.first,
@@ -80,6 +81,19 @@ def test_the_frame_is_long_and_holds_every_number(tmp_path: Path) -> None:
     assert set(whole["measure"]) == {"invalid_layers", "overhead"}
     row = frame[(frame.step == 4) & (frame.layer == 2) & (frame.measure == "h1_bars")]
     assert row["value"].item() == len(trajectory.barcodes(4, 2).of(1))
+
+
+def test_the_reasons_of_what_is_missing_are_a_table(tmp_path: Path) -> None:
+    trajectory = Trajectory(write_trajectory(tmp_path, invalid={STEPS[1]: {2: "gone"}}))
+    table = trajectory.missing()
+    assert list(table.columns) == ["step", "layer", "measure", "reason"]
+    assert table["layer"].dtype == "Int64"
+    gone = table[table["measure"] == "*"]
+    assert gone[["step", "layer", "reason"]].to_numpy().tolist() == [[STEPS[1], 2, "invalid: gone"]]
+    below = table[(table["measure"] == "overlap_below") & (table["step"] == STEPS[0])]
+    assert below[["layer", "reason"]].to_numpy().tolist() == [[LAYERS[0], "no layer below it is read"]]
+    both = table.merge(trajectory.frame(), on=["step", "layer", "measure"])
+    assert both.empty
 
 
 def test_barcodes_and_neighbours_by_step_and_layer(tmp_path: Path) -> None:

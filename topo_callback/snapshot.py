@@ -22,6 +22,7 @@ class Snapshot:
         status: per layer "ok", "degenerate: ..." or "invalid: ..."; only ok layers have numbers of their
             cloud; token measures are there unless a layer is invalid.
         numbers: measure -> layer -> value; layer None holds numbers of the whole depth. Undefined values are left out.
+        missing: measure -> layer -> why the value is not defined. Of layers that are not ok, `status` says why.
         barcodes: Vietoris-Rips barcode per ok layer, in units of the metric.
         neighbours: int32 [layers, points, k]; -1 for layers that are invalid.
         gaussian_neighbours: int32 [layers, points, k] of the Gaussian clouds of equal covariance, -1 for layers that
@@ -45,6 +46,7 @@ class Snapshot:
     previous: int | None = None
     first: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)
 
     def median(self, measure: str) -> float | None:
         """Median over layers of a number, or its value for the whole depth; None where it is undefined everywhere."""
@@ -78,6 +80,9 @@ class Snapshot:
             "layers": list(self.layers),
             "status": {str(layer): status for layer, status in self.status.items()},
             "measures": names,
+            "missing": {
+                name: [[layer, reason] for layer, reason in self.missing[name].items()] for name in sorted(self.missing)
+            },
             "zigzag": self.depth_zigzag is not None,
             "zigzag_layers": list(self.zigzag_layers),
             "previous": self.previous,
@@ -113,6 +118,7 @@ class Snapshot:
             previous=manifest["previous"],
             first=manifest["first"],
             provenance=manifest["provenance"],
+            missing={name: dict(map(tuple, pairs)) for name, pairs in manifest.get("missing", {}).items()},
         )
 
 

@@ -125,21 +125,43 @@ class Trajectory:
         `layer` is a nullable integer, missing for numbers of the whole depth. Undefined values have no row. Rows are
         sorted by step, measure and layer.
         """
+        table = self._table("numbers", "value")
+        table["value"] = table["value"].astype(np.float64)
+        return table
+
+    def missing(self) -> pd.DataFrame:
+        """Why numbers are not there, as a long table with the columns step, layer, measure, reason.
+
+        Sorted as `frame()`. Layers that are not ok have one reason for all their numbers, their status, under the
+        measure "*". A measure that was not asked for has no row.
+        """
+        table = self._table("missing", "reason")
+        table["reason"] = table["reason"].astype("str")
+        return table
+
+    def _table(self, attribute: str, column: str) -> pd.DataFrame:
         import pandas as pd
 
         rows = [
             (step, layer, measure, value)
             for step, snapshot in self._snapshots.items()
-            for measure, by_layer in snapshot.numbers.items()
+            for measure, by_layer in getattr(snapshot, attribute).items()
             for layer, value in by_layer.items()
         ]
+        if attribute == "missing":
+            rows += [
+                (step, layer, "*", status)
+                for step, snapshot in self._snapshots.items()
+                for layer, status in snapshot.status.items()
+                if status != "ok"
+            ]
         steps, layers, measures, values = zip(*rows, strict=True) if rows else ((), (), (), ())
         table = pd.DataFrame(
             {
                 "step": np.array(steps, dtype=np.int64),
                 "layer": pd.array(layers, dtype="Int64"),
                 "measure": pd.array(measures, dtype="str"),
-                "value": np.array(values, dtype=np.float64),
+                column: list(values),
             }
         )
         return table.sort_values(["step", "measure", "layer"], ignore_index=True)

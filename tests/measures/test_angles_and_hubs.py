@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud
+from layer_views import layer_view, minilm_cloud, reasons
 from scipy.stats import skew
 
 from topo_callback.measures.angles import centred_cosine
@@ -36,8 +36,11 @@ def test_a_point_at_the_centroid_has_no_angle() -> None:
 
 def test_undefined_cosines_are_missing() -> None:
     view = layer_view(np.eye(4))
-    assert centred_cosine(dataclasses.replace(view, distances=None)) == {}
-    assert centred_cosine(dataclasses.replace(view, distances=np.zeros(6, np.float32))) == {}
+    assert reasons(centred_cosine(dataclasses.replace(view, distances=None))) == {
+        "the distances of the earlier sample are no longer kept"
+    }
+    flat = dataclasses.replace(view, distances=np.zeros(6, np.float32))
+    assert reasons(centred_cosine(flat)) == {"fewer than two points away from the centroid"}
 
 
 def test_hubness_is_the_skewness_of_the_in_degree() -> None:
@@ -50,4 +53,4 @@ def test_hubness_is_the_skewness_of_the_in_degree() -> None:
 
 def test_a_graph_in_which_all_are_listed_equally_often_has_no_hubness() -> None:
     ring = dataclasses.replace(layer_view(np.eye(5)), neighbours=np.roll(np.arange(5, dtype=np.int32), -1)[:, None])
-    assert hubness(ring) == {}
+    assert reasons(hubness(ring)) == {"every point is listed equally often"}

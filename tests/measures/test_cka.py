@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud, rotated
+from layer_views import defined, layer_view, minilm_cloud, reasons, rotated
 from scipy.spatial.distance import pdist
 
 from topo_callback.measures.cka import cka, debiased_cka, linear_cka
@@ -71,17 +71,21 @@ def test_cosine_is_that_of_the_normalised_points() -> None:
 
 def test_undefined_alignments_are_missing() -> None:
     view = layer_view(np.random.default_rng(2).standard_normal((3, 2)))
-    assert set(cka(view, view)) == {"cka_biased"}  # the debiased one needs four points
+    assert set(defined(cka(view, view))) == {"cka_biased"}  # the debiased one needs four points
     simplex = layer_view(np.eye(8))
-    assert cka(simplex, simplex) == pytest.approx({"cka_biased": 1.0})  # equal distances: nothing left but the bias
+    # equal distances: nothing left but the bias
+    assert defined(cka(simplex, simplex)) == pytest.approx({"cka_biased": 1.0})
     assert simplex.distances is not None
     rounded = simplex.distances.copy()
     rounded[::3] = np.nextafter(rounded[::3], np.float32(2))  # equal up to rounding
-    assert set(cka(simplex, dataclasses.replace(simplex, distances=rounded))) == {"cka_biased"}
+    assert set(defined(cka(simplex, dataclasses.replace(simplex, distances=rounded)))) == {"cka_biased"}
     both = dataclasses.replace(simplex, distances=rounded)
-    assert set(cka(both, both)) == {"cka_biased"}
-    assert cka(view, dataclasses.replace(view, distances=None)) == {}
-    assert cka(view, dataclasses.replace(view, distances=np.zeros(3, np.float32))) == {}
+    assert set(defined(cka(both, both))) == {"cka_biased"}
+    assert reasons(cka(view, dataclasses.replace(view, distances=None))) == {
+        "the distances of the earlier sample are no longer kept"
+    }
+    flat = cka(view, dataclasses.replace(view, distances=np.zeros(3, np.float32)))
+    assert "all points of a cloud are equal" in reasons(flat)
 
 
 def test_different_prompts_are_refused() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud, rotated
+from layer_views import layer_view, minilm_cloud, reasons, rotated
 
 from topo_callback.measures.distance_change import distance_change
 
@@ -34,4 +34,6 @@ def test_a_step_in_depth_is_a_change_and_the_way_back_is_as_long() -> None:
 
 def test_it_is_missing_without_the_earlier_distances() -> None:
     view = layer_view(np.eye(4))
-    assert distance_change(view, dataclasses.replace(view, distances=None)) == {}
+    assert reasons(distance_change(view, dataclasses.replace(view, distances=None))) == {
+        "the distances of the earlier sample are no longer kept"
+    }

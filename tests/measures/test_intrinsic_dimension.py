@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud, rotated
+from layer_views import defined, layer_view, minilm_cloud, reasons, rotated
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.measures.intrinsic_dimension import gride, intrinsic_dimension, log_ratios, two_nn, two_nn_ml
+from topo_callback.measures.missing import NOT_KEPT, Missing
 
 
 def test_ratios_of_a_pareto_law_give_its_exponent_exactly() -> None:
@@ -93,8 +94,9 @@ def test_repeated_points_have_no_ratio() -> None:
 
 def test_undefined_dimensions_are_missing() -> None:
     view = layer_view(np.random.default_rng(3).random((4, 2)))
-    assert set(intrinsic_dimension(view)) == {"two_nn", "two_nn_ml"}  # no fourth neighbour for a wider scale
-    assert intrinsic_dimension(dataclasses.replace(view, distances=None)) == {}
-    assert intrinsic_dimension(layer_view(np.array([[0.0], [1.0]]))) == {}
-    assert intrinsic_dimension(layer_view(np.eye(5))) == {}  # all ratios are 1
-    assert intrinsic_dimension(dataclasses.replace(view, distances=np.zeros(6, np.float32))) == {}
+    assert set(defined(intrinsic_dimension(view))) == {"two_nn", "two_nn_ml"}  # no fourth neighbour for a wider scale
+    assert intrinsic_dimension(view)["gride_2"] == Missing("4 points have no neighbour number 4")
+    assert reasons(intrinsic_dimension(dataclasses.replace(view, distances=None))) == {NOT_KEPT}
+    assert reasons(intrinsic_dimension(layer_view(np.array([[0.0], [1.0]])))) == {"fewer than 3 points"}
+    assert not defined(intrinsic_dimension(layer_view(np.eye(5))))  # all ratios are 1
+    assert not defined(intrinsic_dimension(dataclasses.replace(view, distances=np.zeros(6, np.float32))))

@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from topo_callback.measures.layer_significance import parameter_change, rank_correlation
+from topo_callback.measures.layer_significance import parameter_change, rank_correlation, significance
+from topo_callback.measures.missing import Missing
 
 
 def layer_of(name: str) -> int | None:
@@ -46,3 +47,13 @@ def test_rank_correlation_sees_order_only_and_only_layers_that_both_have() -> No
     assert rank_correlation(norms, {1: 0.1, 2: 0.1, 3: 0.1}) is None
     assert rank_correlation(norms, {1: 0.1, 2: 0.2}) is None
     assert rank_correlation(norms, {}) is None
+
+
+def test_significance_is_one_number_for_the_depth_or_a_reason() -> None:
+    changes = {1: 0.1, 2: 0.3, 3: 0.2, 4: 0.4}
+    found = significance(changes, {"first": {1: 1.0, 2: 9.0, 3: 4.0, 4: 16.0}, "previous": {1: 1.0, 2: 2.0}})
+    assert found["layer_significance_correlation.first"][None] == pytest.approx(1)
+    missing = found["layer_significance_correlation.previous"][None]
+    assert isinstance(missing, Missing)
+    assert missing.reason.startswith("fewer than 3 layers")
+    assert significance(changes, {}) == {}

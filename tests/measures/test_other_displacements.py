@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud
+from layer_views import defined, layer_view, minilm_cloud
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import wasserstein_distance as one_dimensional
@@ -131,4 +131,5 @@ def test_bars_that_never_die_must_have_partners(measure) -> None:  # type: ignor
     ended = Barcode(np.array([0]), np.array([0.0]), np.array([1.0]))
     endless = Barcode(np.array([0]), np.array([0.0]), np.array([math.inf]))
     found = measure(layer_view(np.eye(4), barcode=ended), layer_view(np.eye(4), barcode=endless))
-    assert found == {f"{measure.__name__}_h1": 0.0}
+    assert defined(found) == {f"{measure.__name__}_h1": 0.0}
+    assert "never die" in found[f"{measure.__name__}_h0"].reason

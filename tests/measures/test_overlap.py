@@ -7,6 +7,7 @@ import pytest
 from layer_views import layer_view, minilm_cloud
 
 from topo_callback.measures.agreement import mutual_knn
+from topo_callback.measures.missing import Missing
 from topo_callback.measures.overlap import depth_overlap, label_overlap, label_overlap_by_chance
 from topo_callback.measures.views import DepthView
 
@@ -18,6 +19,7 @@ def test_overlap_is_with_the_layer_below_and_with_all_others() -> None:
         for one, other in ((1, 3), (1, 6), (3, 6))
     }
     found = depth_overlap(DepthView(layers=(1, 3, 6), views=views))
+    assert found["overlap_below"].pop(1) == Missing("no layer below it is read")
     assert found["overlap_below"] == pytest.approx({3: share[1, 3], 6: share[3, 6]})
     assert found["overlap_depth"] == pytest.approx(
         {
@@ -29,7 +31,8 @@ def test_overlap_is_with_the_layer_below_and_with_all_others() -> None:
 
 
 def test_a_single_layer_overlaps_with_nothing() -> None:
-    assert depth_overlap(DepthView(layers=(1,), views={1: layer_view(np.eye(4))})) == {}
+    found = depth_overlap(DepthView(layers=(1,), views={1: layer_view(np.eye(4))}))
+    assert found["overlap_depth"] == {1: Missing("fewer than two layers have a shape")}
 
 
 def test_labels_of_separated_groups_are_those_of_the_neighbours() -> None:

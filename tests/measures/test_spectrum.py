@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud, rotated
+from layer_views import layer_view, minilm_cloud, reasons, rotated
 from scipy.spatial.distance import pdist
 
 from topo_callback.measures import spectrum as module
@@ -107,8 +107,11 @@ def test_cosine_distances_give_the_spectrum_of_the_normalised_points() -> None:
 
 def test_a_cloud_without_shape_or_distances_has_no_spectrum() -> None:
     view = layer_view(np.random.default_rng(4).standard_normal((6, 3)))
-    assert layer_spectrum(dataclasses.replace(view, distances=None)) == {}
-    assert layer_spectrum(dataclasses.replace(view, distances=np.zeros(15, np.float32))) == {}
+    assert reasons(layer_spectrum(dataclasses.replace(view, distances=None))) == {
+        "the distances of the earlier sample are no longer kept"
+    }
+    flat = layer_spectrum(dataclasses.replace(view, distances=np.zeros(15, np.float32)))
+    assert reasons(flat) == {"all points are equal up to rounding"}
 
 
 def test_of_very_many_points_some_evenly_spaced_ones_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from layer_views import reasons
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.homology.barcode import Barcode
@@ -53,9 +54,10 @@ def test_the_floor_is_of_the_gaussian_clouds_and_missing_without_them(drifting: 
     earlier, now = view(drifting[0], drifting[1]), view(drifting[5], drifting[4])
     assert survival(now, earlier) == {"survival_h1": two_stage_survival(drifting[0], drifting[5])}
     assert survival_gaussian(now, earlier) == {"survival_h1_gaussian": two_stage_survival(drifting[1], drifting[4])}
-    assert survival_gaussian(now, dataclasses.replace(earlier, gaussian_neighbours=None)) == {}
+    without = survival_gaussian(now, dataclasses.replace(earlier, gaussian_neighbours=None))
+    assert reasons(without) == {"no Gaussian cloud of the earlier sample"}
 
 
 def test_a_graph_without_loops_has_no_survival() -> None:
     star = np.array([[1], [0], [0], [0]], dtype=np.int32)
-    assert survival(view(ring(4)), view(star)) == {}
+    assert reasons(survival(view(ring(4)), view(star))) == {"the earlier neighbour graph has no loops"}

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from layer_views import reasons
 from scipy.spatial.distance import pdist
 
 from topo_callback.config import TopologyConfig
@@ -23,7 +24,9 @@ def test_mean_and_quartiles_are_of_the_prompts_that_have_the_number() -> None:
 
 
 def test_a_number_that_no_prompt_has_is_missing_and_its_count_says_why() -> None:
-    assert over_prompts("curvature", np.full(4, math.nan, dtype=np.float32)) == {"curvature_prompts": 0}
+    found = over_prompts("curvature", np.full(4, math.nan, dtype=np.float32))
+    assert found.pop("curvature_prompts") == 0
+    assert reasons(found) == {"defined for no prompt: too few tokens, or all of them equal"}
 
 
 def test_bimodality_of_known_distributions() -> None:

@@ -23,13 +23,28 @@ from topo_callback.measures import (
     time_measures,
 )
 from topo_callback.measures.behaviour import jensen_shannon
+from topo_callback.measures.missing import Missing, Number, or_missing
 from topo_callback.measures.tokens import over_prompts
 from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
 
 _FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "previous_sample_seconds")
-_Numbers = dict[str, dict[int | None, float]]
+
+
+class _Numbers:
+    """What is found, and why something is not: measure -> layer (None for the whole depth) -> value, or reason."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[int | None, float]] = {}
+        self.missing: dict[str, dict[int | None, str]] = {}
+
+    def put(self, layer: int | None, found: Mapping[str, Number]) -> None:
+        for name, value in found.items():
+            if isinstance(value, Missing):
+                self.missing.setdefault(name, {})[layer] = value.reason
+            else:
+                self.values.setdefault(name, {})[layer] = float(value)
 
 
 def measure_sample(
@@ -62,32 +77,33 @@ def measure_sample(
     views, radii = layer_views(sample, status, neighbours, config, threads)
     homology_seconds = time.perf_counter() - started
 
-    numbers: _Numbers = {}
+    numbers = _Numbers()
     for layer, view in views.items():
-        _put(numbers, layer, {"median_distance": view.median})
+        numbers.put(layer, {"median_distance": view.median})
         for name in config.measures:
             if name in layer_measures:
-                _put(numbers, layer, layer_measures[name](view))
+                numbers.put(layer, layer_measures[name](view))
     for layer in sample.layers:
         if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
-            _put(numbers, layer, _of_tokens(sample, layer))
+            numbers.put(layer, _of_tokens(sample, layer))
     for label, earlier in (("previous", previous), ("first", first)):
         if earlier is not None:
             distances = (kept or {}).get(earlier.step)
             _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
-            _put(numbers, None, _next_tokens(sample, distances, label))
+            numbers.put(None, _next_tokens(sample, distances, label, wanted=config.next_token_prompts > 0))
     zigzag = _over_depth(numbers, views, config)
     graphs = NeighbourGraphs(sample.step, {layer: view.neighbours for layer, view in views.items()})
     _over_time(numbers, [*history, graphs], config, threads)
     for name in _FACTS_AS_NUMBERS:
         if name in sample.facts:
-            numbers[name] = {None: float(sample.facts[name])}
-    numbers["invalid_layers"] = {None: float(sum(text.startswith("invalid") for text in status.values()))}
+            numbers.put(None, {name: float(sample.facts[name])})
+    numbers.put(None, {"invalid_layers": float(sum(text.startswith("invalid") for text in status.values()))})
     return Snapshot(
         step=sample.step,
         layers=sample.layers,
         status=status,
-        numbers=numbers,
+        numbers=numbers.values,
+        missing=numbers.missing,
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
         gaussian_neighbours=_gaussian_neighbours(sample, views, neighbours),
@@ -105,11 +121,6 @@ def measure_sample(
             },
         },
     )
-
-
-def _put(numbers: _Numbers, layer: int | None, found: Mapping[str, float]) -> None:
-    for name, value in found.items():
-        numbers.setdefault(name, {})[layer] = float(value)
 
 
 def _earlier_views(earlier: Snapshot, kept: Sample | None, config: TopologyConfig) -> dict[int, LayerView]:
@@ -142,10 +153,10 @@ def _compare(
             for name in config.measures:
                 if name in pair_measures:
                     found = pair_measures[name](view, earlier[layer])
-                    _put(numbers, layer, {f"{key}.{label}": value for key, value in found.items()})
+                    numbers.put(layer, {f"{key}.{label}": value for key, value in found.items()})
 
 
-def _of_tokens(sample: Sample, layer: int) -> dict[str, float]:
+def _of_tokens(sample: Sample, layer: int) -> dict[str, Number]:
     """The token measures of a layer, each as its distribution over prompts."""
     if sample.token_numbers is None:
         return {}
@@ -153,15 +164,23 @@ def _of_tokens(sample: Sample, layer: int) -> dict[str, float]:
     return {key: value for name, values in rows for key, value in over_prompts(name, values).items()}
 
 
-def _next_tokens(now: Sample, earlier: Sample | None, label: str) -> dict[str, float]:
+def _next_tokens(now: Sample, earlier: Sample | None, label: str, wanted: bool) -> dict[str, Number]:
     """`next_token_js`, where both samples have the distributions of the same prompts over one vocabulary."""
-    if earlier is None or now.next_token_roots is None or earlier.next_token_roots is None:
+    if not wanted:
         return {}
+    return {f"next_token_js.{label}": _next_token_js(now, earlier)}
+
+
+def _next_token_js(now: Sample, earlier: Sample | None) -> Number:
+    if now.next_token_roots is None:
+        return Missing(str(now.facts.get("next_token_missing", "the sample has no next-token distributions")))
+    if earlier is None or earlier.next_token_roots is None:
+        return Missing("the earlier sample's next-token distributions are not there")
     alike = now.next_token_roots.shape == earlier.next_token_roots.shape
     if not alike or now.next_token_points != earlier.next_token_points:
-        return {}
+        return Missing("the earlier sample has other prompts or another vocabulary")
     value = jensen_shannon(now.next_token_roots, earlier.next_token_roots)
-    return {} if value is None else {f"next_token_js.{label}": value}
+    return or_missing(value, "no prompt has a next-token distribution at both samples")
 
 
 def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView], like: np.ndarray) -> np.ndarray | None:
@@ -183,7 +202,8 @@ def _over_depth(numbers: _Numbers, views: Mapping[int, LayerView], config: Topol
     depth = DepthView(layers=tuple(views), views=views, zigzag=zigzag)
     for name in _named(config.measures, depth_measures):
         for key, by_layer in depth_measures[name](depth).items():
-            numbers.setdefault(key, {}).update(by_layer)
+            for layer, value in by_layer.items():
+                numbers.put(layer, {key: value})
     return zigzag
 
 
@@ -193,7 +213,7 @@ def _over_time(numbers: _Numbers, graphs: Sequence[NeighbourGraphs], config: Top
     if config.zigzag_engine == "off" or not names:
         return
 
-    def measured(layer: int) -> dict[str, float]:
+    def measured(layer: int) -> dict[str, Number]:
         zigzag, steps = time_zigzag(graphs, layer, window=config.time_window, engine=config.zigzag_engine)
         view = TimeView(layer=layer, steps=steps, zigzag=zigzag)
         return {key: value for name in names for key, value in time_measures[name](view).items()}
@@ -201,7 +221,7 @@ def _over_time(numbers: _Numbers, graphs: Sequence[NeighbourGraphs], config: Top
     layers = [layer for layer in graphs[-1].neighbours if sum(layer in each.neighbours for each in graphs) > 1]
     with ThreadPoolExecutor(threads) as pool:
         for layer, found in zip(layers, pool.map(measured, layers), strict=True):
-            _put(numbers, layer, found)
+            numbers.put(layer, found)
 
 
 def _named(wanted: Iterable[str], registered: Mapping[str, object]) -> list[str]:

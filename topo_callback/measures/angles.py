@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.distance import squareform
 
+from topo_callback.measures.missing import NOT_KEPT, Missing, Number, or_missing
 from topo_callback.measures.registry import layer_measure
 from topo_callback.measures.squared_distances import centroid_distances, squared_distances
 from topo_callback.measures.views import LayerView
@@ -40,13 +41,13 @@ def mean_centred_cosine(condensed: Float64[np.ndarray, " pairs"]) -> float | Non
 
 
 @layer_measure("centred_cosine")
-def centred_cosine(view: LayerView) -> dict[str, float]:
+def centred_cosine(view: LayerView) -> dict[str, Number]:
     """`centred_cosine`: mean cosine between prompts as seen from their centroid; near 0 without preferred direction.
 
     The published mean cosine is seen from the origin of the activations, which distances do not show; for it the cloud
     itself is needed. Cost: points^2 operations; memory two matrices of doubles.
     """
     if view.distances is None:
-        return {}
+        return {"centred_cosine": Missing(NOT_KEPT)}
     value = mean_centred_cosine(squared_distances(view.distances, view.metric))
-    return {} if value is None else {"centred_cosine": value}
+    return {"centred_cosine": or_missing(value, "fewer than two points away from the centroid")}

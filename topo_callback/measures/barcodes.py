@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.homology.barcode import Barcode
+from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.registry import layer_measure
 from topo_callback.measures.views import LayerView
 
@@ -71,11 +72,11 @@ def is_scale_free(feature: str) -> bool:
 
 
 @layer_measure("barcode_features")
-def layer_barcode_features(view: LayerView) -> dict[str, float]:
+def layer_barcode_features(view: LayerView) -> dict[str, Number]:
     """The 41 features of the whole cloud, or their means over the sub-samples when sub-sampling is on.
 
     Features in units of distance also come divided by the median distance of the whole cloud, as `<feature>_scaled`.
-    A mean is over the sub-samples in which the feature is defined.
+    A mean is over the sub-samples in which the feature is defined; a feature that is defined nowhere is missing.
     """
     if view.subsample_barcodes:
         each = [barcode_features(barcode) for barcode in view.subsample_barcodes]
@@ -87,4 +88,7 @@ def layer_barcode_features(view: LayerView) -> dict[str, float]:
     else:
         features = barcode_features(view.barcode)
     scaled = {f"{name}_scaled": value / view.median for name, value in features.items() if not is_scale_free(name)}
-    return {**features, **scaled}
+    undefined = [name for name in FEATURES if name not in features]
+    undefined += [f"{name}_scaled" for name in undefined if not is_scale_free(name)]
+    missing = {name: Missing(f"no finite {name[:2].upper()} bar of positive length") for name in undefined}
+    return {**features, **scaled, **missing}

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from topo_callback.errors import ConfigurationError
+from topo_callback.measures.missing import UNEQUAL_ENDLESS, Missing, Number
 from topo_callback.measures.registry import pair_measure
 from topo_callback.measures.views import LayerView
 
@@ -40,18 +41,18 @@ def bottleneck_distance(first: Float[np.ndarray, "bars 2"], second: Float[np.nda
     return distance if distance > 1e-300 else 0.0
 
 
-def bottleneck(now: LayerView, earlier: LayerView) -> dict[str, float]:
+def bottleneck(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """`bottleneck_h0` and `bottleneck_h1`: bottleneck distances of the median-scaled barcodes, in median distances.
 
-    Left out where the barcodes have different numbers of bars that never die. Cost: near linear in the bars on real
+    Missing where the barcodes have different numbers of bars that never die. Cost: near linear in the bars on real
     barcodes (Hopcroft and Karp in a k-d tree).
     """
     first, second = now.scaled_barcode, earlier.scaled_barcode
-    found = {
-        f"bottleneck_h{dimension}": bottleneck_distance(first.of(dimension), second.of(dimension))
-        for dimension in (0, 1)
-    }
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+    found: dict[str, Number] = {}
+    for dimension in (0, 1):
+        value = bottleneck_distance(first.of(dimension), second.of(dimension))
+        found[f"bottleneck_h{dimension}"] = value if math.isfinite(value) else Missing(UNEQUAL_ENDLESS)
+    return found
 
 
 # Without gudhi the measure has no name: asked for, it is refused when the configuration is made, not in the worker,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from topo_callback.measures.missing import NOT_KEPT, Number, all_missing, or_missing
 from topo_callback.measures.registry import pair_measure
 from topo_callback.measures.squared_distances import row_means, squared_distances
 from topo_callback.measures.views import LayerView
@@ -63,21 +64,22 @@ def debiased_cka(first: _Condensed, second: Float64[np.ndarray, " other_pairs"])
 
 
 @pair_measure("cka")
-def cka(now: LayerView, earlier: LayerView) -> dict[str, float]:
+def cka(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """`cka`, debiased linear CKA, and `cka_biased`, of one layer at two samples; 1 for equal shapes.
 
-    They depend on neither scale nor rotation, and are ruled by the largest principal components. Left out where the
+    They depend on neither scale nor rotation, and are ruled by the largest principal components. Missing where the
     earlier distances are no longer kept. Cost: points^2 operations; memory one matrix of doubles at a time.
     """
     if now.distances is None or earlier.distances is None:
-        return {}
+        return all_missing(("cka", "cka_biased"), NOT_KEPT)
     first = _cloud(squared_distances(now.distances, now.metric))
     second = _cloud(squared_distances(earlier.distances, earlier.metric))
-    found = {
-        "cka": _quotient(first, second, _debiased_inner),
-        "cka_biased": _quotient(first, second, _inner),
+    return {
+        "cka": or_missing(
+            _quotient(first, second, _debiased_inner), "fewer than 4 points, or a cloud without shape after centring"
+        ),
+        "cka_biased": or_missing(_quotient(first, second, _inner), "all points of a cloud are equal"),
     }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _cloud(condensed: _Condensed) -> _Cloud:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from topo_callback.measures.missing import Number, or_missing
 from topo_callback.measures.registry import depth_measure
 from topo_callback.measures.views import DepthView
 
 
 @depth_measure("depth_persistence")
-def depth_persistence(view: DepthView) -> Mapping[str, Mapping[int | None, float]]:
+def depth_persistence(view: DepthView) -> Mapping[str, Mapping[int | None, Number]]:
     """Persistence similarity of every layer and Betti numbers of its neighbour graph, H1.
 
     `depth_similarity_h1` of layer i is r(i) = mean over j of S(i, j) / beta(j), j = i included, the normalisation of
@@ -25,9 +26,8 @@ def depth_persistence(view: DepthView) -> Mapping[str, Mapping[int | None, float
     stages = len(view.layers)
     similarity = mean_similarity(view.zigzag, stages, dimension=1)
     loops = np.diag(shared_features(view.zigzag, stages, dimension=1))
-    numbers: dict[str, dict[int | None, float]] = {"depth_similarity_h1": {}, "betti_h1": {}}
+    numbers: dict[str, dict[int | None, Number]] = {"depth_similarity_h1": {}, "betti_h1": {}}
     for layer, mean, count in zip(view.layers, similarity.tolist(), loops.tolist(), strict=True):
         numbers["betti_h1"][layer] = float(count)
-        if mean == mean:
-            numbers["depth_similarity_h1"][layer] = mean
+        numbers["depth_similarity_h1"][layer] = or_missing(mean, "no layer has loops")
     return numbers

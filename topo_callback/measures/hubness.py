@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Integer
 
+from topo_callback.measures.missing import Number, or_missing
 from topo_callback.measures.registry import layer_measure
 from topo_callback.measures.views import LayerView
 
@@ -25,7 +26,7 @@ def in_degree_skewness(neighbours: Integer[np.ndarray, "points k"]) -> float | N
 
 
 @layer_measure("hubness")
-def hubness(view: LayerView) -> dict[str, float]:
+def hubness(view: LayerView) -> dict[str, Number]:
     """`hubness`: skewness of the in-degree among the recorded neighbours, no unit; compare it at equal k only."""
     value = in_degree_skewness(view.neighbours)
-    return {} if value is None else {"hubness": value}
+    return {"hubness": or_missing(value, "every point is listed equally often")}

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.spatial.distance import squareform
 
+from topo_callback.measures.missing import NOT_KEPT, Missing, Number, all_missing, or_missing
 from topo_callback.measures.registry import layer_measure
 from topo_callback.measures.views import LayerView
 
@@ -106,19 +107,23 @@ def gride(ratios: Float64[np.ndarray, " points"], near: int, far: int) -> float 
 
 
 @layer_measure("intrinsic_dimension")
-def intrinsic_dimension(view: LayerView) -> dict[str, float]:
+def intrinsic_dimension(view: LayerView) -> dict[str, Number]:
     """TwoNN and GRIDE; dimensions, without a unit; they depend on neither scale nor rotation.
 
     `two_nn` by regression and `two_nn_ml` by maximum likelihood look at the nearest two neighbours, `gride_<j>` at
-    neighbours j and 2j, a larger scale. Left out: a scale with 2j >= points, and what the functions leave out.
+    neighbours j and 2j, a larger scale. A scale with 2j >= points is missing, and so is what the functions leave out.
     Cost: a partial sort of every row of the distance matrix, points^2 operations; memory one matrix in float32.
     """
     points = len(view.neighbours)
+    names = ("two_nn", "two_nn_ml", *(f"gride_{scale}" for scale in GRIDE_SCALES))
     if view.distances is None or points < 3:
-        return {}
+        return all_missing(names, NOT_KEPT if view.distances is None else "fewer than 3 points")
     scales = [scale for scale in GRIDE_SCALES if 2 * scale < points]
     nearest, *wider = log_ratios(view.distances, ((1, 2), *((scale, 2 * scale) for scale in scales)), view.metric)
-    found = {"two_nn": two_nn(nearest), "two_nn_ml": two_nn_ml(nearest)}
+    few = "fewer than 3 points with neighbours at different distances"
+    found = {"two_nn": or_missing(two_nn(nearest), few), "two_nn_ml": or_missing(two_nn_ml(nearest), few)}
+    for scale in GRIDE_SCALES:
+        found[f"gride_{scale}"] = Missing(f"{points} points have no neighbour number {2 * scale}")
     for scale, ratios in zip(scales, wider, strict=True):
-        found[f"gride_{scale}"] = gride(ratios, scale, 2 * scale)
-    return {name: value for name, value in found.items() if value is not None}
+        found[f"gride_{scale}"] = or_missing(gride(ratios, scale, 2 * scale), few)
+    return found

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.stats import spearmanr
 
+from topo_callback.measures.missing import Number, or_missing
+
 
 def parameter_change(
     first: Mapping[str, np.ndarray], later: Mapping[str, np.ndarray], layer_of: Callable[[str], int | None]
@@ -44,6 +46,30 @@ def parameter_change(
         layer: (math.sqrt(change), math.sqrt(change / size) if size > 0 else math.nan)
         for layer, (change, size) in sorted(squares.items())
     }
+
+
+def significance(
+    changes: Mapping[int, float], displacements: Mapping[str, Mapping[int, float]]
+) -> dict[str, dict[int | None, Number]]:
+    """`layer_significance_correlation.<label>`: whether the layers whose weights moved further are also those whose
+    shape did: Spearman's rank correlation, -1 to 1, of the parameter change and a displacement, over the read layers.
+
+    Both should be from the start of the run: `wasserstein_h1.first` gives the label `first`. A layer's cloud moves by
+    its own weights and by those of all layers below it, so a low correlation is not a fault.
+
+    Args:
+        changes: layer -> norm of the change of its trained weights.
+        displacements: label -> layer -> displacement of its barcode.
+
+    Returns:
+        number's name -> {None: value, or why there is none}; the depth as a whole has no layer. Cost: nothing.
+    """
+    found: dict[str, dict[int | None, Number]] = {}
+    for label, displacement in displacements.items():
+        value = rank_correlation(changes, displacement)
+        reason = "fewer than 3 layers have both a parameter change and a displacement, or one is the same in all"
+        found[f"layer_significance_correlation.{label}"] = {None: or_missing(value, reason)}
+    return found
 
 
 def rank_correlation(one: Mapping[int, float], other: Mapping[int, float]) -> float | None:

@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from topo_callback.measures.affinity import affinity_matrix
+from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.registry import depth_measure
 from topo_callback.measures.views import DepthView
 
 
 @depth_measure("depth_overlap")
-def depth_overlap(view: DepthView) -> Mapping[str, Mapping[int | None, float]]:
+def depth_overlap(view: DepthView) -> Mapping[str, Mapping[int | None, Number]]:
     """Neighbourhood overlap between the layers of one step: shares of common nearest neighbours, 0 to 1.
 
     `overlap_below` of a layer is its overlap with the read layer before it (Valeriani et al., arXiv 2302.00294, there
@@ -22,11 +23,13 @@ def depth_overlap(view: DepthView) -> Mapping[str, Mapping[int | None, float]]:
     Cost: layers^2 * points * k operations.
     """
     if len(view.layers) < 2:
-        return {}
+        alone: dict[int | None, Number] = dict.fromkeys(view.layers, Missing("fewer than two layers have a shape"))
+        return {"overlap_below": alone, "overlap_depth": alone} if alone else {}
     neighbours = np.stack([view.views[layer].neighbours for layer in view.layers])
     overlap = affinity_matrix(neighbours, neighbours)
     others = (overlap.sum(axis=1) - np.diagonal(overlap)) / (len(view.layers) - 1)
-    below: dict[int | None, float] = dict(zip(view.layers[1:], np.diagonal(overlap, 1).tolist(), strict=True))
+    below: dict[int | None, Number] = dict(zip(view.layers[1:], np.diagonal(overlap, 1).tolist(), strict=True))
+    below[view.layers[0]] = Missing("no layer below it is read")
     return {"overlap_below": below, "overlap_depth": dict(zip(view.layers, others.tolist(), strict=True))}
 
 

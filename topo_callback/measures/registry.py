@@ -1,7 +1,7 @@
 """The register of measures: plain functions under a name, of one of four kinds.
 
-A measure sees views, torch-free and read-only, and returns named numbers. A number that is not defined is left out of
-the returned mapping: a missing value, never zero or NaN.
+A measure sees views, torch-free and read-only, and returns named numbers. In place of a number that is not defined it
+returns `Missing` with the reason: never zero or NaN.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from topo_callback.measures.missing import Number
 from topo_callback.measures.views import DepthView, LayerView, TimeView
 
 _Function = TypeVar("_Function")
-Numbers = Mapping[str, float]
+Numbers = Mapping[str, Number]
 LayerMeasure = Callable[[LayerView], Numbers]
 PairMeasure = Callable[[LayerView, LayerView], Numbers]
-DepthMeasure = Callable[[DepthView], Mapping[str, Mapping[int | None, float]]]
+DepthMeasure = Callable[[DepthView], Mapping[str, Mapping[int | None, Number]]]
 TimeMeasure = Callable[[TimeView], Numbers]
 
 layer_measures: dict[str, LayerMeasure] = {}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Float64
 
+from topo_callback.measures.missing import UNEQUAL_ENDLESS, Missing, Number
 from topo_callback.measures.registry import pair_measure
 from topo_callback.measures.views import LayerView
 
@@ -49,12 +50,12 @@ def _on_diagonal(bars: Float[np.ndarray, "bars 2"]) -> Float64[np.ndarray, "bars
 
 
 @pair_measure("sliced_wasserstein")
-def sliced_wasserstein(now: LayerView, earlier: LayerView) -> dict[str, float]:
+def sliced_wasserstein(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """`sliced_wasserstein_h0` and `_h1`: of the finite bars of the median-scaled barcodes, in median distances.
 
-    Left out where the barcodes have different numbers of bars that never die. Cost: 50 sorts of all bars.
+    Missing where the barcodes have different numbers of bars that never die. Cost: 50 sorts of all bars.
     """
-    found = {}
+    found: dict[str, Number] = {}
     for dimension in (0, 1):
         bars, endless = [], []
         for view in (now, earlier):
@@ -62,6 +63,9 @@ def sliced_wasserstein(now: LayerView, earlier: LayerView) -> dict[str, float]:
             finite = np.isfinite(all_bars[:, 1])
             bars.append(all_bars[finite])
             endless.append(int((~finite).sum()))
+        name = f"sliced_wasserstein_h{dimension}"
         if endless[0] == endless[1]:
-            found[f"sliced_wasserstein_h{dimension}"] = sliced_wasserstein_distance(bars[0], bars[1])
+            found[name] = sliced_wasserstein_distance(bars[0], bars[1])
+        else:
+            found[name] = Missing(UNEQUAL_ENDLESS)
     return found

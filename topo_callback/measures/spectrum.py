@@ -15,6 +15,7 @@ from scipy.linalg import eigvalsh
 from scipy.spatial.distance import num_obs_y, squareform
 
 from topo_callback.measures.gram import gram_matrix
+from topo_callback.measures.missing import NOT_KEPT, Number, all_missing, or_missing
 from topo_callback.measures.registry import layer_measure
 from topo_callback.measures.squared_distances import row_means, squared_distances
 from topo_callback.measures.views import LayerView
@@ -22,6 +23,7 @@ from topo_callback.measures.views import LayerView
 MOST_POINTS = 4000  # 128 MB for each matrix of doubles, and some seconds for its eigenvalues
 DECAY_RANGE = (11, 100)  # indices of the power-law fit, from 1, both included
 LEAST_DECAY_POINTS = 10
+NAMES = ("dataset_entropy", "effective_rank", "rankme", "participation_ratio", "anisotropy", "spectral_decay")
 
 
 def spectrum(distances: Float[np.ndarray, " pairs"], metric: str = "euclidean") -> Float64[np.ndarray, " rank"]:
@@ -109,7 +111,7 @@ def spectral_decay(eigenvalues: Float64[np.ndarray, " rank"]) -> float | None:
 
 
 @layer_measure("spectrum")
-def layer_spectrum(view: LayerView) -> dict[str, float]:
+def layer_spectrum(view: LayerView) -> dict[str, Number]:
     """What the eigenvalues of the centred Gram matrix say, p being their shares; none depends on scale or rotation.
 
     - `dataset_entropy`: -sum p log p, in nats (arXiv 2412.09563; there divided by log min(points, width)).
@@ -121,20 +123,21 @@ def layer_spectrum(view: LayerView) -> dict[str, float]:
     - `spectral_decay`: see `spectral_decay` (compared across alignment objectives in arXiv 2509.23024).
 
     Cost: the eigenvalues, 4/3 points^3 operations; memory five matrices of points^2 doubles, for one layer at a time.
-    Left out where all points are equal, or the distances are no longer kept.
+    Missing where all points are equal, or the distances are no longer kept.
     """
     if view.distances is None:
-        return {}
+        return all_missing(NAMES, NOT_KEPT)
     eigenvalues = spectrum(view.distances, view.metric)
     if eigenvalues.size == 0:
-        return {}
+        return all_missing(NAMES, "all points are equal up to rounding")
     entropy = matrix_entropy(eigenvalues)
-    numbers = {
+    least = 2 * (DECAY_RANGE[0] + LEAST_DECAY_POINTS - 1)
+    few = f"a power law needs a rank of {least}, this cloud has {eigenvalues.size}"
+    return {
         "dataset_entropy": entropy,
         "effective_rank": math.exp(entropy),
         "rankme": math.exp(matrix_entropy(np.sqrt(eigenvalues))),
         "participation_ratio": math.exp(matrix_entropy(eigenvalues, 2.0)),
         "anisotropy": float(eigenvalues[0] / eigenvalues.sum()),
+        "spectral_decay": or_missing(spectral_decay(eigenvalues), few),
     }
-    decay = spectral_decay(eigenvalues)
-    return numbers if decay is None else {**numbers, "spectral_decay": decay}

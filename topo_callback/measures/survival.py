@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from jaxtyping import Integer
 
+from topo_callback.measures.missing import Missing, Number, or_missing
 from topo_callback.measures.registry import pair_measure
 from topo_callback.measures.views import LayerView
+
+_NO_LOOPS = "the earlier neighbour graph has no loops"
 
 
 def two_stage_survival(
@@ -26,22 +27,19 @@ def two_stage_survival(
 
 
 @pair_measure("survival")
-def survival(now: LayerView, earlier: LayerView) -> dict[str, float]:
+def survival(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """Two-stage survival: the share of the earlier neighbour graph's loops (H1) that are alive now, 0 to 1."""
-    return _present("survival_h1", two_stage_survival(earlier.neighbours, now.neighbours))
+    return {"survival_h1": or_missing(two_stage_survival(earlier.neighbours, now.neighbours), _NO_LOOPS)}
 
 
 @pair_measure("survival_gaussian")
-def survival_gaussian(now: LayerView, earlier: LayerView) -> dict[str, float]:
+def survival_gaussian(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """The floor for `survival`: the same of two Gaussian clouds that have the covariance of the two samples jointly.
 
     A survival no higher than this is explained by how the cloud's covariance moved. One draw of the Gaussian clouds,
     the same for the whole run.
     """
     if now.gaussian_neighbours is None or earlier.gaussian_neighbours is None:
-        return {}
-    return _present("survival_h1_gaussian", two_stage_survival(earlier.gaussian_neighbours, now.gaussian_neighbours))
-
-
-def _present(name: str, value: float) -> dict[str, float]:
-    return {} if math.isnan(value) else {name: value}
+        return {"survival_h1_gaussian": Missing("no Gaussian cloud of the earlier sample")}
+    value = two_stage_survival(earlier.gaussian_neighbours, now.gaussian_neighbours)
+    return {"survival_h1_gaussian": or_missing(value, _NO_LOOPS)}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
+from topo_callback.measures.missing import Number, or_missing
 from topo_callback.measures.registry import time_measure
 from topo_callback.measures.views import TimeView
 
 
 @time_measure("time_persistence")
-def time_persistence(view: TimeView) -> dict[str, float]:
+def time_persistence(view: TimeView) -> dict[str, Number]:
     """What the time zigzag of one layer says of its newest sample, H1.
 
     `time_survival_h1` is S(0, t) / beta(0): the share of the loops of the earliest sample that lived through every
@@ -21,9 +20,9 @@ def time_persistence(view: TimeView) -> dict[str, float]:
 
     stages = len(view.steps)
     own = persistence_similarity(view.zigzag, stages, dimension=1, normalisation="own")
-    numbers = {
-        "time_survival_h1": float(own[0, -1]),
-        "time_births_h1": 1 - float(own[-1, -2]),
-        "time_similarity_h1": float(mean_similarity(view.zigzag, stages, dimension=1)[-1]),
+    similarity = float(mean_similarity(view.zigzag, stages, dimension=1)[-1])
+    return {
+        "time_survival_h1": or_missing(float(own[0, -1]), "the earliest sample has no loops"),
+        "time_births_h1": or_missing(1 - float(own[-1, -2]), "the newest sample has no loops"),
+        "time_similarity_h1": or_missing(similarity, "no sample has loops"),
     }
-    return {name: value for name, value in numbers.items() if not math.isnan(value)}

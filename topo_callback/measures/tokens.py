@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from topo_callback.measures.missing import Number, all_missing, or_missing
+
 TOKEN_MEASURES = (
     "prompt_entropy",
     "prompt_entropy_2",
@@ -21,7 +23,7 @@ LEAST_FOR_SHAPE = 4  # the correction of the kurtosis divides by (n - 2)(n - 3)
 _NO_SPREAD = 1e-6  # relative to the largest value: the rounding of float32 is not a distribution
 
 
-def over_prompts(name: str, values: Float[np.ndarray, " points"]) -> dict[str, float]:
+def over_prompts(name: str, values: Float[np.ndarray, " points"]) -> dict[str, Number]:
     """The distribution over prompts of one number of one layer.
 
     Args:
@@ -29,18 +31,19 @@ def over_prompts(name: str, values: Float[np.ndarray, " points"]) -> dict[str, f
         values: one per prompt, NaN where undefined.
 
     Returns:
-        `<name>_prompts`, for how many prompts it is defined; and where that is not 0, `<name>`, the mean over them,
-        `<name>_q25` and `<name>_q75`, their quartiles, in the number's own unit, and `<name>_bimodality`, see
-        `bimodality_coefficient`.
+        `<name>_prompts`, for how many prompts it is defined; `<name>`, the mean over them, `<name>_q25` and
+        `<name>_q75`, their quartiles, in the number's own unit, and `<name>_bimodality`, see `bimodality_coefficient`;
+        these are missing where it is defined for no prompt.
     """
     defined = values[np.isfinite(values)].astype(np.float64)
-    numbers = {f"{name}_prompts": float(defined.size)}
+    count: dict[str, Number] = {f"{name}_prompts": float(defined.size)}
+    summary = (name, f"{name}_q25", f"{name}_q75", f"{name}_bimodality")
     if defined.size == 0:
-        return numbers
+        return count | all_missing(summary, "defined for no prompt: too few tokens, or all of them equal")
     low, high = np.quantile(defined, (0.25, 0.75))
-    numbers |= {name: float(defined.mean()), f"{name}_q25": float(low), f"{name}_q75": float(high)}
-    shape = bimodality_coefficient(defined)
-    return numbers if shape is None else {**numbers, f"{name}_bimodality": shape}
+    few = f"fewer than {LEAST_FOR_SHAPE} prompts have it, or all have the same"
+    shape = or_missing(bimodality_coefficient(defined), few)
+    return count | dict(zip(summary, (float(defined.mean()), float(low), float(high), shape), strict=True))
 
 
 def bimodality_coefficient(values: Float[np.ndarray, " values"]) -> float | None:
