@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -71,3 +73,89 @@ def test_no_random_state_is_touched_and_the_choice_follows_the_seed() -> None:
     for path in (first, again, other):
         path.step_ended()
     assert first.length() == again.length() != other.length()
+
+
+def blocks_of(depth: int = 3, width: int = 40) -> nn.ModuleDict:
+    """A stack of blocks of growing width, and a head that belongs to none of them."""
+    draw = torch.Generator().manual_seed(0)
+    model = nn.ModuleDict(
+        {
+            "layers": nn.ModuleList(nn.Linear(width * (layer + 1), width) for layer in range(depth)),
+            "head": nn.Linear(width, 2 * width),
+        }
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+    return model
+
+
+def test_the_change_of_each_layer_is_from_the_start_and_not_a_path() -> None:
+    model = blocks_of()
+    path = WeightPath(model, seed=0, blocks="layers")
+    assert path.layer_changes() == dict.fromkeys((1, 2, 3), (0.0, 0.0))
+    before = {
+        layer: torch.cat([parameter.detach().flatten() for parameter in block.parameters()])
+        for layer, block in enumerate(model["layers"], start=1)
+    }
+    for size in (1.0, -1.0, 0.5):  # to and fro: only where it ends counts
+        with torch.no_grad():
+            for layer, block in enumerate(model["layers"]):
+                for parameter in block.parameters():
+                    parameter += size * (layer + 1)
+            model["head"].weight += 7
+        path.step_ended()
+    found = path.layer_changes()
+    assert found is not None
+    assert list(found) == [1, 2, 3]
+    for layer, (change, relative) in found.items():
+        expected = 0.5 * layer * len(before[layer]) ** 0.5
+        assert change == pytest.approx(expected, rel=1e-5)
+        assert relative == pytest.approx(expected / float(before[layer].norm()), rel=1e-5)
+
+
+def test_a_subset_estimates_the_change_of_each_layer() -> None:
+    model = blocks_of()
+    whole, part = WeightPath(model, seed=0, blocks="layers"), WeightPath(model, seed=0, blocks="layers", entries=3000)
+    moved(model, 0.3, 5)
+    for path in (whole, part):
+        path.step_ended()
+    exact, estimate = whole.layer_changes(), part.layer_changes()
+    assert exact is not None
+    assert estimate is not None
+    assert len(part._last) < 0.4 * len(whole._last)
+    for layer, (change, _) in exact.items():
+        assert estimate[layer][0] == pytest.approx(change, rel=0.08)
+
+
+def test_no_layers_without_blocks_or_without_a_start() -> None:
+    model = blocks_of()
+    assert WeightPath(model, seed=0).layer_changes() is None
+    path = WeightPath(model, seed=0, blocks="layers")
+    path.first = None
+    assert path.layer_changes() is None
+    model.requires_grad_(False)
+    assert WeightPath(model, seed=0, blocks="layers").layer_changes() is None
+
+
+def test_a_path_elsewhere_in_the_model_is_not_taken_for_the_blocks() -> None:
+    model = nn.ModuleDict({"layers": blocks_of()["layers"], "other": nn.ModuleDict({"layers": blocks_of()["layers"]})})
+    model["layers"].requires_grad_(False)
+    path = WeightPath(model, seed=0, blocks="layers")
+    moved(model, 1.0, 0)
+    path.step_ended()
+    assert path.layer_changes() == {}
+
+
+def test_weights_that_start_at_zero_have_no_relative_change() -> None:
+    model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(3, 3, bias=False)])})
+    with torch.no_grad():
+        model["layers"][0].weight.zero_()
+    path = WeightPath(model, seed=0, blocks="layers")
+    with torch.no_grad():
+        model["layers"][0].weight += 2
+    path.step_ended()
+    found = path.layer_changes()
+    assert found is not None
+    assert found[1][0] == pytest.approx(6)
+    assert math.isnan(found[1][1])

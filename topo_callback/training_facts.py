@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from topo_callback.errors import RecordError
+from topo_callback.record import read_record, write_record
 from topo_callback.weight_path import WeightPath
 
 _LOGGED = ("loss", "grad_norm", "learning_rate")
@@ -25,6 +29,10 @@ class TrainingFacts:
         seed: of the weights that are followed.
         before: facts of the last sample of a run that is resumed, whose sums are gone on with.
         log_history: what the trainer of such a run had logged, oldest first.
+        blocks: dotted path of the block stack, for how far the weights of each layer are from the start.
+        start_file: where the followed weights of the start are kept (at most 256 KB), so that a resumed run still knows
+            them; None: such a run does not.
+        resumed: the run goes on from a checkpoint, so the weights of now are not those of the start.
     """
 
     def __init__(
@@ -35,10 +43,14 @@ class TrainingFacts:
         seed: int,
         before: Mapping[str, Any] | None = None,
         log_history: Sequence[Mapping[str, Any]] = (),
+        blocks: str | None = None,
+        start_file: Path | None = None,
+        resumed: bool = False,
     ) -> None:
         before = before or {}
         start = float(before.get("path_length", 0.0))
-        self._path: WeightPath | None = WeightPath(model, seed=seed, start=start)
+        self._path: WeightPath | None = WeightPath(model, seed=seed, start=start, blocks=blocks)
+        self._no_start = _remember_start(self._path, start_file, resumed=resumed, known=bool(before))
         self._scheduler = scheduler
         self._rate = self._current_rate()
         self._rates = float(before.get("learning_rate_sum", 0.0))
@@ -65,22 +77,76 @@ class TrainingFacts:
             if value is not None:
                 self._logged[name] = value
 
-    def now(self) -> dict[str, float]:
+    def now(self) -> dict[str, Any]:
         """`path_length` and `learning_rate_sum` since step 0, and the newest logged `loss`, `grad_norm` and
-        `learning_rate`; what is unknown or not finite is left out. Waits for the model's device."""
-        facts = dict(self._logged)
+        `learning_rate`; what is unknown or not finite is left out. Waits for the model's device.
+
+        `parameter_change` and `parameter_change_relative` are mappings from a layer's number, in text, to how far its
+        trained weights are from the start; `parameter_change_missing` says why there are none.
+        """
+        facts: dict[str, Any] = dict(self._logged)
         length = None if self._path is None else self._path.length()
         if length is not None and math.isfinite(length):
             facts["path_length"] = length
+        facts |= self._layer_changes()
         if self._rate is not None:
             facts["learning_rate_sum"] = self._rates
         return facts
+
+    def _layer_changes(self) -> dict[str, Any]:
+        changes = None if self._path is None else self._path.layer_changes()
+        if changes is None:
+            reason = "the weights are no longer followed" if self._path is None else self._no_start
+            return {"parameter_change_missing": reason or "no trained weights in known blocks are followed"}
+        numbers = {
+            "parameter_change": {str(layer): change for layer, (change, _) in changes.items()},
+            "parameter_change_relative": {str(layer): relative for layer, (_, relative) in changes.items()},
+        }
+        return {
+            name: {layer: value for layer, value in by_layer.items() if math.isfinite(value)}
+            for name, by_layer in numbers.items()
+        }
 
     def _current_rate(self) -> float | None:
         """The learning rate of the next step, of the first parameter group."""
         if self._scheduler is None:
             return None
         return _number(self._scheduler.get_last_lr()[0])
+
+
+def _remember_start(path: WeightPath, start_file: Path | None, *, resumed: bool, known: bool) -> str:
+    """Let a path know the weights of the start; returns why it does not, or nothing.
+
+    Args:
+        resumed: the weights of now may not be those of the start.
+        known: there are samples of the run from before.
+    """
+    if path.first is None:
+        return ""
+    kept = start_file is not None and start_file.exists()
+    if resumed and (known or kept):
+        path.first, reason = _kept_start(start_file, path.choice)
+        return reason
+    if start_file is not None:
+        try:
+            write_record(start_file, {"entries": path.first}, {"kind": "start of the weights", "choice": path.choice})
+        except OSError as error:
+            logger.debug("the weights of the start are not kept for a resumed run: %s", error)
+    return ""
+
+
+def _kept_start(start_file: Path | None, choice: str) -> tuple[np.ndarray | None, str]:
+    """The followed weights of the start of a run that is resumed, or why there are none."""
+    if start_file is None or not start_file.exists():
+        return None, "the run was resumed, and its weights of the start were not kept"
+    try:
+        arrays, manifest = read_record(start_file)
+        first, kept_choice = arrays["entries"], manifest["choice"]
+    except (OSError, RecordError, LookupError):
+        return None, "the run was resumed, and its weights of the start cannot be read"
+    if kept_choice != choice:
+        return None, "the run was resumed, and follows other weights than before"
+    return first, ""
 
 
 def _number(value: Any) -> float | None:

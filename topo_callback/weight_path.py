@@ -1,13 +1,17 @@
-"""WeightPath: how far the trained weights have moved, step by step, on a fixed random subset of them."""
+"""WeightPath: how far the trained weights have moved, step by step and layer by layer, on a fixed random subset."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
+
+from topo_callback.measures.layer_significance import parameter_change
 
 ENTRIES = 1 << 16
 TENSORS = 256
@@ -22,20 +26,38 @@ class WeightPath:
     these are the adapter's weights. Of a sharded model the weights on this process stand for all of them.
 
     Reading costs one small gather for each tensor and never waits for the device; no random state is touched, and
-    nothing of the model is kept but references to its parameters.
+    nothing of the model is kept but references to its parameters and what the followed entries were at the start.
 
     Args:
         model: the model in training.
         seed: which weights are followed.
         start: length of the path before, in a run that is resumed.
         entries: how many are followed at most.
+        blocks: dotted path of the block stack, for the change of each layer; without it there is none.
+
+    Attributes:
+        choice: SHA-256 over which entries are followed, hexadecimal; equal where two runs follow the same ones.
+        first: float32 [entries], what the followed entries were when this object was made. Set it to what they were
+            earlier, in a run that is resumed, or to None where that is not known.
     """
 
-    def __init__(self, model: nn.Module, *, seed: int, start: float = 0.0, entries: int = ENTRIES) -> None:
-        parameters = [p for p in model.parameters() if p.requires_grad and p.is_floating_point()]
+    def __init__(
+        self, model: nn.Module, *, seed: int, start: float = 0.0, entries: int = ENTRIES, blocks: str | None = None
+    ) -> None:
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and p.is_floating_point()]
+        parameters = [p for _, p in named]
         sizes = np.array([_local(p).numel() for p in parameters], dtype=np.int64)
+        self.choice = ""
+        self.first: Float32[np.ndarray, " entries"] | None = None
         self._scale = 0.0
         self._chosen: list[tuple[nn.Parameter, Tensor]] = []
+        self._names: list[str] = []
+        self._block = re.compile(re.escape(blocks) + r"\.(\d+)\.") if blocks is not None else None
+        self._sizes: dict[int, int] = {}
+        for (name, _), size in zip(named, sizes.tolist(), strict=True):
+            layer = self._layer_of(name)
+            if layer is not None:
+                self._sizes[layer] = self._sizes.get(layer, 0) + size
         self._last: Tensor | None = None
         self._length: Tensor | None = None
         total = int(sizes.sum()) if len(sizes) else 0
@@ -48,6 +70,7 @@ class WeightPath:
             tensors = np.sort(generator.choice(tensors, size=TENSORS, replace=False, p=share))
         wanted = sizes[tensors] * min(1.0, entries / int(sizes[tensors].sum()))
         count = 0
+        choice = hashlib.sha256()
         for tensor, expected in zip(tensors.tolist(), wanted.tolist(), strict=True):
             # rounded up or down at random, so that small tensors are followed in proportion, too
             number = min(int(expected) + int(generator.random() < expected % 1), int(sizes[tensor]))
@@ -55,10 +78,15 @@ class WeightPath:
                 places = np.sort(generator.choice(int(sizes[tensor]), size=number, replace=False))
                 device = _local(parameters[tensor]).device
                 self._chosen.append((parameters[tensor], torch.from_numpy(places).to(device)))
+                self._names.append(named[tensor][0])
+                choice.update(f"{named[tensor][0]} {int(sizes[tensor])}\n".encode())
+                choice.update(places.astype("<i8").tobytes())
                 count += number
         if count:
             self._scale = math.sqrt(total / count)
+            self.choice = choice.hexdigest()
             self._last = self._read()
+            self.first = self._last.cpu().numpy().copy()
             wide = torch.float32 if self._last.device.type == "mps" else torch.float64
             self._length = torch.tensor(start, dtype=wide, device=self._last.device)
 
@@ -73,6 +101,40 @@ class WeightPath:
     def length(self) -> float | None:
         """The path since step 0, in the units of the weights; None when none is trained. Waits for the device."""
         return None if self._length is None else float(self._length.item())
+
+    def layer_changes(self) -> dict[int, tuple[float, float]] | None:
+        """How far the trained weights of each layer are from where they were at the start, as norms.
+
+        |w_now - w_first| over all trained weights of block i, layer i, estimated from those of them that are followed
+        (times the root of the inverse of their share), as they were at the last `step_ended`. Weights outside the
+        blocks belong to no layer. Waits for the device, and copies the followed entries from it.
+
+        Returns:
+            layer -> (norm of the change, in the units of the weights; that norm / norm at the start, NaN where that
+            is 0), ascending; layers of which no entry is followed are left out. None where the start is not known, or
+            the blocks are not.
+        """
+        if self._last is None or self.first is None or self._block is None:
+            return None
+        ends = np.cumsum([len(places) for _, places in self._chosen])[:-1]
+        first, now = (
+            dict(zip(self._names, np.split(entries, ends), strict=True))
+            for entries in (self.first, self._last.cpu().numpy())
+        )
+        followed: dict[int, int] = {}
+        for name, values in first.items():
+            layer = self._layer_of(name)
+            if layer is not None:
+                followed[layer] = followed.get(layer, 0) + len(values)
+        return {
+            layer: (change * math.sqrt(self._sizes[layer] / followed[layer]), relative)
+            for layer, (change, relative) in parameter_change(first, now, self._layer_of).items()
+        }
+
+    def _layer_of(self, name: str) -> int | None:
+        """The layer of a parameter by its name; None outside the blocks."""
+        found = None if self._block is None else self._block.match(name)
+        return None if found is None else int(found.group(1)) + 1
 
     @torch.no_grad()
     def _read(self) -> Float[Tensor, " entries"]:
