@@ -21,7 +21,7 @@ ORDER = (
     "dynamics", "measurement",
     "probe", "capture", "geometry",
     "sinks", "report", "comparison", "page", "worker", "finish", "pruning",
-    "schedule", "pace", "budget", "ranks", "together", "reader", "weight_path", "training_facts",
+    "schedule", "pace", "budget", "ranks", "together", "turns", "studies", "reader", "weight_path", "training_facts",
     "actions", "recorder", "run_description",
     "monitor", "callback", "scan", "integrations", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip

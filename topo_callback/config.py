@@ -12,6 +12,7 @@ from typing import Any
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.measures import measure_names
+from topo_callback.measures.study_names import STUDIES
 from topo_callback.measures.tokens import TOKEN_MEASURES
 from topo_callback.presets import PRESETS
 
@@ -87,6 +88,11 @@ class TopologyConfig:
     token_measures: Sequence[str] | str = _knob(
         (), f"numbers of every prompt's tokens, on the training thread: 'all', or a list of {', '.join(TOKEN_MEASURES)}"
     )
+    studies: Sequence[str] | str = _knob(
+        (),
+        "numbers that cost the training thread extra forward passes at every sample (how many: docs/measures.md): "
+        f"'all', or a list of {', '.join(STUDIES)}",
+    )
     next_token_prompts: int = _knob(
         64, "prompts, evenly spaced, whose next-token distributions are compared between samples; 0: none"
     )
@@ -125,7 +131,9 @@ class TopologyConfig:
             object.__setattr__(self, "measures", measure_names())
         if self.token_measures == "all":
             object.__setattr__(self, "token_measures", TOKEN_MEASURES)
-        for name in ("steps", "measures", "token_measures", "layers", "actions"):
+        if self.studies == "all":
+            object.__setattr__(self, "studies", STUDIES)
+        for name in ("steps", "measures", "token_measures", "studies", "layers", "actions"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, int, tuple)):
                 object.__setattr__(self, name, tuple(value))
@@ -146,6 +154,7 @@ class TopologyConfig:
                 raise ConfigurationError(f"unknown {name} {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
         self._check_names("measures", measure_names(), "measure")
         self._check_names("token_measures", TOKEN_MEASURES, "token measure")
+        self._check_names("studies", STUDIES, "study")
         self._check_names("actions", ACTIONS, "action")
 
     def _check_names(self, setting: str, known: tuple[str, ...], what: str) -> None:

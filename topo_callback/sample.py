@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Sample:
         next_token_points: the prompts whose next-token distributions are kept, by their place in the probe.
         next_token_roots: float16 [prompts, vocabulary], square roots of the probabilities of what follows their last
             prompt token; None where there are none (`facts` says why) or none were asked for.
+        study_numbers: what the studies found: measure -> layer, None for the whole depth -> value.
+        study_missing: and why other numbers of theirs are not there, in the same form.
     """
 
     step: int
@@ -46,6 +48,8 @@ class Sample:
     token_numbers: Float32[np.ndarray, "layers measures points"] | None = None
     next_token_points: tuple[int, ...] = ()
     next_token_roots: Float16[np.ndarray, "prompts vocabulary"] | None = None
+    study_numbers: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
+    study_missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -65,6 +69,8 @@ class Sample:
             "facts": dict(self.facts),
             "token_measures": list(self.token_measures),
             "next_token_points": list(self.next_token_points),
+            "study_numbers": _as_pairs(self.study_numbers),
+            "study_missing": _as_pairs(self.study_missing),
         }
         return encode_record(self._arrays(), manifest)
 
@@ -82,8 +88,19 @@ class Sample:
             distances=arrays["distances"],
             invalid={int(layer): reason for layer, reason in manifest["invalid"].items()},
             facts=manifest["facts"],
-            # records of older versions have neither
+            # records of older versions have none of these
             token_measures=tuple(manifest.get("token_measures", ())),
             next_token_points=tuple(manifest.get("next_token_points", ())),
+            study_numbers=_from_pairs(manifest.get("study_numbers", {})),
+            study_missing=_from_pairs(manifest.get("study_missing", {})),
             **{name: arrays.get(name) for name in _OPTIONAL},
         )
+
+
+def _as_pairs(values: Mapping[str, Mapping[int | None, Any]]) -> dict[str, list[list[Any]]]:
+    """For JSON, whose keys are texts."""
+    return {name: [[layer, value] for layer, value in by_layer.items()] for name, by_layer in values.items()}
+
+
+def _from_pairs(pairs: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, dict[int | None, Any]]:
+    return {name: dict(map(tuple, listed)) for name, listed in pairs.items()}

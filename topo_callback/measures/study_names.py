@@ -1,0 +1,5 @@
+"""The names of the studies of `topo_callback/studies`, which settings need without torch."""
+
+from __future__ import annotations
+
+STUDIES = ("prompt_length",)

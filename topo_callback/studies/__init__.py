@@ -1,0 +1,31 @@
+"""Studies: numbers that need further forward passes, off unless they are asked for.
+
+Importing this package registers every study.
+"""
+
+from topo_callback.studies import prompt_length
+from topo_callback.studies.registry import (
+    ModelStudy,
+    NoStudyError,
+    ProbeStudy,
+    StudyNumbers,
+    register,
+    studies,
+)
+from topo_callback.studies.running import StudyResults, StudyRunner
+from topo_callback.studies.views import ModelContext, Reading, StudyContext
+
+__all__ = [
+    "ModelContext",
+    "ModelStudy",
+    "NoStudyError",
+    "ProbeStudy",
+    "Reading",
+    "StudyContext",
+    "StudyNumbers",
+    "StudyResults",
+    "StudyRunner",
+    "prompt_length",
+    "register",
+    "studies",
+]

@@ -1,0 +1,138 @@
+"""Turns: the batches of a probe, read by all ranks together or by none; what fails on one is known to all."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from topo_callback.capture import NextTokens, ProbeBatch, find_blocks, quiet, read_batch
+from topo_callback.config import TopologyConfig
+from topo_callback.ranks import Gathering, Ranks
+
+DONE, OUT_OF_MEMORY, FAILED = 0, 1, 2
+
+
+class AgreedError(Exception):
+    """Something failed on a rank, and all ranks know; `cause` names the rank and its error."""
+
+    def __init__(self, code: int, cause: str) -> None:
+        super().__init__(cause)
+        self.code, self.cause = code, cause
+
+
+@dataclass
+class Read:
+    """What the batches gave; on the ranks beside the first, nothing.
+
+    Attributes:
+        columns: of each batch, float32 [layers, rows, width + token measures]; some rows may be unused.
+        roots: of each batch, float16 [rows, vocabulary], the rows being those of the prompts that were asked for.
+        missing: why there are no roots, or nothing.
+    """
+
+    columns: list[Tensor] = field(default_factory=list)
+    roots: list[Tensor] = field(default_factory=list)
+    missing: str = ""
+
+
+class Turns:
+    """Forward passes of a model over batches, dealt to the ranks.
+
+    Attributes:
+        forwards: passes that this rank has made so far.
+    """
+
+    def __init__(self, config: TopologyConfig, ranks: Ranks, layers: tuple[int, ...]) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._layers = layers
+        self.forwards = 0
+
+    def read(
+        self,
+        model: nn.Module,
+        batches: Sequence[ProbeBatch],
+        *,
+        token_measures: tuple[str, ...] = (),
+        next_tokens: NextTokens | None = None,
+        dtypes: dict[int, torch.dtype] | None = None,
+    ) -> Read:
+        """What all batches gave, on the first rank; nothing on the others. All ranks call this together.
+
+        Raises:
+            AgreedError: on every rank when a batch could not be read on one of them.
+        """
+        turns = self._ranks.deal(len(batches))
+        columns = Gathering(self._ranks, len(turns), max(len(batch) for batch in batches))
+        wanted = next_tokens.points if next_tokens is not None else ()
+        roots = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
+
+        def read(turn: int, batch: ProbeBatch) -> None:
+            stack = find_blocks(model, self._config.blocks)
+            self.forwards += 1
+            part = read_batch(
+                model,
+                stack,
+                batch,
+                layers=self._layers,
+                tap=self._config.tap,
+                dtypes=dtypes,
+                token_measures=token_measures,
+                next_tokens=next_tokens,
+            )
+            columns.put(turn, part)
+            if next_tokens is not None and next_tokens.roots is not None:
+                roots.put(turn, next_tokens.roots[None])
+
+        with quiet(model):
+            for turn, index in enumerate(turns):
+                self._do_together(functools.partial(read, turn, batches[index]))
+        found = Read(columns=columns.gather())
+        if next_tokens is not None:
+            found.missing = next((said for said in self._ranks.texts(next_tokens.missing) if said), "")
+            if not found.missing:
+                found.roots = roots.gather()
+        return found
+
+    def _do_together(self, work: Callable[[], None]) -> None:
+        """Do something on every rank; when it fails on one, all raise AgreedError, before the next collective."""
+        code, cause = DONE, ""
+        try:
+            work()
+        except torch.OutOfMemoryError as error:
+            code, cause = OUT_OF_MEMORY, f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - known to all ranks first
+            code, cause = FAILED, f"{type(error).__name__}: {error}"
+        worst = self._ranks.worst(code)
+        if worst != DONE:
+            raise AgreedError(worst, self._ranks.first_text(cause if code == worst else ""))
+
+
+def asked(batch: ProbeBatch, points: tuple[int, ...]) -> list[int]:
+    """The prompts of a batch that are among `points`, in the order of its rows."""
+    return [point for point in batch.points.tolist() if point in points]
+
+
+def assembled(
+    batches: Sequence[ProbeBatch],
+    gathered: Sequence[Float[Tensor, "layers rows columns"]],
+    measures: int,
+    device: torch.device,
+) -> tuple[Float[Tensor, "layers points width"], Float[np.ndarray, "layers measures points"]]:
+    """Clouds in the order of the probe, on a device, and the numbers of tokens, float32, that the columns end with."""
+    points = sum(len(batch) for batch in batches)
+    layers, _, columns = gathered[0].shape
+    width = columns - measures
+    clouds = torch.empty((layers, points, width), device=device)
+    numbers = np.empty((layers, measures, points), dtype=np.float32)
+    for batch, part in zip(batches, gathered, strict=False):  # the last batch may be there twice
+        part = part[:, : len(batch)]
+        clouds[:, batch.points.to(device)] = part[:, :, :width].to(device)
+        numbers[:, :, batch.points.numpy()] = part[:, :, width:].mT.cpu().numpy()
+    return clouds, numbers
