@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from topo_callback.dynamics.looks import Boundary, is_look, next_boundary, spent_level
+from topo_callback.dynamics.nominal import decide_nominal
 from topo_callback.dynamics.null_distribution import _noise, null_scores
 from topo_callback.dynamics.scan import locate, scan, widths
 
@@ -109,6 +110,32 @@ def test_boundaries_keep_crossings_within_what_is_spent() -> None:
     assert p_values[0] == 1.0
     assert p_values[1] == pytest.approx(0.05, abs=0.002)
     assert p_values[2] < 0.05  # what crossed before counts
+
+
+def test_a_p_value_is_within_its_level_exactly_where_the_boundary_is_crossed() -> None:
+    """Also where later looks simulate fewer runs, of which more, or fewer, have crossed than of all of them."""
+    for seed in range(20):
+        steps = np.random.default_rng(seed).normal(size=(3, 4000, 5)).cumsum(axis=2)
+        boundary: Boundary | None = None
+        for look, (spent, runs) in enumerate(((0.009, 4000), (0.02, 4000), (0.03, 1000), (0.031, 1000), (0.05, 1000))):
+            boundary = next_boundary(np.ascontiguousarray(steps[:, :runs, look]), spent, boundary)
+            own = np.sort(boundary.scores.ravel())
+            scores = np.concatenate([own, (own[1:] + own[:-1]) / 2, [boundary.value, np.inf]])
+            alarm = scores > boundary.value
+            assert alarm.any()
+            np.testing.assert_array_equal(boundary.p_values(scores) <= spent, alarm)
+
+
+def test_an_alarm_is_never_told_with_more_than_its_level() -> None:
+    """Runs of 30 samples, whose later looks simulate fewer runs, and bursts of many sizes."""
+    path, progress = 0.02 + np.cos(np.linspace(0, np.pi / 2, 29)), np.linspace(0.0, 1.0, 30)
+    values = np.random.default_rng(8).normal(0, 0.15, (400, 29, 4))
+    values[:, 15:20] += np.linspace(0.1, 0.5, 400)[:, None, None]
+    decision = decide_nominal(values, path, progress, level=0.05)
+    told = decision.samples > 0
+    assert 50 < told.sum() < 350
+    assert 0.045 < decision.p_value[told].max() <= 0.05  # the boundary's own count: close to the level, never above
+    assert decision.p_value[~told].min() > 0.01
 
 
 def test_nothing_left_to_spend_is_no_test() -> None:

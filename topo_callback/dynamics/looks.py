@@ -48,27 +48,36 @@ class Boundary:
 
     Attributes:
         value: scores above it are an alarm; infinite where nothing is left to spend.
+        spent: level spent until this look, this look included.
         scores: of the simulated runs at this look.
         crossed: which simulated runs have crossed a boundary at an earlier look.
+        lost_before: share of the simulated runs that have crossed a boundary at an earlier look. Carried from look to
+            look, so it is that of more runs than there are now, where later looks simulate fewer.
         lost: share of the simulated runs that have crossed one at an earlier look or this one.
     """
 
     value: float
+    spent: float
     scores: Float64[np.ndarray, "autocorrelations simulations"]
     crossed: Bool[np.ndarray, "autocorrelations simulations"]
+    lost_before: Float64[np.ndarray, " autocorrelations"]
     lost: Float64[np.ndarray, " autocorrelations"]
 
     def p_values(self, scores: Float64[np.ndarray, " runs"]) -> Float64[np.ndarray, " runs"]:
         """Probability that a quiet run crosses at an earlier look, or now scores at least this much.
 
-        For the least favourable autocorrelation; at least 1 / (simulations + 1).
+        (1 + share lost before * simulations + simulated runs that are left and score as much) / (simulations + 1), for
+        the least favourable autocorrelation. The boundary is the same count read the other way: a score is above it
+        exactly where this is at most `spent`.
         """
+        simulations = self.scores.shape[1]
         counts = []
-        for simulated, gone in zip(self.scores, self.crossed, strict=True):
+        for simulated, gone, share in zip(self.scores, self.crossed, self.lost_before, strict=True):
             alive = np.sort(simulated[~gone])
-            counts.append(gone.sum() + len(alive) - np.searchsorted(alive, scores, side="left"))
-        p_values: np.ndarray = (1 + np.max(counts, axis=0)) / (self.scores.shape[1] + 1)
-        return p_values
+            counts.append(share * simulations + len(alive) - np.searchsorted(alive, scores, side="left"))
+        p_values: np.ndarray = (1 + np.max(counts, axis=0)) / (simulations + 1)
+        # shares are rounded: by less than 1e-12, but a p-value above its level would contradict the alarm
+        return np.where(scores > self.value, np.minimum(p_values, self.spent), np.minimum(p_values, 1.0))
 
 
 def next_boundary(
@@ -82,14 +91,14 @@ def next_boundary(
         earlier: the boundary of the look before.
     """
     rows, simulations = scores.shape
-    crossed, lost = np.zeros(scores.shape, dtype=bool), np.zeros(rows)
+    crossed, before = np.zeros(scores.shape, dtype=bool), np.zeros(rows)
     if earlier is not None:
         crossed = (earlier.crossed | (earlier.scores > earlier.value))[:, :simulations]
-        lost = earlier.lost
+        before = earlier.lost
     value = -np.inf
-    for row, gone, share in zip(scores, crossed, lost, strict=True):
+    for row, gone, share in zip(scores, crossed, before, strict=True):
         left = int(np.floor(spent * (simulations + 1) - share * simulations))
         alive = np.sort(row[~gone])[::-1]
         value = max(value, float(alive[left - 1]) if left >= 1 else np.inf)
-    lost = lost + (~crossed & (scores > value)).mean(axis=1)
-    return Boundary(value, scores, crossed, lost)
+    lost = before + (~crossed & (scores > value)).mean(axis=1)
+    return Boundary(value, spent, scores, crossed, before, lost)
