@@ -84,12 +84,12 @@ def test_the_console_leaves_progress_bars_whole(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("report_to", "expected"),
     [
-        (["wandb"], ["ConsoleSink", "WandbSink"]),
-        ("all", ["ConsoleSink", "WandbSink", "TensorBoardSink"]),
-        (["tensorboard", "wandb"], ["ConsoleSink", "WandbSink", "TensorBoardSink"]),
-        (["none"], ["ConsoleSink"]),
-        ([], ["ConsoleSink"]),
-        (None, ["ConsoleSink"]),
+        (["wandb"], ["ConsoleSink", "LiveSink", "WandbSink"]),
+        ("all", ["ConsoleSink", "LiveSink", "WandbSink", "TensorBoardSink"]),
+        (["tensorboard", "wandb"], ["ConsoleSink", "LiveSink", "WandbSink", "TensorBoardSink"]),
+        (["none"], ["ConsoleSink", "LiveSink"]),
+        ([], ["ConsoleSink", "LiveSink"]),
+        (None, ["ConsoleSink", "LiveSink"]),
     ],
 )
 def test_sinks_follow_the_trainer(report_to: object, expected: list[str]) -> None:

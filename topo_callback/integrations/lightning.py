@@ -14,6 +14,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import MissingExtraError
 from topo_callback.probe import Probe
 from topo_callback.sinks.console import ConsoleSink
+from topo_callback.sinks.live import LiveSink
 from topo_callback.sinks.protocol import Sink
 from topo_callback.sinks.tensorboard import TensorBoardSink
 from topo_callback.sinks.wandb import WandbSink
@@ -131,7 +132,7 @@ def _control() -> SimpleNamespace:
 
 def _sinks(trainer: Any) -> list[Sink]:
     """A sink for the terminal and for each logger that has one."""
-    sinks: list[Sink] = [ConsoleSink()]
+    sinks: list[Sink] = [ConsoleSink(), LiveSink()]
     for each in trainer.loggers:
         if type(each).__name__ == "WandbLogger":
             sinks.append(WandbSink(each.experiment))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from topo_callback.sinks.console import ConsoleSink
     from topo_callback.sinks.defaults import default_sinks
     from topo_callback.sinks.headline import depth_numbers, headline_numbers, layer_numbers
+    from topo_callback.sinks.live import LiveSink
     from topo_callback.sinks.memory import MemorySink, NullSink
     from topo_callback.sinks.mlflow import MlflowSink
     from topo_callback.sinks.protocol import Sink
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConsoleSink",
+    "LiveSink",
     "MemorySink",
     "MlflowSink",
     "NullSink",
@@ -38,6 +40,7 @@ __all__ = [
 
 _HOME = {
     "ConsoleSink": "console",
+    "LiveSink": "live",
     "MemorySink": "memory",
     "MlflowSink": "mlflow",
     "NullSink": "memory",

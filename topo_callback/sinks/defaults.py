@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 
 from topo_callback.sinks.console import ConsoleSink
+from topo_callback.sinks.live import LiveSink
 from topo_callback.sinks.mlflow import MlflowSink
 from topo_callback.sinks.protocol import Sink
 from topo_callback.sinks.tensorboard import TensorBoardSink
@@ -20,14 +21,14 @@ TRACKERS: Mapping[str, Callable[[], Sink]] = MappingProxyType(
 
 
 def default_sinks(report_to: str | Iterable[str] | None) -> list[Sink]:
-    """A line per sample on the terminal, and a sink for each supported tracker in `TrainingArguments.report_to`.
+    """The terminal's two sinks, and one for each supported tracker in `TrainingArguments.report_to`.
 
     Supported are Weights & Biases, TensorBoard, Trackio and MLflow, where they are installed. Except for TensorBoard, a
     sink joins the run that the trainer opens, at its own start or, where the trainer has not opened it yet, at the
     first snapshot. Other names in `report_to` have no sink; the record on disk needs none.
     """
     named = {report_to} if isinstance(report_to, str) else set(report_to or ())
-    sinks: list[Sink] = [ConsoleSink()]
+    sinks: list[Sink] = [ConsoleSink(), LiveSink()]
     sinks += [make() for name, make in TRACKERS.items() if named & {name, "all"} and _is_installed(name)]
     return sinks
 
