@@ -113,7 +113,7 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
     if watch == "callback":
         from topo_callback import TopologyCallback, TopologyConfig
 
-        config = TopologyConfig(prompts=24, max_overhead=None, neighbours=3, token_measures="all")
+        config = TopologyConfig(prompts=24, max_overhead=None, neighbours=3, token_measures="all", drain_seconds=200.0)
         callbacks.insert(0, TopologyCallback(config=config))
     elif watch != "none":
         callbacks.insert(0, Disturber(rows, watch))
