@@ -219,6 +219,18 @@ def test_every_number_of_a_layer_with_a_shape_is_there_or_has_a_reason() -> None
         assert all(np.isfinite(list(found.values()))), measure
 
 
+def test_what_studies_found_is_in_the_snapshot_but_for_invalid_layers() -> None:
+    sample = dataclasses.replace(
+        make_sample(4, invalid={4: "gone"}),
+        study_numbers={"shift": {1: 0.5, 4: 9.0, None: 2.0}},
+        study_missing={"shift": {2: "no labels"}, "other": {None: "the model has no head", 4: "gone"}},
+    )
+    snapshot = measure_sample(sample, TopologyConfig(measures=("scale",)))
+    assert snapshot.numbers["shift"] == {1: 0.5, None: 2.0}
+    assert snapshot.missing["shift"] == {2: "no labels"}
+    assert snapshot.missing["other"] == {None: "the model has no head"}
+
+
 def test_no_time_zigzag_and_no_gaussian_clouds_when_no_measure_wants_them() -> None:
     config = TopologyConfig(measures=("survival",), zigzag_engine="off")
     snapshot = make_snapshots(steps=(0, 4), config=config)[1]

@@ -86,6 +86,7 @@ def measure_sample(
     for layer in sample.layers:
         if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
             numbers.put(layer, _of_tokens(sample, layer))
+    _take_studies(numbers, sample, status)
     for label, earlier in (("previous", previous), ("first", first)):
         if earlier is not None:
             distances = (kept or {}).get(earlier.step)
@@ -162,6 +163,17 @@ def _of_tokens(sample: Sample, layer: int) -> dict[str, Number]:
         return {}
     rows = zip(sample.token_measures, sample.token_numbers[sample.layers.index(layer)], strict=True)
     return {key: value for name, values in rows for key, value in over_prompts(name, values).items()}
+
+
+def _take_studies(numbers: _Numbers, sample: Sample, status: Mapping[int, str]) -> None:
+    """What the studies found on the training process; of invalid layers the status is the reason."""
+    found: dict[str, dict[int | None, Number]] = {name: dict(given) for name, given in sample.study_numbers.items()}
+    for name, given in sample.study_missing.items():
+        found.setdefault(name, {}).update({layer: Missing(reason) for layer, reason in given.items()})
+    for name, by_layer in found.items():
+        for layer, value in by_layer.items():
+            if layer is None or not status[layer].startswith("invalid"):
+                numbers.put(layer, {name: value})
 
 
 def _next_tokens(now: Sample, earlier: Sample | None, label: str, wanted: bool) -> dict[str, Number]:
