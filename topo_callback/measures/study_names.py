@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
-STUDIES = ("prompt_length",)
+STUDIES = (
+    "info_nce",
+    "dime",
+    "lidar",
+    "prompt_length",
+    "random_tokens",
+    "shuffled_tokens",
+)

@@ -27,6 +27,8 @@ class Probe:
         max_tokens: the length that longer prompts were cut to.
         source: where the prompts come from: "given", "training data" or "evaluation data".
         duplicates: how many prompts were removed because an earlier one was the same after cutting.
+        processing_class: the tokenizer, where one is at hand, for studies that change texts. No part of the probe's
+            hash, nor of whether two probes are equal.
 
     Raises:
         ProbeError: fewer than two prompts, or lengths that do not fit.
@@ -37,6 +39,7 @@ class Probe:
     max_tokens: int = 256
     source: str = "given"
     duplicates: int = 0
+    processing_class: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.token_ids) != len(self.prompt_lengths):

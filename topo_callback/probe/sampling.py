@@ -6,6 +6,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ MOST_UNUSABLE = 64
 def choose_probe(given: Any, train_dataset: Any, processing_class: Any, *, max_tokens: int, **sampling: Any) -> Probe:
     """The probe that was given, as it is or tokenised; a sample of the training data when none was.
 
+    It refers to the processing class, unless it has one of its own, so that studies can change its texts.
+
     Args:
         given: a Probe, rows for `Probe.from_rows`, or None.
         train_dataset, processing_class, max_tokens: as in `sample_probe`.
@@ -33,10 +36,12 @@ def choose_probe(given: Any, train_dataset: Any, processing_class: Any, *, max_t
         ProbeError: see `Probe.from_rows` and `sample_probe`.
     """
     if isinstance(given, Probe):
-        return given
-    if given is not None:
-        return Probe.from_rows(given, processing_class, max_tokens=max_tokens)
-    return sample_probe(train_dataset, None, processing_class, max_tokens=max_tokens, **sampling)
+        probe = given
+    elif given is not None:
+        probe = Probe.from_rows(given, processing_class, max_tokens=max_tokens)
+    else:
+        probe = sample_probe(train_dataset, None, processing_class, max_tokens=max_tokens, **sampling)
+    return probe if probe.processing_class is not None else replace(probe, processing_class=processing_class)
 
 
 def sample_probe(

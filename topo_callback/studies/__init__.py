@@ -3,7 +3,7 @@
 Importing this package registers every study.
 """
 
-from topo_callback.studies import prompt_length
+from topo_callback.studies import dime, info_nce, lidar, prompt_length, random_tokens, shuffled_tokens
 from topo_callback.studies.registry import (
     ModelStudy,
     NoStudyError,
@@ -25,7 +25,12 @@ __all__ = [
     "StudyNumbers",
     "StudyResults",
     "StudyRunner",
+    "dime",
+    "info_nce",
+    "lidar",
     "prompt_length",
+    "random_tokens",
     "register",
+    "shuffled_tokens",
     "studies",
 ]

@@ -12,6 +12,7 @@ from topo_callback.measures.missing import Missing, Number
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
 from topo_callback.spacing import evenly_spaced
+from topo_callback.studies.by_layer import by_layer
 from topo_callback.studies.registry import ProbeStudy, StudyNumbers, register
 from topo_callback.studies.views import Reading, StudyContext
 
@@ -45,16 +46,18 @@ def prompt_length(context: StudyContext, reading: Reading, others: tuple[Reading
     chosen = evenly_spaced(len(probe), MOST_POINTS)
     first, second = np.triu_indices(len(chosen), 1)
     apart = np.abs(lengths[chosen][first] - lengths[chosen][second])
-    found: dict[str, dict[int | None, Number]] = {name: {} for name in MEASURES}
-    for row, layer in enumerate(context.layers):
-        cloud = reading.cloud(row, context.device)
-        norms = torch.linalg.vector_norm(cloud, dim=1).cpu().double().numpy()
+
+    def of_layer(row: int) -> dict[str, Number]:
+        norms = torch.linalg.vector_norm(reading.cloud(row, context.device), dim=1).cpu().double().numpy()
         distances = condensed_distances(reading.clouds[row][chosen]).cpu().double().numpy()
         entropies = reading.tokens["prompt_entropy"][row].double().numpy()
-        found["length_norm"][layer] = rank_correlation(lengths, norms)
-        found["length_distance"][layer] = rank_correlation(apart, distances)
-        found["length_entropy"][layer] = rank_correlation(lengths, entropies)
-    return found
+        return {
+            "length_norm": rank_correlation(lengths, norms),
+            "length_distance": rank_correlation(apart, distances),
+            "length_entropy": rank_correlation(lengths, entropies),
+        }
+
+    return by_layer(context, of_layer)
 
 
 def rank_correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> Number:

@@ -1,0 +1,82 @@
+"""A cloud of changed prompts against that of the prompts themselves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from topo_callback.geometry import condensed_distances, nearest_neighbours
+from topo_callback.measures.missing import Missing, Number
+from topo_callback.measures.spectrum import matrix_entropy, spectrum
+from topo_callback.spacing import evenly_spaced
+from topo_callback.studies.views import Reading, StudyContext
+from topo_callback.subsamples import median_distance
+
+MOST_PROMPTS = 256  # evenly spaced: no more than the default probe
+TOKEN_MEASURES = ("prompt_entropy", "curvature")
+SUFFIXES = ("effective_rank", "median_distance", "prompt_entropy", "curvature", "mutual_knn")
+ALL_EQUAL = "all points are equal"
+
+
+def measures_of(name: str) -> tuple[str, ...]:
+    """The names of the numbers of a study of this name."""
+    return tuple(f"{name}_{suffix}" for suffix in SUFFIXES)
+
+
+def compared(name: str, context: StudyContext, row: int, reading: Reading, variant: Reading) -> dict[str, Number]:
+    """How a layer's cloud of changed prompts relates to that of the same prompts as they are.
+
+    Args:
+        name: what the names of the numbers begin with.
+        context: of the study.
+        row: of the layer in the readings.
+        reading: of the probe.
+        variant: of the changed prompts.
+
+    Returns:
+        The ratio, changed over original, of the `effective_rank` (see `measures/spectrum.py`), of the
+        `median_distance`, and of the mean over prompts of `prompt_entropy` and `curvature` (over the prompts for which
+        both are defined): 1 is no change, none has a unit. `mutual_knn`: the share of each prompt's k nearest
+        neighbours that stay, 0 to 1, by chance k / (points - 1); what stays in random tokens is there by length and
+        template alone.
+    """
+    chosen = list(variant.points)
+    clouds = (reading.clouds[row][chosen], variant.clouds[row].to(context.device))
+    distances = [condensed_distances(cloud) for cloud in clouds]
+    numbers: dict[str, Number] = {}
+    ranks, medians = zip(*(_rank_and_median(each) for each in distances), strict=True)
+    numbers[f"{name}_effective_rank"] = _ratio(ranks[1], ranks[0], ALL_EQUAL)
+    numbers[f"{name}_median_distance"] = _ratio(medians[1], medians[0], "half of the distances are 0")
+    for measure in TOKEN_MEASURES:
+        original, changed = reading.tokens[measure][row][chosen], variant.tokens[measure][row]
+        both = original.isfinite() & changed.isfinite()
+        means = [float(values[both].double().mean()) if bool(both.any()) else 0.0 for values in (changed, original)]
+        numbers[f"{name}_{measure}"] = _ratio(means[0], means[1], f"no prompt has a {measure}, or all have 0")
+    numbers[f"{name}_mutual_knn"] = _shared_neighbours(distances, context.neighbours)
+    return numbers
+
+
+def places_of(points: int) -> tuple[int, ...]:
+    """The prompts that are changed, of so many."""
+    return tuple(evenly_spaced(points, MOST_PROMPTS))
+
+
+def _rank_and_median(distances: Float[Tensor, " pairs"]) -> tuple[float, float]:
+    values = distances.cpu().numpy()
+    eigenvalues = spectrum(values)
+    return math.exp(matrix_entropy(eigenvalues)) if eigenvalues.size else 0.0, median_distance(values)
+
+
+def _ratio(changed: float, original: float, reason: str) -> Number:
+    return changed / original if original > 0 and changed > 0 else Missing(reason)
+
+
+def _shared_neighbours(distances: list[Float[Tensor, " pairs"]], k: int) -> Number:
+    if any(not bool(each.any()) for each in distances):
+        return Missing(ALL_EQUAL)
+    first, second = (nearest_neighbours(each, k).cpu().numpy() for each in distances)
+    shared = [np.intersect1d(one, other).size for one, other in zip(first, second, strict=True)]
+    return float(np.mean(shared)) / k
