@@ -8,5 +8,7 @@ STUDIES = (
     "lidar",
     "prompt_length",
     "random_tokens",
+    "repetition_neurons",
+    "sensitive_directions",
     "shuffled_tokens",
 )

@@ -3,7 +3,16 @@
 Importing this package registers every study.
 """
 
-from topo_callback.studies import dime, info_nce, lidar, prompt_length, random_tokens, shuffled_tokens
+from topo_callback.studies import (
+    dime,
+    info_nce,
+    lidar,
+    prompt_length,
+    random_tokens,
+    repetition_neurons,
+    sensitive_directions,
+    shuffled_tokens,
+)
 from topo_callback.studies.registry import (
     ModelStudy,
     NoStudyError,
@@ -31,6 +40,8 @@ __all__ = [
     "prompt_length",
     "random_tokens",
     "register",
+    "repetition_neurons",
+    "sensitive_directions",
     "shuffled_tokens",
     "studies",
 ]
