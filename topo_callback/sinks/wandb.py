@@ -124,7 +124,7 @@ class WandbSink:
                 project=self._project,
                 entity=self._entity,
                 reinit="create_new",
-                settings=wandb.Settings(init_timeout=30),
+                settings=_own_settings(wandb),
             )
         return self._bind(wandb)
 
@@ -173,13 +173,15 @@ class WandbSink:
         wandb = _import_wandb()
         pictures = folder / "pictures"
         whole_run = sorted(path.name for path in pictures.glob("*.png") if not _STEP.search(path.stem))
-        images = self._images(wandb, whole_run)
-        if images:
-            self._run.log({STEP_KEY: self._last_step, **images})
-        if self._with_artifact:
-            self._run.log_artifact(_artifact(wandb, folder))
-        if self._project is not None:
-            self._run.finish()
+        try:
+            images = self._images(wandb, whole_run)
+            if images:
+                self._run.log({STEP_KEY: self._last_step, **images})
+            if self._with_artifact:
+                self._run.log_artifact(_artifact(wandb, folder))
+        finally:
+            if self._project is not None:
+                self._run.finish()
 
     @property
     def sync_command(self) -> str | None:
@@ -238,6 +240,8 @@ class WandbSink:
 
 
 _STEP = re.compile(r"-step-\d+$")
+_INIT_SECONDS = 30.0  # longest wait for the server at the start of an own run ...
+_FINISH_SECONDS = 120.0  # ... and for uploads at its end; what is left stays on disk for `wandb sync`
 
 
 def _import_wandb() -> Any:
@@ -248,6 +252,14 @@ def _import_wandb() -> Any:
             "WandbSink needs the package wandb; install it with: pip install 'topo_callback[wandb]'"
         ) from error
     return wandb
+
+
+def _own_settings(wandb: Any) -> Any:
+    """Settings under which a run of our own neither waits long for a server nor, at its end, for ever."""
+    settings = {"init_timeout": _INIT_SECONDS, "finish_timeout": _FINISH_SECONDS}
+    # an older W&B has no limit to the wait at the end
+    known = {name: seconds for name, seconds in settings.items() if name in wandb.Settings.model_fields}
+    return wandb.Settings(**known)
 
 
 def _artifact(wandb: Any, folder: Path) -> Any:
