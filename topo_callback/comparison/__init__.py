@@ -13,11 +13,20 @@ from topo_callback._lazy import lazy_attribute
 
 if TYPE_CHECKING:
     from topo_callback.comparison.comparison import Comparison, compare_runs
+    from topo_callback.comparison.files import write_comparison
     from topo_callback.comparison.runs import Run, load_runs
+    from topo_callback.comparison.terminal_tables import write_tables
 
-__all__ = ["Comparison", "Run", "compare_runs", "load_runs"]
+__all__ = ["Comparison", "Run", "compare_runs", "load_runs", "write_comparison", "write_tables"]
 
-_HOME = {"Comparison": "comparison", "Run": "runs", "compare_runs": "comparison", "load_runs": "runs"}
+_HOME = {
+    "Comparison": "comparison",
+    "Run": "runs",
+    "compare_runs": "comparison",
+    "load_runs": "runs",
+    "write_comparison": "files",
+    "write_tables": "terminal_tables",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,9 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "runs",
         nargs="+",
-        metavar="OBJECTIVE=FOLDER[,FOLDER...]",
-        help="trajectory folders or output_dirs of one objective; * and ? match folder names",
+        metavar="OBJECTIVE=RUN[,RUN...]",
+        help="runs of one objective: trajectory folders or output_dirs (* and ? match folder names), or "
+        "wandb:ENTITY/PROJECT/RUN with the id or name of a W&B run",
     )
     parser.add_argument(
         "--align",

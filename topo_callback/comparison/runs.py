@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from topo_callback.comparison.wandb_runs import PREFIX, run_folder
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.trajectory import Trajectory
 
@@ -37,11 +38,12 @@ class Run:
 def parse_groups(texts: Sequence[str]) -> dict[str, list[Path]]:
     """Objectives and their folders from texts like `helpful=runs/a,runs/b`.
 
-    A folder may be a pattern (`runs/helpful-*`), which stands for the folders that match it, sorted. An objective given
-    twice has the folders of both.
+    A folder may be a pattern (`runs/helpful-*`), which stands for the folders that match it, sorted, or a W&B run
+    (`wandb:ENTITY/PROJECT/RUN`), which is downloaded. An objective given twice has the folders of both.
 
     Raises:
         ConfigurationError: a text without an objective, or a pattern that no folder matches.
+        TopologyError: a W&B run that cannot be had, as `run_folder` says.
     """
     groups: dict[str, list[Path]] = {}
     for text in texts:
@@ -54,6 +56,8 @@ def parse_groups(texts: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _matching(folder: str) -> list[Path]:
+    if folder.startswith(PREFIX):
+        return [run_folder(folder)]
     if not glob.has_magic(folder) or Path(folder).exists():
         return [Path(folder)]
     found = [path for path in sorted(map(Path, glob.glob(folder))) if path.is_dir()]

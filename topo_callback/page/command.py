@@ -22,7 +22,8 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a trajectory folder or an output_dir; or OBJECTIVE=FOLDER[,FOLDER...] to compare objectives",
+        help="a trajectory folder, an output_dir or wandb:ENTITY/PROJECT/RUN (id or name of a W&B run); or "
+        "OBJECTIVE=RUN[,RUN...] to compare objectives",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("topo-callback-report.html"), help="the file (replaced if it is there)"
@@ -56,11 +57,12 @@ def _report(given: argparse.Namespace) -> None:
 def _runs(texts: Sequence[str]) -> tuple[list[Path], list[str] | None]:
     """Folders, and the objective of each where objectives are given."""
     from topo_callback.comparison.runs import parse_groups
+    from topo_callback.comparison.wandb_runs import run_folder
     from topo_callback.errors import ConfigurationError
 
     grouped = ["=" in text and not Path(text).exists() for text in texts]
     if not any(grouped):
-        return [Path(text) for text in texts], None
+        return [run_folder(text) for text in texts], None
     if not all(grouped):
         plain = texts[grouped.index(False)]
         raise ConfigurationError(f"{plain!r} has no objective, others have; write OBJECTIVE=FOLDER for each, or none")
