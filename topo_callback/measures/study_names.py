@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 STUDIES = (
+    "cross_lingual",
     "info_nce",
     "dime",
     "lidar",
@@ -11,4 +12,5 @@ STUDIES = (
     "repetition_neurons",
     "sensitive_directions",
     "shuffled_tokens",
+    "topographic_correlation",
 )

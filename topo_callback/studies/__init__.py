@@ -4,6 +4,7 @@ Importing this package registers every study.
 """
 
 from topo_callback.studies import (
+    cross_lingual,
     dime,
     info_nce,
     lidar,
@@ -12,6 +13,7 @@ from topo_callback.studies import (
     repetition_neurons,
     sensitive_directions,
     shuffled_tokens,
+    topographic_correlation,
 )
 from topo_callback.studies.registry import (
     ModelStudy,
@@ -34,6 +36,7 @@ __all__ = [
     "StudyNumbers",
     "StudyResults",
     "StudyRunner",
+    "cross_lingual",
     "dime",
     "info_nce",
     "lidar",
@@ -44,4 +47,5 @@ __all__ = [
     "sensitive_directions",
     "shuffled_tokens",
     "studies",
+    "topographic_correlation",
 ]
