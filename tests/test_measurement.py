@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,6 +230,55 @@ def test_what_studies_found_is_in_the_snapshot_but_for_invalid_layers() -> None:
     assert snapshot.numbers["shift"] == {1: 0.5, None: 2.0}
     assert snapshot.missing["shift"] == {2: "no labels"}
     assert snapshot.missing["other"] == {None: "the model has no head"}
+
+
+def with_token_cloud(step: int, **changes: Any) -> Sample:
+    """A sample whose token clouds are the clouds of its prompts."""
+    sample = make_sample(step, points=140)
+    return dataclasses.replace(
+        sample,
+        token_places=np.zeros((140, 2), dtype=np.int32),
+        token_distances=sample.distances,
+        token_neighbours=sample.neighbours,
+        **changes,
+    )
+
+
+def test_token_clouds_have_the_numbers_of_clouds_under_their_own_names() -> None:
+    config = TopologyConfig(token_cloud=140, subsamples=2, subsample_size=20, max_dimension=2)
+    samples = {step: with_token_cloud(step) for step in (0, 4)}
+    first = measure_sample(samples[0], config)
+    snapshot = measure_sample(samples[4], config, previous=first, first=first, kept={0: samples[0]})
+    plain = dataclasses.replace(config, subsamples=0, token_cloud=0)
+    before = measure_sample(make_sample(0, points=140), plain)
+    expected = measure_sample(make_sample(4, points=140), plain, previous=before, first=before, kept={0: samples[0]})
+    names = (
+        "two_nn",
+        "h1_bars",
+        "effective_rank",
+        "median_distance",
+        "wasserstein_h1.previous",
+        "mutual_knn.first",
+        "cka.first",
+    )
+    for name in names:
+        assert snapshot.numbers[f"tokens.{name}"] == expected.numbers[name], name
+    assert set(snapshot.numbers["tokens.local_two_nn"]) == set(LAYERS)  # always, though it was not named
+    assert "tokens.survival_h1.first" in snapshot.numbers
+    assert not any(name.startswith("tokens.survival_h1_gaussian") for name in (*snapshot.numbers, *snapshot.missing))
+    assert not any(name.startswith("tokens.") for name in expected.numbers)
+
+
+def test_token_clouds_say_why_numbers_are_missing() -> None:
+    config = TopologyConfig(token_cloud=140)
+    none = measure_sample(make_sample(4, points=140), config)
+    assert none.missing["tokens.median_distance"] == dict.fromkeys(LAYERS, "the sample has no token cloud")
+    first = measure_sample(with_token_cloud(0), config)
+    snapshot = measure_sample(with_token_cloud(4, token_invalid={2: "gone"}), config, previous=first, first=first)
+    assert snapshot.missing["tokens.median_distance"] == {2: "invalid: gone"}
+    kept = "the distances of the earlier sample are no longer kept"
+    assert snapshot.missing["tokens.mutual_knn.previous"] == dict.fromkeys((1, 4, 6), kept)
+    assert 2 in snapshot.numbers["two_nn"]
 
 
 def test_no_time_zigzag_and_no_gaussian_clouds_when_no_measure_wants_them() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,40 @@ def test_a_model_without_a_head_is_read_and_says_why_it_has_no_answers() -> None
     assert sample.next_token_roots is None
     assert sample.next_token_points == ()
     assert sample.distances.any()
+
+
+def test_a_token_cloud_is_in_the_order_of_its_places_and_changes_nothing_else() -> None:
+    model = tiny_llama(tiny_tokenizer())
+    one, plain = read(model, token_cloud=30), read(model)
+    assert plain.token_places is None
+    np.testing.assert_array_equal(one.distances, plain.distances)
+    assert one.token_places is not None
+    assert one.token_places.shape == (30, 2)
+    ids = Probe.from_rows(TEXTS, tiny_tokenizer()).token_ids
+    vectors = torch.stack([model.get_input_embeddings().weight[ids[prompt][at]] for prompt, at in one.token_places])
+    expected = torch.pdist(vectors.detach().double()).numpy()
+    np.testing.assert_allclose(one.token_distances[0], expected, rtol=1e-5, atol=1e-7)
+    for size in (1, 11):
+        other = read(model, token_cloud=30, probe_batch=size)
+        np.testing.assert_array_equal(other.token_places, one.token_places)
+        np.testing.assert_allclose(other.token_distances, one.token_distances, rtol=1e-4, atol=1e-6)
+    again = decoded(one)
+    np.testing.assert_array_equal(again.token_distances, one.token_distances)
+    np.testing.assert_array_equal(again.token_places, one.token_places)
+
+
+def test_a_token_cloud_of_too_few_tokens_has_a_reason() -> None:
+    sample = read(tiny_llama(tiny_tokenizer()), token_cloud=3)
+    assert sample.token_places is None
+    assert sample.facts["token_cloud_missing"] == "a token cloud needs more than 3 different tokens"
+
+
+def decoded(sample: Sample) -> Sample:
+    """The sample as it comes back from the spool."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sample"
+        path.write_bytes(sample.encode())
+        return Sample.read(path)
 
 
 def test_more_prompts_than_there_are_means_all_of_them() -> None:

@@ -88,6 +88,9 @@ class TopologyConfig:
     token_measures: Sequence[str] | str = _knob(
         (), f"numbers of every prompt's tokens, on the training thread: 'all', or a list of {', '.join(TOKEN_MEASURES)}"
     )
+    token_cloud: int = _knob(
+        0, "tokens, a fixed sample over all prompts, that form a second point cloud of every layer; 0: none"
+    )
     studies: Sequence[str] | str = _knob(
         (),
         "numbers that cost the training thread extra forward passes at every sample (how many: docs/measures.md): "
@@ -189,6 +192,7 @@ class TopologyConfig:
             "subsample_size": (3, math.inf),
             "zigzag_dimension": (1, 3),
             "time_window": (2, math.inf),
+            "token_cloud": (0, math.inf),
             "next_token_prompts": (0, math.inf),
             "samples": (1, math.inf),
             "max_overhead": (0.0, 1.0),

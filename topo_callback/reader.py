@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from topo_callback.capture import (
     NextTokens,
     ProbeBatch,
+    TokenCloud,
     batch_size_for,
     find_blocks,
     make_batches,
     padding_id,
     resolve_layers,
     resolve_pooling,
+    sample_tokens,
 )
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
@@ -29,7 +31,7 @@ from topo_callback.ranks import Ranks
 from topo_callback.sample import Sample
 from topo_callback.spacing import evenly_spaced
 from topo_callback.studies import Reading, StudyResults, StudyRunner
-from topo_callback.turns import OUT_OF_MEMORY, AgreedError, Read, Turns, asked, assembled
+from topo_callback.turns import OUT_OF_MEMORY, AgreedError, Read, Turns, asked, assembled, assembled_tokens
 
 
 class ReadingError(Exception):
@@ -64,12 +66,15 @@ class Reader:
         self._pad_id = padding_id(model)
         self._token_measures: tuple[str, ...] = tuple(config.token_measures)
         self._next_token_points = tuple(evenly_spaced(len(probe), config.next_token_prompts))
+        places = sample_tokens(probe, config.token_cloud, self.pooling, self.kind, config.seed)
+        self._token_cloud = TokenCloud(places) if len(places) > config.neighbours else None
         self._halved = False
         config.check_points(len(probe))
-        least = least_bytes(len(probe), stack.width)
+        points = max(len(probe), len(places))
+        least = least_bytes(points, stack.width)
         if config.device_bytes < least:
             raise ConfigurationError(
-                f"device_bytes={config.device_bytes}: {len(probe)} points of width {stack.width} need at least {least}"
+                f"device_bytes={config.device_bytes}: {points} points of width {stack.width} need at least {least}"
             )
         self.batch_size = 0
         self._wanted = batch_size or config.probe_batch or batch_size_for(model, probe)
@@ -121,8 +126,10 @@ class Reader:
             next_token_roots = self._next_token_roots(read.roots)
             read.roots.clear()
             distances, neighbours, invalid = self._geometry(clouds)
+            token_cloud = self._token_geometry(read.tokens, clouds.device)
         except torch.OutOfMemoryError as error:
-            raise ReadingError(f"out of memory for the distances of {len(self._probe)} points") from error
+            points = max(len(self._probe), 0 if self._token_cloud is None else len(self._token_cloud.places))
+            raise ReadingError(f"out of memory for the distances of {points} points") from error
         geometry_seconds = time.perf_counter() - resumed
         results = StudyResults()
         if self._config.studies:
@@ -143,17 +150,28 @@ class Reader:
             token_numbers=tokens[:, :own] if own else None,
             next_token_points=() if next_token_roots is None else self._next_token_points,
             next_token_roots=next_token_roots,
+            **token_cloud,
             study_numbers=results.numbers,
             study_missing=results.missing,
             facts={
                 **facts,
                 **({"next_token_missing": read.missing} if read.missing else {}),
+                **({"token_cloud_missing": self._no_token_cloud} if self._no_token_cloud else {}),
                 "dtype": ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes.values()})),
                 "probe_batch": self.batch_size,
                 "forward_seconds": round(forward_seconds, 6),
                 "geometry_seconds": round(geometry_seconds, 6),
             },
         )
+
+    @property
+    def _no_token_cloud(self) -> str:
+        """Why there is no token cloud though one was asked for."""
+        if self._config.token_cloud == 0 or self._token_cloud is not None:
+            return ""
+        if self.kind == "encoder-decoder":
+            return "the decoder of an encoder-decoder is given one token"
+        return f"a token cloud needs more than {self._config.neighbours} different tokens"
 
     @property
     def _taken(self) -> tuple[str, ...]:
@@ -184,6 +202,7 @@ class Reader:
                     self._batches,
                     token_measures=self._taken,
                     next_tokens=NextTokens(self._next_token_points) if self._next_token_points else None,
+                    token_cloud=self._token_cloud,
                     dtypes=dtypes,
                 )
             except AgreedError as error:
@@ -208,6 +227,22 @@ class Reader:
             roots[rows] = part[0, : len(rows)].cpu().numpy()
         return roots
 
+    def _token_geometry(
+        self, gathered: list[Float[Tensor, "layers rows width"]], device: torch.device
+    ) -> dict[str, Any]:
+        """What a Sample has of the token cloud, by the names of its fields."""
+        if self._token_cloud is None:
+            return {}
+        states = assembled_tokens(self._batches, gathered, self._token_cloud, device)
+        gathered.clear()
+        distances, neighbours, invalid = self._geometry(states)
+        return {
+            "token_places": np.array(self._token_cloud.places, dtype=np.int32),
+            "token_distances": distances,
+            "token_neighbours": neighbours,
+            "token_invalid": invalid,
+        }
+
     def _geometry(
         self, clouds: Float[Tensor, "layers points width"]
     ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
@@ -215,7 +250,7 @@ class Reader:
 
         Without an accelerator the neighbours are left to the worker, which gets the same ones from the distances.
         """
-        points, k = len(self._probe), self._config.neighbours
+        points, k = clouds.shape[1], self._config.neighbours
         distances = np.zeros((len(self.layers), points * (points - 1) // 2), dtype=np.float32)
         here = clouds.device.type != "cpu"
         neighbours = np.full((len(self.layers), points, k), -1, dtype=np.int32) if here else None

@@ -12,7 +12,14 @@ from jaxtyping import Float16, Float32, Int32
 
 from topo_callback.record import encode_record, read_record
 
-_OPTIONAL = ("neighbours", "token_numbers", "next_token_roots")
+_OPTIONAL = (
+    "neighbours",
+    "token_numbers",
+    "next_token_roots",
+    "token_places",
+    "token_distances",
+    "token_neighbours",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,10 @@ class Sample:
         next_token_points: the prompts whose next-token distributions are kept, by their place in the probe.
         next_token_roots: float16 [prompts, vocabulary], square roots of the probabilities of what follows their last
             prompt token; None where there are none (`facts` says why) or none were asked for.
+        token_places: int32 [tokens, 2], the prompt and the position of each token of the token cloud; None without one.
+        token_distances: float32 [layers, pairs of tokens], condensed, as `distances`.
+        token_neighbours: int32 [layers, tokens, k], as `neighbours`, and None when left to the worker.
+        token_invalid: why the token cloud of a layer has no distances.
         study_numbers: what the studies found: measure -> layer, None for the whole depth -> value.
         study_missing: and why other numbers of theirs are not there, in the same form.
     """
@@ -48,6 +59,10 @@ class Sample:
     token_numbers: Float32[np.ndarray, "layers measures points"] | None = None
     next_token_points: tuple[int, ...] = ()
     next_token_roots: Float16[np.ndarray, "prompts vocabulary"] | None = None
+    token_places: Int32[np.ndarray, "tokens 2"] | None = None
+    token_distances: Float32[np.ndarray, "layers token_pairs"] | None = None
+    token_neighbours: Int32[np.ndarray, "layers tokens k"] | None = None
+    token_invalid: Mapping[int, str] = field(default_factory=dict)
     study_numbers: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
     study_missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)
 
@@ -69,6 +84,7 @@ class Sample:
             "facts": dict(self.facts),
             "token_measures": list(self.token_measures),
             "next_token_points": list(self.next_token_points),
+            "token_invalid": {str(layer): reason for layer, reason in self.token_invalid.items()},
             "study_numbers": _as_pairs(self.study_numbers),
             "study_missing": _as_pairs(self.study_missing),
         }
@@ -91,6 +107,7 @@ class Sample:
             # records of older versions have none of these
             token_measures=tuple(manifest.get("token_measures", ())),
             next_token_points=tuple(manifest.get("next_token_points", ())),
+            token_invalid={int(layer): reason for layer, reason in manifest.get("token_invalid", {}).items()},
             study_numbers=_from_pairs(manifest.get("study_numbers", {})),
             study_missing=_from_pairs(manifest.get("study_missing", {})),
             **{name: arrays.get(name) for name in _OPTIONAL},

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from topo_callback.capture import NextTokens, ProbeBatch, find_blocks, quiet, read_batch
+from topo_callback.capture import NextTokens, ProbeBatch, TokenCloud, find_blocks, quiet, read_batch
 from topo_callback.config import TopologyConfig
 from topo_callback.ranks import Gathering, Ranks
 
@@ -33,11 +33,13 @@ class Read:
     Attributes:
         columns: of each batch, float32 [layers, rows, width + token measures]; some rows may be unused.
         roots: of each batch, float16 [rows, vocabulary], the rows being those of the prompts that were asked for.
+        tokens: of each batch, float32 [layers, its tokens of the token cloud, width]; some rows may be unused.
         missing: why there are no roots, or nothing.
     """
 
     columns: list[Tensor] = field(default_factory=list)
     roots: list[Tensor] = field(default_factory=list)
+    tokens: list[Tensor] = field(default_factory=list)
     missing: str = ""
 
 
@@ -61,6 +63,7 @@ class Turns:
         *,
         token_measures: tuple[str, ...] = (),
         next_tokens: NextTokens | None = None,
+        token_cloud: TokenCloud | None = None,
         dtypes: dict[int, torch.dtype] | None = None,
     ) -> Read:
         """What all batches gave, on the first rank; nothing on the others. All ranks call this together.
@@ -72,6 +75,8 @@ class Turns:
         columns = Gathering(self._ranks, len(turns), max(len(batch) for batch in batches))
         wanted = next_tokens.points if next_tokens is not None else ()
         roots = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
+        most = max(len(token_cloud.of(batch)) for batch in batches) if token_cloud is not None else 0
+        tokens = Gathering(self._ranks, len(turns), most)
 
         def read(turn: int, batch: ProbeBatch) -> None:
             stack = find_blocks(model, self._config.blocks)
@@ -85,8 +90,11 @@ class Turns:
                 dtypes=dtypes,
                 token_measures=token_measures,
                 next_tokens=next_tokens,
+                token_cloud=token_cloud,
             )
             columns.put(turn, part)
+            if token_cloud is not None:
+                tokens.put(turn, torch.stack([token_cloud.states[layer].to(part.device) for layer in self._layers]))
             if next_tokens is not None and next_tokens.roots is not None:
                 roots.put(turn, next_tokens.roots[None])
 
@@ -94,6 +102,9 @@ class Turns:
             for turn, index in enumerate(turns):
                 self._do_together(functools.partial(read, turn, batches[index]))
         found = Read(columns=columns.gather())
+        if token_cloud is not None:
+            token_cloud.states.clear()
+            found.tokens = tokens.gather()
         if next_tokens is not None:
             found.missing = next((said for said in self._ranks.texts(next_tokens.missing) if said), "")
             if not found.missing:
@@ -136,3 +147,18 @@ def assembled(
         clouds[:, batch.points.to(device)] = part[:, :, :width].to(device)
         numbers[:, :, batch.points.numpy()] = part[:, :, width:].mT.cpu().numpy()
     return clouds, numbers
+
+
+def assembled_tokens(
+    batches: Sequence[ProbeBatch],
+    gathered: Sequence[Float[Tensor, "layers rows width"]],
+    cloud: TokenCloud,
+    device: torch.device,
+) -> Float[Tensor, "layers tokens width"]:
+    """The token clouds in the order of their places, on a device."""
+    layers, _, width = gathered[0].shape
+    states = torch.empty((layers, len(cloud.places), width), device=device)
+    for batch, part in zip(batches, gathered, strict=False):  # the last batch may be there twice
+        inside = torch.tensor(cloud.of(batch), dtype=torch.int64, device=device)
+        states[:, inside] = part[:, : len(inside)].to(device)
+    return states

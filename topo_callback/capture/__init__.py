@@ -9,21 +9,26 @@ from topo_callback.capture.batches import (
     resolve_pooling,
 )
 from topo_callback.capture.blocks import BlockStack, find_blocks, resolve_layers
+from topo_callback.capture.devices import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.reading import quiet, read_batch, read_clouds
+from topo_callback.capture.token_cloud import TokenCloud, sample_tokens
 
 __all__ = [
     "BlockStack",
     "NextTokens",
     "ProbeBatch",
+    "TokenCloud",
     "TokenisedPrompts",
     "batch_size_for",
     "find_blocks",
     "make_batches",
+    "model_device",
     "padding_id",
     "quiet",
     "read_batch",
     "read_clouds",
     "resolve_layers",
     "resolve_pooling",
+    "sample_tokens",
 ]

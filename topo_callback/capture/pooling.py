@@ -10,6 +10,7 @@ from torch import Tensor
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack
+from topo_callback.capture.token_cloud import TokenCloud
 from topo_callback.capture.token_numbers import token_numbers
 from topo_callback.errors import UnsupportedModelError
 
@@ -51,6 +52,11 @@ class Pooling:
         if self._stack.kind == "encoder-decoder":
             return torch.full((len(hidden), len(names)), torch.nan, device=hidden.device)
         return token_numbers(hidden[:, self._shift(hidden) :], self._batch.spans[:, 1], names)
+
+    def take_tokens(self, layer: int, hidden: Tensor, cloud: TokenCloud) -> None:
+        """Have a token cloud take the states of its tokens at this layer."""
+        hidden = self._rows(hidden)
+        cloud.take(layer, hidden, self._shift(hidden), self._batch)
 
     def _shift(self, hidden: Tensor) -> int:
         """How many virtual tokens of prompt tuning come first."""

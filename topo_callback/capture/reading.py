@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
+from topo_callback.capture.devices import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling
+from topo_callback.capture.quantised import left_open
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
 from topo_callback.capture.taps import tap_module
+from topo_callback.capture.token_cloud import TokenCloud
 from topo_callback.errors import TopologyError, UnsupportedModelError
 
 
@@ -62,6 +65,7 @@ def read_batch(
     dtypes: dict[int, torch.dtype] | None = None,
     token_measures: Sequence[str] = (),
     next_tokens: NextTokens | None = None,
+    token_cloud: TokenCloud | None = None,
 ) -> Float[Tensor, "layers rows columns"]:
     """One forward pass of one batch: the point of each row at each layer. To be called inside `quiet(model)`.
 
@@ -77,10 +81,11 @@ def read_batch(
         layers: layer numbers, from `resolve_layers`.
         tap: "block", or "post_attention_norm" for the output of the norm after attention in each block (layer 0
             stays the embedding).
-        device: where the inputs go; by default where the model's first parameter is.
+        device: where the inputs go; by default what `model_device` says.
         dtypes: when given, filled with the type in which the model computed each layer.
         token_measures: numbers of each row's tokens, taken in the hooks too, by their names in `token_numbers`.
         next_tokens: when given, left with the next-token distributions of this batch, or with why there are none.
+        token_cloud: when given, left with the states of its tokens in this batch.
 
     Returns:
         float32 [layers, rows, width + token measures] on `device`: the points (exact for a bfloat16 or float16 model;
@@ -96,7 +101,7 @@ def read_batch(
     if torch.is_grad_enabled() or model.training:
         raise TopologyError("read_batch must run inside quiet(model): this would be a training pass")
     if device is None:
-        device = next(model.parameters()).device
+        device = model_device(model)
     head = None if next_tokens is None else next_tokens.head(model, stack)
     inputs = _inputs(model, batch, device, all_to_head=head is not None)
     pooling = Pooling(stack, batch)
@@ -113,6 +118,8 @@ def read_batch(
             point = pooling.points(hidden)
             if token_measures:
                 point = torch.cat([point, pooling.token_numbers(hidden, token_measures)], dim=1)
+            if token_cloud is not None:
+                pooling.take_tokens(layer, hidden, token_cloud)
             points[layer] = point.to(device)
         except Exception as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
             failures.append(error)
@@ -144,16 +151,16 @@ def quiet(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, after which everything is as it was.
 
     Restored exactly, also after an error: each module's training flag, the random states of python, numpy, the CPU
-    and the model's own devices, and the gradient mode. Flags are set one by one: `model.eval()` would run whatever a
-    module does in its own `train`. Nothing is created in inference mode, so no tensor that the model caches can
-    break a later backward pass.
+    and the model's own devices, what quantised layers settle, and the gradient mode. Flags are set one by one:
+    `model.eval()` would run whatever a module does in its own `train`. Nothing is created in inference mode, so no
+    tensor that the model caches can break a later backward pass.
     """
     flags = [(module, module.training) for module in model.modules()]
     states = _random_states({p.device for p in model.parameters()})
     try:
         for module, _ in flags:
             module.training = False
-        with torch.no_grad():
+        with torch.no_grad(), left_open(model):
             yield
     finally:
         for module, training in flags:

@@ -13,6 +13,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
+from topo_callback.measurement.token_cloud import token_cloud_numbers
 from topo_callback.measures import (
     DepthView,
     LayerView,
@@ -87,6 +88,9 @@ def measure_sample(
         if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
             numbers.put(layer, _of_tokens(sample, layer))
     _take_studies(numbers, sample, status)
+    of_tokens = token_cloud_numbers(sample, config, _labelled(previous, first, kept), threads)
+    for layer in of_tokens:
+        numbers.put(layer, of_tokens[layer])
     for label, earlier in (("previous", previous), ("first", first)):
         if earlier is not None:
             distances = (kept or {}).get(earlier.step)
@@ -163,6 +167,14 @@ def _of_tokens(sample: Sample, layer: int) -> dict[str, Number]:
         return {}
     rows = zip(sample.token_measures, sample.token_numbers[sample.layers.index(layer)], strict=True)
     return {key: value for name, values in rows for key, value in over_prompts(name, values).items()}
+
+
+def _labelled(
+    previous: Snapshot | None, first: Snapshot | None, kept: Mapping[int, Sample] | None
+) -> dict[str, Sample | None]:
+    """The earlier samples that numbers compare with, None where their distances are gone."""
+    earlier = {"previous": previous, "first": first}
+    return {label: (kept or {}).get(snapshot.step) for label, snapshot in earlier.items() if snapshot is not None}
 
 
 def _take_studies(numbers: _Numbers, sample: Sample, status: Mapping[int, str]) -> None:
