@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
 from trajectories import STEPS
 
+from topo_callback.comparison import compare_runs, load_runs
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError, TopologyError
 from topo_callback.page.command import add_report
 
@@ -40,6 +42,31 @@ def test_objectives_are_compared(tmp_path: Path) -> None:
     assert "The objectives differ by more than their seeds" in page
     assert "Layer 2 has no zigzag" not in page  # said by the script, from the data
     assert "is the point itself" in page
+
+
+@pytest.mark.parametrize("seeds", [4, 5])
+def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: Path, seeds: int) -> None:
+    groups = write_runs(tmp_path, Design(seeds=seeds, effect=8.0, differing=2), np.random.default_rng(4))
+    comparison = compare_runs(load_runs(groups))
+    report(*(f"{name}={tmp_path}/{name}-*" for name in groups), "--output", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    (pair,) = comparison.pairs
+    measures = re.findall(r'<th scope="row">helpful / harmless</th><td>([^<]+)</td>((?:<td>[^<]*</td>)+)', page)
+    assert len(measures) == 4
+    for measure, cells in measures:
+        sizes, energy = pair.effects[measure, None].mean, pair.effects[measure, None].energy_distance
+        g, _, distance, _ = re.findall("<td>([^<]*)</td>", cells)
+        assert distance == f"{energy:.3g}"
+        assert sizes.hedges_g is not None
+        interval = sizes.hedges_g_interval
+        assert (interval is not None) == (seeds >= 5)
+        bounds = "" if interval is None else f" [{interval[0]:+.2f}, {interval[1]:+.2f}]"
+        assert g == f"{sizes.hedges_g:+.2f}{bounds}"
+    assert ("No bootstrap interval of an effect size below 5 seeds" in page) == (seeds < 5)
+    assert "Energy distance is of the curves, in units of the measure.</caption>" in page
+    assert "the smallest possible p-value is" in page
+    assert "Control, the same runs with shuffled objectives" in page
+    assert page.index('id="comparison-map"') > page.index('id="comparison"')
 
 
 @pytest.mark.parametrize(

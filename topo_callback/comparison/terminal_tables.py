@@ -137,8 +137,8 @@ def _pair_table(comparison: Comparison) -> Table:
             effects = pair.effects[measure, None]
             table.add_row(
                 f"  {measure}",
-                _with_interval(effects.mean, "hedges_g"),
-                _with_interval(effects.mean, "cliffs_delta"),
+                with_interval(effects.mean, "hedges_g"),
+                with_interval(effects.mean, "cliffs_delta"),
                 f"{effects.energy_distance:.3g}",
                 _pair_p(comparison, pair, measure),
             )
@@ -153,7 +153,8 @@ def _pair_p(comparison: Comparison, pair: Pair, measure: str) -> str:
     return probability(p) + ("*" if pair_differs(comparison, pair, measure) else " ")
 
 
-def _with_interval(sizes: EffectSizes, name: str) -> str:
+def with_interval(sizes: EffectSizes, name: str) -> str:
+    """An effect size in words, with its interval where there is one."""
     value, interval = getattr(sizes, name), getattr(sizes, f"{name}_interval")
     if value is None:
         return "undefined"

@@ -50,7 +50,7 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[object]], caption: str
         f'<tr><th scope="row">{safe(row[0])}</th>{"".join(f"<td>{safe(cell, 600)}</td>" for cell in row[1:])}</tr>'
         for row in rows
     )
-    title = f"<caption>{safe(caption)}</caption>" if caption else ""
+    title = f"<caption>{safe(caption, 400)}</caption>" if caption else ""
     return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
