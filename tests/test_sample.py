@@ -24,6 +24,8 @@ def whole() -> Sample:
         token_numbers=np.array(generator.uniform(size=(2, 2, 5)), dtype=np.float32),
         next_token_points=(0, 4),
         next_token_roots=generator.uniform(size=(2, 30)).astype(np.float16),
+        study_numbers={"lidar": {1: 3.5}, "overall": {None: 0.25}},
+        study_missing={"lidar": {4: "a value of this layer is not finite"}},
     )
 
 

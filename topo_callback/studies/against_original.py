@@ -55,7 +55,7 @@ def compared(name: str, context: StudyContext, row: int, reading: Reading, varia
         both = original.isfinite() & changed.isfinite()
         means = [float(values[both].double().mean()) if bool(both.any()) else 0.0 for values in (changed, original)]
         numbers[f"{name}_{measure}"] = _ratio(means[0], means[1], f"no prompt has a {measure}, or all have 0")
-    numbers[f"{name}_mutual_knn"] = _shared_neighbours(distances, context.neighbours)
+    numbers[f"{name}_mutual_knn"] = _shared_neighbours(distances, context.neighbours, len(chosen))
     return numbers
 
 
@@ -74,7 +74,9 @@ def _ratio(changed: float, original: float, reason: str) -> Number:
     return changed / original if original > 0 and changed > 0 else Missing(reason)
 
 
-def _shared_neighbours(distances: list[Float[Tensor, " pairs"]], k: int) -> Number:
+def _shared_neighbours(distances: list[Float[Tensor, " pairs"]], k: int, points: int) -> Number:
+    if k >= points:
+        return Missing(f"{k} neighbours of {points} changed prompts")
     if any(not bool(each.any()) for each in distances):
         return Missing(ALL_EQUAL)
     first, second = (nearest_neighbours(each, k).cpu().numpy() for each in distances)

@@ -27,8 +27,8 @@ def dime_of(
 
     A and B are the Gram matrices of the two views, of cosines as seen from the common mean, * multiplies their entries,
     and S is the matrix-based entropy of order 1, -sum p log p over the eigenvalues' shares p (Skean et al., arXiv
-    2301.08164, with this kernel in arXiv 2502.02013). For two views of equal clusters it is the entropy of which
-    cluster a prompt is in. It is 0 for views in which all prompts are orthogonal: nothing is left to permute.
+    2301.08164, with this kernel in arXiv 2502.02013). For two equal views of G groups it comes near log G when G is
+    large, the entropy of the group. It is about 0 where all prompts are nearly orthogonal: nothing is left to permute.
     Eigenvalues are clipped, never entries. Invariant to shift, rotation and scale.
 
     The released code multiplies covariance matrices over coordinates where there are more prompts than these; that is

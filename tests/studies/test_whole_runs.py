@@ -1,0 +1,71 @@
+"""Whole training runs with every study on: not disturbed, and on two ranks the numbers of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from topo_callback import Trajectory
+from topo_callback.measures.study_names import STUDIES
+from topo_callback.studies import ModelStudy, ProbeStudy, studies
+from topo_callback.studies.running import SHARDED
+
+SCRIPT = Path(__file__).with_name("studies_run.py")
+
+
+def launch(*arguments: str, ranks: int = 1) -> str:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    command = [sys.executable, *(torchrun if ranks > 1 else []), str(SCRIPT), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def values(trajectory: Trajectory, step: int) -> dict[str, dict[int | None, float]]:
+    names = {name for study in STUDIES for name in (*studies[study].measures, *studies[study].whole)}
+    snapshot = trajectory.snapshot(step)
+    return {name: dict(snapshot.numbers[name]) for name in names & {*snapshot.numbers}}
+
+
+def test_fault_17_training_is_bit_identical_with_and_without_the_studies(tmp_path: Path) -> None:
+    output = launch("undisturbed", str(tmp_path), "lora,none", "lora,callback")
+    hashes: dict[str, Any] = json.loads(output.splitlines()[-1])
+    assert hashes["lora,callback"] == hashes["lora,none"]
+    # and they did watch
+    trajectory = Trajectory.load(tmp_path / "lora,callback")
+    assert len(trajectory.steps) == 10
+    for step in trajectory.steps:
+        for study in ("info_nce", "dime", "lidar", "random_tokens", "shuffled_tokens"):
+            assert values(trajectory, step)[studies[study].measures[0]].keys() == {1, 2, 3}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
+    folder = tmp_path_factory.mktemp("alone")
+    launch("ranks", str(folder), "plain", "full-fine")
+    return Trajectory.load(folder / "full-fine")
+
+
+@pytest.mark.parametrize("kind", ["plain", "fsdp2"])
+def test_two_ranks_give_the_numbers_of_one(kind: str, alone: Trajectory, tmp_path: Path) -> None:
+    launch("ranks", str(tmp_path / "two"), kind, "full-fine", ranks=2)
+    two = Trajectory.load(tmp_path / "two" / "full-fine")
+    seen = [json.loads((tmp_path / "two" / f"rank{rank}.json").read_text())["full-fine"] for rank in range(2)]
+    assert [run["error"] for run in seen] == [None, None]
+    assert [run["warnings"] for run in seen] == [[], []]
+    one, other = values(alone, 0), values(two, 0)
+    probe_numbers = {n for s in STUDIES if isinstance(studies[s], ProbeStudy) for n in studies[s].measures}
+    assert {"lidar", "random_tokens_mutual_knn"} <= probe_numbers & {*one}
+    for name in probe_numbers & {*one}:
+        assert other[name] == pytest.approx(one[name], rel=1e-12 if kind == "plain" else 1e-3, abs=1e-5), name
+    model_numbers = {n for s in STUDIES if isinstance(studies[s], ModelStudy) for n in studies[s].measures}
+    if kind == "fsdp2":
+        missing = two.snapshot(0).missing
+        assert {reason for name in model_numbers for reason in missing[name].values()} <= {SHARDED}
+        # every rank ran the model equally often
+        assert seen[0]["forwards"] == seen[1]["forwards"]
