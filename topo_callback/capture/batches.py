@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from topo_callback.capture.blocks import Kind, find_language_model
+from topo_callback.capture.devices import model_device
 from topo_callback.errors import ConfigurationError, ProbeError
 
 POOLINGS = ("last_prompt_token", "last_token", "mean")
@@ -153,10 +154,10 @@ def batch_size_for(model: nn.Module, probe: TokenisedPrompts, device: torch.devi
     Args:
         model: bare or wrapped.
         probe: the tokenised prompts.
-        device: where the forward pass runs; by default where the model's first parameter is.
+        device: where the forward pass runs; by default what `model_device` says.
     """
     if device is None:
-        device = next(model.parameters()).device
+        device = model_device(model)
     cap = 32 if device.type == "cpu" else 64
     fitting = _free_bytes(device) // 4 // _row_bytes(model, max(len(ids) for ids in probe.token_ids))
     size = 1
