@@ -8,7 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from topo_callback.measures.layer_significance import parameter_change, rank_correlation, significance
+from topo_callback.measures.layer_significance import (
+    layer_significance,
+    parameter_change,
+    rank_correlation,
+    significance,
+)
 from topo_callback.measures.missing import Missing
 
 
@@ -57,3 +62,27 @@ def test_significance_is_one_number_for_the_depth_or_a_reason() -> None:
     assert isinstance(missing, Missing)
     assert missing.reason.startswith("fewer than 3 layers")
     assert significance(changes, {}) == {}
+
+
+def test_what_the_training_process_recorded_becomes_numbers_of_the_layers_that_are_read() -> None:
+    facts = {
+        "parameter_change": {"1": 0.5, "2": 0.25, "3": 2.0, "4": 1.0},
+        "parameter_change_relative": {"1": 0.1, "2": 0.2, "4": 0.3},
+        "path_length": 7.0,
+    }
+    found = layer_significance(facts, (0, 1, 3, 4), {1: 0.1, 3: 0.9, 4: 0.2, None: 5.0})
+    assert found["parameter_change"] == {
+        0: Missing("no trained weights of this layer are followed"), 1: 0.5, 3: 2.0, 4: 1.0
+    }  # fmt: skip
+    zero = Missing("no trained weights of this layer are followed, or they were 0 at the start")
+    assert found["parameter_change_relative"] == {0: zero, 1: 0.1, 3: zero, 4: 0.3}
+    assert found["layer_significance_correlation.first"] == {None: pytest.approx(1)}
+    assert "layer_significance_correlation.first" not in layer_significance(facts, (1,), None)
+
+
+def test_without_the_start_of_the_weights_all_of_it_is_missing_and_a_scan_has_none_of_it() -> None:
+    found = layer_significance({"parameter_change_missing": "the run was resumed"}, (1, 2), {1: 0.1, 2: 0.2})
+    assert found["parameter_change"] == dict.fromkeys((1, 2), Missing("the run was resumed"))
+    assert found["parameter_change_relative"] == dict.fromkeys((1, 2), Missing("the run was resumed"))
+    assert isinstance(found["layer_significance_correlation.first"][None], Missing)
+    assert layer_significance({"path_length": 1.0}, (1, 2), {1: 0.1, 2: 0.2}) == {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from topo_callback.measures.missing import Number, or_missing
+from topo_callback.measures.missing import Missing, Number, or_missing
 
 
 def parameter_change(
@@ -46,6 +47,38 @@ def parameter_change(
         layer: (math.sqrt(change), math.sqrt(change / size) if size > 0 else math.nan)
         for layer, (change, size) in sorted(squares.items())
     }
+
+
+def layer_significance(
+    facts: Mapping[str, Any], layers: Sequence[int], displacement: Mapping[int | None, float] | None
+) -> dict[str, dict[int | None, Number]]:
+    """How far the weights of each layer are from the start of the run, and whether its topology went as far.
+
+    - `parameter_change`: |w_now - w_start| over the trained weights of block i, in their units, as the training process
+      estimated it (`weight_path.WeightPath.layer_changes`); with LoRA these are the adapter's.
+    - `parameter_change_relative`: that over |w_start|.
+    - `layer_significance_correlation.first`: see `significance`.
+
+    Args:
+        facts: of the sample; without the facts of layers, as in a scan of checkpoints, there are no numbers at all.
+        layers: those that were read.
+        displacement: `wasserstein_h1.first` by layer; None where it was not measured.
+    """
+    if not facts.keys() & {"parameter_change", "parameter_change_missing"}:
+        return {}
+    reason = facts.get("parameter_change_missing")
+    found: dict[str, dict[int | None, Number]] = {}
+    for name, without in (
+        ("parameter_change", "no trained weights of this layer are followed"),
+        ("parameter_change_relative", "no trained weights of this layer are followed, or they were 0 at the start"),
+    ):
+        by_layer = facts.get(name, {})
+        found[name] = {layer: by_layer.get(str(layer), Missing(reason or without)) for layer in layers}
+    if displacement is not None:
+        changes = {int(layer): float(value) for layer, value in facts.get("parameter_change", {}).items()}
+        measured = {layer: value for layer, value in displacement.items() if layer is not None}
+        found |= significance(changes, {"first": measured})
+    return found
 
 
 def significance(
