@@ -1,0 +1,269 @@
+"""RESULTS_transition.md: which number sees the transition when, beside quiet runs of the same model and schedule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from machine import describe_machine
+from transition_statistics import (
+    Transition,
+    as_displacement,
+    deviation_peak,
+    events_by_level,
+    first_deviation,
+    lead,
+    paired,
+    transition_of,
+)
+
+from topo_callback import Trajectory
+from topo_callback.dynamics import Series
+
+KEPT = "\n## Read with this"
+# name -> (label, since the previous sample: "change", or the number itself: "level")
+TOPOLOGY = {
+    "wasserstein_h1.previous": ("Wasserstein H1", "change"),
+    "wasserstein_h0.previous": ("Wasserstein H0", "change"),
+    "survival_h1.previous": ("1 - survival", "change"),
+    "h1_total_persistence_scaled": ("total persistence H1", "level"),
+}
+GEOMETRY = {
+    "mutual_knn.previous": ("1 - mutual kNN", "change"),
+    "cka.previous": ("1 - CKA", "change"),
+    "distance_change.previous": ("change of distances", "change"),
+    "effective_rank_change": ("change of effective rank", "change"),
+    "effective_rank": ("effective rank", "level"),
+    "median_distance": ("median distance", "level"),
+}
+TRAINING = {
+    "next_token_js.previous": ("next-token JS divergence", "change"),
+    "path": ("weights' path", "change"),
+    "loss_change": ("change of the loss", "change"),
+    "grad_norm": ("gradient norm", "change"),
+    "loss": ("loss", "level"),
+    "held_out": ("held-out loss, repeated half", "level"),
+}
+NUMBERS = {**TOPOLOGY, **GEOMETRY, **TRAINING}
+_AGREEMENTS = ("mutual_knn", "cka", "survival")
+HEADLINE = "wasserstein_h1.previous"
+DETECTED = ("wasserstein_h1.previous", "mutual_knn.previous", "cka.previous", "effective_rank_change",
+            "next_token_js.previous", "loss_change", "grad_norm")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One run: its numbers over the samples, medians over layers; NaN where there is none."""
+
+    kind: str
+    seed: int
+    steps: np.ndarray
+    numbers: Mapping[str, np.ndarray]
+    series: Series
+    held_out_steps: np.ndarray
+    gain: np.ndarray
+    transition: Transition | None
+    seconds: float
+
+
+def read(folder: Path) -> Watched:
+    """A run that is done."""
+    record = json.loads((folder / "training.json").read_text())
+    trajectory = Trajectory.load(folder)
+    steps = np.array(trajectory.steps)
+    snapshots = [trajectory.snapshot(int(step)) for step in steps]
+    numbers: dict[str, np.ndarray] = {}
+    for name in NUMBERS:
+        if any(name in snapshot.numbers for snapshot in snapshots):
+            rows = [np.array(list(snapshot.numbers.get(name, {}).values()), dtype=np.float64) for snapshot in snapshots]
+            values = np.array([np.median(row) if row.size else np.nan for row in rows])
+            numbers[name] = 1 - values if name.startswith(_AGREEMENTS) else values
+    for name in ("loss", "grad_norm"):
+        numbers[name] = _means(np.array(record[name]), steps)
+    series = Series.of(trajectory)
+    rank = np.log(series.sizes["effective_rank"])
+    numbers["effective_rank_change"] = _after_the_first(np.nanmedian(np.abs(np.diff(rank, axis=0)), axis=1))
+    numbers["loss_change"] = _after_the_first(np.abs(np.diff(numbers["loss"])))
+    numbers["path"] = _after_the_first(series.path)
+    held_out_steps = np.array(record["held_out_step"])
+    second = np.array(record["held_out_second"])
+    numbers["held_out"] = np.interp(steps, held_out_steps, second)
+    gain = np.array(record["held_out_first"]) - second
+    transition = transition_of(held_out_steps, gain)
+    return Watched(
+        record["kind"], record["seed"], steps, numbers, series, held_out_steps, gain, transition, record["seconds"]
+    )
+
+
+def _after_the_first(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[np.nan], values])
+
+
+def _means(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Means of a number of every optimizer step over the steps since the sample before."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return _after_the_first(np.diff(sums[steps]) / np.diff(steps))
+
+
+def load(output: Path) -> tuple[list[Watched], list[Watched]]:
+    """The runs with a transition, and the quiet ones."""
+    runs = [read(file.parent) for file in sorted((output / "runs").glob("*/training.json"))]
+    return [run for run in runs if run.kind == "repeated"], [run for run in runs if run.kind == "quiet"]
+
+
+def first_times(runs: Sequence[Watched], quiet: Sequence[Watched], name: str) -> list[float]:
+    """Step at which each run first stands out from the quiet runs in a number."""
+    others = np.stack([run.numbers[name] for run in quiet])
+    return [first_deviation(run.numbers[name], others, run.steps) for run in runs]
+
+
+def since(runs: Sequence[Watched], times: Sequence[float], moment: Callable[[Transition], float]) -> list[float]:
+    """Times less a moment of the transition of each run."""
+    return [time - moment(run.transition) for run, time in zip(runs, times, strict=True)]
+
+
+def stands_out_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
+    lines = [
+        "| number | | stands out in | first, less the begin of the transition | less its middle | "
+        "first, less that of Wasserstein H1 |",
+        "|---|---|---|---|---|---|",
+    ]
+    topological = first_times(runs, quiet, HEADLINE)
+    for name, (label, kind) in NUMBERS.items():
+        times = first_times(runs, quiet, name)
+        begin = lead(since(runs, times, lambda transition: transition.begin))
+        middle = lead(since(runs, times, lambda transition: transition.middle))
+        ahead = paired(times, topological) if name != HEADLINE else None
+        cells = [label, kind, f"{begin.seen} of {begin.seeds}", str(begin), str(middle), str(ahead or "-")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def peak_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
+    lines = ["| number | peak, less the middle of the transition | less the peak of Wasserstein H1 |", "|---|---|---|"]
+
+    def peaks(name: str) -> list[float]:
+        others = np.stack([run.numbers[name] for run in quiet])
+        return [deviation_peak(run.numbers[name], others, run.steps) for run in runs]
+
+    topological = peaks(HEADLINE)
+    for name, (label, kind) in NUMBERS.items():
+        if kind == "change":
+            own = peaks(name)
+            middle = lead(since(runs, own, lambda transition: transition.middle))
+            ahead = str(paired(own, topological)) if name != HEADLINE else "-"
+            lines.append(f"| {label} | {middle} | {ahead} |")
+    return lines
+
+
+def judge(run: Watched, others: Sequence[Watched], file: Path) -> Mapping[str, Mapping[str, Mapping[str, list[int]]]]:
+    """Number -> level -> kind -> first step, last step, known at: the package's detector on each number in turn.
+
+    What a file has already is not decided again.
+    """
+    if file.is_file():
+        held = json.loads(file.read_text())
+        if held["against"] == len(others):
+            return held["events"]
+    events = {}
+    for name in DETECTED:
+        label = name.removesuffix(".previous")
+        if label in run.series.displacement:
+            series, references = run.series, [other.series for other in others]
+        else:
+            series = as_displacement(run.series, label, run.numbers[name][1:])
+            references = [as_displacement(other.series, label, other.numbers[name][1:]) for other in others]
+        events[name] = {
+            level: {kind: [event.first_step, event.last_step, event.known_at] for kind, event in found.items()}
+            for level, found in events_by_level(series, references, label).items()
+        }
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"against": len(others), "events": events}))
+    return events
+
+
+def event_table(runs: Sequence[Watched], quiet: Sequence[Watched], folder: Path) -> list[str]:
+    lines = [
+        "| displacement | level | quiet runs with an alarm | alarms | window meets the transition | onset, less its "
+        "begin | peak, less its middle | known, less its middle |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    found = [judge(run, quiet, folder / f"repeated-{run.seed}.json") for run in runs]
+    alone = [
+        judge(run, [other for other in quiet if other is not run], folder / f"quiet-{run.seed}.json") for run in quiet
+    ]
+    for name in DETECTED:
+        for level in ("calibrated", "nominal"):
+            false = sum("onset" in events[name][level] for events in alone)
+            each = [(run, events[name][level]) for run, events in zip(runs, found, strict=True)]
+            alarmed = [(run, events) for run, events in each if "onset" in events]
+            lines.append(_event_row(name, level, f"{false} of {len(quiet)}", alarmed, len(runs)))
+    return lines
+
+
+def _event_row(name: str, level: str, false: str, alarmed: list, total: int) -> str:
+    meets = sum(_meets(run, events) for run, events in alarmed)
+    cells = [NUMBERS[name][0], level, false, f"{len(alarmed)} of {total}", f"{meets} of {len(alarmed)}"]
+    onsets = [events["onset"][0] - run.transition.begin for run, events in alarmed]
+    peaks = [sum(events["peak"][:2]) / 2 - run.transition.middle for run, events in alarmed if "peak" in events]
+    known = [events["onset"][2] - run.transition.middle for run, events in alarmed]
+    cells += [str(lead(values)) if values else "-" for values in (onsets, peaks, known)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _meets(run: Watched, events: Mapping) -> bool:
+    """Whether the onset is within the transition, or no more than its own length before it."""
+    held = run.transition
+    return held.begin - (held.end - held.begin) <= events["onset"][0] <= held.end
+
+
+def transition_lines(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
+    held = [run.transition for run in runs if run.transition is not None]
+    middle = np.array([transition.middle for transition in held])
+    length = np.array([transition.end - transition.begin for transition in held])
+    begin = np.array([transition.begin for transition in held])
+    return [
+        f"- {len(runs)} runs with repeated sequences, of which {len(held)} have the transition; {len(quiet)} quiet "
+        f"runs, of which {sum(run.transition is not None for run in quiet)} have it",
+        f"- begin (a tenth of the gain): median step {np.median(begin):.0f}, {begin.min():.0f} to {begin.max():.0f}; "
+        f"middle (half): {np.median(middle):.0f}, {middle.min():.0f} to {middle.max():.0f}; from begin to nine tenths: "
+        f"{np.median(length):.0f} steps, {length.min():.0f} to {length.max():.0f}",
+        f"- a sample every {runs[0].steps[1]} steps to step {runs[0].steps[-1]}; "
+        f"{np.mean([run.seconds for run in [*runs, *quiet]]):.0f} s of the training process a run",
+    ]
+
+
+def write(output: Path, results: Path) -> None:
+    """Tables and picture from the runs that are there."""
+    from transition_figures import picture
+
+    every, quiet = load(output)
+    runs = [run for run in every if run.transition is not None]
+    if len(quiet) < 20:
+        print(f"{len(quiet)} quiet runs: the calibrated level needs 20, for one is left out")
+    picture(runs, quiet, results.with_suffix(".png"))
+    lines = [
+        "# A transition of known time: does topology lead?",
+        "",
+        describe_machine(),
+        *transition_lines(every, quiet),
+        "",
+        f"![numbers around the transition]({results.with_suffix('.png').name})",
+        "",
+        "## When a number first stands out from quiet runs",
+        "",
+        *stands_out_table(runs, quiet),
+        "",
+        "## When a change is largest",
+        "",
+        *peak_table(runs, quiet),
+        "",
+        "## What the detector says",
+        "",
+        *event_table(runs, quiet, output / "events"),
+    ]
+    held = results.read_text().partition(KEPT) if results.exists() else ("", "", "")
+    results.write_text("\n".join(lines) + "\n" + held[1] + held[2])
