@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from topo_callback.probe import Probe
@@ -63,5 +63,13 @@ class StudyPlan:
     @property
     def token_measures(self) -> tuple[str, ...]:
         """The numbers of tokens that the studies ask for, each once."""
-        probe_studies = [study for study in self.studies if isinstance(study, ProbeStudy)]
-        return tuple(dict.fromkeys(name for study in probe_studies for name in study.token_measures))
+        return _token_measures(self.studies)
+
+    def tokens_of(self, variant: str) -> tuple[str, ...]:
+        """Those that are asked for by the studies which want the variant of this hash."""
+        return _token_measures(study for study in self.studies if variant in self.wanted.get(study.name, ()))
+
+
+def _token_measures(chosen: Iterable[Study]) -> tuple[str, ...]:
+    probe_studies = [study for study in chosen if isinstance(study, ProbeStudy)]
+    return tuple(dict.fromkeys(name for study in probe_studies for name in study.token_measures))

@@ -91,7 +91,7 @@ class StudyRunner:
             assert self._batch_size is not None
             try:
                 batches = make_batches(variant, self._batch_size, self._pooling, pad_id=self._pad_id)
-                read = self._turns.read(model, batches, token_measures=self.token_measures)
+                read = self._turns.read(model, batches, token_measures=self._plan.tokens_of(variant.hash))
                 return self._reading(batches, read.columns, variant) if self._ranks.first else ""
             except AgreedError as error:
                 code, cause = error.code, error.cause
@@ -104,11 +104,12 @@ class StudyRunner:
     def _reading(
         self, batches: Sequence[ProbeBatch], columns: Sequence[Tensor], variant: ProbeVariant
     ) -> Reading | str:
+        names = self._plan.tokens_of(variant.hash)
         try:
-            clouds, numbers = assembled(batches, columns, len(self.token_measures), torch.device("cpu"))
+            clouds, numbers = assembled(batches, columns, len(names), torch.device("cpu"))
         except Exception as error:  # noqa: BLE001 - on this rank only, and no collective depends on it
             return f"a variant of the probe could not be kept: {type(error).__name__}"
-        return Reading(clouds, variant.points, _by_name(self.token_measures, torch.from_numpy(numbers)))
+        return Reading(clouds, variant.points, _by_name(names, torch.from_numpy(numbers)))
 
     def numbers(
         self,
