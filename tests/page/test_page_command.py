@@ -51,7 +51,8 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
     report(*(f"{name}={tmp_path}/{name}-*" for name in groups), "--output", str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     (pair,) = comparison.pairs
-    measures = re.findall(r'<th scope="row">helpful / harmless</th><td>([^<]+)</td>((?:<td>[^<]*</td>)+)', page)
+    rows = page.split('<th scope="rowgroup" colspan="5">helpful / harmless</th>')[1].split("</tbody>")[0]
+    measures = re.findall(r'<th scope="row">([^<]+)</th>((?:<td>[^<]*</td>)+)', rows)
     assert len(measures) == 4
     for measure, cells in measures:
         sizes, energy = pair.effects[measure, None].mean, pair.effects[measure, None].energy_distance
@@ -63,7 +64,7 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
         bounds = "" if interval is None else f" [{interval[0]:+.2f}, {interval[1]:+.2f}]"
         assert g == f"{sizes.hedges_g:+.2f}{bounds}"
     assert ("No bootstrap interval of an effect size below 5 seeds" in page) == (seeds < 5)
-    assert "Energy distance is of the curves, in units of the measure.</caption>" in page
+    assert "Energy distance is of the curves, in units of the measure.</p>" in page
     assert "the smallest possible p-value is" in page
     assert "Control, the same runs with shuffled objectives" in page
     assert page.index('id="comparison-map"') > page.index('id="comparison"')

@@ -113,15 +113,16 @@ def _words(comparison: Comparison) -> str:
 
 
 def _pairs(comparison: Comparison) -> str:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for pair in comparison.pairs:
-        for measure in shown_measures(comparison, MEASURES_OF_A_PAIR):
+        measures = shown_measures(comparison, MEASURES_OF_A_PAIR)
+        rows += [(" / ".join(pair.objectives),)] if measures else []
+        for measure in measures:
             effects = pair.effects[measure, None]
             p = pair_p(pair, measure)
             star = " *" if pair_differs(comparison, pair, measure) else ""
             rows.append(
                 (
-                    " / ".join(pair.objectives),
                     measure,
                     with_interval(effects.mean, "hedges_g"),
                     with_interval(effects.mean, "cliffs_delta"),
@@ -129,7 +130,7 @@ def _pairs(comparison: Comparison) -> str:
                     "not tested" if p is None else probability(p) + star,
                 )
             )
-    heading = ("objectives", "measure", "Hedges' g", "Cliff's delta", "energy distance", "p, corrected")
+    heading = ("measure", "Hedges' g", "Cliff's delta", "energy distance", "p, corrected")
     caption = "Pairs of objectives. Effect sizes are of each run's mean over the points, positive where the first is "
     caption += (
         f"larger; in brackets 95 % bootstrap intervals, from {SEEDS_FOR_INTERVAL} seeds on. Energy distance is of "

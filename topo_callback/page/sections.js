@@ -163,15 +163,17 @@ function drawComparison() {
   mapChart(byId("comparison-map"), across);
 }
 function mapChart(place, across) {
-  const { figure: outer, frame, width } = figure(place, "Map of runs, all measures", `stress ${words(across.map.stress)}; 0 is faithful`);
+  const { figure: outer, frame, width } = figure(place, "Map of runs, all measures", `runs as in the matrix; stress ${across.map.stress.toFixed(2)}, 0 is faithful`);
   const side = Math.min(width, 420), pad = 30, points = across.map.points;
   const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));
   const span = Math.max(Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)) || 1;
   const middle = (values) => (Math.max(...values) + Math.min(...values)) / 2;
   const px = (x) => side / 2 + (x - middle(xs)) / span * (side - 2 * pad), py = (y) => side / 2 - (y - middle(ys)) / span * (side - 2 * pad);
+  // a run has the number of its row in the matrix, which is ordered by objective
+  const order = across.runs.map((_, i) => i).sort((a, b) => across.runs[a].objective - across.runs[b].objective || a - b), numbers = points.map((_, i) => order.indexOf(i));
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${side + 20}`, role: "img", "aria-label": "Map of runs: near each other where their trajectories are alike" }, svg("rect", { class: "band", x: 0, y: 0, width: side, height: side }));
-  points.forEach(([x, y], i) => drawing.append(svg("path", { class: "hollow", "stroke-width": 2, d: `M${px(x).toFixed(1)} ${py(y).toFixed(1)}${SHAPES[across.runs[i].objective % 4]}`, ...paletteColours(across.runs[i].objective) }, svg("title", {}, across.runs[i].name))));
-  drawing.append(svg("text", { x: 0, y: side + 16 }, `\u2192 ${words(100 * across.map.explained[0])} % of the variance, \u2191 ${words(100 * across.map.explained[1])} %`));
+  points.forEach(([x, y], i) => drawing.append(svg("path", { class: "hollow", "stroke-width": 2, d: `M${px(x).toFixed(1)} ${py(y).toFixed(1)}${SHAPES[across.runs[i].objective % 4]}`, ...paletteColours(across.runs[i].objective) }, svg("title", {}, across.runs[i].name)), svg("text", { x: (px(x) + 9).toFixed(1), y: (py(y) + 4).toFixed(1) }, String(numbers[i] + 1))));
+  drawing.append(svg("text", { x: 0, y: side + 16 }, `\u2192 ${(100 * across.map.explained[0]).toFixed(0)} % of the variance, \u2191 ${(100 * across.map.explained[1]).toFixed(0)} %`));
   frame.append(drawing);
   outer.append(legend(across.objectives.map((name, o) => ({ name, colours: paletteColours(o), shape: SHAPES[o % 4] }))));
 }

@@ -44,14 +44,20 @@ def part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """An HTML table; every cell is escaped."""
+    """An HTML table; every cell is escaped. A row with one cell is the heading of those below it."""
     head = "".join(f'<th scope="col">{safe(cell)}</th>' for cell in heading)
-    body = "".join(
-        f'<tr><th scope="row">{safe(row[0])}</th>{"".join(f"<td>{safe(cell, 600)}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    )
-    title = f"<caption>{safe(caption, 400)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = "".join(_row(row, len(heading)) for row in rows)
+    # beside the table, so that it stays in view where a narrow screen lets the table scroll
+    title = f'<p class="caption">{safe(caption, 400)}</p>' if caption else ""
+    name = f' aria-label="{safe(caption.split(". ")[0].rstrip("."))}"' if caption else ""
+    return f'{title}<div class="scroll"><table{name}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _row(row: Sequence[object], columns: int) -> str:
+    if len(row) == 1:
+        return f'<tr><th scope="rowgroup" colspan="{columns}">{safe(row[0])}</th></tr>'
+    cells = "".join(f"<td>{safe(cell, 600)}</td>" for cell in row[1:])
+    return f'<tr><th scope="row">{safe(row[0])}</th>{cells}</tr>'
 
 
 def items(texts: Iterable[object]) -> str:
