@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,10 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import TopologyError
 from topo_callback.monitor import Monitor
 from topo_callback.probe import Probe, check_rows
+from topo_callback.ranks import Ranks
 from topo_callback.sinks.protocol import Sink
+
+logger = logging.getLogger("topo_callback")
 
 
 def _harmless(event: Callable[..., None]) -> Callable[..., None]:
@@ -29,7 +33,7 @@ def _harmless(event: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(event)
     def guarded(self: TopologyCallback, args: Any, state: Any, control: Any, **context: Any) -> None:
         beginning = event.__name__ == "on_train_begin"
-        if self._disabled or (self._monitor.off and not beginning):
+        if not beginning and (self._disabled or self._monitor.off):
             return
         started = time.perf_counter()
         try:
@@ -50,7 +54,8 @@ class TopologyCallback(TrainerCallback):
 
     On a schedule it reads the activations of a fixed probe, and a worker process turns them into a trajectory on disk
     and in the trackers of the run. Training is not disturbed, and nothing that goes wrong here stops it: after
-    `on_train_begin` no Exception leaves the callback. `TOPO_DISABLED=1` in the environment turns it into nothing.
+    `on_train_begin` no Exception leaves the callback. `TOPO_DISABLED=1` in the environment turns it into nothing, on
+    all ranks when it is set on one.
 
     Args:
         probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the
@@ -102,6 +107,9 @@ class TopologyCallback(TrainerCallback):
         again = self.folder if self._monitor.running and getattr(args, "auto_find_batch_size", False) else None
         self._monitor.close(finished=False, drain_seconds=0.0)
         self._monitor = self._new_monitor()
+        if _disabled_together(Ranks.here(args.device), self._disabled):
+            self._monitor.off = True
+            return
         self._monitor.begin(args, state, context["model"], context, again)
 
     @_harmless
@@ -129,3 +137,15 @@ class TopologyCallback(TrainerCallback):
             sinks=self._sinks,
             on_event=self._on_event,
         )
+
+
+def _disabled_together(ranks: Ranks, here: bool) -> bool:
+    """Whether some rank is disabled; the others would wait for it in vain. All ranks call this together."""
+    disabled = [bool(said) for said in ranks.texts("disabled" if here else "")]
+    if any(disabled) and not here and disabled.index(False) == ranks.rank:
+        logger.warning(
+            "monitoring is off: TOPO_DISABLED is set on rank %d and not on rank %d; set it on every rank or on none",
+            disabled.index(True),
+            ranks.rank,
+        )
+    return any(disabled)

@@ -58,9 +58,11 @@ class Ranks:
         return everyone
 
     def first_text(self, text: str) -> str:
-        """What the lowest of the ranks that have something to say says, and which it is."""
-        rank, said = next(((rank, said) for rank, said in enumerate(self.texts(text)) if said), (0, ""))
-        return said if self.count == 1 else f"rank {rank}: {said}"
+        """What the lowest of the ranks that have something to say says, and which it is; "" when none has."""
+        for rank, said in enumerate(self.texts(text)):
+            if said:
+                return said if self.count == 1 else f"rank {rank}: {said}"
+        return ""
 
     def deal(self, batches: int) -> list[int]:
         """The batches of this rank, whole, by index; all ranks get equally many, so some are read twice.

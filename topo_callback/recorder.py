@@ -165,6 +165,7 @@ class Recorder:
         self._warned_loss = False
         self._closed = False
         self._steps: set[int] = set()
+        self._newest_sent = -1
         if executor is None:
             executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
         self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close)
@@ -183,7 +184,8 @@ class Recorder:
         self.actions = self._actions(
             [each for each in journal if each["event"] == "event" and recorded and each["known_at"] <= recorded[-1]]
         )
-        self._steps = set(self.folder.steps(self.folder.samples)) | set(self.folder.steps(self.folder.spool))
+        self._steps = set(recorded) | set(self.folder.steps(self.folder.spool))
+        self._newest_sent = max(recorded, default=-1)
         at_exit(self.close)
         self._dispatcher.start(self.folder.steps(self.folder.spool))
 
@@ -215,8 +217,7 @@ class Recorder:
         """Forward what has finished to the sinks."""
         for outcome in self._dispatcher.outcomes():
             if isinstance(outcome, Snapshot):
-                for sink in list(self._sinks):
-                    self._call(sink, "log", outcome)
+                self._send(outcome)
                 self.pace.observe(outcome.provenance.get("velocity"))
                 self.actions.take(outcome.provenance.get("events", ()))
             elif isinstance(outcome, Lost) and not self._warned_loss and self.stopped is None:
@@ -244,12 +245,15 @@ class Recorder:
             self._dispatcher.drain(self._config.drain_seconds if drain_seconds is None else drain_seconds)
             self._dispatcher.close()
             self.poll()
+            self._send_recorded()
             waiting = len(self.folder.steps(self.folder.spool))
             if finished:
                 self.note("finished", waiting=waiting)
             if waiting:
                 logger.warning(
-                    "%d samples still wait to be measured; `topo-callback finish %s` does it", waiting, self.folder.path
+                    "%d samples still wait to be measured; `topo-callback finish %s` does it, for the record on disk",
+                    waiting,
+                    self.folder.path,
                 )
             for sink in list(self._sinks):
                 self._call(sink, "finish", self.folder.path)
@@ -258,6 +262,22 @@ class Recorder:
         finally:
             self._dispatcher.close()  # again, where an interrupt came before it
             self.folder.unlock()
+
+    def _send(self, snapshot: Snapshot) -> None:
+        self._newest_sent = snapshot.step
+        for sink in list(self._sinks):
+            self._call(sink, "log", snapshot)
+
+    def _send_recorded(self) -> None:
+        """Hand on what the worker recorded and had no time to report."""
+        for step in self.folder.steps(self.folder.samples):
+            if step > self._newest_sent:
+                try:
+                    snapshot = Snapshot.from_record(*read_record(self.folder.step_file(self.folder.samples, step)))
+                except (RecordError, OSError) as error:
+                    logger.debug("record of step %d not handed on: %s", step, error)
+                    continue
+                self._send(snapshot)
 
     def _actions(self, known: Sequence[Mapping[str, Any]]) -> Actions:
         return Actions(self._config, on_event=self._on_event, note=self.note, alert=self._alert, known=known)

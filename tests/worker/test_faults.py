@@ -353,6 +353,22 @@ def test_fault_28_exit_with_work_pending_leaves_no_process_and_no_pipe_open(
     assert finish_folder(tmp_path).measured == (0, 1, 2, 3, 4)
 
 
+def test_fault_28_what_is_recorded_when_the_time_runs_out_reaches_the_sinks(
+    open_recorder: Callable[..., Recorder],
+) -> None:
+    recorder = open_recorder(ways_to_die.recorded_but_never_reported, drain_seconds=0.5)
+    for step in (0, 1, 2):
+        recorder.put(make_sample(step))
+    wait_for(lambda: recorder.folder.steps(recorder.folder.samples) == [0, 1])
+    recorder.close(finished=True)
+    assert recorder.folder.steps(recorder.folder.spool) == [2]
+    assert sink_of(recorder).steps == [0, 1]
+    (finished,) = events(recorder, "finished")
+    assert finished["waiting"] == 1
+    last = sink_of(recorder).snapshots[-1]
+    assert dict(last.numbers) == dict(Trajectory.load(recorder.folder.path).snapshot(1).numbers)
+
+
 def test_a_step_measured_before_a_kill_is_not_measured_again(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path, steps=(0, 1))
     run = folder.read_run()

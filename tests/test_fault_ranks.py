@@ -1,0 +1,98 @@
+"""Row 20 of the list of faults, with ranks that are really lost, really slow, or told not to watch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from topo_callback import Trajectory
+from topo_callback.finish import finish_folder
+
+SCRIPT = Path(__file__).with_name("rank_fault_run.py")
+STEPS = tuple(range(6))
+
+
+def launch(folder: Path, how: str, *, seconds: float = 200) -> tuple[int, dict[int, dict[str, Any]], str]:
+    """The exit status of the launcher, what each rank that lived saw, and all that was printed."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    output = folder / "output.txt"
+    with output.open("w") as stream:
+        process = subprocess.Popen(
+            [*command, str(SCRIPT), str(folder), how], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            pytest.fail(f"took too long:\n{output.read_text()[-4000:]}")
+    files = sorted(folder.glob("rank*.json"))
+    return code, {int(file.stem[-1]): json.loads(file.read_text()) for file in files}, output.read_text()
+
+
+@pytest.mark.slow
+def test_fault_20_a_killed_rank_leaves_a_readable_record_and_no_process(tmp_path: Path) -> None:
+    code, _, printed = launch(tmp_path / "run", "killed")
+    assert code != 0  # the launcher says so and ends the other rank, as it does without the callback
+    assert "SIGKILL" in printed
+    end = time.monotonic() + 10
+    left = list(psutil.process_iter(["cmdline"]))
+    while time.monotonic() < end:
+        left = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or ())]
+        if not left:
+            break
+        time.sleep(0.2)
+    assert left == []
+    assert Trajectory.load(tmp_path / "run").state == "interrupted"
+    finish_folder(tmp_path / "run")
+    trajectory = Trajectory.load(tmp_path / "run")
+    # rank 1 died before the sample of step 3, which both would have taken
+    assert trajectory.steps == (0, 1, 2)
+    assert trajectory.damaged == {}
+    assert set(trajectory.snapshot(2).status.values()) == {"ok"}
+
+
+@pytest.mark.slow
+def test_fault_20_a_slow_rank_is_waited_for_by_training_only(tmp_path: Path) -> None:
+    code, seen, printed = launch(tmp_path / "run", "slow")
+    assert code == 0, printed
+    assert [seen[rank]["error"] for rank in (0, 1)] == [None, None]
+    assert seen[0]["warnings"] == seen[1]["warnings"] == []
+    trajectory = Trajectory.load(tmp_path / "run")
+    assert trajectory.steps == STEPS
+    assert trajectory.state == "finished"
+
+
+@pytest.mark.parametrize("ranks", [(1,), pytest.param((0,), marks=pytest.mark.slow)], ids=str)
+def test_fault_20_a_rank_that_is_told_not_to_watch_stops_all_with_one_warning(
+    ranks: tuple[int, ...], tmp_path: Path
+) -> None:
+    code, seen, printed = launch(tmp_path / "run", f"disabled-{ranks[0]}")
+    assert code == 0, printed
+    for rank in (0, 1):
+        assert seen[rank]["error"] is None
+        assert seen[rank]["step"] == STEPS[-1]
+        assert seen[rank]["folder"] is None
+        said = [line for line in seen[rank]["warnings"] if "TOPO_DISABLED" in line]
+        assert len(said) == (rank not in ranks)
+        # who says nothing is not quoted
+        assert seen[rank]["said"] == ["", "rank 1: I", "rank 0: we"]
+    assert not (tmp_path / "run" / "topology").exists()
+
+
+@pytest.mark.slow
+def test_ranks_that_are_all_told_not_to_watch_say_nothing(tmp_path: Path) -> None:
+    code, seen, printed = launch(tmp_path / "run", "disabled-0-1")
+    assert code == 0, printed
+    assert seen[0]["warnings"] == seen[1]["warnings"] == []
+    assert not (tmp_path / "run" / "topology").exists()
