@@ -225,7 +225,7 @@ def test_a_damaged_sample_is_named(tmp_path: Path) -> None:
     broken.write_bytes(broken.read_bytes()[:-100])
     written = report_page(Trajectory.load(folder.path))
     assert "Damaged samples, left out" in written
-    assert "step-00000004.npz: " in written
+    assert "<li>step-00000004.npz: no record of topo_callback, or cut short" in written
     assert Parsed(written).content["runs"][0]["steps"] == [0, 1, 2, 8, 16]
 
 

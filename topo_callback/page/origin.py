@@ -92,7 +92,8 @@ def damaged(trajectory: Trajectory) -> str:
     """The samples that could not be read, by name, with the reason."""
     if not trajectory.damaged:
         return ""
-    lines = [f"{plain(name, 60)}: {plain(reason, 200)}" for name, reason in sorted(trajectory.damaged.items())]
+    found = ((name, reason.removeprefix(f"{name}: ")) for name, reason in sorted(trajectory.damaged.items()))
+    lines = [f"{plain(name, 60)}: {plain(reason, 200)}" for name, reason in found]
     return f'<div class="warning" role="note"><strong>Damaged samples, left out</strong>{items(lines)}</div>'
 
 
