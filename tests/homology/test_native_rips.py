@@ -27,7 +27,9 @@ from topo_callback.homology.native_rips_kernels import graph_classes
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
 from topo_callback.homology.rips_edge_kernels import sort_bucket
-from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbourhood_edges
+from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbour_count, neighbourhood_edges
+from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations
+from topo_callback.homology.rips_small_lune_kernels import small_lune_relations
 from topo_callback.homology.thread_team import ThreadTeam
 
 STANDARD = ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"]
@@ -206,9 +208,55 @@ def test_a_batch_is_its_clouds(dtype: type, threads: int) -> None:
     assert rips_persistence_batch(clouds[:0]) == []
 
 
+@given(st.lists(tied_matrices(most_points=12), min_size=1, max_size=9), st.sampled_from([np.inf, 1.0]), st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_batch_with_ties_is_its_clouds(found: list[np.ndarray], threshold: float, data: st.DataObject) -> None:
+    size = min(len(cloud) for cloud in found)
+    clouds = np.stack([cloud[:size, :size] for cloud in found])
+    batch = rips_persistence_batch(clouds, threshold=threshold, threads=data.draw(st.integers(1, 3)))
+    assert batch == [native(cloud, threshold) for cloud in clouds]
+    for barcode in batch:
+        again = Barcode(barcode.dimension, barcode.birth, barcode.death)  # checks, drops and sorts
+        assert barcode == again
+        assert not barcode.birth.flags.writeable
+
+
+def test_zero_with_a_sign_in_a_batch() -> None:
+    clouds = np.stack([euclidean(np.random.default_rng(0).standard_normal((20, 2))).astype(np.float32)] * 2)
+    clouds[1, 3, 5] = clouds[1, 5, 3] = -0.0
+    np.fill_diagonal(clouds[1], -0.0)
+    plain = clouds.copy()
+    plain[plain == 0] = 0.0
+    assert rips_persistence_batch(clouds) == [rips_persistence(cloud, engine="gudhi") for cloud in plain]
+
+
+@pytest.mark.parametrize("points", [2, 40, 64, 65, 160, 256])
+@pytest.mark.parametrize("levels", [5, 1 << 20])
+def test_lunes_in_registers_give_the_relations_of_lunes_in_rows(points: int, levels: int) -> None:
+    generator = np.random.default_rng(points)
+    cloud = generator.standard_normal((points, 2)) if levels > 5 else generator.integers(0, 4, (points, 3)) * 1.0
+    keys = keyed(euclidean(cloud).astype(np.float32)).keys
+    rows, columns = np.triu_indices(points, 1)
+    order = np.argsort(keys[rows, columns], kind="stable")
+    codes = ((rows << 16) | columns)[order].astype(np.uint32)
+    nearest = np.empty((points, neighbour_count(points)), np.int32)
+    nearest_rows(keys, nearest, 0, points)
+    general, small = empty_adjacency(points), empty_adjacency(points)
+    expected = lune_relations(keys, general, nearest, codes, 0, codes.size)
+    found = small_lune_relations(keys, small, codes, 0, codes.size)
+    np.testing.assert_array_equal(found[:, :3], expected[:, :3])
+    # which component comes first may differ, not which components there are
+    np.testing.assert_array_equal(np.sort(found[:, 3:], axis=1), np.sort(expected[:, 3:], axis=1))
+    np.testing.assert_array_equal(small, general)
+    assert points < 40 or len(found) > 0
+
+
 def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:
     clouds = np.zeros((3, 4, 4))
     clouds[2, 1, 3] = -1
+    for dtype in (np.float32, np.float64):
+        with pytest.raises(ValueError, match=r"distances\[2\]\[1, 3\] is -1"):
+            rips_persistence_batch(clouds.astype(dtype), threads=1)
     with pytest.raises(ValueError, match=r"distances\[2\]\[1, 3\] is -1"):
         rips_persistence_batch(clouds, threads=2)
 

@@ -54,6 +54,20 @@ class Barcode:
             object.__setattr__(self, name, ordered)
 
     @classmethod
+    def ordered(
+        cls,
+        dimension: Int64[np.ndarray, " bars"],
+        birth: Float64[np.ndarray, " bars"],
+        death: Float64[np.ndarray, " bars"],
+    ) -> Barcode:
+        """The barcode of bars that are known to be valid, of positive length and in the canonical order; no copy."""
+        barcode = object.__new__(cls)
+        for name, values in (("dimension", dimension), ("birth", birth), ("death", death)):
+            values.setflags(write=False)
+            object.__setattr__(barcode, name, values)
+        return barcode
+
+    @classmethod
     def from_diagrams(cls, diagrams: Iterable[np.ndarray]) -> Barcode:
         """The barcode of one [bars, 2] array (birth, death) for each dimension 0, 1, ..."""
         arrays = [np.asarray(diagram, dtype=np.float64).reshape(-1, 2) for diagram in diagrams]

@@ -20,6 +20,7 @@ from topo_callback.homology.rips_graph_kernels import (
 )
 from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations
 from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
+from topo_callback.homology.rips_small_lune_kernels import MOST_SMALL_POINTS, small_lune_relations
 
 
 @kernel
@@ -122,7 +123,10 @@ def cloud_bars(keys, limit, bucket_edges):
         killed = np.zeros(2, np.int64)
         for bucket in range(starts.size - 1):
             sort_bucket(central, codes, starts[bucket], starts[bucket + 1])
-            relations = lune_relations(central, adjacency, nearest, codes, starts[bucket], starts[bucket + 1])
+            if points <= MOST_SMALL_POINTS:
+                relations = small_lune_relations(central, adjacency, codes, starts[bucket], starts[bucket + 1])
+            else:
+                relations = lune_relations(central, adjacency, nearest, codes, starts[bucket], starts[bucket + 1])
             table, pool = reduce_relations(central, codes, relations, table, pool, pool_starts, class_deaths, killed)
             if killed[0] == births.size:
                 break

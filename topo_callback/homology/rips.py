@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.native_rips import keyed, native_persistence
+from topo_callback.homology.native_rips import FEWEST_POINTS_FOR_THREADS, keyed, native_persistence
+from topo_callback.homology.native_rips_batch import NotADistanceMatrixError, batch_persistence
 from topo_callback.homology.thread_team import ThreadTeam, allowed_threads, triangle_shares
 from topo_callback.homology.validation_kernels import first_bad_entry, is_distance_matrix
 
@@ -97,16 +98,28 @@ def rips_persistence_batch(
             checked = [check(cloud) for cloud in range(len(distances))]
             return _computed_on_device(checked, threshold, device, team)
 
+    members = min(threads or allowed_threads(), max(1, len(distances)))
+    if chosen == "native" and max_dimension == 1 and _is_for_batch(distances):
+        try:
+            return batch_persistence(distances, threshold=rounded_down(threshold, distances.dtype), threads=members)
+        except NotADistanceMatrixError as error:
+            check(error.cloud)  # says what is wrong
+
     def compute(cloud: int) -> Barcode:
         with ThreadTeam(1) as alone:
             checked = check(cloud, alone)
             return _computed(checked, chosen, max_dimension, rounded_down(threshold, checked.dtype), alone)
 
-    members = min(threads or allowed_threads(), max(1, len(distances)))
     if members == 1:
         return [compute(cloud) for cloud in range(len(distances))]
     with ThreadPoolExecutor(members) as pool:
         return list(pool.map(compute, range(len(distances))))
+
+
+def _is_for_batch(distances: Float[np.ndarray, "clouds points points"]) -> bool:
+    """Small clouds in single precision, whose bit patterns are their keys."""
+    single, small = distances.dtype == np.float32, 2 <= distances.shape[1] < FEWEST_POINTS_FOR_THREADS
+    return len(distances) > 0 and single and small and distances.shape[1] == distances.shape[2]
 
 
 def _checked_settings(max_dimension: int, threshold: float, engine: str, device: str | None) -> str:

@@ -83,7 +83,11 @@ def sort_bucket(keys, codes, start, end):
     source_codes = codes[start:end]
     target_values = np.empty(size, np.uint32)
     target_codes = np.empty(size, np.uint32)
-    digit_bits = 8 if size < 4096 else 11
+    bits = 0
+    while bits < 32 and (spread >> bits) > 0:
+        bits += 1
+    # short digits cost less each, long ones are fewer
+    digit_bits = 8 if size < 1024 or (bits + 7) // 8 == (bits + 10) // 11 else 11
     shift = 0
     passes = 0
     counts = np.empty(1 << digit_bits, np.int64)

@@ -78,7 +78,9 @@ def lune_relations(keys, adjacency, nearest, codes, start, end):
                     left[word] = common
                     some |= common
                 if some != 0 and not _joins(adjacency, lune, left):
-                    relations, count = _emit(keys, adjacency, lune, left, place, first, second, relations, count)
+                    relations, count = emit_relations(
+                        keys, adjacency, lune, left, place, first, second, relations, count
+                    )
         adjacency[first, second >> 6] |= np.uint64(1) << np.uint64(second & 63)
         adjacency[second, first >> 6] |= np.uint64(1) << np.uint64(first & 63)
     return relations[:count]
@@ -144,7 +146,7 @@ def _joins(adjacency, lune, left):
 
 
 @kernel
-def _emit(keys, adjacency, lune, left, place, first, second, relations, count):
+def emit_relations(keys, adjacency, lune, left, place, first, second, relations, count):
     """One relation for each component beyond the first; `left` holds all points outside the first component."""
     words = lune.size
     part = np.empty(words, np.uint64)
