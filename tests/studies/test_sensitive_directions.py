@@ -220,3 +220,15 @@ def test_answers_that_are_not_finite_are_missing() -> None:
         found = sensitive_directions(context)
     assert found["sensitivity_principal_25"][3] == Missing("the model's answers are not finite")
     assert isinstance(found["sensitivity_principal_ratio"][3], Missing)
+
+
+def test_no_tensor_of_the_forward_pass_is_changed_in_place() -> None:
+    model = families.tiny("llama")
+    kept: list[tuple[Tensor, Tensor]] = []
+    handle = model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: kept.append((output, output.clone()))
+    )
+    pushed(model, 0, (5, 17, 42), torch.ones(1, 32))
+    handle.remove()
+    (given, before) = kept[0]
+    assert torch.equal(given, before)
