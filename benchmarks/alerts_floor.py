@@ -208,7 +208,7 @@ def table(runs: list[list[dict]], since: str) -> list[str]:
             ])
             for way in WAYS
         }  # fmt: skip
-        cells = [f"{np.median(values[way]):.3f}" for way in WAYS]
+        cells = [f"{np.median(values[way]):.2g}" for way in WAYS]
         less = []
         for way in WAYS[1:]:
             ratio = values[way] / values["trained"]

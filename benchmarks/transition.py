@@ -4,14 +4,17 @@
     python benchmarks/transition.py report --output FOLDER
 
 `train` carries out the runs that are not in the folder yet, alternately with a transition and quiet ones; it can be
-interrupted and started again. `report` writes RESULTS_transition.md (what is below its heading "Read with this" is
-kept) and its picture from the runs that are there.
+interrupted and started again, and processes that are started side by side share the work. `report` writes
+RESULTS_transition.md (what is below its heading "Read with this" is kept) and its picture from the runs that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -28,11 +31,24 @@ def train(output: Path, seeds: int, quiet: int) -> None:
         for seed, kind in wanted:
             started = time.monotonic()
             folder = output / "runs" / f"{kind}-seed{seed:02d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            seconds = carry_out(kind, seed, folder, executor, Sizes())
+            with claim(folder) as ours:
+                seconds = carry_out(kind, seed, folder, executor, Sizes()) if ours else None
             if seconds is not None:
                 wall = time.monotonic() - started
                 print(f"{folder.name}: {seconds:.1f} s of the training process, {wall:.1f} s in all", flush=True)
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Whether this process is the one to carry out a run; the lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "claim").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from topo_callback.report.figures import STYLE
 COLOURS = {"topology": "#0072B2", "geometry": "#D55E00", "training": "#555555"}
 GRID = "#e6e6e6"
 CURVES = (
-    ("wasserstein_h1.previous", "Wasserstein H1 over that of quiet runs"),
-    ("mutual_knn.previous", "1 - mutual kNN over that of quiet runs"),
-    ("grad_norm", "gradient norm over that of quiet runs"),
+    ("wasserstein_h1.previous", "Wasserstein H1, over that of quiet runs"),
+    ("mutual_knn.previous", "1 - mutual kNN, over that of quiet runs"),
+    ("grad_norm", "Gradient norm, over that of quiet runs"),
 )
 BEFORE, AFTER = 160, 200  # steps around the middle of the transition
 
@@ -37,7 +37,11 @@ def picture(runs: Sequence[Watched], quiet: Sequence[Watched], file: Path) -> No
         for axis, (name, title) in zip(axes[1:], CURVES, strict=True):
             _ratio(axis, runs, quiet, name, title)
         axes[-1].set_xlabel("steps since the middle of the transition")
-        _forest(right.subplots(), runs, quiet)
+        left.suptitle("Median and quartiles of seeds, aligned at the transition", x=0.02, ha="left")
+        axis = right.subplots()
+        _forest(axis, runs, quiet)
+        right.suptitle("First sample beyond what quiet runs do, each seed", x=0.02, ha="left")
+        right.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         figure.savefig(file)
 
 
@@ -71,7 +75,7 @@ def _ratio(axis, runs: Sequence[Watched], quiet: Sequence[Watched], name: str, t
     axis.plot(grid[shown], half, color=colour, linewidth=2)
     axis.axhline(1, color="#777777", linewidth=0.8)
     axis.set_ylabel("ratio")
-    _frame(axis, title + ": median and quartiles of seeds" if name == CURVES[0][0] else title)
+    _frame(axis, title)
 
 
 def _forest(axis, runs: Sequence[Watched], quiet: Sequence[Watched]) -> None:
@@ -83,7 +87,7 @@ def _forest(axis, runs: Sequence[Watched], quiet: Sequence[Watched]) -> None:
         seen = [time for time in times if np.isfinite(time)]
         axis.plot(seen, row + np.linspace(-0.22, 0.22, len(seen)), ".", color=colour, alpha=0.4, markersize=5)
         if np.isfinite(found.median):
-            ends = np.clip([found.low, found.high], -2 * BEFORE, largest)
+            ends = np.clip([found.low, found.high], -AFTER, largest)
             axis.plot(ends, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
             axis.plot([found.median], [row], "o", color=colour, markersize=7, markeredgecolor="white")
         labels.append(f"{label} ({kind}), {found.seen} of {found.seeds}")
@@ -94,12 +98,10 @@ def _forest(axis, runs: Sequence[Watched], quiet: Sequence[Watched]) -> None:
     axis.set_yticks(range(len(labels)), labels)
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(labels) - 0.5, -0.5)
-    axis.set_xlim(-2 * BEFORE, largest)
+    axis.set_xlim(-AFTER, largest)
     axis.grid(axis="x", color=GRID, linewidth=0.7)
     axis.set_xlabel("steps since the middle of the transition")
-    axis.set_title("First sample that stands out from quiet runs", loc="left")
     axis.spines[["left", "right", "top"]].set_visible(False)
     for group, colour in COLOURS.items():
         axis.plot([], [], "o", color=colour, label=group)
-    axis.plot([], [], "s", color="#e0e0e0", label="transition, 10 to 90 %")
-    axis.legend(loc="lower right", frameon=False)
+    axis.plot([], [], "s", color="#e0e0e0", label="10 to 90 % of the gain")

@@ -17,6 +17,7 @@ from transition_statistics import (
     first_deviation,
     lead,
     paired,
+    since_baseline,
     transition_of,
 )
 
@@ -50,6 +51,7 @@ TRAINING = {
 NUMBERS = {**TOPOLOGY, **GEOMETRY, **TRAINING}
 _AGREEMENTS = ("mutual_knn", "cka", "survival")
 HEADLINE = "wasserstein_h1.previous"
+BASELINE = (64, 128)  # steps: in the plateau, before the transition of any seed
 DETECTED = ("wasserstein_h1.previous", "mutual_knn.previous", "cka.previous", "effective_rank_change",
             "next_token_js.previous", "loss_change", "grad_norm")  # fmt: skip
 
@@ -116,8 +118,8 @@ def load(output: Path) -> tuple[list[Watched], list[Watched]]:
 
 def first_times(runs: Sequence[Watched], quiet: Sequence[Watched], name: str) -> list[float]:
     """Step at which each run first stands out from the quiet runs in a number."""
-    others = np.stack([run.numbers[name] for run in quiet])
-    return [first_deviation(run.numbers[name], others, run.steps) for run in runs]
+    others = np.stack([since_baseline(run.numbers[name], run.steps, BASELINE) for run in quiet])
+    return [first_deviation(since_baseline(run.numbers[name], run.steps, BASELINE), others, run.steps) for run in runs]
 
 
 def since(runs: Sequence[Watched], times: Sequence[float], moment: Callable[[Transition], float]) -> list[float]:
@@ -147,7 +149,7 @@ def peak_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
 
     def peaks(name: str) -> list[float]:
         others = np.stack([run.numbers[name] for run in quiet])
-        return [deviation_peak(run.numbers[name], others, run.steps) for run in runs]
+        return [deviation_peak(run.numbers[name], others, run.steps, run.transition) for run in runs]
 
     topological = peaks(HEADLINE)
     for name, (label, kind) in NUMBERS.items():

@@ -53,10 +53,25 @@ def first_deviation(run: np.ndarray, quiet: np.ndarray, steps: np.ndarray) -> fl
     return float("inf") if found.sample is None else float(steps[kept][found.sample])
 
 
-def deviation_peak(run: np.ndarray, quiet: np.ndarray, steps: np.ndarray) -> float:
-    """Middle of the interval in which a change since the previous sample is largest over the quiet runs' median."""
+def since_baseline(values: np.ndarray, steps: np.ndarray, baseline: tuple[int, int]) -> np.ndarray:
+    """Logarithm of a number [samples] less its mean over the samples of a baseline; NaN up to the end of that.
+
+    So what sets runs apart from the start, as other data do, is no deviation.
+    """
+    logs = np.log(np.where(values > 0, values, np.nan))
+    inside = (steps >= baseline[0]) & (steps <= baseline[1]) & np.isfinite(logs)
+    relative: np.ndarray = np.where(steps > baseline[1], logs - logs[inside].mean(), np.nan)
+    return relative
+
+
+def deviation_peak(run: np.ndarray, quiet: np.ndarray, steps: np.ndarray, held: Transition) -> float:
+    """Middle of the interval in which a change since the previous sample is largest over the quiet runs' median.
+
+    Of the intervals that end in the transition, or before it by no more than its own length.
+    """
     ratio = np.log(run[1:] / np.median(quiet[:, 1:], axis=0))
-    place = int(np.nanargmax(np.where(np.isfinite(ratio), ratio, -np.inf)))
+    inside = (steps[1:] >= 2 * held.begin - held.end) & (steps[1:] <= held.end) & np.isfinite(ratio)
+    place = int(np.argmax(np.where(inside, ratio, -np.inf)))
     return float(steps[place] + steps[place + 1]) / 2
 
 
