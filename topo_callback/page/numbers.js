@@ -42,7 +42,7 @@ function numbersTable(runs, current) {
   function show() {
     const shown = state.found.slice(state.from, state.from + ROWS);
     byId("table").tBodies[0].replaceChildren(...shown.map((row) => html("tr", {},
-      html("td", {}, String(row.step)), html("td", {}, name(row.layer)), html("td", {}, row.measure), html("td", { class: "number" }, String(row.value)))));
+      html("td", {}, String(row.step)), html("td", {}, name(row.layer)), html("td", {}, ...row.measure.split(/(?<=[_.])/).flatMap((part) => [part, html("wbr", {})])), html("td", { class: "number" }, String(row.value)))));
     const end = state.from + shown.length;
     byId("rows-shown").textContent = shown.length ? `${whole(state.from + 1)}–${whole(end)} of ${whole(state.found.length)}` : "nothing found";
     byId("earlier").disabled = state.from === 0;
