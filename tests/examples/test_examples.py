@@ -1,0 +1,77 @@
+"""Every example as a user runs it: a fresh process, an empty folder, tiny sizes, to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from topo_callback import Trajectory
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ROOT = Path(__file__).parents[2]
+
+
+def run(example: str, work: Path, *arguments: str) -> str:
+    """What an example prints; its only files are below `work`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), *arguments]
+    ended = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=1100)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "Traceback" not in ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize(("example", "folder"), [("sft_lora", "sft-lora"), ("dpo", "dpo")])
+def test_training(tmp_path: Path, example: str, folder: str) -> None:
+    run(example, tmp_path, "--steps", "3")
+    trajectory = Trajectory.load(tmp_path / folder)
+    assert trajectory.state == "finished"
+    assert trajectory.steps == (0, 1, 2, 3)
+
+
+def test_scan(tmp_path: Path) -> None:
+    printed = run("scan", tmp_path)
+    assert "how far its layers' shapes moved from step 0" in printed
+    (folder,) = (path.parent for path in (tmp_path / "scan" / "trajectories").glob("*/run.json"))
+    assert Trajectory.load(folder).steps == (0, 10, 20, 40)
+
+
+def test_prune(tmp_path: Path) -> None:
+    printed = run("prune", tmp_path, "--tokens", "1024")
+    assert "written to pruning/pruned; it answers:" in printed
+    depth = [json.loads((tmp_path / "pruning" / name / "config.json").read_text()) for name in ("base_model", "pruned")]
+    assert depth[1]["num_hidden_layers"] < depth[0]["num_hidden_layers"]
+
+
+def write_rows(folder: Path) -> Path:
+    """Rows of both kinds in both forms: prompt and completion, and whole conversations."""
+    helpful = [{"prompt": f"Name the number after {i}.", "completion": f"It is {i + 1}."} for i in range(40)]
+    harmless = [
+        {"chosen": f"\n\nHuman: May I take {i}?\n\nAssistant: Why?\n\nHuman: For fun.\n\nAssistant: Better ask first."}
+        for i in range(40)
+    ]
+    folder.mkdir()
+    for name, rows in (("helpful", helpful), ("harmless", harmless)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_objectives(tmp_path: Path) -> None:
+    given = ("--dataset", str(write_rows(tmp_path / "rows")), "--seeds", "2", "--steps", "2", "--batch", "2")
+    printed = run("objectives", tmp_path, *given, "--prompts", "16")
+    assert "6 runs: helpful (2 runs, seeds 0, 1); harmless (2 runs, seeds 2, 3); mixed (2 runs, seeds 4, 5)" in printed
+    assert "wrote objectives/report.html" in printed
+    found = json.loads((tmp_path / "objectives" / "comparison" / "comparison.json").read_text())
+    assert found["alignment"]["positions"] == [0, 1, 2]
+    assert [run["objective"] for run in found["runs"]] == ["helpful"] * 2 + ["harmless"] * 2 + ["mixed"] * 2
+    assert (tmp_path / "objectives" / "comparison" / "map.svg").is_file()
+    page = (tmp_path / "objectives" / "report.html").read_text()
+    assert "Control, the same runs with shuffled objectives" in page
+    assert "Name the number" not in page
+    # finished runs are kept
+    assert "training on" not in run("objectives", tmp_path, *given, "--prompts", "16")
