@@ -215,8 +215,8 @@ def _differences(
     for batch in batches:
         with _listening(matrices, batch, text, rises):
             read_batch(context.model, context.stack, batch, layers=(context.stack.depth,))
-    order = torch.cat([batch.points for batch in batches]).argsort()
-    found = {layer: torch.cat(parts)[order.to(parts[0].device)] for layer, parts in rises.items() if parts}
+    # texts of one length stay in their order in the batches
+    found = {layer: torch.cat(parts) for layer, parts in rises.items() if parts}
     return {layer: each[:SEQUENCES] - each[SEQUENCES:] for layer, each in found.items()}
 
 
