@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from topo_callback.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_WHOLE = 2**62  # stands for the whole depth, behind all layers
 
 
 class Trajectory:
@@ -125,9 +128,7 @@ class Trajectory:
         `layer` is a nullable integer, missing for numbers of the whole depth. Undefined values have no row. Rows are
         sorted by step, measure and layer.
         """
-        table = self._table("numbers", "value")
-        table["value"] = table["value"].astype(np.float64)
-        return table
+        return self._table("numbers", "value", np.float64)
 
     def missing(self) -> pd.DataFrame:
         """Why numbers are not there, as a long table with the columns step, layer, measure, reason.
@@ -135,36 +136,50 @@ class Trajectory:
         Sorted as `frame()`. Layers that are not ok have one reason for all their numbers, their status, under the
         measure "*". A measure that was not asked for has no row.
         """
-        table = self._table("missing", "reason")
-        table["reason"] = table["reason"].astype("str")
-        return table
+        return self._table("missing", "reason", np.dtype(object))
 
-    def _table(self, attribute: str, column: str) -> pd.DataFrame:
+    def _table(self, attribute: str, column: str, dtype: Any) -> pd.DataFrame:
+        """What the snapshots hold as measure -> layer -> value, row by row; in arrays, since rows can be millions."""
         import pandas as pd
 
-        rows = [
-            (step, layer, measure, value)
-            for step, snapshot in self._snapshots.items()
-            for measure, by_layer in getattr(snapshot, attribute).items()
-            for layer, value in by_layer.items()
-        ]
-        if attribute == "missing":
-            rows += [
-                (step, layer, "*", status)
-                for step, snapshot in self._snapshots.items()
-                for layer, status in snapshot.status.items()
-                if status != "ok"
-            ]
-        steps, layers, measures, values = zip(*rows, strict=True) if rows else ((), (), (), ())
-        table = pd.DataFrame(
+        held = {step: self._held(step, attribute) for step in self.steps}
+        names = sorted({name for by_measure in held.values() for name in by_measure})
+        code_of = {name: code for code, name in enumerate(names)}
+        codes, layers, values, counts = [], [], [], []
+        for by_measure in held.values():
+            sizes = [len(by_layer) for by_layer in by_measure.values()]
+            counts.append(sum(sizes))
+            codes.append(np.repeat(np.array([code_of[name] for name in by_measure], dtype=np.int64), sizes))
+            keys = (_WHOLE if layer is None else layer for by_layer in by_measure.values() for layer in by_layer)
+            layers.append(np.fromiter(keys, np.int64, counts[-1]))
+            found = (value for by_layer in by_measure.values() for value in by_layer.values())
+            values.append(np.fromiter(found, dtype, counts[-1]))
+        step, code, layer, value = (
+            np.concatenate([np.empty(0, kind), *parts])
+            for kind, parts in (
+                (np.int64, [np.repeat(list(held), counts)]),
+                (np.int64, codes),
+                (np.int64, layers),
+                (dtype, values),
+            )
+        )
+        order = np.lexsort((layer, code, step))  # of each number, the one of the whole depth comes last
+        step, code, layer, value = step[order], code[order], layer[order], value[order]
+        return pd.DataFrame(
             {
-                "step": np.array(steps, dtype=np.int64),
-                "layer": pd.array(layers, dtype="Int64"),
-                "measure": pd.array(measures, dtype="str"),
-                column: list(values),
+                "step": step,
+                "layer": pd.arrays.IntegerArray(layer, layer == _WHOLE),
+                "measure": pd.array(np.array(names, dtype=object)[code], dtype="str"),
+                column: value if attribute == "numbers" else pd.array(value, dtype="str"),
             }
         )
-        return table.sort_values(["step", "measure", "layer"], ignore_index=True)
+
+    def _held(self, step: int, attribute: str) -> Mapping[str, Mapping[int | None, Any]]:
+        snapshot = self._snapshots[step]
+        if attribute == "numbers":
+            return snapshot.numbers
+        status: dict[int | None, str] = {layer: text for layer, text in snapshot.status.items() if text != "ok"}
+        return {**snapshot.missing, **({"*": status} if status else {})}
 
     def __repr__(self) -> str:
         return f"Trajectory({self.folder.name!r}, {len(self.steps)} samples, {self.state})"
