@@ -64,6 +64,7 @@ def encoder_trainer(folder: Path, callback: Any, **settings: Any) -> Trainer:
 
 
 def sft_trainer(folder: Path, callback: Any, **settings: Any) -> Any:
+    pytest.importorskip("trl")
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -76,6 +77,7 @@ def sft_trainer(folder: Path, callback: Any, **settings: Any) -> Any:
 
 
 def dpo_trainer(folder: Path, callback: Any, **settings: Any) -> Any:
+    pytest.importorskip("trl")
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
