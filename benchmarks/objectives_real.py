@@ -9,6 +9,7 @@ Reads the trajectories and writes RESULTS_objectives.md; what is below its headi
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,16 @@ TARGETS = {
 _FIRST_THIRD = 28  # step: samples up to here are early
 
 
-def event_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
+def onsets_of(run: Watched, references: References | None, file: Path) -> list[tuple[int, str]]:
+    """First step and level of every onset; kept in a file, for the nominal level takes seconds."""
+    if not file.is_file():
+        found = find_events(run.series, references).events
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps([(event.first_step, event.level) for event in found if event.kind == "onset"]))
+    return [tuple(onset) for onset in json.loads(file.read_text())]
+
+
+def event_table(runs: Sequence[Watched], quiet: Sequence[Watched], folder: Path) -> list[str]:
     lines = [
         "| objective, schedule | runs | nominal | calibrated, against helpful runs of other seeds | onsets (steps) |",
         "|---|---|---|---|---|",
@@ -53,11 +63,11 @@ def event_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
     for (objective, schedule), members in groups(runs).items():
         nominal, calibrated, where = 0, 0, []
         for run in members:
-            found = find_events(run.series, references if schedule == "constant" else None).events
-            onsets = [event for event in found if event.kind == "onset"]
-            nominal += any(event.level == "nominal" for event in onsets)
-            calibrated += any(event.level == "calibrated" for event in onsets)
-            where += [f"{event.first_step} {event.level[0].upper()}" for event in onsets]
+            file = folder / f"{objective}-{schedule}-{run.seed}.json"
+            onsets = onsets_of(run, references if schedule == "constant" else None, file)
+            nominal += any(level == "nominal" for _, level in onsets)
+            calibrated += any(level == "calibrated" for _, level in onsets)
+            where += [f"{step} {level[0].upper()}" for step, level in onsets]
         against = f"{calibrated} of {len(members)}" if schedule == "constant" else "no references"
         lines.append(
             f"| {objective}, {schedule} | {len(members)} | {nominal} of {len(members)} | {against} | "
@@ -191,7 +201,7 @@ def _early(run: Watched, name: str) -> float:
     return float(values[-1] if name.endswith(".first") else values.mean())
 
 
-def late_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
+def late_table(quiet: Sequence[Watched]) -> list[str]:
     """What the first third of a run says of its loss in the last quarter."""
     lines = [
         "| runs | plain numbers: R² | topology alone | added by topology |",
@@ -199,22 +209,15 @@ def late_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
     ]
     plain = ["mutual_knn.previous", "mutual_knn.first", "scale.first", "rank.first", "loss", "grad_norm"]
     topology = ["wasserstein_h1.previous", "wasserstein_h1.first", "survival_h1.previous", "survival_h1.first"]
-    for title, members, within in (
-        (f"{len(quiet)} helpful, constant", quiet, False),
-        (f"{len(runs)} of all objectives, between seeds of one cell", runs, True),
-    ):
-        kinds = {key: number for number, key in enumerate(groups(members))}
-        values = {name: np.array([_early(run, name) for run in members]) for name in (*plain, *topology)}
-        values["late"] = np.array([run.late_loss for run in members])
-        panel = Panel(
-            np.array([run.seed for run in members]),
-            np.array([kinds[run.objective, run.schedule] for run in members]),
-            values,
-        )
-        base, alone, both = (
-            errors_by_seed(panel, names, "late", within=within) for names in (plain, topology, [*plain, *topology])
-        )
-        lines.append(f"| {title} | {share_of(base)} | {share_of(alone)} | {added_share(base, both)} |")
+    values = {name: np.array([_early(run, name) for run in quiet]) for name in (*plain, *topology)}
+    values["late"] = np.array([run.late_loss for run in quiet])
+    panel = Panel(np.array([run.seed for run in quiet]), np.zeros(len(quiet), dtype=int), values)
+    base, alone, both = (
+        errors_by_seed(panel, names, "late", within=False) for names in (plain, topology, [*plain, *topology])
+    )
+    lines.append(
+        f"| {len(quiet)} helpful, constant | {share_of(base)} | {share_of(alone)} | {added_share(base, both)} |"
+    )
     return lines
 
 
@@ -230,7 +233,7 @@ def write(folder: Path, results: Path) -> None:
         "",
         "## Events",
         "",
-        *event_table(runs, quiet),
+        *event_table(runs, quiet, folder.parent / "onsets"),
         "",
         "## Early concentration",
         "",
@@ -262,7 +265,7 @@ def write(folder: Path, results: Path) -> None:
         "",
         "Loss of the last quarter, from samples up to step 28:",
         "",
-        *late_table(runs, quiet),
+        *late_table(quiet),
     ]
     held = results.read_text().partition(KEPT) if results.exists() else ("", "", "")
     results.write_text("\n".join(lines) + "\n" + held[1] + held[2])

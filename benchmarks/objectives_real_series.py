@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def read(folder: Path) -> Watched | None:
         for since in ("previous", "first"):
             values = [np.median(list(snapshot.numbers[f"{name}.{since}"].values())) for snapshot in snapshots[1:]]
             pairs[f"{name}.{since}"] = np.array(values) if name == "wasserstein_h1" else 1 - np.array(values)
-    series = Series.of(trajectory)
+    series = _with_model_name(Series.of(trajectory))
     steps = np.array(trajectory.steps)
     loss, grad_norm = (_means(np.array(record[name]), steps) for name in ("loss", "grad_norm"))
     numbers = {
@@ -72,6 +72,12 @@ def read(folder: Path) -> Watched | None:
     }
     late = float(np.mean(record["loss"][-20:]))
     return Watched(objective, schedule, int(seed.removeprefix("seed")), trajectory.steps, series, numbers, late)
+
+
+def _with_model_name(series: Series) -> Series:
+    """The base model by the name of its folder: the path to that may have been written otherwise."""
+    model = series.identity["model"]
+    return replace(series, identity={**series.identity, "model": {**model, "name": Path(model["name"]).name}})
 
 
 def _means(values: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from machine import describe_machine
 from transition_statistics import (
+    Steps,
     Transition,
     as_displacement,
+    calibrated_events,
     deviation_peak,
-    events_by_level,
     first_deviation,
     lead,
+    nominal_events,
     paired,
     since_baseline,
     transition_of,
@@ -23,6 +25,7 @@ from transition_statistics import (
 
 from topo_callback import Trajectory
 from topo_callback.dynamics import Series
+from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
 
 KEPT = "\n## Read with this"
 # name -> (label, since the previous sample: "change", or the number itself: "level")
@@ -161,30 +164,23 @@ def peak_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
     return lines
 
 
-def judge(run: Watched, others: Sequence[Watched], file: Path) -> Mapping[str, Mapping[str, Mapping[str, list[int]]]]:
-    """Number -> level -> kind -> first step, last step, known at: the package's detector on each number in turn.
-
-    What a file has already is not decided again.
-    """
-    if file.is_file():
-        held = json.loads(file.read_text())
-        if held["against"] == len(others):
-            return held["events"]
+def judge(run: Watched, others: Sequence[Watched], file: Path) -> dict[str, dict[str, Steps]]:
+    """Number -> level -> events: the package's detector on each number in turn; the nominal ones are kept in a file."""
+    kept = json.loads(file.read_text()) if file.is_file() else {}
     events = {}
     for name in DETECTED:
         label = name.removesuffix(".previous")
-        if label in run.series.displacement:
-            series, references = run.series, [other.series for other in others]
-        else:
-            series = as_displacement(run.series, label, run.numbers[name][1:])
-            references = [as_displacement(other.series, label, other.numbers[name][1:]) for other in others]
-        events[name] = {
-            level: {kind: [event.first_step, event.last_step, event.known_at] for kind, event in found.items()}
-            for level, found in events_by_level(series, references, label).items()
-        }
+        series, *references = [_judged_series(each, name, label) for each in (run, *others)]
+        if label not in kept:
+            kept[label] = nominal_events(series, label)
+        events[name] = {"nominal": kept[label], "calibrated": calibrated_events(series, references, label)}
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"against": len(others), "events": events}))
+    file.write_text(json.dumps(kept))
     return events
+
+
+def _judged_series(run: Watched, name: str, label: str) -> Series:
+    return run.series if label in run.series.displacement else as_displacement(run.series, label, run.numbers[name][1:])
 
 
 def event_table(runs: Sequence[Watched], quiet: Sequence[Watched], folder: Path) -> list[str]:
@@ -198,7 +194,7 @@ def event_table(runs: Sequence[Watched], quiet: Sequence[Watched], folder: Path)
         judge(run, [other for other in quiet if other is not run], folder / f"quiet-{run.seed}.json") for run in quiet
     ]
     for name in DETECTED:
-        for level in ("calibrated", "nominal"):
+        for level in ("nominal", "calibrated") if len(quiet) > FEWEST_REFERENCES else ("nominal",):
             false = sum("onset" in events[name][level] for events in alone)
             each = [(run, events[name][level]) for run, events in zip(runs, found, strict=True)]
             alarmed = [(run, events) for run, events in each if "onset" in events]
@@ -244,8 +240,8 @@ def write(output: Path, results: Path) -> None:
 
     every, quiet = load(output)
     runs = [run for run in every if run.transition is not None]
-    if len(quiet) < 20:
-        print(f"{len(quiet)} quiet runs: the calibrated level needs 20, for one is left out")
+    if len(quiet) <= FEWEST_REFERENCES:
+        print(f"{len(quiet)} quiet runs: no calibrated level; it needs {FEWEST_REFERENCES} beside the one left out")
     picture(runs, quiet, results.with_suffix(".png"))
     lines = [
         "# A transition of known time: does topology lead?",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from fine_tuning_statistics import detect
 
 from topo_callback.dynamics import Event, References, Series, find_events
+from topo_callback.dynamics.events import _calibrated
 
 RESAMPLES = 10_000
 
@@ -45,8 +46,8 @@ def _crossing(steps: np.ndarray, values: np.ndarray, level: float) -> float:
 def first_deviation(run: np.ndarray, quiet: np.ndarray, steps: np.ndarray) -> float:
     """Step of the first sample at which a run [samples] deviates further than any quiet run [runs, samples] ever does.
 
-    Infinite where it never does. Samples without a number are left out. With 20 quiet runs or fewer than 39, a further
-    quiet run would deviate so with a probability of 1 / (runs + 1).
+    Infinite where it never does. Samples without a number are left out. A further quiet run would deviate so with a
+    probability of 1 / (runs + 1).
     """
     kept = np.isfinite(run) & np.isfinite(quiet).all(axis=0)
     found = detect(run[kept], quiet[:, kept], level=1 / (len(quiet) + 1))
@@ -69,7 +70,8 @@ def deviation_peak(run: np.ndarray, quiet: np.ndarray, steps: np.ndarray, held: 
 
     Of the intervals that end in the transition, or before it by no more than its own length.
     """
-    ratio = np.log(run[1:] / np.median(quiet[:, 1:], axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(run[1:] / np.median(quiet[:, 1:], axis=0))
     inside = (steps[1:] >= 2 * held.begin - held.end) & (steps[1:] <= held.end) & np.isfinite(ratio)
     place = int(np.argmax(np.where(inside, ratio, -np.inf)))
     return float(steps[place] + steps[place + 1]) / 2
@@ -137,10 +139,21 @@ def as_displacement(series: Series, name: str, change: np.ndarray) -> Series:
     return dataclasses.replace(series, displacement={name: tiled})
 
 
-def events_by_level(series: Series, references: Sequence[Series], measure: str) -> Mapping[str, Mapping[str, Event]]:
-    """Level -> kind -> event, of the levels nominal and calibrated."""
-    found: dict[str, dict[str, Event]] = {"nominal": {}, "calibrated": {}}
-    for event in find_events(series, References.of(references), measure=measure).events:
-        if event.level in found:
-            found[event.level][event.kind] = event
-    return found
+Steps = dict[str, list[int]]  # kind of event -> first step, last step, known at
+
+
+def nominal_events(series: Series, measure: str) -> Steps:
+    """The events of a run judged by itself alone."""
+    return _steps(event for event in find_events(series, measure=measure).events if event.level == "nominal")
+
+
+def calibrated_events(series: Series, references: Sequence[Series], measure: str) -> Steps:
+    """The events of a run against references; none where they are too few.
+
+    By the calibrated half of `find_events` alone: the other one costs seconds, and is there already.
+    """
+    return _steps(_calibrated(series, References.of(references), measure, []))
+
+
+def _steps(events: Iterable[Event]) -> Steps:
+    return {event.kind: [event.first_step, event.last_step, event.known_at] for event in events}
