@@ -177,3 +177,24 @@ def test_a_new_folder_draws_no_random_number(tmp_path: Path) -> None:
     first, second = TrajectoryFolder.new(tmp_path), TrajectoryFolder.new(tmp_path)
     assert first.run_id != second.run_id
     assert (random.getstate(), np.random.get_state()[1].tobytes()) == before  # noqa: NPY002
+
+
+def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_trajectory(tmp_path)
+    whole = Trajectory(folder)
+    monkeypatch.setattr("topo_callback.trajectory.MOST_BYTES", 2 * whole.snapshot(STEPS[0]).nbytes + 1)
+    part = Trajectory(folder)
+    assert len(part._whole) <= 2
+    for step in (*STEPS, *STEPS[::-1]):
+        assert_same(part.snapshot(step), whole.snapshot(step))
+        assert dict(part.overview(step).numbers) == whole.snapshot(step).numbers
+        assert part.overview(step).nbytes == 0
+        assert len(part._whole) <= 2
+    assert part.frame().equals(whole.frame())
+    assert part.time_zigzag(6, window=3) == whole.time_zigzag(6, window=3)
+    damaged = folder.step_file(folder.samples, STEPS[1])
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    with pytest.raises(RecordError):
+        part.snapshot(STEPS[1])
+    with pytest.raises(KeyError, match="no sample at step 77"):
+        part.overview(77)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,10 +97,7 @@ class Snapshot:
     def from_record(cls, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> Snapshot:
         """The inverse of `to_record`."""
         layers = tuple(manifest["layers"])
-        columns: list[int | None] = [*layers, None]
-        numbers: dict[str, dict[int | None, float]] = {}
-        for name, row in zip(manifest["measures"], arrays["values"].tolist(), strict=True):
-            numbers[name] = {layer: value for layer, value in zip(columns, row, strict=True) if value == value}
+        numbers = _NumberTable(tuple(manifest["measures"]), (*layers, None), arrays["values"])
         status = {int(layer): text for layer, text in manifest["status"].items()}
         barcodes = {
             layer: _barcode(arrays, "bar", arrays["bar_layer"] == layer)
@@ -118,8 +117,53 @@ class Snapshot:
             previous=manifest["previous"],
             first=manifest["first"],
             provenance=manifest["provenance"],
-            missing={name: dict(map(tuple, pairs)) for name, pairs in manifest.get("missing", {}).items()},
+            missing={
+                name: {layer: sys.intern(reason) for layer, reason in pairs}
+                for name, pairs in manifest.get("missing", {}).items()
+            },
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of barcodes and graphs."""
+        graphs = [self.neighbours] + ([] if self.gaussian_neighbours is None else [self.gaussian_neighbours])
+        barcodes = [*self.barcodes.values()] + ([] if self.depth_zigzag is None else [self.depth_zigzag])
+        return sum(graph.nbytes for graph in graphs) + sum(24 * len(barcode) for barcode in barcodes)
+
+    def without_arrays(self) -> Snapshot:
+        """The same without barcodes and graphs: its numbers, facts and status, some kilobytes."""
+        nothing = np.empty((0, 0, 0), dtype=np.int32)
+        return replace(self, barcodes={}, neighbours=nothing, gaussian_neighbours=None, depth_zigzag=None)
+
+
+class _NumberTable(Mapping[str, Mapping[int | None, float]]):
+    """measure -> layer -> value over one array, a tenth of the memory of dictionaries; NaN is missing."""
+
+    def __init__(self, names: tuple[str, ...], columns: tuple[int | None, ...], values: np.ndarray) -> None:
+        self._rows = _row_numbers(names)
+        self._columns = columns
+        self._values = values
+
+    def __getitem__(self, name: str) -> dict[int | None, float]:
+        row = self._values[self._rows[name]].tolist()
+        return {layer: value for layer, value in zip(self._columns, row, strict=True) if value == value}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        return dict(self) == dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@lru_cache(maxsize=256)
+def _row_numbers(names: tuple[str, ...]) -> dict[str, int]:
+    """name -> row; one for all snapshots with the same numbers."""
+    return {name: row for row, name in enumerate(names)}
 
 
 def _bars(prefix: str, barcodes: list[Barcode]) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from topo_callback.snapshot import Snapshot
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_BYTES = 1 << 30  # of barcodes and graphs that a trajectory keeps in memory
 _WHOLE = 2**62  # stands for the whole depth, behind all layers
 
 
@@ -40,14 +41,18 @@ class Trajectory:
         self.journal = folder.journal()
         self.damaged: dict[str, str] = {}
         self._folder = folder
-        self._snapshots: dict[int, Snapshot] = {}
+        self._overviews: dict[int, Snapshot] = {}
+        self._whole: dict[int, Snapshot] = {}
+        self._kept_bytes = 0
         for step in folder.steps(folder.samples):
             path = folder.step_file(folder.samples, step)
             try:
-                self._snapshots[step] = Snapshot.from_record(*read_record(path))
+                snapshot = Snapshot.from_record(*read_record(path))
+                self._overviews[step] = snapshot.without_arrays()
+                self._keep(snapshot)
             except (RecordError, OSError) as error:
                 self.damaged[path.name] = str(error)
-        self.steps: tuple[int, ...] = tuple(self._snapshots)
+        self.steps: tuple[int, ...] = tuple(self._overviews)
 
     @classmethod
     def load(cls, path: str | Path) -> Trajectory:
@@ -76,15 +81,35 @@ class Trajectory:
         return "finished" if ends and ends[-1] == "finished" else "interrupted"
 
     def snapshot(self, step: int) -> Snapshot:
-        """The snapshot of one step.
+        """The snapshot of one step, from memory or, in a trajectory of more than a gigabyte, from the disk again.
+
+        Raises:
+            KeyError: no readable sample of that step.
+            RecordError: the file was damaged after the trajectory was loaded. OSError: it is gone.
+        """
+        self.overview(step)
+        if step not in self._whole:
+            self._keep(Snapshot.from_record(*read_record(self._folder.step_file(self._folder.samples, step))))
+        return self._whole[step]
+
+    def overview(self, step: int) -> Snapshot:
+        """The snapshot of one step without its barcodes and graphs, always from memory.
 
         Raises:
             KeyError: no readable sample of that step.
         """
         try:
-            return self._snapshots[step]
+            return self._overviews[step]
         except KeyError:
             raise KeyError(f"no sample at step {step}; sampled steps: {list(self.steps)}") from None
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        """Keep a whole snapshot, in place of the oldest ones where they take too much memory together."""
+        self._whole[snapshot.step] = snapshot
+        self._kept_bytes += snapshot.nbytes
+        while self._kept_bytes > MOST_BYTES and len(self._whole) > 1:
+            oldest = next(iter(self._whole))
+            self._kept_bytes -= self._whole.pop(oldest).nbytes
 
     def barcodes(self, step: int, layer: int) -> Barcode:
         """The Vietoris-Rips barcode of one layer at one step.
@@ -119,7 +144,12 @@ class Trajectory:
         Raises:
             ValueError: the layer is ok in no sample.
         """
-        graphs = [NeighbourGraphs.of(snapshot) for snapshot in self._snapshots.values()]
+        ok = [step for step in self.steps if self._overviews[step].status.get(layer) == "ok"]
+        wanted = set(ok if window is None else ok[-window:])
+        graphs = [
+            NeighbourGraphs(step, {layer: self.neighbours(step, layer)} if step in wanted else {})
+            for step in self.steps
+        ]
         return time_zigzag(graphs, layer, window=window, max_dimension=max_dimension)
 
     def frame(self) -> pd.DataFrame:
@@ -175,7 +205,7 @@ class Trajectory:
         )
 
     def _held(self, step: int, attribute: str) -> Mapping[str, Mapping[int | None, Any]]:
-        snapshot = self._snapshots[step]
+        snapshot = self._overviews[step]
         if attribute == "numbers":
             return snapshot.numbers
         status: dict[int | None, str] = {layer: text for layer, text in snapshot.status.items() if text != "ok"}

@@ -68,7 +68,7 @@ class Series:
     @classmethod
     def of(cls, trajectory: Trajectory) -> Series:
         """The series of a run so far, finished or not; see `of_snapshots`."""
-        snapshots = [trajectory.snapshot(step) for step in trajectory.steps]
+        snapshots = [trajectory.overview(step) for step in trajectory.steps]
         return cls.of_snapshots(snapshots, trajectory.run, trajectory.layers)
 
     @classmethod
