@@ -77,7 +77,8 @@ class Boundary:
             counts.append(share * simulations + len(alive) - np.searchsorted(alive, scores, side="left"))
         p_values: np.ndarray = (1 + np.max(counts, axis=0)) / (simulations + 1)
         # shares are rounded: by less than 1e-12, but a p-value above its level would contradict the alarm
-        return np.where(scores > self.value, np.minimum(p_values, self.spent), np.minimum(p_values, 1.0))
+        limited: np.ndarray = np.minimum(p_values, np.where(scores > self.value, self.spent, 1.0))
+        return limited
 
 
 def next_boundary(
