@@ -280,7 +280,8 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
 def test_events_are_those_of_the_dynamics(tmp_path: Path) -> None:
     trajectory = Trajectory.load(write_run(tmp_path, STEPS[:3]).path)
     plain = trajectory.snapshot(1)
-    trajectory._snapshots[1] = replace(plain, status={**plain.status, 2: "invalid: <b>1 of 40 points</b>"})
+    changed = replace(plain, status={**plain.status, 2: "invalid: <b>1 of 40 points</b>"})
+    trajectory._overviews[1] = trajectory._whole[1] = changed
     (event,) = find_events(Series.of(trajectory)).events
     assert event.kind == "invalid_layers"
     written = report_page(trajectory)

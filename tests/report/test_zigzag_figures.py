@@ -172,7 +172,8 @@ def test_a_panel_without_data_is_left_out(folder: TrajectoryFolder, monkeypatch:
     late = Barcode(np.array([1, 1]), np.array([2.0, 3.0]), np.array([11.0, 7.0]))
     monkeypatch.setattr(Trajectory, "time_zigzag", lambda *_, **__: (late, STEPS))
     trajectory = Trajectory(folder)
-    trajectory._snapshots = {step: replace(each, numbers={}) for step, each in trajectory._snapshots.items()}
+    for step in trajectory.steps:
+        trajectory._overviews[step] = trajectory._whole[step] = replace(trajectory.snapshot(step), numbers={})
     figure = time_figure(trajectory, 1)
     assert list(panels_of(figure)) == [
         "Loops alive from sample i to sample j",
@@ -253,7 +254,8 @@ def test_eighty_layers_and_a_hundred_samples_stay_readable(
     steps = (0, 1, 2, 4, 8, 16, 32, 64, *(3125 * i for i in range(1, 93)))
     trajectory = Trajectory(folder)
     first = trajectory.snapshot(0)
-    trajectory._snapshots = {step: replace(first, step=step) for step in steps}
+    for step in steps:
+        trajectory._overviews[step] = trajectory._whole[step] = replace(first, step=step)
     trajectory.steps = steps
     long = zigzag_persistence(drifting_graphs(100), points=60)
     monkeypatch.setattr(Trajectory, "time_zigzag", lambda *_, **__: (long, steps))

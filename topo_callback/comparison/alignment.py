@@ -112,7 +112,7 @@ def _positions(runs: Sequence[Run], axis: str) -> tuple[str, list[dict[int, floa
 
 def _named_steps(run: Run) -> set[int]:
     """The sampled steps, and those that they compare with, whose samples may be damaged."""
-    snapshots = [run.trajectory.snapshot(step) for step in run.trajectory.steps]
+    snapshots = [run.trajectory.overview(step) for step in run.trajectory.steps]
     references = {step for snapshot in snapshots for step in (snapshot.previous, snapshot.first) if step is not None}
     return {*run.trajectory.steps, *references}
 
@@ -127,7 +127,7 @@ def _max_steps(run: Run) -> int:
 
 
 def _fact(run: Run, step: int, fact: str) -> float | None:
-    value = run.trajectory.snapshot(step).provenance.get("facts", {}).get(fact)
+    value = run.trajectory.overview(step).provenance.get("facts", {}).get(fact)
     return None if value is None or not np.isfinite(value) else float(value)
 
 
@@ -165,7 +165,7 @@ def _measures(runs: Sequence[Run]) -> list[str]:
     names: set[str] = set()
     for run in runs:
         for step in run.trajectory.steps:
-            names.update(run.trajectory.snapshot(step).numbers)
+            names.update(run.trajectory.overview(step).numbers)
     return sorted(names - set(BOOKKEEPING))
 
 
@@ -194,7 +194,7 @@ def _interpolated(
 ) -> Float64[np.ndarray, "layers points"]:
     table = np.full((len(layers), len(run.trajectory.steps)), np.nan)
     for column, step in enumerate(run.trajectory.steps):
-        by_layer = run.trajectory.snapshot(step).numbers.get(measure, {})
+        by_layer = run.trajectory.overview(step).numbers.get(measure, {})
         table[:, column] = [by_layer.get(layer, np.nan) for layer in layers]
     table[~np.isfinite(table)] = np.nan
     after = np.minimum(place.before + 1, table.shape[1] - 1)
@@ -219,7 +219,7 @@ def _references(run: Run, place: _Places, which: str) -> Float[np.ndarray, " poi
     NaN, equal to nothing, where it is not known or differs between the two samples around the point: what happened
     since the previous sample has no value between two samples.
     """
-    snapshots = [run.trajectory.snapshot(step) for step in run.trajectory.steps]
+    snapshots = [run.trajectory.overview(step) for step in run.trajectory.steps]
     steps = [getattr(snapshot, which) for snapshot in snapshots]
     at = np.array([place.of_step.get(step, np.nan) if step is not None else np.nan for step in steps])
     after = np.minimum(place.before + 1, len(at) - 1)

@@ -44,7 +44,7 @@ def origin(trajectories: Sequence[Trajectory], names: Sequence[str]) -> str:
 def _settings(trajectory: Trajectory) -> dict[tuple[str, str], str]:
     """(Part, name) -> value, as the page shows it."""
     run = trajectory.run
-    newest = trajectory.snapshot(trajectory.steps[-1]).provenance
+    newest = trajectory.overview(trajectory.steps[-1]).provenance
     parts = {
         "Model": part(run, "model"),
         "Training": part(run, "training"),

@@ -78,7 +78,7 @@ def _status(trajectory: Trajectory) -> dict[str, dict[str, str]]:
     """Sample -> layer -> why it has no numbers."""
     found: dict[str, dict[str, str]] = {}
     for sample, step in enumerate(trajectory.steps):
-        for layer, text in trajectory.snapshot(step).status.items():
+        for layer, text in trajectory.overview(step).status.items():
             if not text.startswith("ok"):
                 found.setdefault(str(sample), {})[str(layer)] = plain(text)
     return found
@@ -107,7 +107,7 @@ def _facts(trajectory: Trajectory) -> list[dict[str, Any]]:
 
 def _kept_samples(trajectory: Trajectory, most: int) -> list[int]:
     """The samples whose numbers of single layers are in the page: all, or evenly spaced ones."""
-    sizes = [sum(len(by_layer) for by_layer in trajectory.snapshot(step).numbers.values()) for step in trajectory.steps]
+    sizes = [sum(len(by_layer) for by_layer in trajectory.overview(step).numbers.values()) for step in trajectory.steps]
     total = sum(sizes)
     if total <= most:
         return list(range(len(sizes)))
@@ -116,7 +116,7 @@ def _kept_samples(trajectory: Trajectory, most: int) -> list[int]:
 
 def _measures(trajectory: Trajectory, kept: list[int]) -> dict[str, dict[str, Any]]:
     """Measure -> words, median over layers (or the number of the whole depth) of every sample, numbers of layers."""
-    snapshots = [trajectory.snapshot(step) for step in trajectory.steps]
+    snapshots = [trajectory.overview(step) for step in trajectory.steps]
     names = sorted({name for snapshot in snapshots for name in snapshot.numbers})
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(names, key=lambda each: (label(each).title == each, each)):
@@ -143,7 +143,7 @@ def table_of(trajectory: Trajectory, measure: str) -> np.ndarray:
     """float64 [layers, samples] of one measure, NaN where there is no number."""
     return np.array(
         [
-            [trajectory.snapshot(step).numbers.get(measure, {}).get(layer, np.nan) for step in trajectory.steps]
+            [trajectory.overview(step).numbers.get(measure, {}).get(layer, np.nan) for step in trajectory.steps]
             for layer in trajectory.layers
         ],
         dtype=np.float64,

@@ -94,7 +94,7 @@ def _velocity(trajectory: Trajectory) -> list[str]:
 
 
 def _interval(trajectory: Trajectory, step: int) -> str:
-    previous = trajectory.snapshot(step).previous
+    previous = trajectory.overview(step).previous
     return f"at step {step_name(step)}" if previous is None else f"from step {step_name(previous)} to {step_name(step)}"
 
 
@@ -142,7 +142,7 @@ def _missing(trajectory: Trajectory) -> list[str]:
         {
             layer
             for step in trajectory.steps
-            for layer, text in trajectory.snapshot(step).status.items()
+            for layer, text in trajectory.overview(step).status.items()
             if text.startswith("invalid")
         }
     )

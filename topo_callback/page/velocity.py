@@ -24,7 +24,7 @@ def clock(trajectory: Trajectory) -> tuple[str, np.ndarray] | None:
 
 def fact(trajectory: Trajectory, step: int, name: str) -> float | None:
     """A fact of one sample; None where it is missing or no finite number."""
-    facts = trajectory.snapshot(step).provenance.get("facts")
+    facts = trajectory.overview(step).provenance.get("facts")
     value = facts.get(name) if isinstance(facts, dict) else None
     usable = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
     return float(value) if usable and value is not None else None
@@ -43,14 +43,14 @@ def velocities(trajectory: Trajectory) -> dict[int, list[float | None]]:
     place = {step: sample for sample, step in enumerate(trajectory.steps)}
     path = np.full(len(trajectory.steps), np.nan)
     for sample, step in enumerate(trajectory.steps):
-        previous = trajectory.snapshot(step).previous
+        previous = trajectory.overview(step).previous
         if previous in place:
             path[sample] = reading[sample] - reading[place[previous]]
     found: dict[int, list[float | None]] = {}
     long_enough = comparable(np.nan_to_num(path, nan=0.0)) & (np.nan_to_num(path, nan=0.0) > 0)
     for layer in trajectory.layers:
         moved = np.array(
-            [trajectory.snapshot(step).numbers.get(DISPLACEMENT, {}).get(layer, np.nan) for step in trajectory.steps],
+            [trajectory.overview(step).numbers.get(DISPLACEMENT, {}).get(layer, np.nan) for step in trajectory.steps],
             dtype=np.float64,
         )
         used = np.flatnonzero(long_enough & np.isfinite(moved) & (np.nan_to_num(moved, nan=0.0) > 0))

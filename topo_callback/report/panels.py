@@ -44,7 +44,7 @@ def measure_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "la
     layers = trajectory.layers
     table = np.full((len(layers), len(trajectory.steps)), np.nan)
     for column, step in enumerate(trajectory.steps):
-        by_layer = trajectory.snapshot(step).numbers.get(measure, {})
+        by_layer = trajectory.overview(step).numbers.get(measure, {})
         for row, layer in enumerate(layers):
             table[row, column] = by_layer.get(layer, np.nan)
     table[~np.isfinite(table)] = np.nan
