@@ -140,3 +140,5 @@ def test_wide_models_are_read_from_the_same_units_at_every_sample(monkeypatch: p
     assert one == again
     assert one[0] == one[1] != pytest.approx(value(GRID, smooth(points=10)), abs=1e-9)
     assert found(model, reading=reading, seed=1)[0] != one[0]
+    chosen = np.sort(np.random.default_rng(0).choice(WIDTH, size=20, replace=False))
+    assert one[0] == pytest.approx(value(GRID[chosen], smooth(points=10)[:, chosen]), abs=1e-12)
