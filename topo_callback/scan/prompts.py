@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,18 @@ class Prompts:
             if self.file is not None:
                 from topo_callback.pruning.loading import load_prompts
 
-                return load_prompts(self.file, tokenizer, prompts=config.prompts, max_tokens=config.max_tokens)
-            return sample_probe(
-                self._dataset_rows(config),
-                None,
-                tokenizer,
-                prompts=config.prompts,
-                max_tokens=config.max_tokens,
-                seed=config.seed,
-            )
+                probe = load_prompts(self.file, tokenizer, prompts=config.prompts, max_tokens=config.max_tokens)
+            else:
+                probe = sample_probe(
+                    self._dataset_rows(config),
+                    None,
+                    tokenizer,
+                    prompts=config.prompts,
+                    max_tokens=config.max_tokens,
+                    seed=config.seed,
+                )
+            # studies change texts; without them no tokenizer goes to the processes of a scan
+            return replace(probe, processing_class=tokenizer) if config.studies else probe
 
         return probe_of
 
