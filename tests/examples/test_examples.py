@@ -31,7 +31,7 @@ def test_training(tmp_path: Path, example: str, folder: str) -> None:
     run(example, tmp_path, "--steps", "3")
     trajectory = Trajectory.load(tmp_path / folder)
     assert trajectory.state == "finished"
-    assert trajectory.steps == (0, 1, 2, 3)
+    assert {0, 3} <= set(trajectory.steps)  # those between are left out where they cost too much
 
 
 def test_scan(tmp_path: Path) -> None:
