@@ -217,6 +217,9 @@ class Monitor:
             seed=self._config.seed,
             before=last_facts(folder),
             log_history=state.log_history,
+            blocks=self._reader.stack_path,
+            start_file=folder.start_weights,
+            resumed=state.global_step > 0,
         )
         self._recorder = Recorder(folder, self._config, sinks, self._executor, threads=threads, on_event=self._on_event)
         self._recorder.start()

@@ -18,6 +18,7 @@ from topo_callback.capture import (
     batch_size_for,
     find_blocks,
     make_batches,
+    model_device,
     padding_id,
     resolve_layers,
     resolve_pooling,
@@ -120,7 +121,7 @@ class Reader:
         resumed = time.perf_counter()
         try:
             clouds, tokens = assembled(
-                self._batches, read.columns, len(self._taken), device=next(model.parameters()).device
+                self._batches, read.columns, len(self._taken), device=model_device(model)
             )
             read.columns.clear()
             next_token_roots = self._next_token_roots(read.roots)

@@ -24,6 +24,7 @@ from topo_callback.measures import (
     time_measures,
 )
 from topo_callback.measures.behaviour import jensen_shannon
+from topo_callback.measures.layer_significance import layer_significance
 from topo_callback.measures.missing import Missing, Number, or_missing
 from topo_callback.measures.tokens import over_prompts
 from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
@@ -96,6 +97,10 @@ def measure_sample(
             distances = (kept or {}).get(earlier.step)
             _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
             numbers.put(None, _next_tokens(sample, distances, label, wanted=config.next_token_prompts > 0))
+    displacement = numbers.values.get("wasserstein_h1.first") if first is not None else None
+    for name, by_layer in layer_significance(sample.facts, sample.layers, displacement).items():
+        for where, value in by_layer.items():
+            numbers.put(where, {name: value})
     zigzag = _over_depth(numbers, views, config)
     graphs = NeighbourGraphs(sample.step, {layer: view.neighbours for layer, view in views.items()})
     _over_time(numbers, [*history, graphs], config, threads)
