@@ -219,6 +219,22 @@ def test_numbers_keep_every_bit() -> None:
     assert number(float("-inf")) == "-Infinity"
 
 
+def test_why_numbers_are_missing_is_said_once_for_each_reason(tmp_path: Path) -> None:
+    trajectory = Trajectory.load(write_run(tmp_path, STEPS[:3]).path)
+    step = STEPS[1]
+    hostile = {"<i>": {2: "rank 7 <b>", None: "rank 8 <b>"}, "other": {4: "no labels"}}
+    changed = replace(trajectory.snapshot(step), missing=hostile)
+    trajectory._overviews[step] = trajectory._whole[step] = changed
+    written = report_page(trajectory)
+    assert "Numbers that are not defined" in written
+    assert '<th scope="row">&lt;i&gt;</th><td>rank 7 &lt;b&gt;</td><td>2</td><td>1 sample</td>' in written
+    assert '<th scope="row">other</th><td>no labels</td><td>4</td><td>1 sample</td>' in written
+    assert "<b>" not in written
+    for each in trajectory.steps:
+        trajectory._overviews[each] = replace(trajectory.overview(each), missing={})
+    assert "Numbers that are not defined" not in report_page(trajectory)
+
+
 def test_a_damaged_sample_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     broken = folder.step_file(folder.samples, 4)

@@ -21,6 +21,7 @@ from topo_callback.page.events import events
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.run_content import check, run_content
 from topo_callback.page.summary import summary
+from topo_callback.page.undefined import undefined
 from topo_callback.page.wording import count, items, part, plain, safe
 from topo_callback.record import write_whole
 from topo_callback.trajectory import Trajectory
@@ -78,6 +79,7 @@ def report_page(
         summary=_each(runs, names, lambda run: damaged(run) + items(summary(run))),
         events=_section("events", "Events", _each(runs, names, events)),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
+        undefined=_each(runs, names, undefined),
         comparison=_section("comparison", "Comparison", compared.markup),
         origin=origin(runs, names),
         version=safe(versions(("topo_callback",)).get("topo_callback", "")),
