@@ -120,9 +120,7 @@ class Reader:
             return None
         resumed = time.perf_counter()
         try:
-            clouds, tokens = assembled(
-                self._batches, read.columns, len(self._taken), device=model_device(model)
-            )
+            clouds, tokens = assembled(self._batches, read.columns, len(self._taken), device=model_device(model))
             read.columns.clear()
             next_token_roots = self._next_token_roots(read.roots)
             read.roots.clear()
