@@ -21,7 +21,7 @@ from topo_callback.dynamics.response import log_velocity
 from topo_callback.dynamics.scan import scan
 
 AUTOCORRELATIONS = (0.0, 0.5, 0.8)
-SIMULATIONS = ((0, 4000), (16, 1000))  # from so many intervals on, for each autocorrelation
+SIMULATIONS = ((0, 4000), (16, 1000), (1024, 300))  # from so many intervals on, for each autocorrelation
 _SEED = 20260619
 _BURN_IN = 40
 _BLOCK = 100  # simulated runs, or intervals, worked on at once

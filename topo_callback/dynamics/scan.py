@@ -11,6 +11,7 @@ errors: a short series cannot tell autocorrelation from a burst, and has to allo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -141,7 +142,13 @@ def _windows(
 
 def _mean_variance(coefficient: np.ndarray, count: int) -> np.ndarray:
     """Variance of the mean of `count` values of a first-order autoregression of variance 1."""
-    lags = np.arange(1, count)
-    table = (count + 2 * ((count - lags) * _GRID[:, None] ** lags).sum(axis=1)) / count**2
-    variance: np.ndarray = np.interp(coefficient, _GRID, table)
+    variance: np.ndarray = np.interp(coefficient, _GRID, _mean_variances(count))
     return variance
+
+
+@lru_cache(maxsize=1 << 14)
+def _mean_variances(count: int) -> np.ndarray:
+    """`_mean_variance` at the coefficients of the grid."""
+    lags = np.arange(1, count)
+    table: np.ndarray = (count + 2 * ((count - lags) * _GRID[:, None] ** lags).sum(axis=1)) / count**2
+    return table
