@@ -30,7 +30,7 @@ from typing import Any
 from topo_callback.errors import FolderBusyError, RecordError
 from topo_callback.record import write_whole
 
-_STEP_FILE = re.compile(r"step-(\d{8,})\.npz")
+_STEP_FILE = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,15})\.npz")
 logger = logging.getLogger("topo_callback")
 _held: set[str] = set()  # POSIX record locks do not exclude their own process
 
@@ -71,8 +71,9 @@ class TrajectoryFolder:
             if (candidate / "run.json").is_file():
                 return cls(candidate)
             if (candidate / "latest").is_file():
-                name = (candidate / "latest").read_text().strip()
-                if name == Path(name).name and (candidate / name / "run.json").is_file():
+                name = (candidate / "latest").read_text(errors="replace").strip()
+                plain = name == Path(name).name and name != ".." and len(name) < 200
+                if plain and (candidate / name / "run.json").is_file():
                     return cls(candidate / name)
         raise RecordError(
             f"no trajectory at {path}: expected a folder with run.json, or an output_dir with topology/latest in it"
@@ -151,10 +152,13 @@ class TrajectoryFolder:
         """
         try:
             run = json.loads(self.run_file.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"{self.run_file}: cannot be read ({error})") from error
         if not isinstance(run, dict) or run.get("tool") != "topo_callback":
             raise RecordError(f"{self.run_file}: not a run of topo_callback")
+        layers = run.get("layers", [])
+        if not isinstance(run.get("config"), dict) or not isinstance(layers, list) or {*map(type, layers)} - {int}:
+            raise RecordError(f"{self.run_file}: damaged, its settings or layers are none")
         return run
 
     def note(self, event: str, **details: Any) -> None:
@@ -179,9 +183,9 @@ class TrajectoryFolder:
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(entry, dict) and "event" in entry:
+            if isinstance(entry, dict) and isinstance(entry.get("event"), str):
                 entries.append(entry)
         return entries
 

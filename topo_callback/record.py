@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
+import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +56,7 @@ def encode_record(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any],
 
 
 def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the manifest of a record's bytes.
+    """The arrays and the manifest of a record's bytes. Nothing in them is executed or unpickled.
 
     Raises:
         RecordError: the bytes are torn, changed, of another tool or of a newer schema; `name` is in the message.
@@ -64,15 +66,40 @@ def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[s
         raise RecordError(f"{name}: no record of topo_callback, or cut short at {len(data)} bytes")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise RecordError(f"{name}: damaged, its bytes do not match its checksum")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays = {member: archive[member] for member in archive.files}
-    manifest = json.loads(arrays.pop("manifest").tobytes())
-    if manifest["schema"] > SCHEMA:
+    try:
+        arrays = _members(data)
+        manifest = json.loads(arrays.pop("manifest").tobytes())
+    except MemoryError:
+        raise
+    except Exception as error:  # a checksum is no proof of origin; foreign zip, .npy and JSON fail in many ways
+        raise RecordError(f"{name}: no record of topo_callback ({type(error).__name__}: {error})") from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if type(schema) is not int:
+        raise RecordError(f"{name}: no record of topo_callback, its manifest has no schema number")
+    if schema > SCHEMA:
         raise RecordError(
-            f"{name}: schema {manifest['schema']} is newer than {SCHEMA}, the newest this version reads; "
-            "upgrade topo_callback"
+            f"{name}: schema {schema} is newer than {SCHEMA}, the newest this version reads; upgrade topo_callback"
         )
     return arrays, manifest
+
+
+def _members(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of the archive; none takes more memory than the archive holds for it, whatever its header says."""
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"compression method {entry.compress_type} of {entry.filename!r}")
+            with archive.open(entry) as member:
+                major, _ = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                shape, by_columns, dtype = read(member, max_header_size=1000)  # plain dtypes need 200 at most
+                content = member.read()
+            if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content):
+                raise ValueError(f"{entry.filename!r} has {len(content)} bytes, not those of {dtype} {shape}")
+            array = np.ndarray(shape, dtype, content, order="F" if by_columns else "C")
+            arrays[entry.filename.removesuffix(".npy")] = array.copy(order="K")  # writable, unlike `content`
+    return arrays
 
 
 def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -82,6 +109,8 @@ def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         RecordError: see `decode_record`.
         OSError: the file cannot be read.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would be read for ever
+        raise RecordError(f"{path.name}: not a regular file")
     return decode_record(path.read_bytes(), path.name)
 
 

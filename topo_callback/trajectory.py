@@ -47,7 +47,7 @@ class Trajectory:
         for step in folder.steps(folder.samples):
             path = folder.step_file(folder.samples, step)
             try:
-                snapshot = Snapshot.from_record(*read_record(path))
+                snapshot = self._read(step)
                 self._overviews[step] = snapshot.without_arrays()
                 self._keep(snapshot)
             except (RecordError, OSError) as error:
@@ -89,7 +89,7 @@ class Trajectory:
         """
         self.overview(step)
         if step not in self._whole:
-            self._keep(Snapshot.from_record(*read_record(self._folder.step_file(self._folder.samples, step))))
+            self._keep(self._read(step))
         return self._whole[step]
 
     def overview(self, step: int) -> Snapshot:
@@ -102,6 +102,14 @@ class Trajectory:
             return self._overviews[step]
         except KeyError:
             raise KeyError(f"no sample at step {step}; sampled steps: {list(self.steps)}") from None
+
+    def _read(self, step: int) -> Snapshot:
+        """The snapshot from its file, which must be the one of this step."""
+        path = self._folder.step_file(self._folder.samples, step)
+        snapshot = Snapshot.from_record(*read_record(path))
+        if snapshot.step != step:
+            raise RecordError(f"{path.name}: holds the sample of step {snapshot.step}")
+        return snapshot
 
     def _keep(self, snapshot: Snapshot) -> None:
         """Keep a whole snapshot, in place of the oldest ones where they take too much memory together."""
