@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -140,8 +141,9 @@ def clouds(model: nn.Module, probe: Prompts, *, pooling: str = "auto", batch_siz
 
 def reference(model: nn.Module, ids: tuple[int, ...], **settings: Any) -> list[Tensor]:
     """Hidden states [tokens, width] of one prompt, alone and unpadded, as transformers itself lists them."""
+    cache = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     with quiet(model):
-        output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False, **settings)
+        output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, **cache, **settings)
     return [state[0].float() for state in output.hidden_states]
 
 

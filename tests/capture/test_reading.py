@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,15 @@ from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, quiet, read_batch, read_clouds, resolve_pooling
 from topo_callback.errors import ConfigurationError, TopologyError, UnsupportedModelError
+
+
+def change_output(block: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Change the hidden states that a block gives; in older versions of transformers they come in a tuple."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    block.register_forward_hook(hook)
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"t5", "mamba"}))
@@ -242,10 +252,10 @@ def test_padding_never_leaks_into_a_mean() -> None:
     model, probe = tiny("bert"), prompts((3, 9))
     expected = clouds(model, probe)
 
-    def spoil(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return output.index_fill(1, torch.tensor([8]), torch.nan) if output.shape[1] == 9 else output
+    def spoil(states: Tensor) -> Tensor:
+        return states.index_fill(1, torch.tensor([8]), torch.nan) if states.shape[1] == 9 else states
 
-    find_blocks(model).blocks[2].register_forward_hook(spoil)
+    change_output(find_blocks(model).blocks[2], spoil)
     read = clouds(model, probe)
     assert torch.equal(read[3, 0], expected[3, 0])
     assert read[3, 1].isnan().all()
@@ -281,6 +291,6 @@ def test_a_block_that_is_not_run_is_named() -> None:
 def test_blocks_that_remove_padding_are_refused() -> None:
     model = tiny("bert")
     keep = torch.arange(20)
-    find_blocks(model).blocks[2].register_forward_hook(lambda module, args, output: output.flatten(0, 1)[keep])
+    change_output(find_blocks(model).blocks[2], lambda states: states.flatten(0, 1)[keep])
     with pytest.raises(UnsupportedModelError, match="attn_implementation='sdpa'"):
         clouds(model, prompts(), batch_size=7)
