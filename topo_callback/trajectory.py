@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from topo_callback.homology.barcode import Barcode
 from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.record import read_record
 from topo_callback.snapshot import Snapshot
+from topo_callback.spacing import evenly_spaced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +112,14 @@ class Trajectory:
         if snapshot.step != step:
             raise RecordError(f"{path.name}: holds the sample of step {snapshot.step}")
         return snapshot
+
+    def thinned(self, most: int) -> Trajectory:
+        """The same run with at most so many samples, evenly spaced, the first and the newest among them."""
+        if len(self.steps) <= most:
+            return self
+        fewer = copy.copy(self)
+        fewer.steps = tuple(self.steps[sample] for sample in evenly_spaced(len(self.steps), most))
+        return fewer
 
     def _keep(self, snapshot: Snapshot) -> None:
         """Keep a whole snapshot, in place of the oldest ones where they take too much memory together."""

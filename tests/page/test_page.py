@@ -329,6 +329,24 @@ def test_bars_are_thinned_to_the_room_there_is(trajectory: Trajectory) -> None:
     assert thin["whole"] is not None
 
 
+def test_very_many_samples_are_thinned_and_velocities_stay_those_of_all(tmp_path: Path) -> None:
+    trajectory = Trajectory.load(write_run(tmp_path, tuple(range(14))).path)
+    whole = run_content(trajectory, "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("topo_callback.page.run_content.MOST_SAMPLES", 5)
+        patch.setattr("topo_callback.page.run_content.FEWEST_SAMPLES", 5)
+        thinned = run_content(trajectory, "thinned")
+        assert "Charts and table have 5 of the 14 samples" in report_page(trajectory)
+    steps = thinned["steps"]
+    assert (len(steps), steps[0], steps[-1]) == (5, 0, 13)
+    assert any(value is not None for row in whole["velocity"].values() for value in row)
+    for layer, row in whole["velocity"].items():
+        assert thinned["velocity"][layer] == [row[step] for step in steps]
+    name = "wasserstein_h1.previous"
+    assert thinned["measures"][name]["median"] == [whole["measures"][name]["median"][step] for step in steps]
+    assert "Charts and table have" not in report_page(trajectory)
+
+
 def test_the_longest_bars_are_kept_in_their_order() -> None:
     bars = np.array([[0.0, 1.0], [0.0, np.inf], [0.0, 3.0], [0.5, 0.6], [1.0, 4.0]])
     np.testing.assert_array_equal(longest_bars(bars, 3), bars[[1, 2, 4]])

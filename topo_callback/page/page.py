@@ -19,7 +19,7 @@ from topo_callback.page.cycles import cycles
 from topo_callback.page.embedding import embedded_json
 from topo_callback.page.events import events
 from topo_callback.page.origin import created, damaged, origin
-from topo_callback.page.run_content import check, run_content
+from topo_callback.page.run_content import check, run_content, shown
 from topo_callback.page.summary import summary
 from topo_callback.page.undefined import undefined
 from topo_callback.page.wording import count, items, part, plain, safe
@@ -76,7 +76,7 @@ def report_page(
         script=script,
         title=safe(names[0] if len(runs) == 1 else count(len(runs), "run"), 80),
         subtitle=safe(_subtitle(runs), 200),
-        summary=_each(runs, names, lambda run: damaged(run) + items(summary(run))),
+        summary=_each(runs, names, lambda run: damaged(run) + items([*summary(run), *_thinned(run, len(runs))])),
         events=_section("events", "Events", _each(runs, names, events)),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
         undefined=_each(runs, names, undefined),
@@ -99,6 +99,16 @@ def write_page(path: Path, page: str) -> Path:
     except (OSError, ValueError) as error:
         raise RecordError(f"{plain(path)}: the report cannot be written ({error})") from error
     return path
+
+
+def _thinned(run: Trajectory, share: int) -> list[str]:
+    """How many samples the charts and the table have, where these are not all."""
+    fewer = len(shown(run, share).steps)
+    if fewer == len(run.steps):
+        return []
+    return [
+        f"Charts and table have {fewer:,} of the {len(run.steps):,} samples, evenly spaced; the sentences have all."
+    ]
 
 
 def _tested(objectives: Sequence[str] | None) -> Sequence[str] | None:

@@ -22,6 +22,8 @@ FACTS = {
     "grad_norm": ("Gradient norm", "gradient norm"),
     "learning_rate": ("Learning rate", "learning rate"),
 }
+MOST_SAMPLES = 1000  # in the page, of all its runs
+FEWEST_SAMPLES = 100  # of each run, where it has them
 MOST_NUMBERS = 250_000  # of single layers: at most 5 MB in the page
 
 
@@ -37,6 +39,12 @@ def run_content(trajectory: Trajectory, name: str, *, share: int = 1) -> dict[st
         RecordError: no readable sample, or layers in run.json that are no numbers.
     """
     check(trajectory)
+    whole, trajectory = trajectory, shown(trajectory, share)
+    place = {step: sample for sample, step in enumerate(whole.steps)}
+    # a velocity is between two samples that follow each other
+    speeds = {
+        str(layer): [number(row[place[step]]) for step in trajectory.steps] for layer, row in velocities(whole).items()
+    }
     kept = _kept_samples(trajectory, MOST_NUMBERS // share)
     return {
         "name": plain(name, 80),
@@ -50,11 +58,16 @@ def run_content(trajectory: Trajectory, name: str, *, share: int = 1) -> dict[st
         "facts": _facts(trajectory),
         "kept": kept,
         "measures": _measures(trajectory, kept),
-        "velocity": {str(layer): [number(v) for v in row] for layer, row in velocities(trajectory).items()},
+        "velocity": speeds,
         "bars": bars_content(trajectory, most_numbers=800_000 // share),
         "depth": depth_content(trajectory, most_counts=250_000 // share),
         "time": time_content(trajectory),
     }
+
+
+def shown(trajectory: Trajectory, share: int) -> Trajectory:
+    """The samples of a run that are in the page: all, or evenly spaced ones."""
+    return trajectory.thinned(max(FEWEST_SAMPLES, MOST_SAMPLES // share))
 
 
 def check(trajectory: Trajectory) -> None:
