@@ -39,8 +39,16 @@ class Growth:
         return float(np.median((values[half : 2 * half] - values[:half]) / half / EVERY))
 
 
-def watch(output_dir: str, result: str) -> None:
-    """Train with a sample at every step and count at every third; writes the counts as an .npz file."""
+def watch(output_dir: str, result: str, samples: int = SAMPLES, settings: dict[str, Any] | None = None) -> None:
+    """Train with a sample at every step and count at every third; writes the counts as an .npz file.
+
+    Args:
+        output_dir: the trainer's.
+        result: the file.
+        samples: steps, and samples.
+        settings: of the TopologyConfig, in place of few measures.
+    """
+    chosen = {"samples": samples, "measures": ("scale", "mutual_knn", "barcode_features"), **(settings or {})}
     from transformers import TrainerCallback
 
     growth = Growth()
@@ -74,9 +82,9 @@ def watch(output_dir: str, result: str) -> None:
 
     small_runs.train(
         output_dir,
-        max_steps=SAMPLES,
+        max_steps=samples,
         texts=TEXTS,
-        settings={"samples": SAMPLES, "measures": ("scale", "mutual_knn", "barcode_features")},
+        settings=chosen,
         console=os.devnull,
         result=f"{result}.json",
         witnesses=[Watch()],
