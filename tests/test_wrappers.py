@@ -114,7 +114,8 @@ def test_fault_22_a_compiled_model_is_read_and_not_compiled_again(runner: Runner
 
     compiled: list[dict[str, int]] = []
     left: list[Any] = []
-    for name, callbacks in (("plain", []), ("watched", [runner.callback()])):
+    # the first run of a process may compile a frame that is never compiled again: it is not compared
+    for name, callbacks in (("first", []), ("plain", []), ("watched", [runner.callback()])):
         torch._dynamo.reset()
         counters.clear()
         trainer = runner.trainer(name, *callbacks, torch_compile=True, torch_compile_backend=backend)
@@ -122,9 +123,9 @@ def test_fault_22_a_compiled_model_is_read_and_not_compiled_again(runner: Runner
         compiled.append({**counters["stats"], **counters["frames"]})
         left.append(left_behind(trainer.model)[:3])
     torch._dynamo.reset()
-    assert compiled[0]["unique_graphs"] > 0
-    assert compiled[1] == compiled[0]
-    assert left[1] == left[0]
+    assert compiled[1]["unique_graphs"] > 0
+    assert compiled[2] == compiled[1]
+    assert left[2] == left[1] == left[0]
     assert runner.trajectory("watched").steps == tuple(range(STEPS + 1))
 
 

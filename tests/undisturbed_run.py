@@ -80,7 +80,8 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
         model = get_peft_model(model, LoraConfig(r=4, lora_dropout=0.2, target_modules="all-linear"))
     encoded = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=24, return_tensors="pt")
     rows = [
-        {"input_ids": ids, "labels": ids, "attention_mask": mask} for ids, mask in zip(*encoded.values(), strict=False)
+        {"input_ids": ids, "labels": ids, "attention_mask": mask}
+        for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
     ]
     order: list[str] = []
 
