@@ -16,7 +16,14 @@ from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.scan import Prompts, find_series, scan
 
-OF_TRAINING = {"overhead", "thinned_samples", "previous_sample_seconds"}
+OF_TRAINING = {
+    "overhead",
+    "thinned_samples",
+    "previous_sample_seconds",
+    "parameter_change",
+    "parameter_change_relative",
+    "layer_significance_correlation.first",
+}
 
 
 def assert_same(scanned: Trajectory, recorded: Trajectory) -> None:
