@@ -18,6 +18,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from machine import describe_machine
+from matplotlib.ticker import MaxNLocator
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from growing_run import EVERY, watch
@@ -70,6 +71,7 @@ def draw(counts: dict[str, np.ndarray], target: Path) -> None:
     below.set_ylabel("count")
     below.set_xlabel("training step (a sample at each)")
     below.set_ylim(bottom=0)
+    below.yaxis.set_major_locator(MaxNLocator(integer=True))
     below.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)

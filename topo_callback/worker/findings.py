@@ -66,6 +66,7 @@ def _slim(path: str, written: int) -> Snapshot:
     """What a series needs of one record; `written` tells a record from one done anew."""
     snapshot = Snapshot.from_record(*read_record(Path(path)))
     names = (f"{HEADLINE}.previous", *SIZES)
+    facts = snapshot.provenance.get("facts", {})
     return replace(
         snapshot,
         numbers={name: snapshot.numbers[name] for name in names if name in snapshot.numbers},
@@ -73,7 +74,9 @@ def _slim(path: str, written: int) -> Snapshot:
         neighbours=np.empty((0, 0, 0), dtype=np.int32),
         gaussian_neighbours=None,
         depth_zigzag=None,
-        provenance={"facts": snapshot.provenance.get("facts", {})},
+        missing={},
+        # the facts of single layers are no part of a series
+        provenance={"facts": {name: fact for name, fact in facts.items() if not isinstance(fact, (list, dict))}},
     )
 
 
