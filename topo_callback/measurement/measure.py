@@ -12,6 +12,7 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measurement.found_numbers import FoundNumbers
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measurement.token_cloud import token_cloud_numbers
 from topo_callback.measures import (
@@ -32,21 +33,6 @@ from topo_callback.sample import Sample
 from topo_callback.snapshot import Snapshot
 
 _FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "previous_sample_seconds")
-
-
-class _Numbers:
-    """What is found, and why something is not: measure -> layer (None for the whole depth) -> value, or reason."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, dict[int | None, float]] = {}
-        self.missing: dict[str, dict[int | None, str]] = {}
-
-    def put(self, layer: int | None, found: Mapping[str, Number]) -> None:
-        for name, value in found.items():
-            if isinstance(value, Missing):
-                self.missing.setdefault(name, {})[layer] = value.reason
-            else:
-                self.values.setdefault(name, {})[layer] = float(value)
 
 
 def measure_sample(
@@ -79,15 +65,8 @@ def measure_sample(
     views, radii = layer_views(sample, status, neighbours, config, threads)
     homology_seconds = time.perf_counter() - started
 
-    numbers = _Numbers()
-    for layer, view in views.items():
-        numbers.put(layer, {"median_distance": view.median})
-        for name in config.measures:
-            if name in layer_measures:
-                numbers.put(layer, layer_measures[name](view))
-    for layer in sample.layers:
-        if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
-            numbers.put(layer, _of_tokens(sample, layer))
+    numbers = FoundNumbers()
+    _of_this_sample(numbers, sample, status, views, config)
     _take_studies(numbers, sample, status)
     of_tokens = token_cloud_numbers(sample, config, _labelled(previous, first, kept), threads)
     for layer in of_tokens:
@@ -98,16 +77,10 @@ def measure_sample(
             _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
             numbers.put(None, _next_tokens(sample, distances, label, wanted=config.next_token_prompts > 0))
     displacement = numbers.values.get("wasserstein_h1.first") if first is not None else None
-    for name, by_layer in layer_significance(sample.facts, sample.layers, displacement).items():
-        for where, value in by_layer.items():
-            numbers.put(where, {name: value})
+    numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
     zigzag = _over_depth(numbers, views, config)
     graphs = NeighbourGraphs(sample.step, {layer: view.neighbours for layer, view in views.items()})
     _over_time(numbers, [*history, graphs], config, threads)
-    for name in _FACTS_AS_NUMBERS:
-        if name in sample.facts:
-            numbers.put(None, {name: float(sample.facts[name])})
-    numbers.put(None, {"invalid_layers": float(sum(text.startswith("invalid") for text in status.values()))})
     return Snapshot(
         step=sample.step,
         layers=sample.layers,
@@ -133,6 +106,25 @@ def measure_sample(
     )
 
 
+def _of_this_sample(
+    numbers: FoundNumbers,
+    sample: Sample,
+    status: Mapping[int, str],
+    views: Mapping[int, LayerView],
+    config: TopologyConfig,
+) -> None:
+    """The numbers of every layer by itself, and of the sample as a whole."""
+    for layer, view in views.items():
+        numbers.put(layer, {"median_distance": view.median})
+        for name in _named(config.measures, layer_measures):
+            numbers.put(layer, layer_measures[name](view))
+    for layer in sample.layers:
+        if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
+            numbers.put(layer, _of_tokens(sample, layer))
+    numbers.put(None, {name: float(sample.facts[name]) for name in _FACTS_AS_NUMBERS if name in sample.facts})
+    numbers.put(None, {"invalid_layers": float(sum(text.startswith("invalid") for text in status.values()))})
+
+
 def _earlier_views(earlier: Snapshot, kept: Sample | None, config: TopologyConfig) -> dict[int, LayerView]:
     """The ok layers of an earlier sample, with their distances where these are kept."""
     views = {}
@@ -152,7 +144,7 @@ def _earlier_views(earlier: Snapshot, kept: Sample | None, config: TopologyConfi
 
 
 def _compare(
-    numbers: _Numbers,
+    numbers: FoundNumbers,
     views: Mapping[int, LayerView],
     earlier: Mapping[int, LayerView],
     label: str,
@@ -182,7 +174,7 @@ def _labelled(
     return {label: (kept or {}).get(snapshot.step) for label, snapshot in earlier.items() if snapshot is not None}
 
 
-def _take_studies(numbers: _Numbers, sample: Sample, status: Mapping[int, str]) -> None:
+def _take_studies(numbers: FoundNumbers, sample: Sample, status: Mapping[int, str]) -> None:
     """What the studies found on the training process; of invalid layers the status is the reason."""
     found: dict[str, dict[int | None, Number]] = {name: dict(given) for name, given in sample.study_numbers.items()}
     for name, given in sample.study_missing.items():
@@ -221,7 +213,7 @@ def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView], like: n
     return found
 
 
-def _over_depth(numbers: _Numbers, views: Mapping[int, LayerView], config: TopologyConfig) -> Barcode | None:
+def _over_depth(numbers: FoundNumbers, views: Mapping[int, LayerView], config: TopologyConfig) -> Barcode | None:
     """The depth zigzag over the ok layers, and the numbers of all layers together."""
     zigzag = None
     if config.zigzag_engine != "off" and len(views) > 1:
@@ -230,13 +222,11 @@ def _over_depth(numbers: _Numbers, views: Mapping[int, LayerView], config: Topol
         zigzag = zigzag_persistence(stages, max_dimension=config.zigzag_dimension, engine=engine)
     depth = DepthView(layers=tuple(views), views=views, zigzag=zigzag)
     for name in _named(config.measures, depth_measures):
-        for key, by_layer in depth_measures[name](depth).items():
-            for layer, value in by_layer.items():
-                numbers.put(layer, {key: value})
+        numbers.put_all(depth_measures[name](depth))
     return zigzag
 
 
-def _over_time(numbers: _Numbers, graphs: Sequence[NeighbourGraphs], config: TopologyConfig, threads: int) -> None:
+def _over_time(numbers: FoundNumbers, graphs: Sequence[NeighbourGraphs], config: TopologyConfig, threads: int) -> None:
     """The numbers of every layer's time zigzag up to the newest sample; none before the second one."""
     names = _named(config.measures, time_measures)
     if config.zigzag_engine == "off" or not names:
