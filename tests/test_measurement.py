@@ -281,6 +281,25 @@ def test_token_clouds_say_why_numbers_are_missing() -> None:
     assert 2 in snapshot.numbers["two_nn"]
 
 
+def test_centroid_drift_is_in_median_distances_of_the_earlier_sample() -> None:
+    samples = [
+        dataclasses.replace(make_sample(step), centroids=np.full((4, 3), shift, dtype=np.float32))
+        for step, shift in ((0, 1.0), (4, 3.0))
+    ]
+    config = TopologyConfig(measures=("scale",))
+    first = measure_sample(samples[0], config)
+    assert not any(name.startswith("centroid_drift") for name in (*first.numbers, *first.missing))
+    later = measure_sample(samples[1], config, previous=first, first=first, kept={0: samples[0]})
+    for layer in LAYERS:
+        expected = np.sqrt(3 * 2.0**2) / first.numbers["median_distance"][layer]
+        assert later.numbers["centroid_drift.first"][layer] == pytest.approx(expected)
+    gone = measure_sample(samples[1], config, previous=first, first=first)
+    kept = "the distances of the earlier sample are no longer kept"
+    assert gone.missing["centroid_drift.previous"] == dict.fromkeys(LAYERS, kept)
+    other = measure_sample(samples[1], dataclasses.replace(config, metric="cosine"), previous=first, first=first)
+    assert not any(name.startswith("centroid_drift") for name in (*other.numbers, *other.missing))
+
+
 def test_no_time_zigzag_and_no_gaussian_clouds_when_no_measure_wants_them() -> None:
     config = TopologyConfig(measures=("survival",), zigzag_engine="off")
     snapshot = make_snapshots(steps=(0, 4), config=config)[1]

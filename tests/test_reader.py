@@ -83,6 +83,17 @@ def test_a_token_cloud_is_in_the_order_of_its_places_and_changes_nothing_else() 
     np.testing.assert_array_equal(again.token_places, one.token_places)
 
 
+def test_centroids_are_means_over_the_prompts() -> None:
+    model = tiny_llama(tiny_tokenizer())
+    sample = read(model, layers=(0, 1))
+    ids = Probe.from_rows(TEXTS, tiny_tokenizer()).token_ids
+    vectors = torch.stack([model.get_input_embeddings().weight[each[-1]] for each in ids]).detach().double()
+    assert sample.centroids is not None
+    assert sample.centroids.shape[0] == 2
+    np.testing.assert_allclose(sample.centroids[0], vectors.mean(dim=0).numpy(), rtol=1e-5, atol=1e-8)
+    np.testing.assert_array_equal(decoded(sample).centroids, sample.centroids)
+
+
 def test_a_token_cloud_of_too_few_tokens_has_a_reason() -> None:
     sample = read(tiny_llama(tiny_tokenizer()), token_cloud=3)
     assert sample.token_places is None

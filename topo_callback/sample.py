@@ -14,6 +14,7 @@ from topo_callback.record import encode_record, read_record
 
 _OPTIONAL = (
     "neighbours",
+    "centroids",
     "token_numbers",
     "next_token_roots",
     "token_places",
@@ -34,6 +35,7 @@ class Sample:
             they are left to the worker: they follow from the distances, and on a CPU they would cost the training
             thread more than these.
         invalid: why a layer has no distances, by layer number ("3 of 256 points are not finite").
+        centroids: float32 [layers, width], the mean of each layer's points, 0 for invalid ones; None in older records.
         facts: JSON-compatible values known at the step: epoch, dtype, seconds spent, ...
         token_measures: names of the token-level measures that were taken.
         token_numbers: float32 [layers, measures, points], one number for each prompt's tokens; NaN where undefined.
@@ -59,6 +61,7 @@ class Sample:
     token_numbers: Float32[np.ndarray, "layers measures points"] | None = None
     next_token_points: tuple[int, ...] = ()
     next_token_roots: Float16[np.ndarray, "prompts vocabulary"] | None = None
+    centroids: Float32[np.ndarray, "layers width"] | None = None
     token_places: Int32[np.ndarray, "tokens 2"] | None = None
     token_distances: Float32[np.ndarray, "layers token_pairs"] | None = None
     token_neighbours: Int32[np.ndarray, "layers tokens k"] | None = None

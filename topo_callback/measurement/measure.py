@@ -12,6 +12,7 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measurement.centroids import centroid_drift
 from topo_callback.measurement.found_numbers import FoundNumbers
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measurement.token_cloud import token_cloud_numbers
@@ -76,6 +77,10 @@ def measure_sample(
             distances = (kept or {}).get(earlier.step)
             _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
             numbers.put(None, _next_tokens(sample, distances, label, wanted=config.next_token_prompts > 0))
+            if sample.centroids is not None and config.metric == "euclidean":
+                for layer in views:
+                    drift = centroid_drift(layer, sample, distances, earlier.numbers["median_distance"])
+                    numbers.put(layer, {f"centroid_drift.{label}": drift})
     displacement = numbers.values.get("wasserstein_h1.first") if first is not None else None
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
     zigzag = _over_depth(numbers, views, config)
