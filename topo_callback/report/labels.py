@@ -65,11 +65,16 @@ _LABELS = {
     "next_token_js.previous": Label("Answers moved since the previous sample", "Jensen-Shannon divergence, nats"),
     "next_token_js.first": Label("Answers moved since the start", "Jensen-Shannon divergence, nats"),
     "overlap_depth": Label("Neighbours shared over depth", "mean share of neighbours"),
+    "local_two_nn": Label("Local TwoNN", "dimension, mean over points"),
+    "tokens.local_two_nn": Label("Local TwoNN of the token cloud", "dimension, mean over tokens"),
+    "parameter_change": Label("Change of the parameters since the start", "norm of the followed weights' change"),
+    "parameter_change_relative": Label("Relative change of the parameters", "share of the norm at the start"),
 }
 _SINCE = {"previous": "since the previous sample", "first": "since the start"}
 _PAIRS = {
     "cka": Label("Alignment", "debiased linear CKA"),
     "cka_biased": Label("Alignment", "linear CKA"),
+    "centroid_drift": Label("Move of the centroid", _MEDIANS),
     "distance_change": Label("Change of distances", f"root mean square, {_MEDIANS}"),
     "bottleneck_h0": Label("Displacement, H0", f"bottleneck, {_MEDIANS}"),
     "bottleneck_h1": Label("Displacement, H1", f"bottleneck, {_MEDIANS}"),
