@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
-from families import final_norm_off, reference, tiny
+from families import Prompts, final_norm_off, reference, tiny
 
 from topo_callback.capture import (
     TokenCloud,
@@ -18,16 +16,6 @@ from topo_callback.capture import (
     resolve_pooling,
     sample_tokens,
 )
-
-
-@dataclass(frozen=True)
-class Prompts:
-    token_ids: tuple[tuple[int, ...], ...]
-    prompt_lengths: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
-
 
 PROMPTS = Prompts(((5, 6, 7, 8), (5, 6, 9), (11, 12, 13, 14, 15, 16)), (4, 3, 4))
 
