@@ -5,15 +5,13 @@ A checksum only shows that a file is whole. Most records here have a right one a
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import pickle
 import tempfile
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_records import anything, archive_of, change_arrays, change_manifest, npy, npy_header, rebuilt, vouched
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trajectories import write_trajectory
@@ -35,21 +34,9 @@ from topo_callback.snapshot import Snapshot
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = (0, 1, 2)
 VICTIM = "step-00000001.npz"
-LABEL = b"topo_callback sha256:"
 SETTINGS = TopologyConfig(neighbours=3)
 many = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
-anything = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-3, 8)
-    | st.sampled_from([-(2**63), 2**31, 2**53, 2**62, 2**64, 10**400, float("nan"), float("inf"), -0.5, 1.0])
-    | st.text(max_size=5)
-    | st.sampled_from(["ok", "degenerate: ", "1", "٣", "../../x", "\x00", "\ud800", "*"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
-dtypes = st.sampled_from(["int8", "int32", "int64", "uint64", "float16", ">f8", "float64", "complex64", "bool", "U3"])
 kinds = st.sampled_from(["flip", "cut", "repeat", "fill"])
 places = st.tuples(kinds, st.floats(0, 1), st.integers(0, 255))
 
@@ -112,40 +99,8 @@ def check_sample(data: bytes) -> Trajectory:
     return trajectory
 
 
-def vouched(body: bytes) -> bytes:
-    """A record's bytes, made to vouch for themselves again after a change."""
-    body = body[: -len(LABEL) - 64] + LABEL
-    return body + hashlib.sha256(body).hexdigest().encode()
-
-
-def archive_of(members: Sequence[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
-    """A record of any members, with the right checksum; `encode_record` writes only what may be in one."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, data in members:
-            archive.writestr(zipfile.ZipInfo(name), data, method)
-        archive.comment = LABEL + b"0" * 64
-    return vouched(buffer.getvalue())
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, allow_pickle=True)
-    return buffer.getvalue()
-
-
-def npy_header(descr: str, shape: object, data: bytes = b"") -> bytes:
-    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
-    return b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text + b"\n" + data
-
-
 def parts(name: str = VICTIM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return decode_record(original()[f"samples/{name}"], name)
-
-
-def rebuilt(arrays: Mapping[str, np.ndarray], manifest: object, *, method: int = zipfile.ZIP_STORED) -> bytes:
-    text = np.frombuffer(json.dumps(manifest).encode(), dtype=np.uint8)
-    return archive_of([(f"{name}.npy", npy(array)) for name, array in {"manifest": text, **arrays}.items()], method)
 
 
 def test_the_run_that_is_damaged_here_has_all_kinds_of_content() -> None:
@@ -183,18 +138,7 @@ def test_changed_bytes_are_noticed_and_with_a_right_checksum_do_no_harm(
 @given(st.data())
 def test_hostile_manifests(data: st.DataObject) -> None:
     arrays, manifest = parts()
-    for _ in range(data.draw(st.integers(1, 2))):
-        key = data.draw(st.sampled_from([*sorted(manifest), "odd"]))
-        value = manifest.get(key)
-        if isinstance(value, dict) and value and data.draw(st.booleans()):
-            inner = data.draw(st.sampled_from(sorted(value)) | st.text(max_size=3))
-            manifest[key] = {**value, inner: data.draw(anything)}
-        elif isinstance(value, list) and value and data.draw(st.booleans()):
-            manifest[key] = [data.draw(anything), *value[1:]]
-        elif data.draw(st.booleans()):
-            manifest.pop(key, None)
-        else:
-            manifest[key] = data.draw(anything)
+    change_manifest(manifest, data)
     check_sample(rebuilt(arrays, manifest))
 
 
@@ -202,30 +146,7 @@ def test_hostile_manifests(data: st.DataObject) -> None:
 @given(st.data())
 def test_hostile_arrays(data: st.DataObject) -> None:
     arrays, manifest = parts()
-    others = parts("step-00000002.npz")[0]
-    for _ in range(data.draw(st.integers(1, 2))):
-        name = data.draw(st.sampled_from(sorted(arrays)))
-        array = arrays[name]
-        change = data.draw(st.sampled_from(["drop", "other", "cut", "type", "flat", "value", "turn", "rename"]))
-        if change == "drop":
-            del arrays[name]
-        elif change == "other":
-            arrays[name] = others[data.draw(st.sampled_from(sorted(others)))]
-        elif change == "cut":
-            arrays[name] = array[: data.draw(st.integers(0, 3))]
-        elif change == "type" and array.dtype.kind != "U":
-            arrays[name] = array.astype(data.draw(dtypes))
-        elif change == "flat":
-            arrays[name] = array.reshape(-1)
-        elif change == "turn":
-            arrays[name] = np.asfortranarray(array.T)
-        elif change == "value" and array.size:
-            extremes = [np.nan, np.inf, -np.inf, -1.0] if array.dtype.kind == "f" else [-2, -1, 100, 127]
-            array.reshape(-1)[data.draw(st.integers(0, array.size - 1))] = data.draw(st.sampled_from(extremes))
-        else:
-            arrays[data.draw(st.sampled_from(["../up", "/etc/x", "nul\x00", "", "manifest", "bar_birth"]))] = array
-        if not arrays:
-            break
+    change_arrays(arrays, parts("step-00000002.npz")[0], data)
     check_sample(rebuilt(arrays, manifest))
 
 

@@ -17,7 +17,7 @@ PACKAGE = Path(topo_callback.__file__).parent
 ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "subsamples",
     "homology", "measures", "presets", "config",
-    "data_rows", "record", "sample", "snapshot", "neighbour_history", "folder", "trajectory",
+    "data_rows", "record", "contents", "sample", "snapshot", "neighbour_history", "folder", "trajectory",
     "dynamics", "measurement",
     "probe", "capture", "geometry",
     "sinks", "report", "comparison", "page", "worker", "finish", "pruning",

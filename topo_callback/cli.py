@@ -102,6 +102,8 @@ def _finish(given: argparse.Namespace) -> None:
     sys.stdout.write(f"measured {len(finished.measured)} waiting samples in {finished.folder}\n")
     for step, reason in finished.failed.items():
         sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
+    if finished.undrawn is not None:
+        sys.stdout.write(f"the pictures of the run cannot be drawn: {finished.undrawn}\n")
 
 
 def _add_events(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

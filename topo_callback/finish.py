@@ -7,6 +7,7 @@ from pathlib import Path
 
 from topo_callback.errors import RecordError
 from topo_callback.folder import TrajectoryFolder
+from topo_callback.worker.self_check import EngineCheckError
 from topo_callback.worker.task import draw_run, measure_spooled
 
 
@@ -18,11 +19,13 @@ class Finished:
         folder: the trajectory folder.
         measured: steps that now have a record.
         failed: step -> why its sample could not be measured; its file is still in the spool.
+        undrawn: why the pictures of the run could not be drawn; None when they were.
     """
 
     folder: Path
     measured: tuple[int, ...]
     failed: dict[int, str]
+    undrawn: str | None = None
 
 
 def finish_folder(path: str | Path) -> Finished:
@@ -31,21 +34,29 @@ def finish_folder(path: str | Path) -> Finished:
     May be interrupted and called again.
 
     Raises:
-        RecordError: no trajectory there. FolderBusyError: the run is still going on.
+        RecordError: no trajectory there. FolderBusyError: the run is still going on. EngineCheckError: an engine
+            answers a known question wrongly, so that nothing is measured.
     """
     folder = TrajectoryFolder.find(Path(path))
     folder.lock()
-    measured, failed = [], {}
+    measured, failed, undrawn = [], {}, None
     try:
         for step in folder.steps(folder.spool):
             try:
                 measure_spooled(str(folder.path), step)
+            except EngineCheckError:
+                raise
             except (RecordError, OSError) as error:
                 failed[step] = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever is in one file, the others are measured
+                failed[step] = f"{type(error).__name__}: {error}"
             else:
                 measured.append(step)
                 folder.note("recovered", step=step)
-        draw_run(str(folder.path))
+        try:
+            draw_run(str(folder.path))
+        except Exception as error:  # noqa: BLE001 - the numbers are recorded all the same
+            undrawn = f"{type(error).__name__}: {error}"
     finally:
         folder.unlock()
-    return Finished(folder.path, tuple(measured), failed)
+    return Finished(folder.path, tuple(measured), failed, undrawn)

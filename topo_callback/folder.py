@@ -48,6 +48,7 @@ class TrajectoryFolder:
         self.journal_file = path / "journal.jsonl"
         self.worker_log = path / "worker.log"
         self.start_weights = path / "start-weights.npz"
+        self._parts = (self.samples, self.distances, self.spool, self.pictures)
         self._lock: int | None = None
 
     @classmethod
@@ -55,7 +56,7 @@ class TrajectoryFolder:
         """A folder with a fresh run id under `root`, made and named by `latest`; no random generator is touched."""
         run_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6]
         folder = cls(root / run_id)
-        for part in (folder.samples, folder.distances, folder.spool, folder.pictures):
+        for part in folder._parts:
             part.mkdir(parents=True)
         write_whole(root / "latest", (run_id + "\n").encode())
         return folder
@@ -86,7 +87,8 @@ class TrajectoryFolder:
     def lock(self) -> None:
         """Become the one writer of this folder until `unlock` or the end of the process.
 
-        Files that an earlier writer was killed in the middle of are removed: no record has their names.
+        Files that an earlier writer was killed in the middle of are removed: no record has their names. Empty folders
+        that a copy of the run has lost are made.
 
         Raises:
             FolderBusyError: another process, or another callback of this one, is writing.
@@ -94,6 +96,8 @@ class TrajectoryFolder:
         key = str(self.path.resolve())
         if key in _held:
             raise FolderBusyError(f"{self.path} is already being written by this process")
+        for part in self._parts:
+            part.mkdir(exist_ok=True)
         handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +113,7 @@ class TrajectoryFolder:
             ) from error
         _held.add(key)
         self._lock = handle
-        for part in (self.path, self.samples, self.distances, self.spool, self.pictures):
+        for part in (self.path, *self._parts):
             for torn in part.glob(".*.tmp"):
                 torn.unlink(missing_ok=True)
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16, Float32, Int32
 
+from topo_callback.contents import check_sample
+from topo_callback.errors import RecordError
 from topo_callback.record import encode_record, read_record
 
 _OPTIONAL = (
@@ -98,9 +100,13 @@ class Sample:
         """Read and check one sample.
 
         Raises:
-            RecordError: the file is damaged; OSError: it cannot be read.
+            RecordError: the file is damaged, or its contents are none that `encode` gives. OSError: it cannot be read.
         """
         arrays, manifest = read_record(path)
+        try:
+            check_sample(arrays, manifest)
+        except RecordError as error:
+            raise RecordError(f"{path.name}: {error}") from error
         return cls(
             step=manifest["step"],
             layers=tuple(manifest["layers"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
+from topo_callback.contents import check_snapshot
 from topo_callback.errors import RecordError
 from topo_callback.homology.barcode import Barcode
 
@@ -101,7 +102,7 @@ class Snapshot:
         Raises:
             RecordError: the contents are none that `to_record` gives.
         """
-        _check(arrays, manifest)
+        check_snapshot(arrays, manifest)
         layers = tuple(manifest["layers"])
         numbers = _NumberTable(tuple(manifest["measures"]), (*layers, None), arrays["values"])
         status = {int(layer): text for layer, text in manifest["status"].items()}
@@ -190,72 +191,4 @@ def _barcode(arrays: Mapping[str, np.ndarray], prefix: str, chosen: np.ndarray |
             *(arrays[f"{prefix}_{end}"][chosen].astype(np.float64) for end in ("birth", "death")),
         )
     except ValueError as error:
-        raise RecordError(f"no snapshot, {prefix}: {error}") from error
-
-
-def _check(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
-    """Refuse contents that `to_record` does not give; nothing behind this, compiled kernels least, meets them.
-
-    Raises:
-        RecordError: with the name of the field.
-    """
-
-    def require(right: object, field_name: str) -> None:
-        if not right:
-            raise RecordError(f"no snapshot, or one with a damaged {field_name}")
-
-    def layer_list(value: object) -> bool:
-        return isinstance(value, list) and all(type(each) is int and 0 <= each < 1 << 31 for each in value)
-
-    def step_number(value: object) -> bool:
-        return type(value) is int and 0 <= value < 1 << 53
-
-    require(manifest.get("kind") == "snapshot", "kind")
-    require(step_number(manifest.get("step")), "step")
-    for name in ("previous", "first"):
-        require(name in manifest and (manifest[name] is None or step_number(manifest[name])), name)
-    for name in ("layers", "zigzag_layers"):
-        require(layer_list(manifest.get(name)) and manifest[name] == sorted(set(manifest[name])), name)
-    layers = manifest["layers"]
-    require(set(manifest["zigzag_layers"]) <= set(layers), "zigzag_layers")
-    status = manifest.get("status")
-    require(isinstance(status, dict) and status.keys() == {str(layer) for layer in layers}, "status")
-    require(all(_is_text(text) for text in manifest["status"].values()), "status")
-    measures = manifest.get("measures")
-    require(isinstance(measures, list) and all(map(_is_text, measures)), "measures")
-    require(len(set(manifest["measures"])) == len(manifest["measures"]), "measures")
-    require(isinstance(manifest.get("provenance"), dict), "provenance")
-    missing = manifest.get("missing", {})
-    require(isinstance(missing, dict) and all(map(_is_text, missing)), "missing")
-    for pairs in missing.values():
-        require(isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs), "missing")
-        require(all(pair[0] is None or (type(pair[0]) is int and pair[0] in layers) for pair in pairs), "missing")
-        require(all(_is_text(pair[1]) for pair in pairs), "missing")
-    _check_arrays(arrays, manifest, require)
-
-
-def _check_arrays(
-    arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any], require: Callable[[object, str], None]
-) -> None:
-    layers = manifest["layers"]
-    held = {name: f"{array.dtype} {array.ndim}" for name, array in arrays.items()}
-    require(held.get("values") == "float64 2", "values")
-    require(arrays["values"].shape == (len(manifest["measures"]), len(layers) + 1), "values")
-    for name in ("neighbours", "gaussian_neighbours"):
-        if name == "neighbours" or name in held:
-            graphs = arrays.get(name, np.empty(0))
-            require(held.get(name) == "int32 3" and len(graphs) == len(layers), name)
-            require(graphs.size == 0 or (graphs.min() >= -1 and graphs.max() < graphs.shape[1]), name)
-    require(type(manifest.get("zigzag")) is bool, "zigzag")
-    for prefix in ("bar", "zigzag") if manifest["zigzag"] else ("bar",):
-        require(held.get(f"{prefix}_dimension") == "int8 1", f"{prefix}_dimension")
-        for end in ("birth", "death"):
-            require(held.get(f"{prefix}_{end}") in ("float32 1", "float64 1"), f"{prefix}_{end}")
-            require(len(arrays[f"{prefix}_{end}"]) == len(arrays[f"{prefix}_dimension"]), f"{prefix}_{end}")
-    require(held.get("bar_layer") == "int32 1", "bar_layer")
-    require(len(arrays["bar_layer"]) == len(arrays["bar_dimension"]), "bar_layer")
-
-
-def _is_text(value: object) -> bool:
-    """Whether this is text that can be written: JSON can hold halves of characters, which no table takes."""
-    return isinstance(value, str) and (value.isascii() or value.encode(errors="replace").decode() == value)
+        raise RecordError(f"damaged: {prefix}: {error}") from error

@@ -1,10 +1,11 @@
-"""Versions of the packages that decide a number."""
+"""Versions of the packages that decide a number, and what differs between those that the package takes."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
@@ -16,3 +17,9 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def dtype_argument(dtype: Any) -> dict[str, Any]:
+    """What `from_pretrained` takes to load weights in a dtype: transformers before 4.56 calls it `torch_dtype`."""
+    major, minor = (int(part) for part in version("transformers").split(".")[:2])
+    return {"dtype" if (major, minor) >= (4, 56) else "torch_dtype": dtype}

@@ -39,6 +39,7 @@ def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.Capture
 
 def test_demo_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(surroundings, "require", lambda *packages: None)
     monkeypatch.setattr(run, "run_demo", lambda **given: calls.append(given))
     options = "--model m --dataset d --steps 5 --pretraining-steps 6 --output-dir o --seed 7 --no-wandb"
     assert cli.main(["demo", *options.split()]) == 0
@@ -63,6 +64,7 @@ def test_refusals_are_one_line_on_standard_error(
     def refuse(**given: Any) -> None:
         raise ConfigurationError("no such\nmodel")
 
+    monkeypatch.setattr(surroundings, "require", lambda *packages: None)
     monkeypatch.setattr(run, "run_demo", refuse)
     assert cli.main(["demo"]) == 2
     printed = capsys.readouterr()

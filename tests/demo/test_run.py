@@ -27,6 +27,7 @@ class CountSteps(TrainerCallback):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, str, CountSteps]:
+    pytest.importorskip("trl")
     printed = io.StringIO()
     counter = CountSteps()
     result = run_demo(
@@ -113,7 +114,8 @@ def test_run_folders_are_never_reused(tmp_path: Path) -> None:
 
 
 def test_quiet_hides_other_peoples_warnings_only() -> None:
-    with quiet_libraries():
+    with warnings.catch_warnings(), quiet_libraries():
+        warnings.filterwarnings("error", message="ours")
         warnings.warn_explicit("noise", UserWarning, "trainer.py", 1, module="trl.trainer")
         with pytest.raises(UserWarning):
             warnings.warn_explicit("ours", UserWarning, "callback.py", 1, module="topo_callback.callback")

@@ -115,6 +115,7 @@ def test_any_value_survives_as_text(values: dict[str, Any]) -> None:
 
 
 def test_the_trl_parser_takes_yaml_beside_its_own_arguments(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
     file = tmp_path / "run.yaml"
     file.write_text(
         "dataset_name: data\ntopo_layers: [1, 2]\ntopo_measures: [scale]\ntopo_max_overhead: null\n"

@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from topo_callback.data_rows import Row
 from topo_callback.demo.model import CHAT_TEMPLATE
 from topo_callback.errors import ConfigurationError
+from topo_callback.versions import dtype_argument
 
 EVALUATIONS = 4  # on the held-out rows, beside the one before the first step
 
@@ -44,7 +45,7 @@ def load_model(name: str) -> tuple[Any, Any]:
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype), tokenizer
+        return AutoModelForCausalLM.from_pretrained(name, **dtype_argument(dtype)), tokenizer
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise ConfigurationError(

@@ -122,6 +122,10 @@ def _rebuilt(model: Any, stack: BlockStack, kept: Sequence[int]) -> Any:
                         "differ by place in a way that its configuration cannot say of this choice; choose other layers"
                     )
                 place[own] = source
+        for own, value in list(vars(module).items()):
+            if isinstance(value, Tensor) and value.is_meta:  # a table of positions that is no buffer
+                place, _, own = original(f"{path}.{own}").rpartition(".")
+                setattr(module, own, getattr(model.get_submodule(place), own))
     cut.train(model.training)
     if hasattr(model, "generation_config"):
         cut.generation_config = copy.deepcopy(model.generation_config)

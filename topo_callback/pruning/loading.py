@@ -11,6 +11,7 @@ from typing import Any
 from topo_callback.errors import ConfigurationError, MissingExtraError, ProbeError, TopologyError
 from topo_callback.probe import Probe
 from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
+from topo_callback.versions import dtype_argument
 
 
 def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu") -> tuple[Any, Any]:
@@ -80,7 +81,9 @@ def _plain(name: str, revision: str | None) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     refuse_configuration(AutoConfig.from_pretrained(name, revision=revision), name)
-    model, found = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto", output_loading_info=True)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        name, revision=revision, output_loading_info=True, **dtype_argument("auto")
+    )
     if found["missing_keys"]:
         raise ConfigurationError(
             f"model {name} lacks weights of a causal language model ({len(found['missing_keys'])}, such as "

@@ -21,7 +21,7 @@ from topo_callback.pruning.checking import (
     largest_deviation,
     next_token_logits,
 )
-from topo_callback.versions import versions
+from topo_callback.versions import dtype_argument, versions
 
 
 def check_target(folder: Path) -> None:
@@ -73,7 +73,7 @@ def write_pruned(model: Any, tokenizer: Any, folder: Path, facts: Mapping[str, A
 def _check_written(model: Any, folder: Path) -> None:
     loaded, found = type(model).from_pretrained(
         folder,
-        dtype=model.dtype,
+        **dtype_argument(model.dtype),
         attn_implementation=model.config._attn_implementation,
         output_loading_info=True,
         local_files_only=True,

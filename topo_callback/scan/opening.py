@@ -17,6 +17,7 @@ from topo_callback.scan.checking import check_adapter, check_model, weight_files
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.hub import local_folder
 from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.versions import dtype_argument
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -99,7 +100,7 @@ def open_model(files: CheckedFiles, *, dtype: str, device: str, allow_pickle: bo
         model, found = _model_class(config).from_pretrained(
             files.model,
             config=config,
-            dtype=getattr(torch, dtype),
+            **dtype_argument(getattr(torch, dtype)),
             use_safetensors=None if allow_pickle else True,
             trust_remote_code=False,
             local_files_only=True,

@@ -43,6 +43,8 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
     else:
         check_engines(config.engine, config.zigzag_engine)
         sample = Sample.read(folder.step_file(folder.spool, step))
+        if sample.step != step:
+            raise RecordError(f"{folder.step_file(folder.spool, step).name}: holds the sample of step {sample.step}")
         earlier = [other for other in folder.steps(folder.samples) if other < step]
         snapshot = measure_sample(
             sample,

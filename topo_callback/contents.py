@@ -1,0 +1,169 @@
+"""What may be inside the records of a sample and of a snapshot.
+
+A checksum shows that a file is whole, not who wrote it. What other code relies on is checked here, once, when a record
+is read; nothing behind this, compiled kernels least, meets anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite, isqrt
+from typing import Any
+
+import numpy as np
+
+from topo_callback.errors import RecordError
+
+Arrays = Mapping[str, np.ndarray]
+Manifest = Mapping[str, Any]
+
+
+def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
+    """Refuse contents that `Snapshot.to_record` does not give.
+
+    Raises:
+        RecordError: with the name of the field.
+    """
+    _check_common(manifest, "snapshot")
+    layers = manifest["layers"]
+    for name in ("previous", "first"):
+        _require(name in manifest and (manifest[name] is None or _is_step(manifest[name])), name)
+    _require(
+        _are_layers(manifest.get("zigzag_layers")) and set(manifest["zigzag_layers"]) <= set(layers), "zigzag_layers"
+    )
+    status = manifest.get("status")
+    _require(isinstance(status, dict) and status.keys() == {str(layer) for layer in layers}, "status")
+    _require(all(map(_is_text, manifest["status"].values())), "status")
+    _require(_are_names(manifest.get("measures")), "measures")
+    _require(isinstance(manifest.get("provenance"), dict), "provenance")
+    _check_by_layer(manifest, "missing", _is_text)
+
+    held = {name: f"{array.dtype} {array.ndim}" for name, array in arrays.items()}
+    _require(held.get("values") == "float64 2", "values")
+    _require(arrays["values"].shape == (len(manifest["measures"]), len(layers) + 1), "values")
+    _require("neighbours" in held, "neighbours")
+    for name in ("neighbours", "gaussian_neighbours"):
+        _check_graphs(arrays, name, layers)
+    _require(type(manifest.get("zigzag")) is bool, "zigzag")
+    for prefix in ("bar", "zigzag") if manifest["zigzag"] else ("bar",):
+        _require(held.get(f"{prefix}_dimension") == "int8 1", f"{prefix}_dimension")
+        for end in ("birth", "death"):
+            _require(held.get(f"{prefix}_{end}") in ("float32 1", "float64 1"), f"{prefix}_{end}")
+            _require(len(arrays[f"{prefix}_{end}"]) == len(arrays[f"{prefix}_dimension"]), f"{prefix}_{end}")
+    _require(held.get("bar_layer") == "int32 1", "bar_layer")
+    _require(len(arrays["bar_layer"]) == len(arrays["bar_dimension"]), "bar_layer")
+
+
+def check_sample(arrays: Arrays, manifest: Manifest) -> None:
+    """Refuse contents that `Sample.encode` does not give; what older versions had no field for may be absent.
+
+    Raises:
+        RecordError: with the name of the field.
+    """
+    _check_common(manifest, "sample")
+    layers = manifest["layers"]
+    _require(len(layers) > 0, "layers")
+    _require(isinstance(manifest.get("facts"), dict), "facts")
+    _require("invalid" in manifest, "invalid")
+    for name in ("invalid", "token_invalid"):
+        reasons = manifest.get(name, {})
+        _require(isinstance(reasons, dict) and all(map(_is_text, reasons.values())), name)
+        _require(set(reasons) <= {str(layer) for layer in layers}, name)
+    _check_by_layer(manifest, "study_numbers", _is_number)
+    _check_by_layer(manifest, "study_missing", _is_text)
+
+    points = _check_distances(arrays, "distances", layers)
+    _check_graphs(arrays, "neighbours", layers, points)
+    _check_array(arrays, "centroids", "float32", (len(layers), None))
+    _require(_are_names(manifest.get("token_measures", [])), "token_measures")
+    measures = manifest.get("token_measures", [])
+    _check_array(arrays, "token_numbers", "float32", (len(layers), len(measures), points))
+    _require("token_numbers" in arrays or not measures, "token_numbers")
+    prompts = manifest.get("next_token_points", [])
+    _require(
+        isinstance(prompts, list) and all(type(each) is int and 0 <= each < points for each in prompts),
+        "next_token_points",
+    )
+    _check_array(arrays, "next_token_roots", "float16", (len(prompts), None))
+    if "token_distances" in arrays:
+        tokens = _check_distances(arrays, "token_distances", layers)
+        _check_graphs(arrays, "token_neighbours", layers, tokens)
+        _require("token_places" in arrays, "token_places")
+        _check_array(arrays, "token_places", "int32", (tokens, 2))
+    else:
+        _require("token_neighbours" not in arrays, "token_distances")
+
+
+def _require(right: object, field_name: str) -> None:
+    if not right:
+        raise RecordError(f"damaged: {field_name} is missing, or not as topo_callback writes it")
+
+
+def _check_common(manifest: Manifest, kind: str) -> None:
+    _require(manifest.get("kind") == kind, f"the kind {kind!r}")
+    _require(_is_step(manifest.get("step")), "step")
+    _require(_are_layers(manifest.get("layers")), "layers")
+
+
+def _check_by_layer(manifest: Manifest, name: str, is_value: Any) -> None:
+    """A mapping from names to pairs of a layer, or None for the whole depth, and a value; it may be absent."""
+    given = manifest.get(name, {})
+    _require(isinstance(given, dict) and all(map(_is_text, given)), name)
+    for pairs in given.values():
+        _require(isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs), name)
+        _require(
+            all(pair[0] is None or (type(pair[0]) is int and pair[0] in manifest["layers"]) for pair in pairs), name
+        )
+        _require(all(is_value(pair[1]) for pair in pairs), name)
+
+
+def _check_array(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -> None:
+    """An array of this dtype and shape, None for any length; it may be absent."""
+    if name in arrays:
+        array = arrays[name]
+        _require(str(array.dtype) == dtype and array.ndim == len(shape), name)
+        _require(all(want in (None, length) for want, length in zip(shape, array.shape, strict=True)), name)
+
+
+def _check_distances(arrays: Arrays, name: str, layers: list[int]) -> int:
+    """The number of points of condensed distances of all layers."""
+    _require(name in arrays, name)
+    _check_array(arrays, name, "float32", (len(layers), None))
+    pairs = arrays[name].shape[1]
+    points = (1 + isqrt(1 + 8 * pairs)) // 2
+    _require(pairs > 0 and points * (points - 1) // 2 == pairs, name)
+    _require(not (arrays[name] < 0).any(), name)
+    return points
+
+
+def _check_graphs(arrays: Arrays, name: str, layers: list[int], points: int | None = None) -> None:
+    """Nearest neighbours of all layers, -1 where there are none; they may be absent."""
+    if name in arrays:
+        graphs = arrays[name]
+        _check_array(arrays, name, "int32", (len(layers), points, None))
+        _require(graphs.size == 0 or (graphs.min() >= -1 and graphs.max() < graphs.shape[1]), name)
+
+
+def _is_step(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def _are_layers(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and all(type(each) is int and 0 <= each < 1 << 31 for each in value)
+        and value == sorted(set(value))
+    )
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and isfinite(value)
+
+
+def _is_text(value: object) -> bool:
+    """Whether this is text that can be written: JSON can hold halves of characters, which no table takes."""
+    return isinstance(value, str) and (value.isascii() or value.encode(errors="replace").decode() == value)
