@@ -92,10 +92,17 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_homology_hands_on_its_functions() -> None:
-    from topo_callback.homology import Barcode, rips_persistence, zigzag_persistence
+    from topo_callback import homology
 
-    assert [f.__name__ for f in (Barcode, rips_persistence, zigzag_persistence)] == [
-        "Barcode",
-        "rips_persistence",
-        "zigzag_persistence",
-    ]
+    assert homology.__all__ == ["Barcode", "rips_persistence", "zigzag_cycles", "zigzag_persistence"]
+    assert [getattr(homology, name).__name__ for name in homology.__all__] == homology.__all__
+
+
+def test_a_zigzag_needs_no_other_engine() -> None:
+    check = (
+        "import sys, numpy as np; from topo_callback.homology import zigzag_persistence\n"
+        "assert len(zigzag_persistence(np.array([[[1], [2], [0]]]))) == 1\n"
+        "print(sorted({'sklearn', 'gudhi', 'dionysus', 'ripser', 'torch'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -57,8 +57,10 @@ def time_zigzag(
         The barcode, the i-th of the steps being complex 2i; and these steps.
 
     Raises:
-        ValueError: the layer is ok in no sample.
+        ValueError: the layer is ok in no sample, or a window of less than one sample.
     """
+    if window is not None and window < 1:
+        raise ValueError(f"window is {window}; give the number of newest samples, at least 1, or None for all")
     stages = [each for each in graphs if layer in each.neighbours]
     if window is not None:
         stages = stages[-window:]

@@ -160,8 +160,10 @@ class Trajectory:
             max_dimension: highest homology dimension.
 
         Raises:
-            ValueError: the layer is ok in no sample.
+            ValueError: the layer is ok in no sample, or a window of less than one sample.
         """
+        if window is not None and window < 1:
+            raise ValueError(f"window is {window}; give the number of newest samples, at least 1, or None for all")
         ok = [step for step in self.steps if self._overviews[step].status.get(layer) == "ok"]
         wanted = set(ok if window is None else ok[-window:])
         graphs = [

@@ -10,6 +10,7 @@ import pytest
 
 from topo_callback.errors import MissingExtraError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.stage_graphs import StageGraphs
 from topo_callback.homology.zigzag import zigzag_persistence
 
 ENGINES = ["auto", "native", "dionysus"]
@@ -111,16 +112,33 @@ def test_larger_cliques_change_no_bar(engine):
         (np.array([[[1], [0]], [[-1], [0]]]), "stage 1, point 0: neighbour -1 is out of range"),
         (np.array([[[1], [0]], [[1], [1]]]), "stage 1, point 1: neighbour 1 is the point itself"),
         (np.empty((2, 3, 0), np.int64), "stage 0, point 0 lists no neighbours"),
-        ([np.array([[1], [0]]), np.array([[1], [0], [0]])], "stage 1 ends at point 2"),
+        ([np.array([[1], [0]]), np.array([[1], [0], [0]])], "stage 1 has 3 points, stage 0 has 2"),
         ([np.array([[1], [0]]), np.array([[1, 1], [0, 0]])], "stage 1, point 0 lists 2 neighbours"),
         ([[[1], [0]], [[1], []]], "stage 1, point 1 lists 0 neighbours"),
+        ([[[1], [0]], []], "stage 1 has 0 points, stage 0 has 2"),
+        ([[], [[1], [0]]], "stage 1 has 2 points, stage 0 has 0"),
+        ([[[1], [0]], [1, 0]], "stage 1, point 0 is 1; expected a list of neighbours"),
+        ([np.array([[1], [0]]), np.array([1, 0])], "stage 1, point 0 is .*; expected a list of neighbours"),
+        ([[[1], [0]], 3], "stage 1 is 3; expected the lists"),
+        ([[[1], [0]], [["a"], [0]]], "stage 1 holds <U"),
+        ([[[1], [0]], [[1.5], [0]]], "stage 1 holds float64"),
+        ([[[1], [0]], [[[1]], [[0]]]], r"stage 1 holds int64 of shape \[2, 1, 1\]"),
+        (np.array([[[1], [0]], [[1], [0, 1]]], dtype=object), "stage 1, point 1 lists 2 neighbours"),
+        (np.array([[1], [0]]), r"neighbours have shape \[2, 1\]"),
         ([], "no stages"),
         (np.empty((0, 3, 1), np.int64), "no stages"),
     ],
 )
 def test_bad_neighbours_are_refused_by_name(stages, message):
+    # Of `zigzag_persistence` itself the run-time type check of the tests refuses some of them first.
     with pytest.raises(ValueError, match=message):
-        zigzag_persistence(stages)
+        StageGraphs.from_neighbours(stages)
+
+
+@pytest.mark.parametrize("points", [3.0, True, "3", None])
+def test_a_number_of_points_that_is_none_is_refused(points):
+    with pytest.raises(ValueError, match=f"points is {points}; give the number of vertices"):
+        StageGraphs.from_edges([edges((0, 1))], points)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +151,14 @@ def test_bad_neighbours_are_refused_by_name(stages, message):
         ([np.array([[0.0, 1.0]])], 3, "stage 0 is a float64 array"),
         ([], 3, "no stages"),
         ([edges()], -1, "points is -1"),
+        ([edges((0, 1)), [[0, 1], [1]]], 3, "stage 1 lists edges of different lengths"),
+        ([edges((0, 1)), np.empty((0, 3), np.int64)], 3, r"stage 1 is a int64 array of shape \[0, 3\]"),
+        ([edges((0, 1)), [0, 1]], 3, r"stage 1 is a int64 array of shape \[2\]"),
     ],
 )
 def test_bad_edges_are_refused_by_name(stages, points, message):
     with pytest.raises(ValueError, match=message):
-        zigzag_persistence(stages, points=points)
+        StageGraphs.from_edges(stages, points)
 
 
 def test_impossible_settings_are_refused():

@@ -181,12 +181,55 @@ def test_published_files_count_from_one(tmp_path, three_stages):
         read_published_barcode(plain)
 
 
-@pytest.fixture(scope="module")
-def llama_2_7b():
-    file = PUBLISHED / "llama-2-7b_pile_k5_m4.csv.gz"
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1,2", "row 3 is .1,2.; expected three whole numbers"),
+        ("1,2,3,4", "expected three whole numbers"),
+        ("1,two,3", "expected three whole numbers"),
+        ("1,2,inf", "expected three whole numbers|1 <= birth < death"),
+        ("1,2,2.5", "1 <= birth < death"),
+        ("1,0,2", "1 <= birth < death"),
+        ("1,3,3", "1 <= birth < death"),
+        ("-1,1,3", "a dimension from 0 on"),
+    ],
+)
+def test_published_rows_that_are_no_bars_are_named(row, message, tmp_path):
+    file = tmp_path / "bars.csv"
+    file.write_text(f"dimension,birth,death\n0,1,4\n{row}\n")
+    with pytest.raises(ValueError, match=message):
+        read_published_barcode(file)
+    file.write_text("dimension,birth,death\n\n")
+    assert len(read_published_barcode(file)) == 0
+
+
+def test_a_normalisation_that_is_none_is_refused(three_stages):
+    # The run-time type check of the tests refuses it first, with the accepted names too.
+    with pytest.raises((ValueError, TypeError), match="own"):
+        persistence_similarity(three_stages, 3, normalisation="beta")
+
+
+def published(name):
+    file = PUBLISHED / name
     if not file.exists():
         pytest.skip("the published barcodes of arXiv 2410.11042 are not on this machine")
     return read_published_barcode(file)
+
+
+@pytest.fixture(scope="module")
+def llama_2_7b():
+    return published("llama-2-7b_pile_k5_m4.csv.gz")
+
+
+def test_the_other_published_file_is_read_and_has_the_same_shape(llama_2_7b):
+    """SST sentences, the same model: as many clouds, a similarity that is largest in the same half."""
+    sst = published("llama-2-7b_sst_k5_m4.csv.gz")
+    assert sst.death.max() == 2 * LLAMA_2_7B_CLOUDS - 1
+    score = mean_similarity(sst, LLAMA_2_7B_CLOUDS)
+    assert score.argmax() > LLAMA_2_7B_CLOUDS / 2
+    assert np.corrcoef(score, mean_similarity(llama_2_7b, LLAMA_2_7B_CLOUDS))[0, 1] > 0.9
+    births = births_relative_frequency(sst, LLAMA_2_7B_CLOUDS)
+    assert births.sum() == pytest.approx(1)
 
 
 def test_published_bar_counts(llama_2_7b):

@@ -21,7 +21,7 @@ from topo_callback.errors import ConfigurationError, MissingExtraError, Topology
 from topo_callback.folder import TrajectoryFolder
 from topo_callback.report import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import WandbSink, depth_numbers, layer_numbers
-from topo_callback.sinks.headline import LAYER_MEASURES
+from topo_callback.sinks.headline import TABLE_MEASURES
 
 SENTINEL = "a prompt that nobody may read"
 
@@ -135,7 +135,7 @@ def test_the_table_has_a_row_for_every_layer_and_step(logged: Logged) -> None:
     rows = [row for name in names for row in json.loads((logged.files / "files" / name).read_text())["data"]]
     assert [(row[0], row[1]) for row in rows] == [(step, layer) for step in STEPS for layer in LAYERS]
     last = make_snapshots()[-1]
-    assert rows[-1][2:] == ["ok", *(pytest.approx(last.numbers[measure][6]) for measure in LAYER_MEASURES)]
+    assert rows[-1][2:] == ["ok", *(pytest.approx(last.numbers[measure][6]) for measure in TABLE_MEASURES)]
 
 
 def test_configuration_and_folder_are_kept_and_nothing_else(logged: Logged) -> None:

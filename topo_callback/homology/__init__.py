@@ -13,10 +13,16 @@ if TYPE_CHECKING:
     from topo_callback.homology.barcode import Barcode
     from topo_callback.homology.rips import rips_persistence
     from topo_callback.homology.zigzag import zigzag_persistence
+    from topo_callback.homology.zigzag_cycles import zigzag_cycles
 
-__all__ = ["Barcode", "rips_persistence", "zigzag_persistence"]
+__all__ = ["Barcode", "rips_persistence", "zigzag_cycles", "zigzag_persistence"]
 
-_HOME = {"Barcode": "barcode", "rips_persistence": "rips", "zigzag_persistence": "zigzag"}
+_HOME = {
+    "Barcode": "barcode",
+    "rips_persistence": "rips",
+    "zigzag_cycles": "zigzag_cycles",
+    "zigzag_persistence": "zigzag",
+}
 
 
 def __getattr__(name: str) -> Any:

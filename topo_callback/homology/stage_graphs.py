@@ -60,7 +60,7 @@ class StageGraphs:
         return cls(points, first_end, second_end, np.arange(stages + 1, dtype=np.int64) * (points * k))
 
     @classmethod
-    def from_edges(cls, stages: Sequence[Any], points: int) -> StageGraphs:
+    def from_edges(cls, stages: Sequence[Any], points: Any) -> StageGraphs:
         """Graphs given by their edges.
 
         Args:
@@ -71,7 +71,8 @@ class StageGraphs:
             ValueError: no stage, a stage that is not an integer array [edges, 2], an end out of range, or an edge
                 from a point to itself; the message names stage and point.
         """
-        if not 0 <= points <= LARGEST_POINT_COUNT:
+        whole = isinstance(points, (int, np.integer)) and not isinstance(points, bool)
+        if not whole or not 0 <= points <= LARGEST_POINT_COUNT:
             raise ValueError(f"points is {points}; give the number of vertices, from 0 to {LARGEST_POINT_COUNT}")
         if len(stages) == 0:
             raise ValueError("no stages were given; a zigzag needs at least one")
@@ -85,8 +86,8 @@ def _neighbour_table(neighbours: Any) -> Integer[np.ndarray, "stages points neig
     """The stages as one integer array; the first irregular stage or point is refused by name."""
     if len(neighbours) == 0:
         raise ValueError("no stages were given; a zigzag needs at least one")
-    if not isinstance(neighbours, np.ndarray):
-        neighbours = np.stack(_equal_stages(neighbours))
+    if not isinstance(neighbours, np.ndarray) or neighbours.dtype == object:
+        neighbours = np.stack(_equal_stages(list(neighbours)))
     if neighbours.ndim != 3:
         raise ValueError(
             f"neighbours have shape {list(neighbours.shape)}; expected [stages, points, k] "
@@ -99,24 +100,39 @@ def _neighbour_table(neighbours: Any) -> Integer[np.ndarray, "stages points neig
 
 
 def _equal_stages(stages: Sequence[Any]) -> list[np.ndarray]:
-    """Every stage as an array [points, k] of the first stage's shape."""
-    first_length: tuple[int, int] | None = None
+    """Every stage as an integer array [points, k] of the first stage's shape."""
+    points, k = 0, 0
     arrays = []
     for stage, rows in enumerate(stages):
-        for point, row in enumerate(rows):
-            first_length = first_length or (len(rows), len(row))
-            if len(row) != first_length[1]:
+        lengths = [len(row) if isinstance(row, (Sequence, np.ndarray)) else -1 for row in _listed(rows, stage)]
+        if -1 in lengths:
+            point = lengths.index(-1)
+            raise ValueError(f"stage {stage}, point {point} is {rows[point]!r}; expected a list of neighbours")
+        if stage == 0:
+            points, k = len(lengths), lengths[0] if lengths else 0
+        for point, length in enumerate(lengths):
+            if length != k and points:
                 raise ValueError(
-                    f"stage {stage}, point {point} lists {len(row)} neighbours, stage 0, point 0 lists "
-                    f"{first_length[1]}; every point of every stage needs equally many"
+                    f"stage {stage}, point {point} lists {length} neighbours, stage 0, point 0 lists {k}; every point "
+                    "of every stage needs equally many"
                 )
-        if first_length is not None and len(rows) != first_length[0]:
+        if len(lengths) != points:
             raise ValueError(
-                f"stage {stage} ends at point {len(rows) - 1}, stage 0 at point {first_length[0] - 1}; "
-                "all stages need the same points"
+                f"stage {stage} has {len(lengths)} points, stage 0 has {points}; all stages need the same points"
             )
-        arrays.append(np.asarray(rows))
+        array = np.asarray(rows) if points and k else np.empty((points, k), np.int64)
+        if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"stage {stage} holds {array.dtype} of shape {list(array.shape)}; expected integers [points, k]"
+            )
+        arrays.append(array)
     return arrays
+
+
+def _listed(rows: Any, stage: int) -> Any:
+    if not isinstance(rows, (Sequence, np.ndarray)) or (isinstance(rows, np.ndarray) and rows.ndim == 0):
+        raise ValueError(f"stage {stage} is {rows!r}; expected the lists of neighbours of its points")
+    return rows
 
 
 def _refuse_first(wrong: np.ndarray, table: np.ndarray, why: str) -> None:
@@ -126,8 +142,13 @@ def _refuse_first(wrong: np.ndarray, table: np.ndarray, why: str) -> None:
 
 
 def _checked_edges(stage: int, edges: Any, points: int) -> Int32[np.ndarray, "edges 2"]:
-    array = np.asarray(edges)
-    if array.size == 0:
+    try:
+        array = np.asarray(edges)
+    except ValueError as error:
+        raise ValueError(
+            f"stage {stage} lists edges of different lengths; expected integer edges [edges, 2]"
+        ) from error
+    if array.size == 0 and (array.ndim < 2 or array.shape[1] == 2):
         return np.empty((0, 2), np.int32)
     if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(

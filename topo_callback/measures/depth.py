@@ -6,28 +6,46 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from topo_callback.measures.missing import Number, or_missing
+from topo_callback.measures.missing import Missing, Number, or_missing
 from topo_callback.measures.registry import depth_measure
 from topo_callback.measures.views import DepthView
 
 
 @depth_measure("depth_persistence")
 def depth_persistence(view: DepthView) -> Mapping[str, Mapping[int | None, Number]]:
-    """Persistence similarity of every layer and Betti numbers of its neighbour graph, H1.
+    """What the depth zigzag says of every layer, H1.
 
     `depth_similarity_h1` of layer i is r(i) = mean over j of S(i, j) / beta(j), j = i included, the normalisation of
     the code released with arXiv 2410.11042; quotients with beta(j) = 0 are missing and left out of the mean. It is the
     share of each layer's features that also live in layer i. `betti_h1` counts independent loops.
+    `inter_layer_persistence_h1` is Z(i), the mean over j of S(i, j) / beta(i): the share of this layer's loops that
+    also live in the others. `depth_births_h1` is the share of all loops that are born at this layer, in the order of
+    depth. Both are those of the ICML version with alpha = 0. `depth_correlation_length_h1`, one number for the whole
+    depth, is the distance in layers at which similarity has fallen to 1/e.
     """
-    from topo_callback.measures.persistence_similarity import mean_similarity, shared_features
+    from topo_callback.measures.persistence_similarity import (
+        births_relative_frequency,
+        correlation_length,
+        inter_layer_persistence,
+        mean_similarity,
+        shared_features,
+    )
 
     if view.zigzag is None:
         return {}
     stages = len(view.layers)
-    similarity = mean_similarity(view.zigzag, stages, dimension=1)
-    loops = np.diag(shared_features(view.zigzag, stages, dimension=1))
-    numbers: dict[str, dict[int | None, Number]] = {"depth_similarity_h1": {}, "betti_h1": {}}
-    for layer, mean, count in zip(view.layers, similarity.tolist(), loops.tolist(), strict=True):
-        numbers["betti_h1"][layer] = float(count)
-        numbers["depth_similarity_h1"][layer] = or_missing(mean, "no layer has loops")
-    return numbers
+    bars = view.zigzag
+    loops = np.diag(shared_features(bars, stages)).tolist()
+    born_at = births_relative_frequency(bars, stages).tolist()
+    similarity, persistence = mean_similarity(bars, stages).tolist(), inter_layer_persistence(bars, stages).tolist()
+    length = or_missing(correlation_length(bars, stages), "similarity does not fall to 1/e within these layers")
+    names = ("betti_h1", "depth_similarity_h1", "inter_layer_persistence_h1", "depth_births_h1")
+    numbers: dict[str, dict[int | None, Number]] = {name: {} for name in names}
+    for place, layer in enumerate(view.layers):
+        numbers["betti_h1"][layer] = float(loops[place])
+        numbers["depth_similarity_h1"][layer] = or_missing(similarity[place], "no layer has loops")
+        numbers["inter_layer_persistence_h1"][layer] = (
+            persistence[place] if loops[place] else Missing("the layer has no loops")
+        )
+        numbers["depth_births_h1"][layer] = or_missing(born_at[place], "no loop is born at a layer")
+    return {**numbers, "depth_correlation_length_h1": {None: length}}

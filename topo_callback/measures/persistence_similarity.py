@@ -69,7 +69,12 @@ def persistence_similarity(
         dimension: homological dimension.
         normalisation: "other" divides by the Betti number of stage j (version 1 of the paper and its released code);
             "own" divides by that of stage i (the ICML version, equation 7).
+
+    Raises:
+        ValueError: another normalisation, or bars that cannot come from so many stages.
     """
+    if normalisation not in ("other", "own"):
+        raise ValueError(f'unknown normalisation "{normalisation}"; accepted: "other", "own"')
     shared = shared_features(barcode, stages, dimension)
     betti = np.diagonal(shared)
     divisor = np.broadcast_to(betti if normalisation == "other" else betti[:, None], shared.shape)
@@ -198,15 +203,29 @@ def read_published_barcode(path: str | os.PathLike[str]) -> Barcode:
     """A barcode from the published files: rows dimension,birth,death with complexes counted from 1; .gz is unpacked.
 
     Raises:
-        ValueError: the file has no such header, or numbers are missing.
+        ValueError: the file has another header, or a row that is no bar; the message names file and row.
     """
     file = Path(path)
+    rows = []
     with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
         header = lines.readline().strip()
         if header.replace(" ", "") != "dimension,birth,death":
             raise ValueError(f'{file.name} begins with "{header}"; expected "dimension,birth,death"')
-        rows = np.loadtxt(lines, delimiter=",", ndmin=2).reshape(-1, 3)
-    return Barcode(rows[:, 0].astype(np.int64), rows[:, 1] - 1, rows[:, 2] - 1)
+        for number, line in enumerate(lines, 2):
+            if line.strip():
+                rows.append(_published_bar(line, f"{file.name}, row {number}"))
+    dimension, birth, death = np.array(rows, np.int64).reshape(-1, 3).T
+    return Barcode(dimension, birth - 1.0, death - 1.0)
+
+
+def _published_bar(line: str, where: str) -> tuple[int, int, int]:
+    try:
+        dimension, birth, death = (int(float(part)) if float(part).is_integer() else -1 for part in line.split(","))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f'{where} is "{line.strip()}"; expected three whole numbers') from error
+    if dimension < 0 or not 1 <= birth < death:
+        raise ValueError(f'{where} is "{line.strip()}"; expected a dimension from 0 on and 1 <= birth < death')
+    return dimension, birth, death
 
 
 def _check_bars(barcode: Barcode, stages: int) -> None:

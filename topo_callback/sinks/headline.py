@@ -29,10 +29,22 @@ LAYER_MEASURES = (
     "wasserstein_h1.first",
     "mutual_knn.first",
     "survival_h1.first",
+    "survival_h1_gaussian.first",
     "depth_similarity_h1",
-    "median_distance",
 )
 """Logged as `topology_layers/<measure>.L07`, one key for each layer. At most 6."""
+
+TABLE_MEASURES = (
+    *LAYER_MEASURES,
+    "median_distance",
+    "betti_h1",
+    "inter_layer_persistence_h1",
+    "depth_births_h1",
+    "time_survival_h1",
+    "time_births_h1",
+    "time_similarity_h1",
+)
+"""The columns of a tracker's table of all layers and steps; each may be missing."""
 
 
 def layer_label(layer: int) -> str:

@@ -14,6 +14,7 @@ from topo_callback.sinks.headline import (
     DEPTH_MEASURES,
     LAYER_MEASURES,
     STEP_KEY,
+    TABLE_MEASURES,
     axis_numbers,
     depth_numbers,
     layer_numbers,
@@ -57,7 +58,8 @@ class WandbSink:
         entity: owner of the own run.
         depth_measures: logged as `topology/<measure>`, at most 12.
         layer_measures: logged as `topology_layers/<measure>.L07`, at most 6.
-        table: whether to log the table of layers, 10,000 rows at most.
+        table: whether to log the table of layers, 10,000 rows at most; its columns are the layer measures and
+            `TABLE_MEASURES`.
         artifact: whether to upload the trajectory folder at the end.
 
     Raises:
@@ -88,6 +90,7 @@ class WandbSink:
         self._entity = entity
         self._depth_measures = tuple(depth_measures)
         self._layer_measures = tuple(layer_measures)
+        self._table_measures = tuple(dict.fromkeys((*layer_measures, *TABLE_MEASURES)))
         self._with_table = table
         self._with_artifact = artifact
         self._begin_anew()
@@ -229,10 +232,10 @@ class WandbSink:
         if not self._with_table or self._rows + len(snapshot.layers) > TABLE_ROWS:
             return {}
         if self._table is None:
-            columns = ["step", "layer", "status", *self._layer_measures]
+            columns = ["step", "layer", "status", *self._table_measures]
             self._table = wandb.Table(columns=columns, log_mode="INCREMENTAL")
         for layer in snapshot.layers:
-            values = [snapshot.numbers.get(measure, {}).get(layer) for measure in self._layer_measures]
+            values = [snapshot.numbers.get(measure, {}).get(layer) for measure in self._table_measures]
             self._table.add_data(snapshot.step, layer, snapshot.status[layer], *values)
         self._rows += len(snapshot.layers)
         self._define([TABLE_KEY], _TABLE_FIELDS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import traceback
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,23 +143,32 @@ def _kept_samples(folder: TrajectoryFolder, steps: list[int]) -> dict[int, Sampl
     return samples
 
 
+_REMEMBERED_BYTES = 1 << 30  # neighbour graphs that a worker remembers; beyond, records are read again
+_remembered: dict[tuple[str, int], NeighbourGraphs] = {}
+
+
 def _history(folder: TrajectoryFolder, steps: list[int], config: TopologyConfig) -> list[NeighbourGraphs]:
-    """The neighbour graphs of earlier samples that the numbers over time need, as far as they can be read."""
+    """The neighbour graphs of earlier samples that the numbers over time need, as far as they can be read.
+
+    Graphs are remembered from sample to sample, those of this window only, by file and time of writing, which tells a
+    record from one done anew.
+    """
     wanted = steps if config.time_window is None else steps[-(config.time_window - 1) :]
-    graphs = []
+    known = dict(_remembered)
+    _remembered.clear()
+    graphs, size = [], 0
     for step in wanted:
         path = folder.step_file(folder.samples, step)
         try:
-            graphs.append(_graphs(str(path), path.stat().st_mtime_ns))
+            key = (str(path), path.stat().st_mtime_ns)
+            found = known[key] if key in known else NeighbourGraphs.of(Snapshot.from_record(*read_record(path)))
         except (RecordError, OSError):
             continue
+        graphs.append(found)
+        size += sum(int(rows.nbytes) for rows in found.neighbours.values())
+        if size <= _REMEMBERED_BYTES:
+            _remembered[key] = found
     return graphs
-
-
-@lru_cache(maxsize=128)
-def _graphs(path: str, written: int) -> NeighbourGraphs:
-    """The graphs of one record, kept for the samples to come; `written` tells a record from one done anew."""
-    return NeighbourGraphs.of(Snapshot.from_record(*read_record(Path(path))))
 
 
 def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> None:

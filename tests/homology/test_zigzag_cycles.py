@@ -1,0 +1,161 @@
+"""Loops behind the bars of a zigzag: there for every bar and for no other pair, and not filled where they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topo_callback.homology.binary_spans import Span, intersection, preimage
+from topo_callback.homology.loop_space import LoopSpace, edges_along, simple_loops
+from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.homology.zigzag_cycles import zigzag_cycles
+
+vectors = st.lists(st.integers(0, 2**6 - 1), max_size=6)
+
+
+def ring(points, order):
+    return np.array([[order[(order.index(p) + 1) % points]] for p in range(points)])
+
+
+def members(span, width=6):
+    return {vector for vector in range(2**width) if vector in span}
+
+
+@given(vectors, vectors)
+def test_spans_by_brute_force(one, other):
+    first, second = Span(one), Span(other)
+    sums = {0}
+    for vector in one:
+        sums |= {vector ^ each for each in sums}
+    assert members(first) == sums
+    assert len(sums) == 2 ** len(first)
+    assert members(intersection(first, second, 6)) == members(first) & members(second)
+    forms = {first.normal_form(vector) for vector in range(64)}
+    assert len(forms) * len(sums) == 64
+
+
+@given(st.lists(st.integers(0, 63), min_size=6, max_size=6), vectors)
+def test_preimages_by_brute_force(images, span):
+    target = Span(span)
+
+    def image(vector):
+        total = 0
+        for bit in range(6):
+            if vector >> bit & 1:
+                total ^= images[bit]
+        return total
+
+    found = preimage(dict(enumerate(images)), target, 6)
+    assert members(found) == {vector for vector in range(64) if image(vector) in target}
+
+
+@st.composite
+def graphs(draw):
+    points = draw(st.integers(3, 9))
+    stages = draw(st.integers(1, 4))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    density = draw(st.sampled_from([0.25, 0.4, 0.6]))
+    pairs = list(combinations(range(points), 2))
+    return points, [[pair for pair in pairs if generator.random() < density] for _ in range(stages)]
+
+
+def check(cycle, edges, points, birth, death):
+    """The cycle is closed, not filled where it is, and, where it lasts, in every complex and filled in none."""
+
+    def here(complex_):
+        return edges[complex_ // 2] & edges[(complex_ + 1) // 2]
+
+    used = Counter(edge for loop in cycle.loops for edge in edges_along(loop.tolist()))
+    assert set(used.values()) == {1}
+    assert all(len(set(loop.tolist())) == len(loop) >= 3 for loop in cycle.loops)
+    for complex_ in range(birth, death) if cycle.lasting else [cycle.at]:
+        assert set(used) <= here(complex_)
+        assert LoopSpace(here(complex_), points).class_of(used) != 0
+
+
+@given(graphs())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_every_bar_has_its_cycles_and_nothing_else_has(drawn):
+    points, listed = drawn
+    stages = [np.array(edges, np.int64).reshape(-1, 2) for edges in listed]
+    edges = [set(each) for each in listed]
+    end = 2 * len(stages) - 1
+    counts = Counter(map(tuple, zigzag_persistence(stages, points=points).of(1).astype(int).tolist()))
+    for birth, death in combinations(range(end + 1), 2):
+        if (birth, death) not in counts:
+            with pytest.raises(ValueError, match="no bar of dimension 1"):
+                zigzag_cycles(stages, birth, death, points=points)
+            continue
+        for at in range(birth, death):
+            cycles = zigzag_cycles(stages, birth, death, points=points, at=at)
+            assert len(cycles) == counts[birth, death]
+            assert {cycle.at for cycle in cycles} == {at}
+            space = LoopSpace(edges[at // 2] & edges[(at + 1) // 2], points)
+            classes = [
+                space.class_of({edge for loop in cycle.loops for edge in edges_along(loop.tolist())})
+                for cycle in cycles
+            ]
+            assert len(Span(classes)) == len(cycles)
+            for cycle in cycles:
+                check(cycle, edges, points, birth, death)
+
+
+def test_the_loop_of_a_bar_is_the_ring_it_comes_from():
+    around, line = ring(6, [0, 1, 2, 3, 4, 5]), np.array([[1], [2], [3], [4], [5], [4]])
+    stages = np.stack([line, around, around, line])
+    assert zigzag_persistence(stages).of(1).tolist() == [[2, 5]]
+    (cycle,) = zigzag_cycles(stages, 2, 5)
+    assert (cycle.at, cycle.lasting) == (4, True)
+    (loop,) = cycle.loops
+    steps = {int(loop[i] - loop[i - 1]) % 6 for i in range(6)}
+    assert steps in ({1}, {5})
+
+
+def test_a_bar_that_no_single_loop_carries_has_the_loops_of_a_stage():
+    # around a hole, the outer square of a ring of triangles gives way to the inner one
+    outer, inner = [(0, 1), (1, 2), (2, 3), (0, 3)], [(4, 5), (5, 6), (6, 7), (4, 7)]
+    between = [(0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (1, 6), (2, 7), (3, 4)]
+    stages = [np.array(edges) for edges in (outer, [*outer, *between, *inner], inner)]
+    assert zigzag_persistence(stages, points=8).of(1).tolist() == [[0, 5]]
+    expected = {0: [0, 1, 2, 3], 4: [4, 5, 6, 7]}
+    for at in (0, 2, 4):
+        (cycle,) = zigzag_cycles(stages, 0, 5, points=8, at=at)
+        assert not cycle.lasting
+        (loop,) = cycle.loops
+        assert at not in expected or sorted(loop.tolist()) == expected[at]
+    assert zigzag_cycles(stages, 0, 5, points=8)[0].at == 2
+
+
+def test_simple_loops_share_no_edge_and_repeat_no_point():
+    eight = {(0, 1), (1, 2), (0, 2), (2, 3), (3, 4), (2, 4)}
+    loops = simple_loops(eight)
+    assert sorted(map(sorted, loops)) == [[0, 1, 2], [2, 3, 4]]
+    assert simple_loops(set()) == []
+
+
+def test_long_bars_of_moving_clouds_have_loops():
+    generator = np.random.default_rng(2)
+    steps = generator.standard_normal((6, 60, 2)) * np.array([1, *[0.05] * 5])[:, None, None]
+    clouds = np.cumsum(steps, axis=0)
+    distances = [np.linalg.norm(cloud[:, None] - cloud[None], axis=-1) for cloud in clouds]
+    stages = np.stack([nearest_neighbours(square, 3) for square in distances])
+    bars = Counter(map(tuple, zigzag_persistence(stages).of(1).astype(int).tolist()))
+    assert max(death - birth for birth, death in bars) > 8
+    for (birth, death), count in bars.items():
+        assert len(zigzag_cycles(stages, birth, death)) == count
+
+
+def test_pairs_that_can_be_no_bars_are_refused():
+    stages = np.stack([ring(4, [0, 1, 2, 3])] * 2)
+    with pytest.raises(ValueError, match=r"within \[0, 3\), not \[0, 4\)"):
+        zigzag_cycles(stages, 0, 4)
+    with pytest.raises(ValueError, match=r"no bar of dimension 1 is \[0, 2\)"):
+        zigzag_cycles(stages, 0, 2)
+    with pytest.raises(ValueError, match=r"complex 3 is outside the bar \[0, 3\)"):
+        zigzag_cycles(stages, 0, 3, at=3)
