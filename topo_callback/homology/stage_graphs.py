@@ -120,7 +120,8 @@ def _equal_stages(stages: Sequence[Any]) -> list[np.ndarray]:
             raise ValueError(
                 f"stage {stage} has {len(lengths)} points, stage 0 has {points}; all stages need the same points"
             )
-        array = np.asarray(rows) if points and k else np.empty((points, k), np.int64)
+        plain = rows.tolist() if isinstance(rows, np.ndarray) and rows.dtype == object else rows
+        array = np.asarray(plain) if points and k else np.empty((points, k), np.int64)
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
             raise ValueError(
                 f"stage {stage} holds {array.dtype} of shape {list(array.shape)}; expected integers [points, k]"
