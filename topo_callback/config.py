@@ -61,7 +61,9 @@ class TopologyConfig:
     landmarks: int = _knob(400, "points kept, chosen by maxmin, when H2 is asked of a larger cloud")
     subsamples: int = _knob(0, "seeded sub-samples whose barcode features are averaged; 0: the whole cloud")
     subsample_size: int = _knob(160, "points in each sub-sample")
-    zigzag_dimension: int = _knob(1, "highest homology dimension of the depth zigzag")
+    zigzag_dimension: int = _knob(
+        1, "highest homology dimension of the depth zigzag's recorded bars; numbers and pictures are of H1"
+    )
     time_window: int | None = _knob(128, "newest samples that enter the zigzag over time; None: all of them")
     engine: str = _knob("auto", f"engine for Vietoris-Rips: {', '.join(RIPS_ENGINES)}")
     zigzag_engine: str = _knob("auto", f"engine for zigzags: {', '.join(ZIGZAG_ENGINES)}")

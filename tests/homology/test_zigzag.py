@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from topo_callback.errors import MissingExtraError
 from topo_callback.homology.barcode import Barcode
@@ -103,6 +105,33 @@ def test_larger_cliques_change_no_bar(engine):
     assert plain == zigzag_persistence(stages, points=9, clique_size=5, engine=engine)
     higher = zigzag_persistence(stages, points=9, max_dimension=3, clique_size=5, engine=engine)
     assert plain.of(1).tolist() == higher.of(1).tolist()
+
+
+@st.composite
+def neighbour_tables(draw):
+    """Directed neighbours, several of them equal or mutual, that change in part from stage to stage."""
+    points = draw(st.integers(2, 60))
+    stages, k = draw(st.integers(1, 12)), draw(st.integers(1, 5))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    near = draw(st.integers(1, 8))
+
+    def drawn():
+        steps = generator.integers(1, min(near, points - 1) + 1, (points, k)) * generator.choice([-1, 1], (points, k))
+        return (np.arange(points)[:, None] + steps) % points
+
+    table = drawn()
+    found = []
+    for _ in range(stages):
+        found.append(table)
+        table = np.where(generator.random((points, 1)) < 0.3, drawn(), table)
+    return np.stack(found)
+
+
+@given(neighbour_tables())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_neighbours_give_the_bars_of_dionysus(stages):
+    pytest.importorskip("dionysus")
+    assert zigzag_persistence(stages) == zigzag_persistence(stages, engine="dionysus")
 
 
 @pytest.mark.parametrize(
