@@ -95,7 +95,10 @@ def test_homology_hands_on_its_functions() -> None:
     from topo_callback import homology
 
     assert homology.__all__ == ["Barcode", "rips_persistence", "zigzag_cycles", "zigzag_persistence"]
+    import topo_callback.homology.zigzag_representatives  # noqa: F401 - no module takes the place of a function
+
     assert [getattr(homology, name).__name__ for name in homology.__all__] == homology.__all__
+    assert all(callable(getattr(homology, name)) for name in homology.__all__)
 
 
 def test_a_zigzag_needs_no_other_engine() -> None:

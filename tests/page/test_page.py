@@ -20,6 +20,7 @@ from trajectories import LAYERS, STEPS
 from topo_callback import Trajectory
 from topo_callback.dynamics import Series, find_events
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError
+from topo_callback.homology import zigzag_cycles
 from topo_callback.page import report_page
 from topo_callback.page.bars import bars_content, longest_bars
 from topo_callback.page.embedding import embedded_json, number
@@ -312,6 +313,18 @@ def test_prompts_appear_only_when_asked_for_and_escaped(trajectory: Trajectory, 
     assert "What is &lt;b&gt;" in written
     assert "<b>" not in written
     assert "What is" not in page
+    depth = written[written.index("Loops of neighbours that live through most layers, step 16") :]
+    depth = depth[: depth.index("longest-lived loops of every layer")]
+    snapshot = trajectory.snapshot(16)
+    assert snapshot.depth_zigzag is not None
+    bars = snapshot.depth_zigzag.of(1).astype(int)
+    birth, death = bars[np.argmax(bars[:, 1] - bars[:, 0])].tolist()
+    first, last = (snapshot.zigzag_layers[stage] for stage in ((birth + 1) // 2, (death - 1) // 2))
+    assert f"layers {first} to {last}: " in depth
+    rows = [snapshot.layers.index(layer) for layer in snapshot.zigzag_layers]
+    loop = zigzag_cycles(snapshot.neighbours[rows], birth, death)[0].loops[0]
+    shown = [f"<li>What is &lt;b&gt;{point}&lt;/b&gt;?</li>" for point in loop[:16]]
+    assert "<ol>" + "".join(shown) in depth
     with pytest.raises(ProbeError, match="39 prompts given, the probe of .* has 40 points"):
         report_page(trajectory, prompts=prompts[1:])
 

@@ -13,6 +13,7 @@ from scipy.spatial.distance import squareform
 from topo_callback.errors import ProbeError, RecordError
 from topo_callback.folder import TrajectoryFolder
 from topo_callback.homology.cycles import RepresentativeCycle, representative_cycles
+from topo_callback.homology.zigzag_representatives import zigzag_cycles
 from topo_callback.page.run_content import points
 from topo_callback.page.wording import count, plain, rounded, safe
 from topo_callback.sample import Sample
@@ -53,7 +54,7 @@ def _text(row: Any) -> str:
 
 
 def cycles(trajectory: Trajectory, prompts: Sequence[str]) -> str:
-    """The longest-lived loops of every layer at the newest sample with distances, with their prompts, as HTML.
+    """Loops with their prompts, as HTML: the longest-lived ones of the depth zigzag and of every layer's cloud.
 
     Raises:
         ProbeError: not as many prompts as the probe has points.
@@ -61,14 +62,44 @@ def cycles(trajectory: Trajectory, prompts: Sequence[str]) -> str:
     expected = points(trajectory)
     if len(prompts) != expected:
         raise ProbeError(f"{len(prompts)} prompts given, the probe of {trajectory.folder.name} has {expected} points")
+    explained = (
+        "<p>Each loop is one of many cycles that carry its bar; only the bars themselves are unique. The texts are as "
+        "given, in the order of the probe.</p>"
+    )
+    return explained + _over_depth(trajectory, prompts) + _of_clouds(trajectory, prompts)
+
+
+def _over_depth(trajectory: Trajectory, prompts: Sequence[str]) -> str:
+    """The loops of neighbouring prompts that live through most layers, at the newest sample with a depth zigzag."""
+    with_zigzag = [step for step in trajectory.steps if len(trajectory.overview(step).zigzag_layers) > 1]
+    if not with_zigzag:
+        return ""
+    snapshot = trajectory.snapshot(with_zigzag[-1])
+    layers = snapshot.zigzag_layers
+    assert snapshot.depth_zigzag is not None
+    bars = np.unique(snapshot.depth_zigzag.of(1).astype(np.int64), axis=0)
+    longest = bars[np.argsort(bars[:, 0] - bars[:, 1], kind="stable")][:LOOPS]
+    graphs = snapshot.neighbours[[snapshot.layers.index(layer) for layer in layers]]
+    parts = [f"<h4>Loops of neighbours that live through most layers, step {snapshot.step}</h4>"]
+    for birth, death in longest.tolist():
+        cycle = zigzag_cycles(graphs, birth, death)[0]
+        # a bar lives in the stages from ceil(birth / 2) to floor((death - 1) / 2)
+        first, last, here = layers[-(-birth // 2)], layers[(death - 1) // 2], layers[cycle.at // 2]
+        same = (
+            "the same prompts throughout" if cycle.lasting else f"its prompts change; these are those of layer {here}"
+        )
+        lives = f"layer {first} only" if first == last else f"layers {first} to {last}: {same}"
+        parts += [_walk(loop.tolist(), lives, prompts) for loop in cycle.loops]
+    return "".join(parts) if len(longest) else ""
+
+
+def _of_clouds(trajectory: Trajectory, prompts: Sequence[str]) -> str:
+    """The longest-lived loops of every layer's cloud, at the newest sample whose distances are kept."""
     sample = _newest(trajectory)
     if sample is None:
-        return "<p>No distances are kept of any sample, so no loop can be followed back to its prompts.</p>"
+        return "<p>No distances are kept of any sample, so no loop of a cloud can be followed back to its prompts.</p>"
     barcodes = trajectory.snapshot(sample.step).barcodes
-    parts = [
-        f"<p>Step {sample.step}: the {LOOPS} longest-lived loops of every layer. Each is one of many cycles that carry "
-        "its bar; only the bar itself is unique. The texts are as given, in the order of the probe.</p>"
-    ]
+    parts = [f"<h4>The {LOOPS} longest-lived loops of every layer's cloud, step {sample.step}</h4>"]
     for row, layer in enumerate(sample.layers):
         if layer in barcodes:
             parts.append(_of_layer(layer, squareform(sample.distances[row]), prompts))
@@ -89,14 +120,17 @@ def _newest(trajectory: Trajectory) -> Sample | None:
 def _of_layer(layer: int, distances: np.ndarray, prompts: Sequence[str]) -> str:
     found = sorted(representative_cycles(distances), key=lambda cycle: cycle.birth - cycle.death)[:LOOPS]
     if not found:
-        return f"<h4>Layer {layer}</h4><p>No loop.</p>"
-    return f"<h4>Layer {layer}</h4>" + "".join(_loop(cycle, prompts) for cycle in found)
+        return f"<h5>Layer {layer}</h5><p>No loop.</p>"
+    return f"<h5>Layer {layer}</h5>" + "".join(_loop(cycle, prompts) for cycle in found)
 
 
 def _loop(cycle: RepresentativeCycle, prompts: Sequence[str]) -> str:
-    walk = cycle.loops[0].tolist()
+    ends = f"born at {rounded(cycle.birth)}, dies at {rounded(cycle.death)}"
+    return _walk(cycle.loops[0].tolist(), ends, prompts)
+
+
+def _walk(walk: Sequence[int], lives: str, prompts: Sequence[str]) -> str:
     shown = "".join(f"<li>{safe(prompts[point], LETTERS)}</li>" for point in walk[:PROMPTS_SHOWN])
     rest = len(walk) - PROMPTS_SHOWN
     more = f"<p>and {count(rest, 'prompt')} more</p>" if rest > 0 else ""
-    ends = f"born at {rounded(cycle.birth)}, dies at {rounded(cycle.death)}"
-    return f'<div class="loop"><p>{plain(count(len(walk), "prompt"))}, {ends}</p><ol>{shown}</ol>{more}</div>'
+    return f'<div class="loop"><p>{plain(count(len(walk), "prompt"))}, {lives}</p><ol>{shown}</ol>{more}</div>'

@@ -14,7 +14,7 @@ from topo_callback.homology.binary_spans import Span, intersection, preimage
 from topo_callback.homology.loop_space import LoopSpace, edges_along, simple_loops
 from topo_callback.homology.neighbour_graphs import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.homology.zigzag_cycles import zigzag_cycles
+from topo_callback.homology.zigzag_representatives import zigzag_cycles
 
 vectors = st.lists(st.integers(0, 2**6 - 1), max_size=6)
 
