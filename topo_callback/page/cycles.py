@@ -86,7 +86,9 @@ def _over_depth(trajectory: Trajectory, prompts: Sequence[str]) -> str:
         # a bar lives in the stages from ceil(birth / 2) to floor((death - 1) / 2)
         first, last, here = layers[-(-birth // 2)], layers[(death - 1) // 2], layers[cycle.at // 2]
         same = (
-            "the same prompts throughout" if cycle.lasting else f"its prompts change; these are those of layer {here}"
+            "the same prompts throughout"
+            if cycle.lasting
+            else f"carried by different loops; this is one of layer {here}"
         )
         lives = f"layer {first} only" if first == last else f"layers {first} to {last}: {same}"
         parts += [_walk(loop.tolist(), lives, prompts) for loop in cycle.loops]

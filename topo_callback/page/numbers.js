@@ -5,6 +5,8 @@ const COLUMNS = [["step", "Step"], ["layer", "Layer"], ["measure", "Measure"], [
 function numbersTable(runs, current) {
   const state = { sort: "step", down: false, from: 0, rows: [], found: [] };
   const name = (layer) => (typeof layer === "number" ? String(layer) : layer);
+  // people read six digits; the download and the hint over a number have all of them
+  const short = (value) => (typeof value === "number" ? String(Number(value.toPrecision(6))) : String(value));
   const rank = (layer) => (typeof layer === "number" ? layer : -1);
 
   function collect() {
@@ -42,7 +44,7 @@ function numbersTable(runs, current) {
   function show() {
     const shown = state.found.slice(state.from, state.from + ROWS);
     byId("table").tBodies[0].replaceChildren(...shown.map((row) => html("tr", {},
-      html("td", {}, String(row.step)), html("td", {}, name(row.layer)), html("td", {}, ...row.measure.split(/(?<=[_.])/).flatMap((part) => [part, html("wbr", {})])), html("td", { class: "number" }, String(row.value)))));
+      html("td", {}, String(row.step)), html("td", {}, name(row.layer)), html("td", {}, ...row.measure.split(/(?<=[_.])/).flatMap((part) => [part, html("wbr", {})])), html("td", { class: "number", title: String(row.value) }, short(row.value)))));
     const end = state.from + shown.length;
     byId("rows-shown").textContent = shown.length ? `${whole(state.from + 1)}–${whole(end)} of ${whole(state.found.length)}` : "nothing found";
     byId("earlier").disabled = state.from === 0;
