@@ -145,7 +145,7 @@ def test_every_number_of_the_table_is_exact(opened: Page, trajectory: Trajectory
         numbers = trajectory.snapshot(int(step)).numbers[measure]
         assert float(text) == numbers[None if layer == "whole depth" else int(layer)], (step, layer, measure)
     assert len(rows) == len(trajectory.frame())
-    opened.fill("#search", "effective_rank")
+    opened.fill("#search", "wasserstein_h1.first")
     shown = opened.run("[...document.querySelectorAll('#table tbody td.number')].map((c) => [c.textContent, c.title])")
     assert shown
     assert all(float(text) == float(f"{float(exact):.6g}") and len(text) < 14 for text, exact in shown)
