@@ -56,7 +56,7 @@ def draw_shared(
     """Inter-layer (or inter-sample) persistence, one curve for each exponent of the weight."""
     axis.set_title(f"{features(dimension).capitalize()} shared with other {stages.word}s", pad=_TITLE_ROOM)
     axis.set_ylabel(f"inter-{stages.word} persistence, H{dimension}")
-    _draw_weighted(axis, curves, stages, f"weight: {stages.word}s between them, to the power of")
+    _draw_weighted(axis, curves, stages, f"weight: distance in {stages.word}s, to the power of")
     curve_axis(axis, stages)
 
 
