@@ -3,12 +3,14 @@
     python benchmarks/fine_tuning.py train --work FOLDER [--only pairs densities quiet far objectives]
     python benchmarks/fine_tuning.py series --work FOLDER
     python benchmarks/fine_tuning.py report --work FOLDER
+    python benchmarks/fine_tuning.py pictures
 
 `train` pretrains the model and carries out the runs that are not in the folder yet, a quarter of a minute of one
 processor each; started several times, the processes share the work. `series` writes the slim series of every run to
-data/fine_tuning_series.npz. `report` writes RESULTS_fine_tuning.md (what is below its heading "Read with this" is kept)
-and its pictures, from that file and the trajectories in the folder. Everything is seeded: the same machine and versions
-give the same numbers.
+data/fine_tuning_series.npz, and the zigzag matrices of one run of each kind to data/fine_tuning_similarity.npz.
+`report` writes RESULTS_fine_tuning.md (what is below its heading "Read with this" is kept) from that file and the
+trajectories in the folder; `pictures`, its pictures, from the two files alone. Everything is seeded: the same machine
+and versions give the same numbers.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from machine import describe_machine
 
 HERE = Path(__file__).parent
 SERIES = HERE / "data" / "fine_tuning_series.npz"
+SIMILARITY = HERE / "data" / "fine_tuning_similarity.npz"
 RESULTS = HERE / "RESULTS_fine_tuning.md"
 KEPT = "\n## Read with this"
 SHOWN_LAYER = 5
@@ -60,7 +63,19 @@ def write(work: Path) -> None:
     SERIES.parent.mkdir(exist_ok=True)
     runs = [read_run(folder) for folder in finished(work) if folder.name.endswith("every4")]
     write_series(runs, SERIES)
+    write_matrices(work)
     print(f"{len(runs)} runs, {SERIES.stat().st_size / 1e3:.0f} kB")
+
+
+def write_matrices(work: Path) -> None:
+    from fine_tuning_series import write_similarity
+
+    first, *others = kind_names(ALIGNMENT)
+    folders = {
+        condition: work / "runs" / f"{condition}-constant-seed00-every4"
+        for condition in (first, *(f"{first}-to-{kind}" for kind in others))
+    }
+    write_similarity({name: folder for name, folder in folders.items() if folder.is_dir()}, SHOWN_LAYER, SIMILARITY)
 
 
 def report(work: Path) -> None:
@@ -70,7 +85,7 @@ def report(work: Path) -> None:
     runs = load_series(SERIES)
     first, *others = kind_names(ALIGNMENT)
     switches = [f"{first}-to-{kind}" for kind in others if tables.runs_of(runs, f"{first}-to-{kind}", "constant")]
-    draw(work, runs, first, switches)
+    pictures()
     dense = [folder for folder in finished(work) if folder.name.startswith(f"{switches[0]}-constant-seed00-every")]
     densities = {int(folder.name.rpartition("every")[2]): read_run(folder) for folder in dense}
     equal = len({run.weights for run in densities.values()}) == 1
@@ -113,20 +128,23 @@ def report(work: Path) -> None:
     RESULTS.write_text("\n".join(lines) + "\n" + read[1] + read[2])
 
 
-def draw(work: Path, runs, first: str, switches: list[str]) -> None:
+def pictures() -> None:
     import fine_tuning_report as tables
-    from fine_tuning_figures import deviation_picture, similarity_over_time, zigzag_picture
+    import numpy as np
+    from fine_tuning_figures import deviation_picture, zigzag_picture
+    from fine_tuning_series import load_series
 
+    runs = load_series(SERIES)
+    with np.load(SIMILARITY) as held:
+        similarity = dict(held)
+    first, *switches = similarity
     matrices, curves = {}, {}
-    for condition in (first, *switches):
+    for condition, matrix in similarity.items():
         name = condition.replace("-", " ")
-        folder = work / "runs" / f"{condition}-constant-seed00-every4"
-        held = tables.runs_of(runs, condition, "constant")
-        matrices[f"{'continued' if condition == first else 'switched'}: {name}"] = similarity_over_time(
-            folder, SHOWN_LAYER
-        )
+        matrices[f"{'continued' if condition == first else 'switched'}: {name}"] = matrix
         # of the quiet runs, those that have a switched twin
-        curves[name] = [run for seed, run in held.items() if seed in tables.runs_of(runs, switches[0], "constant")]
+        seeds = tables.runs_of(runs, switches[0], "constant")
+        curves[name] = [run for seed, run in tables.runs_of(runs, condition, "constant").items() if seed in seeds]
     zigzag_picture(matrices, curves, SHOWN_LAYER, HERE / "RESULTS_fine_tuning_zigzag.png")
     deviation_picture(
         {name.replace("-", " "): tables.deviations(runs, first, name) for name in switches},
@@ -139,16 +157,21 @@ def draw(work: Path, runs, first: str, switches: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "series", "report"))
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("what", choices=("train", "series", "report", "pictures"))
+    parser.add_argument("--work", type=Path, help="folder of the runs; pictures needs none")
     parser.add_argument("--only", nargs="*", choices=("pairs", "densities", "quiet", "far", "objectives"), default=[])
     given = parser.parse_args()
+    if given.what == "pictures":
+        return pictures()
+    if given.work is None:
+        parser.error(f"{given.what} needs --work FOLDER")
     if given.what == "train":
         train(given.work, given.only)
     elif given.what == "series":
         write(given.work)
     else:
         report(given.work)
+    return None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from topo_callback import Snapshot, Trajectory
 from topo_callback.measures import LayerView, pair_measures
+from topo_callback.measures.persistence_similarity import persistence_similarity
 
 SWITCH = 40  # step; numbers ending in `.switch` compare with the sample of that step
 _PAIRS = (
@@ -136,3 +138,12 @@ def load_series(file: Path) -> dict[str, Series]:
         str(name): Series(str(name), arrays["steps"], arrays["layers"], *(arrays[key][row] for key in names))
         for row, name in enumerate(arrays["runs"])
     }
+
+
+def write_similarity(folders: Mapping[str, Path], layer: int, file: Path) -> None:
+    """Of one run of every condition, the share of the loops of sample j alive from sample i to j along the zigzag."""
+    matrices = {}
+    for condition, folder in folders.items():
+        barcode, steps = Trajectory.load(folder).time_zigzag(layer)
+        matrices[condition] = persistence_similarity(barcode, len(steps), dimension=1).astype(np.float32)
+    np.savez_compressed(file, **matrices)

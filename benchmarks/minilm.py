@@ -15,8 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from machine import describe_machine
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from minilm_figures import draw_controls
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
@@ -49,7 +48,7 @@ CLOUDS = HERE.parents[1] / "shared" / "data" / "activations" / "minilm_l6_mean_p
 KEPT = "\n## Read with this"
 K = 5
 LAYERS = range(7)
-BLUE, ORANGE, PURPLE, GREY = "#0072B2", "#D55E00", "#AA4499", "#777777"
+SUBSETS = ((2, 498), (4, 249))  # how many, of how many prompts
 
 
 def load_distances():
@@ -96,11 +95,19 @@ def head_of_layers(first):
     return f"| {first} | " + " | ".join(map(str, LAYERS)) + " |\n|---" + "|---" * len(LAYERS) + "|"
 
 
-def subset_rows(distances):
+def subset_values(distances):
+    """Descriptors of disjoint random subsets: (count, size) -> [subsets, descriptors, layers]."""
+    return {
+        (count, size): subset_descriptors(
+            distances, disjoint_subsets(distances.shape[1], count, size, seed=0), K, descriptors
+        )
+        for count, size in SUBSETS
+    }
+
+
+def subset_rows(subsets):
     lines, lengths = [], []
-    for count, size in ((2, 498), (4, 249)):
-        subsets = disjoint_subsets(distances.shape[1], count, size, seed=0)
-        values = subset_descriptors(distances, subsets, K, descriptors)
+    for (count, size), values in subsets.items():
         for row, name in enumerate(NAMES):
             lines.append(with_deviation(f"{name}, {count} x {size}", values[:, row], 0 if row == 0 else 3))
         found = values[:, 4, 0]
@@ -144,8 +151,8 @@ def survival_table(neighbours, condensed, gaussians):
     return np.array(next_layer), np.array(from_first), np.array(mismatched), floors, zigzags
 
 
-def graph_rows(neighbours, distances):
-    points = neighbours.shape[1]
+def graph_values(neighbours, distances):
+    """Of three kinds of graph: name -> edges of every layer, and descriptors [descriptors, layers]."""
     union = [union_graph(stage) for stage in neighbours]
     limits = [
         float(np.quantile(stage[edges[:, 0], edges[:, 1]], 0.75)) for stage, edges in zip(distances, union, strict=True)
@@ -158,13 +165,19 @@ def graph_rows(neighbours, distances):
             for stage, square, limit in zip(neighbours, distances, limits, strict=True)
         ],
     }
+    points = neighbours.shape[1]
+    return {
+        name: ([len(stage) for stage in edges], descriptors(zigzag_persistence(edges, points=points), len(edges)))
+        for name, edges in graphs.items()
+    }
+
+
+def graph_rows(graphs):
     lines = [
         "| graph | edges of a layer | Betti numbers | r | layer of largest r | correlation length |",
         "|---|---|---|---|---|---|",
     ]
-    for name, edges in graphs.items():
-        values = descriptors(zigzag_persistence(edges, points=points), len(edges))
-        sizes = [len(stage) for stage in edges]
+    for name, (sizes, values) in graphs.items():
         lines.append(
             f"| {name} | {min(sizes):,} to {max(sizes):,} | {values[0].min():.0f} to {values[0].max():.0f} "
             f"| {values[3].min():.3f} to {values[3].max():.3f} | {values[3].argmax()} | {values[4, 0]:.2f} |"
@@ -190,59 +203,6 @@ def sweep_rows(sweep, counts):
     return lines
 
 
-def draw_controls(real, shuffled, curves, survival, sweep, counts):
-    """The controls beside the real clouds: shuffled order, Gaussian clouds, mismatched prompts, other k."""
-    barcode, next_layer, mismatched, floors, zigzags = survival
-    stages = np.arange(len(LAYERS))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11.0, 7.8), layout="constrained")
-        (first, second), (third, fourth) = figure.subplots(2, 2)
-        band(first, stages, shuffled[:, 1], ORANGE, (0.05, 0.95))
-        band(first, stages, np.stack([inter_layer_persistence(each, len(stages)) for each in zigzags]), GREY, (0, 1))
-        first.plot(stages, real[1], color=BLUE, marker="o")
-        first.set(title="Loops shared with other layers", xlabel="layer", ylabel="inter-layer persistence, alpha 0")
-        band(second, stages, curves, ORANGE, (0.05, 0.95))
-        band(second, stages, np.stack([similarity_by_distance(each, len(stages)) for each in zigzags]), GREY, (0, 1))
-        second.plot(stages, similarity_by_distance(barcode, len(stages)), color=BLUE, marker="o")
-        second.axhline(np.exp(-1), color="#555555", linewidth=0.9, linestyle=(0, (4, 3)))
-        second.annotate("1/e", (6.0, np.exp(-1)), va="bottom", ha="right", color="#555555")
-        second.set(title="Similarity by distance", xlabel="layers apart", ylabel="share of loops alive in both")
-        band(third, stages[:-1], floors[:, 0], GREY, (0, 1))
-        third.plot(stages[:-1], next_layer, color=BLUE, marker="o")
-        third.plot(stages[:-1], mismatched, color=PURPLE, linestyle="--", marker="s")
-        third.set_xticks(stages[:-1], [f"{i} to {i + 1}" for i in stages[:-1]])
-        third.set(title="Two-stage survival to the next layer", xlabel="layers", ylabel="share of loops left")
-        for axis in (first, second, third):
-            axis.set_ylim(bottom=-0.01)
-            axis.grid(axis="y", color="#e6e6e6", linewidth=0.7)
-        draw_sweep(figure, fourth, sweep[:, 3], counts)
-        handles = [
-            Line2D([], [], color=BLUE, marker="o", label="real clouds"),
-            Line2D([], [], color=GREY, linewidth=5, alpha=0.5, label="Gaussian clouds of equal covariance, all draws"),
-            Line2D([], [], color=ORANGE, linewidth=5, alpha=0.5, label="layers in random order, 5 % to 95 %"),
-            Line2D([], [], color=PURPLE, linestyle="--", marker="s", label="prompts mismatched"),
-        ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.6)
-        figure.savefig(HERE / "RESULTS_minilm.png")
-
-
-def draw_sweep(figure, axis, scores, counts):
-    defined = ~np.isnan(scores).any(axis=1)
-    shown = np.flatnonzero(defined)[0]
-    shapes = scores[shown:] / scores[shown:].max(axis=1, keepdims=True)
-    extent = (-0.5, len(LAYERS) - 0.5, counts[shown] - 0.5, counts[-1] + 0.5)
-    image = axis.imshow(shapes, origin="lower", aspect="auto", vmin=0.0, vmax=1.0, cmap="viridis", extent=extent)
-    axis.spines[:].set_visible(False)
-    axis.set(title="Mean similarity r over the number of neighbours", xlabel="layer", ylabel="k")
-    figure.colorbar(image, ax=axis, label="r / its largest for this k", pad=0.02, aspect=26)
-
-
-def band(axis, places, values, colour, quantiles):
-    low, high = np.nanquantile(values, quantiles, axis=0)
-    axis.fill_between(places, low, high, color=colour, alpha=0.28, linewidth=0)
-    axis.plot(places, np.nanmean(values, axis=0), color=colour, linewidth=1.0)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shuffles", type=int, default=200)
@@ -252,18 +212,18 @@ def main():
     began = time.perf_counter()
     condensed, distances = load_distances()
     neighbours = np.stack([nearest_neighbours(stage, K) for stage in distances])
-    barcode = zigzag_of(neighbours)
+    barcode, points = zigzag_of(neighbours), neighbours.shape[1]
     real = descriptors(barcode, len(LAYERS))
-    points = neighbours.shape[1]
     with mpl.rc_context(STYLE):
         title = f"all-MiniLM-L6-v2, zigzag over depth: {len(LAYERS)} layers, {points:,} prompts, k = {K}"
         zigzag_figure(barcode, LAYERS, title=title).savefig(HERE.parent / "docs" / "depth.png")
-    subset_lines = subset_rows(distances)
+    subsets, graphs = subset_values(distances), graph_values(neighbours, distances)
     shuffled, curves = shuffle_control(neighbours, options.shuffles)
     next_layer, from_first, mismatched, floors, zigzags = survival_table(neighbours, condensed, options.gaussians)
     counts = list(range(1, 16))
     sweep = neighbour_sweep(distances, counts, descriptors)
-    draw_controls(real, shuffled, curves, (barcode, next_layer, mismatched, floors, zigzags), sweep, counts)
+    survival = (next_layer, mismatched, floors)
+    draw_controls(real, (shuffled, curves), (barcode, zigzags), survival, (sweep[:, 3], counts), subsets, graphs)
     along = stage_survival(barcode, len(LAYERS))
     means, mean = shuffled[:, 1].mean(axis=1), real[1].mean()
     intersections = betti_curve(barcode, len(LAYERS))[1::2]
@@ -291,7 +251,7 @@ def main():
         "Disjoint random subsets, mean and standard deviation. Levels depend on the number of prompts; compare shapes.",
         "",
         head_of_layers("subsets"),
-        *subset_lines,
+        *subset_rows(subsets),
         "",
         "## Shuffled order of the layers",
         "",
@@ -319,7 +279,7 @@ def main():
         "",
         "## Graphs",
         "",
-        *graph_rows(neighbours, distances),
+        *graph_rows(graphs),
         "",
         "![controls](RESULTS_minilm.png)",
     ]

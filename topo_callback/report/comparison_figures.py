@@ -17,9 +17,9 @@ from jaxtyping import Float64
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from topo_callback.report.figures import STYLE, _plain
+from topo_callback.report.figures import STYLE
 from topo_callback.report.labels import label
-from topo_callback.report.panels import COLOUR_MAP, GREY, thinned
+from topo_callback.report.panels import COLOUR_MAP, GREY, plain, thinned
 
 OBJECTIVE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
@@ -124,7 +124,7 @@ def _legend(figure: Any, names: Sequence[str]) -> None:
             color=OBJECTIVE_COLOURS[number % 7],
             linestyle=LINE_STYLES[number % 4],
             linewidth=2.4,
-            label=_plain(name),
+            label=plain(name),
         )
         for number, name in enumerate(names)
     ]
@@ -158,13 +158,13 @@ def distances_figure(
         axis.vlines(edges[1:-1] - 0.5, -0.5, len(order) - 0.5, color="white", linewidth=3.0)
         ticks = list(range(len(order))) if len(order) <= 30 else []
         for which, settings in (("x", {"rotation": 90 if max(map(len, seeds)) > 3 else 0}), ("y", {})):
-            getattr(axis, f"set_{which}ticks")(ticks, [_plain(seeds[order[tick]]) for tick in ticks], **settings)
+            getattr(axis, f"set_{which}ticks")(ticks, [plain(seeds[order[tick]]) for tick in ticks], **settings)
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
         middles = (edges[:-1] + edges[1:] - 1) / 2
         for which in ("x", "y"):
             groups = getattr(axis, f"secondary_{which}axis")(location="top" if which == "x" else -0.09)
-            words = [_plain(name) for name in names]
+            words = [plain(name) for name in names]
             getattr(groups, f"set_{which}ticks")(
                 middles, words, fontweight="bold", **({"rotation": 90, "va": "center"} if which == "y" else {})
             )
@@ -205,11 +205,11 @@ def run_map_figure(
                 marker=MARKERS[number % 7],
                 edgecolors="white",
                 linewidths=0.8,
-                label=_plain(name),
+                label=plain(name),
                 zorder=3,
             )
         for (x, y), seed in zip(coordinates, seeds, strict=True):
-            axis.annotate(_plain(seed), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=GREY)
+            axis.annotate(plain(seed), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=GREY)
         axis.set_aspect("equal", adjustable="datalim")
         axis.margins(0.12)
         axis.grid(color="#ececec", linewidth=0.7)

@@ -7,7 +7,6 @@ they are safe in a worker and in a notebook.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.report.panels import draw_bars, draw_heat_map, draw_lines, measure_table, steps_label
+from topo_callback.report.panels import draw_bars, draw_heat_map, draw_lines, measure_table, model_name, steps_label
 from topo_callback.trajectory import Trajectory
 
 STYLE = {
@@ -115,13 +114,6 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
 def _headline(trajectory: Trajectory) -> str:
     samples = len(trajectory.steps)
     points = trajectory.snapshot(trajectory.steps[0]).neighbours.shape[1]
-    described = trajectory.run.get("model", {})
-    model = _plain(Path(described.get("name", "")).name or described.get("class", ""))
+    model = model_name(trajectory)
     text = f"{samples} sample{'' if samples == 1 else 's'} of {len(trajectory.layers)} layers, {points} prompts"
     return f"{model}: {text}" if model else text
-
-
-def _plain(name: str) -> str:
-    """A name from outside as text that the font has and that is no mathematics."""
-    known = "".join(character if character.isprintable() and character < "\u0250" else "?" for character in name)
-    return (known if len(known) <= 60 else f"{known[:57]}...").replace("$", r"\$")

@@ -6,6 +6,7 @@ Colours are perceptually uniform or from the palette of Okabe and Ito, both safe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -157,6 +158,18 @@ def step_name(step: int) -> str:
 
 def steps_label(trajectory: Trajectory) -> str:
     return "optimizer step (one column per sample)" if len(trajectory.steps) > 1 else "optimizer step"
+
+
+def model_name(trajectory: Trajectory) -> str:
+    """The recorded name of the model, else its class."""
+    described = trajectory.run.get("model", {})
+    return plain(Path(described.get("name", "")).name or described.get("class", ""))
+
+
+def plain(name: str) -> str:
+    """A name from outside as text that the font has and that is no mathematics."""
+    known = "".join(character if character.isprintable() and character < "\u0250" else "?" for character in name)
+    return (known if len(known) <= 60 else f"{known[:57]}...").replace("$", r"\$")
 
 
 def thinned(count: int, most: int) -> list[int]:
