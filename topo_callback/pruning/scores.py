@@ -17,6 +17,7 @@ from topo_callback.capture.blocks import bare
 from topo_callback.errors import ConfigurationError, ProbeError, UnsupportedModelError
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.neighbour_search import cloud_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.probe import Probe
 from topo_callback.pruning.cutting import prunable_stack
@@ -207,5 +208,8 @@ def _zigzag(clouds: Float[Tensor, "clouds points width"], neighbours: int) -> Ba
     for number, cloud in enumerate(clouds, 1):
         if bad := invalid_points(cloud):
             raise ProbeError(f"cloud {number} of {len(clouds)} has {bad} points that are not finite")
-        stages.append(nearest_neighbours(condensed_distances(cloud), neighbours).cpu().numpy())
+        if cloud.device.type == "cpu":
+            stages.append(cloud_neighbours(cloud.numpy(), neighbours))
+        else:
+            stages.append(nearest_neighbours(condensed_distances(cloud), neighbours).cpu().numpy())
     return zigzag_persistence(np.stack(stages))
