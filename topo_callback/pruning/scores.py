@@ -93,7 +93,7 @@ def measure_scores(
         if final is not None:
             taps = torch.cat([taps, _normalised(model, final, outputs[-1])[None]])
             clouds = (*layers, None)
-    zigzag = _zigzag(taps, neighbours)
+    zigzag = zigzag_of_clouds(taps, neighbours)
     facts = {
         "probe": probe.hash,
         "points": len(probe),
@@ -203,7 +203,12 @@ def _normalised(model: Any, norm: nn.Module, cloud: Float[Tensor, "points width"
     return normalised
 
 
-def _zigzag(clouds: Float[Tensor, "clouds points width"], neighbours: int) -> Barcode:
+def zigzag_of_clouds(clouds: Float[Tensor, "clouds points width"], neighbours: int) -> Barcode:
+    """The zigzag of the neighbour graphs of the clouds, Euclidean, H1.
+
+    Raises:
+        ProbeError: a cloud with points that are not finite.
+    """
     stages = []
     for number, cloud in enumerate(clouds, 1):
         if bad := invalid_points(cloud):
