@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from topo_callback.homology.neighbour_graphs import (
-    cloud_neighbours,
     limited_graph,
     mutual_graph,
     nearest_neighbours,
@@ -28,26 +27,14 @@ def test_neighbours_are_the_first_of_a_stable_sort():
     assert nearest_neighbours(distances.astype(np.float32), 7).tolist() == expected
 
 
-def test_neighbours_of_a_cloud_do_not_depend_on_blocks(monkeypatch):
-    cloud = np.random.default_rng(1).standard_normal((100, 5))
-    whole = cloud_neighbours(cloud, 4)
-    assert whole.tolist() == nearest_neighbours(distances_of(cloud), 4).tolist()
-    monkeypatch.setattr("topo_callback.homology.neighbour_graphs.BLOCK_ENTRIES", 700)
-    assert cloud_neighbours(cloud, 4).tolist() == whole.tolist()
-
-
 def test_impossible_neighbours_are_refused():
     distances = np.zeros((3, 3))
     for k in (0, 3):
         with pytest.raises(ValueError, match=f"k is {k}; 3 points"):
             nearest_neighbours(distances, k)
-        with pytest.raises(ValueError, match=f"k is {k}; 3 points"):
-            cloud_neighbours(distances, k)
     distances[1, 2] = np.nan
     with pytest.raises(ValueError, match="between points 1 and 2 is NaN"):
         nearest_neighbours(distances, 1)
-    with pytest.raises(ValueError, match="point 1 has an entry"):
-        cloud_neighbours(distances, 1)
 
 
 def test_union_mutual_and_limited_graphs():

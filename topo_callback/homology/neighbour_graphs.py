@@ -1,4 +1,4 @@
-"""Nearest neighbours of clouds, and the graphs made of them: union, mutual, limited in distance.
+"""Nearest neighbours from distances, and the graphs made of them: union, mutual, limited in distance.
 
 Ties are broken by index, so that equal distances (duplicated prompts) give the same neighbours on every machine.
 """
@@ -10,52 +10,31 @@ from jaxtyping import Float, Int, Int32, Integer
 
 from topo_callback.homology.neighbour_graph_kernels import smallest_of_rows
 
-BLOCK_ENTRIES = 2**22
-
 
 def nearest_neighbours(distances: Float[np.ndarray, "points points"], k: int) -> Int32[np.ndarray, "points k"]:
     """The k nearest other points of every point, nearest first, ties by index.
+
+    Without distances at hand, `neighbour_search.cloud_neighbours` is quicker.
 
     Raises:
         ValueError: k is not between 1 and points - 1, or a distance is NaN.
     """
     points = distances.shape[0]
     _check_k(k, points)
-    found = np.empty((points, k), np.int32)
-    smallest_of_rows(distances, 0, found, np.empty(k, distances.dtype))
-    if np.isnan(distances).any():
+    if np.isnan(distances.min()):
         row, column = (int(index[0]) for index in np.nonzero(np.isnan(distances)))
         raise ValueError(f"the distance between points {row} and {column} is NaN; it has no place among neighbours")
-    return found
-
-
-def cloud_neighbours(cloud: Float[np.ndarray, "points width"], k: int) -> Int32[np.ndarray, "points k"]:
-    """The k nearest other points of every point of a cloud, Euclidean, nearest first, ties by index.
-
-    Works in blocks of rows, so that the memory needed does not grow with the square of the points. Squared distances
-    are |x|² + |y|² - 2xy in the dtype of the cloud, after centring: of neighbours at (nearly) equal distance either may
-    come first, by rounding. Where prompts repeat, take `nearest_neighbours` of exact distances.
-
-    Raises:
-        ValueError: k is not between 1 and points - 1, or an entry is not finite.
-    """
-    points = cloud.shape[0]
-    _check_k(k, points)
-    if not np.isfinite(cloud).all():
-        point = int(np.flatnonzero(~np.isfinite(cloud).all(axis=1))[0])
-        raise ValueError(f"point {point} has an entry that is not finite")
-    centred = cloud - cloud.mean(axis=0)
-    squares = np.einsum("pw,pw->p", centred, centred)
     found = np.empty((points, k), np.int32)
-    rows = max(1, BLOCK_ENTRIES // points)
-    best = np.empty(k, cloud.dtype)
-    for first in range(0, points, rows):
-        block = slice(first, first + rows)
-        # |x|² is the same for a whole row and does not change its order.
-        relative = centred[block] @ (-2 * centred.T)
-        relative += squares
-        smallest_of_rows(relative, first, found[block], best)
+    smallest_of_rows(np.ascontiguousarray(distances), group_count(points, k), found)
     return found
+
+
+def group_count(points: int, k: int) -> int:
+    """How many groups of columns to look for the smallest k entries in: about k are opened, of points / groups each."""
+    groups = 64
+    while groups < 2 * k or 4 * groups * groups <= k * points:
+        groups *= 2
+    return groups
 
 
 def union_graph(neighbours: Integer[np.ndarray, "points k"]) -> Int[np.ndarray, "edges 2"]:

@@ -17,6 +17,7 @@ from topo_callback.capture.blocks import bare
 from topo_callback.errors import ConfigurationError, ProbeError, UnsupportedModelError
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.neighbour_search import cloud_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.probe import Probe
 from topo_callback.pruning.cutting import prunable_stack
@@ -92,7 +93,7 @@ def measure_scores(
         if final is not None:
             taps = torch.cat([taps, _normalised(model, final, outputs[-1])[None]])
             clouds = (*layers, None)
-    zigzag = _zigzag(taps, neighbours)
+    zigzag = zigzag_of_clouds(taps, neighbours)
     facts = {
         "probe": probe.hash,
         "points": len(probe),
@@ -202,10 +203,18 @@ def _normalised(model: Any, norm: nn.Module, cloud: Float[Tensor, "points width"
     return normalised
 
 
-def _zigzag(clouds: Float[Tensor, "clouds points width"], neighbours: int) -> Barcode:
+def zigzag_of_clouds(clouds: Float[Tensor, "clouds points width"], neighbours: int) -> Barcode:
+    """The zigzag of the neighbour graphs of the clouds, Euclidean, H1.
+
+    Raises:
+        ProbeError: a cloud with points that are not finite.
+    """
     stages = []
     for number, cloud in enumerate(clouds, 1):
         if bad := invalid_points(cloud):
             raise ProbeError(f"cloud {number} of {len(clouds)} has {bad} points that are not finite")
-        stages.append(nearest_neighbours(condensed_distances(cloud), neighbours).cpu().numpy())
+        if cloud.device.type == "cpu":
+            stages.append(cloud_neighbours(cloud.numpy(), neighbours))
+        else:
+            stages.append(nearest_neighbours(condensed_distances(cloud), neighbours).cpu().numpy())
     return zigzag_persistence(np.stack(stages))

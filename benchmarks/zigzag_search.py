@@ -1,0 +1,72 @@
+"""The neighbour search beside scikit-learn's, and the whole way from clouds to a barcode beside the published one."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from zigzag_inputs import best_time, drifting_clouds
+from zigzag_peers import limited, published_route, verdict
+
+from topo_callback.homology.neighbour_search import cloud_neighbours
+from topo_callback.homology.thread_team import allowed_threads
+from topo_callback.pruning.scores import zigzag_of_clouds
+
+POINTS = (256, 1000, 2000, 5000, 10_000, 20_000)
+WIDTHS = (3, 8, 16, 64, 384, 1024)
+MOST_ENTRIES = 8 * 10**6  # of a cloud
+K = 5
+
+
+def route_row(clouds, points, width, limit):
+    """The product's way, as `topo-callback prune` goes it, against the published route; from the same clouds."""
+    arrays = drifting_clouds(points, width, clouds)
+    tensors = torch.from_numpy(np.stack(arrays))
+    zigzag_of_clouds(tensors[:2, :100], K)  # compiled, or read from the cache
+    seconds, found = best_time(lambda: zigzag_of_clouds(tensors, K))
+    search, _ = best_time(lambda: [cloud_neighbours(cloud, K) for cloud in arrays])
+    small = drifting_clouds(50, 4, 2, latent=2)
+    taken, other = limited(published_route, (small, K, 1), (arrays, K, 1), limit)
+    head = f"| {clouds} clouds of {points:,} x {width}, k={K}, H1 | {seconds:.3f} | {search:.3f} |"
+    return head + verdict(seconds, taken, other == found, limit)
+
+
+def search_rows(points=POINTS, widths=WIDTHS):
+    """One row for each size: seconds of both in float32 and float64; no ratio unless the neighbours are equal."""
+    from sklearn.neighbors import kneighbors_graph
+
+    generator = np.random.default_rng(0)
+    for count in points:
+        for width in widths:
+            if count * width > MOST_ENTRIES:
+                continue
+            cells = []
+            for dtype in (np.float32, np.float64):
+                cloud = generator.standard_normal((count, width)).astype(dtype)
+                cloud_neighbours(cloud[:100], K)
+                kneighbors_graph(cloud[:100], K)
+                repeats = 10 if count <= 2000 else 3
+                seconds, found = best_time(lambda cloud=cloud: cloud_neighbours(cloud, K), repeats)
+                taken, graph = best_time(lambda cloud=cloud: kneighbors_graph(cloud, K), repeats)
+                equal = same_neighbours(cloud, found, graph.indices.reshape(count, K))
+                cells.append(f" {seconds:.4f} | {taken:.4f} | {f'{taken / seconds:.1f}x' if equal else 'void'} |")
+            yield f"| {count:,} | {width:,} |" + "".join(cells)
+
+
+def same_neighbours(cloud, first, second):
+    """Whether all neighbours are the same, but for others at the same distance in float32."""
+    for point in np.flatnonzero((np.sort(first) != np.sort(second)).any(axis=1)):
+        sides = [np.linalg.norm(cloud[side[point]].astype(float) - cloud[point], axis=1) for side in (first, second)]
+        if (np.sort(sides[0]).astype(np.float32) != np.sort(sides[1]).astype(np.float32)).any():
+            return False
+    return True
+
+
+def thread_counts():
+    """What both take by default, in words."""
+    from threadpoolctl import threadpool_info
+
+    told = ", ".join(f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info())
+    chosen = os.environ.get("OMP_NUM_THREADS", "not set")
+    return f"Threads at their defaults: ours {allowed_threads()}; libraries {told}; OMP_NUM_THREADS {chosen}."

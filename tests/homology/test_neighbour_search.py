@@ -1,0 +1,129 @@
+"""The neighbours of a cloud are those of its rounded exact distances, whichever way they were found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import pdist, squareform
+
+from topo_callback.geometry import condensed_distances
+from topo_callback.geometry import nearest_neighbours as nearest_of_condensed
+from topo_callback.homology import neighbour_search
+from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.neighbour_search import cloud_neighbours
+
+WAYS = ("chosen", "tree", "products", "blocks", "in full", "directly")
+
+
+def by_sorting(cloud: np.ndarray, k: int) -> list[list[int]]:
+    """By direct differences in float64, rounded to the type of the cloud, in a stable sort."""
+    found = []
+    for own, point in enumerate(cloud.astype(np.float64)):
+        with np.errstate(over="ignore"):
+            distances = np.sqrt(((cloud - point) ** 2).sum(1)).astype(cloud.dtype)
+        found.append([p for p in np.argsort(distances, kind="stable").tolist() if p != own][:k])
+    return found
+
+
+def one_way(patch: pytest.MonkeyPatch, way: str) -> None:
+    """Make every cloud go one way, large or small."""
+    if way != "chosen":
+        patch.setattr(neighbour_search, "TREE_POINTS", 0 if way == "tree" else np.inf)
+    if way == "blocks":
+        patch.setattr(neighbour_search, "LEAST_ROWS", 7)
+        patch.setattr(neighbour_search, "BLOCK_ENTRIES", 0)
+        patch.setattr(neighbour_search, "ONE_THREAD", 0)
+    if way in ("in full", "directly"):
+        patch.setattr(neighbour_search._Search, "by_products", lambda self: np.arange(len(self.cloud)))
+    if way == "directly":
+        patch.setattr(neighbour_search, "SCALES", (0.0, 0.0))
+
+
+def made(kind: str, points: int, width: int, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    if kind == "grid":
+        return generator.integers(0, 3, (points, width)).astype(np.float64)
+    cloud = generator.standard_normal((points, width))
+    if kind == "repeated":
+        return cloud[generator.integers(0, max(1, points // 4), points)]
+    if kind == "grid far off":
+        return 3000 + 0.25 * generator.integers(0, 3, (points, width))
+    if kind == "tight groups":
+        return 100 * cloud[generator.integers(0, 3, points)] + 1e-3 * cloud
+    if kind == "one far out":
+        cloud[-1] += 1e6
+    return cloud
+
+
+KINDS = ("normal", "grid", "repeated", "grid far off", "tight groups", "one far out")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(KINDS), st.sampled_from(WAYS), st.integers(2, 150), st.integers(1, 40), st.integers(0, 99),
+    st.sampled_from((np.float32, np.float64)), st.data(),
+)  # fmt: skip
+def test_every_way_gives_the_first_of_a_stable_sort(kind, way, points, width, seed, dtype, data) -> None:  # type: ignore[no-untyped-def]
+    cloud = made(kind, points, width, seed).astype(dtype)
+    k = data.draw(st.integers(1, min(points - 1, 12)))
+    with pytest.MonkeyPatch.context() as patch:
+        one_way(patch, way)
+        found = cloud_neighbours(cloud, k)
+    assert found.dtype == np.int32
+    assert found.tolist() == by_sorting(cloud, k)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("points", "width"), [(1100, 3), (1100, 70)])
+def test_large_clouds_have_the_neighbours_of_their_condensed_distances(kind: str, points: int, width: int) -> None:
+    """The way that the package took before, through all distances in float32, on one thread and on two."""
+    cloud = made(kind, points, width, 0).astype(np.float32)
+    condensed = condensed_distances(torch.from_numpy(cloud))
+    expected = nearest_of_condensed(condensed, 10).numpy()
+    for threads in (1, 2):
+        np.testing.assert_array_equal(cloud_neighbours(cloud, 10, threads=threads), expected)
+    np.testing.assert_array_equal(nearest_neighbours(squareform(condensed.numpy()), 10), expected)
+
+
+def test_all_the_others_can_be_asked_for() -> None:
+    cloud = made("grid", 300, 20, 0)
+    assert cloud_neighbours(cloud, 299).tolist() == by_sorting(cloud, 299)
+    assert nearest_neighbours(squareform(pdist(cloud)), 299).tolist() == by_sorting(cloud, 299)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e-25, 1e30, 1e160])
+@pytest.mark.parametrize("width", [2, 70])
+def test_extreme_scales(scale: float, width: int) -> None:
+    cloud = made("normal", 300, width, 0) * scale
+    assert cloud_neighbours(cloud, 4).tolist() == by_sorting(cloud, 4)
+    if scale < 1e37:
+        narrow = cloud.astype(np.float32)
+        assert cloud_neighbours(narrow, 4).tolist() == by_sorting(narrow, 4)
+
+
+def test_clouds_of_equal_points_and_without_coordinates() -> None:
+    expected = [[p for p in range(4) if p != own][:3] for own in range(200)]
+    for cloud in (np.full((200, 50), 0.1), np.full((200, 3), np.float32(0.1)), np.zeros((200, 0), np.float32)):
+        assert cloud_neighbours(cloud, 3).tolist() == expected
+
+
+def test_layouts_and_narrow_types() -> None:
+    cloud = made("normal", 200, 24, 3).astype(np.float32)
+    whole = cloud_neighbours(cloud, 4).tolist()
+    assert cloud_neighbours(np.asfortranarray(cloud), 4).tolist() == whole
+    assert cloud_neighbours(np.repeat(cloud, 2, axis=0)[::2], 4).tolist() == whole
+    narrow = cloud.astype(np.float16)
+    assert cloud_neighbours(narrow, 4).tolist() == cloud_neighbours(narrow.astype(np.float32), 4).tolist()
+
+
+def test_impossible_neighbours_are_refused() -> None:
+    cloud = np.zeros((3, 3))
+    for k in (0, 3):
+        with pytest.raises(ValueError, match=f"k is {k}; 3 points"):
+            cloud_neighbours(cloud, k)
+    cloud[1, 2] = np.nan
+    with pytest.raises(ValueError, match="point 1 has an entry"):
+        cloud_neighbours(cloud, 1)
