@@ -18,11 +18,12 @@ from safetensors_hash import weights_hash
 from topo_callback import Trajectory
 
 pytest.importorskip("llamafactory", reason="llamafactory is not installed", exc_type=ImportError)
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow, pytest.mark.timeout(900)]
 
 TESTS = Path(__file__).parents[1]
 SETTINGS = ("--topo-max-overhead", "none", "--topo-drain-seconds", "200", "--topo-measures", "scale",
             "--topo-prompts", "12")  # fmt: skip
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 RUN = ("-m", "topo_callback", "run", *SETTINGS)
 
 
@@ -80,10 +81,10 @@ def test_the_probe_holds_the_questions_of_the_data(kind: str, results: dict[str,
     [
         ((), ("llamafactory.launcher", "sft.yaml")),
         ((), ("llamafactory.cli", "train", "sft.yaml")),
-        (("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"), ("llamafactory.launcher", "sft.yaml")),
+        (TORCHRUN, ("llamafactory.launcher", "sft.yaml")),
     ],
     ids=["launcher", "cli", "two ranks"],
-)  # fmt: skip
+)
 def test_its_own_launcher_is_watched_and_trains_the_same_weights(
     launcher: tuple[str, ...], words: tuple[str, ...], folder: Path, tmp_path: Path
 ) -> None:
