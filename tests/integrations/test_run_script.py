@@ -123,6 +123,8 @@ def test_what_cannot_be_run_is_said_in_one_line(tmp_path: Path) -> None:
     for words, message in (
         (["missing.py"], "no script missing.py; give a file, or -m"),
         (["trl", "sft"], "topo-callback run -m trl.scripts.sft"),
+        (["llamafactory-cli", "train", "sft.yaml"], "topo-callback run -m llamafactory.launcher"),
+        (["axolotl", "train", "sft.yaml"], "topo_callback.integrations.axolotl.TopologyPlugin"),
         (["--topo-seed", "one", "missing.py"], "--topo-seed='one'; accepted: a whole number"),
         (["--topo-config", "missing.yaml", "missing.py"], "missing.yaml cannot be read"),
     ):

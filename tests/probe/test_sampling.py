@@ -108,6 +108,49 @@ def test_packed_rows_are_cut_at_their_texts_and_all_take_part() -> None:
     assert len(sample_probe(uneven, prompts=15)) == 15
 
 
+def test_rows_packed_by_positions_are_cut_where_these_begin_again() -> None:
+    def packed(index: int) -> dict[str, list[int]]:
+        # as LLaMA-Factory packs: two texts, then padding that attention_mask counts as tokens
+        return {
+            "input_ids": [index, 5, 6, index, 7, 8, 9, 0, 0, 0],
+            "labels": [-100, -100, 6, -100, 7, 8, 9, -100, -100, -100],
+            "position_ids": [0, 1, 2, 0, 1, 2, 3, 0, 0, 0],
+            "attention_mask": [1] * 10,
+        }
+
+    probe = sample_probe(Rows(10, packed), prompts=20)
+    assert sorted(zip(probe.token_ids, probe.prompt_lengths, strict=True)) == sorted(
+        each for i in range(10) for each in (((i, 5, 6), 2), ((i, 7, 8, 9), 1))
+    )
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [[0, 1, 2], [2, 3, 4], [0, 0, 0], [[0, 1, 2]] * 3, [0, 1], None],
+    ids=["one text", "an offset", "no text", "of pictures", "other length", "none"],
+)
+def test_positions_that_part_no_texts_leave_a_row_whole(positions: Any) -> None:
+    rows = Rows(9, lambda i: {"input_ids": [i, 5, 6], "position_ids": positions})
+    assert {len(ids) for ids in sample_probe(rows, prompts=9).token_ids} == {3}
+
+
+def test_labels_of_a_chosen_answer_say_where_the_prompt_ends() -> None:
+    def pair(index: int) -> dict[str, list[int]]:
+        # as LLaMA-Factory prepares a pair: both hold the prompt
+        return {
+            "chosen_input_ids": [index % 4, 5, 6, 1],
+            "chosen_labels": [-100, -100, 6, 1],
+            "rejected_input_ids": [index % 4, 5, 7, 1],
+            "rejected_labels": [-100, -100, 7, 1],
+        }
+
+    probe = sample_probe(Rows(8, pair), prompts=8)
+    assert sorted(probe.token_ids) == [(i, 5, 6, 1) for i in range(4)]
+    assert set(probe.prompt_lengths) == {2}
+    unlabelled = sample_probe(Rows(8, lambda i: {"chosen_ids": [i, 5, 6, 1]}), prompts=8)
+    assert set(unlabelled.prompt_lengths) == {4}
+
+
 def test_the_evaluation_set_comes_first_where_it_fills_the_probe() -> None:
     train, evaluation = Rows(50, numbered), Rows(60, lambda i: {"input_ids": [i + 500]})
     assert sample_probe(train, evaluation, prompts=4).source == "evaluation data"

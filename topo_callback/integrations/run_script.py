@@ -13,6 +13,17 @@ from topo_callback.errors import ConfigurationError
 from topo_callback.integrations.attach import Attachment
 from topo_callback.terminal import say
 
+_LLAMA_FACTORY = "topo-callback run -m llamafactory.launcher CONFIG (instead of: llamafactory-cli train CONFIG)"
+_INSTEAD = {
+    "trl": "topo-callback run -m trl.scripts.sft ... (instead of: trl sft ...)",
+    "llamafactory-cli": _LLAMA_FACTORY,
+    "lmf": _LLAMA_FACTORY,
+    "axolotl": "its plugin topo_callback.integrations.axolotl.TopologyPlugin",
+    "accelerate": "accelerate launch -m topo_callback run SCRIPT ...",
+    "torchrun": "torchrun -m topo_callback run SCRIPT ...",
+}
+"""Commands that are often given in place of a script -> what to give instead."""
+
 
 def run_script(script: str, arguments: Sequence[str], config: TopologyConfig, *, module: bool = False) -> None:
     """Run a script as Python would, in this process, and watch every training run in it.
@@ -48,10 +59,9 @@ def run_script(script: str, arguments: Sequence[str], config: TopologyConfig, *,
 def _check(script: str, module: bool) -> None:
     if module or os.path.exists(script):
         return
-    if script == "trl":
+    if script in _INSTEAD:
         raise ConfigurationError(
-            "the command trl starts its scripts in other processes; run the script behind it, such as trl sft, as: "
-            "topo-callback run -m trl.scripts.sft ..."
+            f"the command {script} may train in other processes, which are not watched; use: {_INSTEAD[script]}"
         )
     raise ConfigurationError(f"no script {script}; give a file, or -m and the name of a module")
 

@@ -20,9 +20,9 @@ TEXT_FORMATS = (
     "chosen + rejected",
 )
 TOKEN_FORMATS = (
-    "input_ids (with labels, completion_mask or seq_lengths)",
+    "input_ids (with labels, completion_mask, seq_lengths or position_ids)",
     "prompt_ids (with completion_ids or chosen_ids)",
-    "chosen_ids",
+    "chosen_ids (with chosen_labels)",
 )
 MEDIA_COLUMNS = (
     *("image", "images", "video", "videos", "audio", "audios"),

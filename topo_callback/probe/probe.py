@@ -87,7 +87,7 @@ class Probe:
             rows: a list of strings, or rows (list of dicts, or a `datasets.Dataset`) with text | messages | prompt |
                 prompt + completion | prompt + completion + label | prompt + chosen + rejected | chosen + rejected,
                 each plain or conversational, with tools and chat_template_kwargs; or already in tokens: input_ids
-                (with completion_mask, labels, attention_mask or seq_lengths), prompt_ids, chosen_ids.
+                (with completion_mask, labels, attention_mask, seq_lengths or position_ids), prompt_ids, chosen_ids.
             processing_class: the tokenizer, or a processor that holds one; not needed for rows in tokens. It is
                 copied, never called or changed.
             max_tokens: longest sequence. Longer prompts lose tokens on the left, all but the one that opens every

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from topo_callback.errors import ProbeError
@@ -181,17 +182,20 @@ def tokenised_sequences(row: Mapping[str, Any], name: str) -> list[TokenSequence
     """The sequences of a row that holds token ids already, as TRL's trainers and a plain Trainer prepare them.
 
     - input_ids: the prompt is what completion_mask, or labels that repeat the ids, leave out of the loss in front;
-      without either, all of it. Positions with attention_mask 0 are padding. seq_lengths cuts a packed row at its
-      texts; rows packed with the strategy "wrapped" carry no boundaries and stay one sequence.
+      without either, all of it. Positions with attention_mask 0 are padding. seq_lengths, or position_ids that begin
+      again at 0, cut a packed row at its texts; rows packed with the strategy "wrapped" carry no boundaries and stay
+      one sequence.
     - prompt_ids, with completion_ids or chosen_ids (DPO, KTO).
-    - chosen_ids alone (Reward): all of it, since a reward model reads the last token.
+    - chosen_ids alone: with chosen_labels (LLaMA-Factory's DPO and Reward) as input_ids with labels; without (TRL's
+      Reward) all of it, since a reward model reads the last token.
     """
     if row.get("input_ids") is not None:
         return _from_input_ids(row, name)
     prompt_column, chosen_column = _first_present(row, PROMPT_IDS), _first_present(row, CHOSEN_IDS)
     if prompt_column is None:
         assert chosen_column is not None, "row_format found one of them"
-        return [_whole(token_list(row, chosen_column, name))]
+        chosen = token_list(row, chosen_column, name)
+        return [_divided(chosen, _labelled(row.get("chosen_labels"), chosen))]
     prompt = token_list(row, prompt_column, name)
     column = chosen_column or _first_present(row, COMPLETION_IDS)
     completion = (as_list(row[column]) or []) if column else []
@@ -201,23 +205,41 @@ def tokenised_sequences(row: Mapping[str, Any], name: str) -> list[TokenSequence
 def _from_input_ids(row: Mapping[str, Any], name: str) -> list[TokenSequence]:
     ids = token_list(row, "input_ids", name)
     in_loss = _loss_mask(row, ids)
+    starts = _text_starts(row, ids)
     attended = as_list(row.get("attention_mask"))
     if attended is not None and len(attended) == len(ids) and not all(attended):
         in_loss = [loss for loss, seen in zip(in_loss, attended, strict=True) if seen]
+        starts = [start for start, seen in zip(starts, attended, strict=True) if seen]
         ids = [token for token, seen in zip(ids, attended, strict=True) if seen]
         if not ids:
             raise ProbeError(f"{name}: attention_mask leaves no tokens; leave the row out")
-    lengths = as_list(row.get("seq_lengths")) or [len(ids)]
+    lengths = as_list(row.get("seq_lengths"))
+    if not lengths:
+        return _cut_at(starts, ids, in_loss)
     if sum(lengths) != len(ids):
         raise ProbeError(f"{name}: seq_lengths sum to {sum(lengths)}, and input_ids holds {len(ids)} tokens")
     sequences = []
     start = 0
     for length in lengths:
-        part, loss = tuple(ids[start : start + length]), in_loss[start : start + length]
+        if length:
+            sequences.append(_divided(ids[start : start + length], in_loss[start : start + length]))
         start += length
-        if part:
-            sequences.append(TokenSequence(part, (loss.index(True) if True in loss else 0) or len(part)))
     return sequences
+
+
+def _text_starts(row: Mapping[str, Any], ids: list[int]) -> list[bool]:
+    """Where a text begins in a row, as far as its position_ids say."""
+    positions = as_list(row.get("position_ids"))
+    if positions is None or len(positions) != len(ids):
+        return [False] * len(ids)
+    return [position == 0 for position in positions]
+
+
+def _cut_at(starts: list[bool], ids: list[int], in_loss: list[bool]) -> list[TokenSequence]:
+    """The texts of a row, cut where they start; padding, every token of which starts anew, is left out."""
+    cuts = [0, *(i for i, start in enumerate(starts) if start and i), len(ids)]
+    spans = [(start, end) for start, end in pairwise(cuts) if end - start > 1] or [(0, len(ids))]
+    return [_divided(ids[start:end], in_loss[start:end]) for start, end in spans]
 
 
 def _loss_mask(row: Mapping[str, Any], ids: list[int]) -> list[bool]:
@@ -226,7 +248,12 @@ def _loss_mask(row: Mapping[str, Any], ids: list[int]) -> list[bool]:
         mask = as_list(row.get(column))
         if mask is not None and len(mask) == len(ids):
             return [bool(value) for value in mask]
-    labels = as_list(row.get("labels"))
+    return _labelled(row.get("labels"), ids)
+
+
+def _labelled(labels: Any, ids: list[int]) -> list[bool]:
+    """Which tokens have a label; everywhere False when the labels are not those tokens."""
+    labels = as_list(labels)
     if labels is None or len(labels) != len(ids):
         return [False] * len(ids)
     # Labels of classes, of masked tokens or of a target text say nothing about where the prompt ends.
@@ -260,6 +287,11 @@ def _preference(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     shortest = min(len(first), len(second))
     return next((i for i in range(shortest) if first[i] != second[i]), shortest)
+
+
+def _divided(ids: Sequence[int], in_loss: list[bool]) -> TokenSequence:
+    """Prompt and completion, which begins at the first token in the loss; all prompt where none or the first is."""
+    return TokenSequence(tuple(ids), (in_loss.index(True) if True in in_loss else 0) or len(ids))
 
 
 def _whole(ids: Sequence[int]) -> TokenSequence:
