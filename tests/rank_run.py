@@ -138,8 +138,7 @@ class Run:
             disable_tqdm=True,
             logging_steps=1,
             seed=3,
-            fsdp=True if self.kind == "fsdp2" else None,
-            fsdp_config={"version": 2} if self.kind == "fsdp2" else None,
+            **({"fsdp": True, "fsdp_config": {"version": 2}} if self.kind == "fsdp2" else {}),
         )
         if self.kind == "fsdp2":
             # accelerate shards on accelerators only; told that this is one, it does the very same on the CPU

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from topo_callback.capture import find_blocks
 from topo_callback.errors import ConfigurationError, RecordError, UnsupportedModelError
 from topo_callback.pruning import cut_layers, write_pruned
+from topo_callback.versions import dtype_argument
 
 DECODERS = sorted(set(FAMILIES) - HEADLESS - {"t5"})
 IDS = torch.tensor([[5, 90, 33, 7, 61, 12, 48, 77, 3, 29, 54, 18]])  # longer than the windows of 4 below
@@ -151,7 +152,7 @@ def test_tied_embeddings_stay_tied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_type_of_the_weights_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
     write_pruned(cut_layers(tiny_llama(layers=3).to(dtype), (2,)), None, tmp_path / "pruned", {})
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", dtype="auto").dtype == dtype
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", **dtype_argument("auto")).dtype == dtype
 
 
 def test_settings_of_generation_are_kept(tmp_path: Path) -> None:
@@ -172,8 +173,9 @@ def test_layers_that_cannot_go_are_refused(layers: tuple[int, ...], words: str) 
 
 
 def test_attention_scaled_by_place_is_refused_unless_nothing_moves() -> None:
-    model = tiny("gpt2", scale_attn_by_inverse_layer_idx=True).eval()
-    with pytest.raises(UnsupportedModelError, match="block 2 would become block 1 with scaling="):
+    model = tiny("gpt2", scale_attn_by_inverse_layer_idx=True, attn_implementation="eager").eval()
+    # older versions of transformers read the place itself, which only the logits tell
+    with pytest.raises(UnsupportedModelError, match="block 2 would become block 1 with scaling=|the logits of GPT2"):
         cut_layers(model, (1,))
     torch.testing.assert_close(logits(cut_layers(model, (3,))), skipping(model, (3,)), rtol=1e-5, atol=1e-6)
 
