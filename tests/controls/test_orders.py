@@ -67,7 +67,7 @@ def test_the_order_of_an_exchangeable_sequence_is_not_found() -> None:
     for name in STATISTICS:
         p = np.array([control.statistics[name].p for control in controls])
         assert (p <= 0.05).sum() <= 11  # 4 expected; more than 11 have probability 0.001
-        assert 0.4 < np.mean(p) < 0.6 + 0.1 * (name == "correlation_length")  # of equal lengths both count
+        assert 0.4 < np.mean(p) < 0.75  # above one half where orders tie, which all count as reaching the real one
 
 
 def test_identical_stages_are_reached_by_every_order() -> None:
