@@ -103,9 +103,6 @@ def zigzag_controls(
     layers, neighbours = _depth_neighbours(trajectory, step)
     _, points, k = neighbours.shape
     notes: list[str] = []
-    progress(f"layers in other orders, step {step}")
-    depth = _depth_orders(neighbours, layers, step, orders, seed, notes)
-    time = _time_orders(trajectory, layer, orders, samples, seed, notes, progress)
     distances = DepthDistances.recorded(trajectory, step, layers) if layers else None
     varied: tuple[SubsetControl | None, NeighbourSweep | None, dict[str, GraphControl] | None] = (None, None, None)
     if distances is None:
@@ -117,6 +114,10 @@ def zigzag_controls(
             neighbour_sweep(distances, neighbour_counts or range(1, min(MOST_COUNTS, points - 1) + 1)),
             graph_controls(neighbours, distances),
         )
+    # after the rest, since it takes the longest and refuses nothing
+    progress(f"layers in other orders, step {step}")
+    depth = _depth_orders(neighbours, layers, step, orders, seed, notes)
+    time = _time_orders(trajectory, layer, orders, samples, seed, notes, progress)
     real = Descriptors.of(descriptor_rows(zigzag_persistence(neighbours), len(layers))) if layers else None
     return ZigzagControls(
         trajectory.folder.name, step, layers, points, k, seed, real, depth, time, *varied, tuple(notes)
