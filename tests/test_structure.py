@@ -20,7 +20,7 @@ ORDER = (
     "data_rows", "record", "contents", "sample", "snapshot", "neighbour_history", "folder", "trajectory",
     "dynamics", "measurement",
     "probe", "capture", "geometry",
-    "sinks", "report", "comparison", "page", "worker", "finish", "pruning",
+    "sinks", "report", "comparison", "controls", "page", "worker", "finish", "pruning",
     "schedule", "pace", "budget", "ranks", "together", "turns", "studies", "reader", "weight_path", "training_facts",
     "actions", "recorder", "run_description",
     "monitor", "callback", "scan", "integrations", "demo", "cli", "__main__", "__init__",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from topo_callback.comparison.command import add_compare
+from topo_callback.controls.command import add_controls
 from topo_callback.errors import TopologyError
 from topo_callback.integrations.command import add_run
 from topo_callback.page.command import add_report
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_events(commands)
     _add_calibrate(commands)
     add_compare(commands)
+    add_controls(commands)
     add_prune(commands)
     _add_compile(commands)
     return parser

@@ -49,11 +49,28 @@ def subset_descriptors(
 ) -> Float[np.ndarray, "subsets ..."]:
     """A descriptor (a function of barcode and number of stages) for every subset, neighbours found within the subset.
 
-    Its mean and standard deviation over axis 0 are what the paper reports.
+    `mean_and_deviation` of these is what the paper reports.
     """
     return np.stack(
         [descriptor(_zigzag(distances[:, chosen][:, :, chosen], k, dimension), len(distances)) for chosen in subsets]
     )
+
+
+def mean_and_deviation(
+    values: Float[np.ndarray, " subsets *rest"],
+) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
+    """Mean and standard deviation (of a sample: n - 1) over axis 0; NaN is left out, and the result where too few are.
+
+    A mean needs one value, a deviation two.
+    """
+    present = ~np.isnan(values)
+    count = present.sum(axis=0)
+    mean = np.full(count.shape, np.nan)
+    np.divide(np.where(present, values, 0).sum(axis=0), count, out=mean, where=count > 0)
+    squares = np.where(present, (values - mean) ** 2, 0).sum(axis=0)
+    variance = np.full(count.shape, np.nan)
+    np.divide(squares, count - 1, out=variance, where=count > 1)
+    return mean, np.sqrt(variance)
 
 
 def neighbour_sweep(
@@ -63,13 +80,26 @@ def neighbour_sweep(
     dimension: int = 1,
 ) -> Float[np.ndarray, "sweep ..."]:
     """A descriptor for every number of neighbours. Compare the shapes of its curves over k, never their levels."""
-    # Neighbours are sorted from the nearest, so those for a smaller k are the first of those for the largest.
     widest = np.stack([nearest_neighbours(stage, max(neighbour_counts)) for stage in distances])
+    return sweep_of_neighbours(widest, neighbour_counts, descriptor, dimension)
+
+
+def sweep_of_neighbours(
+    widest: Integer[np.ndarray, "stages points widest"],
+    neighbour_counts: Sequence[int],
+    descriptor: Descriptor,
+    dimension: int = 1,
+) -> Float[np.ndarray, "sweep ..."]:
+    """`neighbour_sweep` from neighbours, nearest first: those for a smaller k are the first of those for the largest.
+
+    Raises:
+        ValueError: a number of neighbours that is not between 1 and the widest.
+    """
+    if min(neighbour_counts) < 1 or max(neighbour_counts) > widest.shape[2]:
+        raise ValueError(f"neighbours for k of {list(neighbour_counts)}; each point lists {widest.shape[2]}")
     return np.stack(
         [
-            descriptor(
-                zigzag_persistence(np.ascontiguousarray(widest[:, :, :k]), max_dimension=dimension), len(distances)
-            )
+            descriptor(zigzag_persistence(np.ascontiguousarray(widest[:, :, :k]), max_dimension=dimension), len(widest))
             for k in neighbour_counts
         ]
     )

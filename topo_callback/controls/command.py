@@ -1,0 +1,99 @@
+"""The subcommand `topo-callback controls`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand; nothing that it needs is imported before it runs."""
+    parser = commands.add_parser(
+        "controls",
+        help="hold the zigzags of a run against shuffled layers and samples, subsets, other k and other graphs",
+        description="Recompute the zigzags of a recorded run with its layers and its samples in other orders, on "
+        "disjoint subsets of the prompts, for other numbers of neighbours and on other graphs. The first two need the "
+        "record only, the rest the distances of the sample, which a run keeps of its first and its newest one. Writes "
+        "controls.json and controls.png.",
+        epilog="example: topo-callback controls runs/sft --orders 1000",
+    )
+    parser.add_argument(
+        "run_given",
+        metavar="RUN",
+        help="a trajectory folder, an output_dir, or wandb:ENTITY/PROJECT/RUN with the id or name of a W&B run",
+    )
+    parser.add_argument("--step", type=_number, metavar="N", help="the sample (default: the newest)")
+    parser.add_argument("--layer", type=_number, metavar="N", help="the one layer to follow over time (default: all)")
+    parser.add_argument("--orders", type=_positive, default=200, metavar="N", help="other orders (default: 200)")
+    parser.add_argument(
+        "--samples", type=_positive, default=32, metavar="N", help="evenly spaced samples over time (default: 32)"
+    )
+    parser.add_argument(
+        "--subsets",
+        type=_positive,
+        metavar="N",
+        help="disjoint subsets of the prompts (default: 4, and 16 of 500 from 8,000 prompts on)",
+    )
+    parser.add_argument(
+        "--subset-size", type=_positive, metavar="N", help="prompts in each (default: as many as fit, at most 500)"
+    )
+    parser.add_argument(
+        "--k", type=_counts, metavar="N-N", help="numbers of neighbours, as 1-15 or 3,5,8 (default: 1-15)"
+    )
+    parser.add_argument("--seed", type=_number, default=0, metavar="N", help="of orders and subsets (default: 0)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (default: the run's folder)")
+    parser.set_defaults(run=_controls)
+
+
+def _controls(given: argparse.Namespace) -> None:
+    from topo_callback.comparison.wandb_runs import run_folder
+    from topo_callback.controls.controls import zigzag_controls
+    from topo_callback.controls.files import write_controls
+    from topo_callback.controls.terminal_tables import write_tables
+    from topo_callback.terminal import say
+    from topo_callback.trajectory import Trajectory
+
+    trajectory = Trajectory.load(run_folder(given.run_given))
+    controls = zigzag_controls(
+        trajectory,
+        step=given.step,
+        layer=given.layer,
+        orders=given.orders,
+        samples=given.samples,
+        subsets=given.subsets,
+        subset_size=given.subset_size,
+        neighbour_counts=given.k,
+        seed=given.seed,
+        progress=say,
+    )
+    output = trajectory.folder if given.output is None else given.output
+    written = write_controls(controls, output)
+    write_tables(controls, sys.stdout)
+    sys.stdout.write(f"\nwrote {' and '.join(path.name for path in written)} in {output}\n")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """1-4,8 as 1, 2, 3, 4, 8; sorted, each once."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        low, high = int(first), int(last if dash else first)
+        if not 1 <= low <= high <= 10_000:
+            raise argparse.ArgumentTypeError(f"{part!r} is no range of numbers of neighbours; write 1-15 or 3,5,8")
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is less than 0")
+    return value
