@@ -24,9 +24,9 @@ from machine import describe_machine
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
-from topo_callback import reader as reading
-from topo_callback.recorder import Recorder
 from topo_callback.sinks import NullSink
+from topo_callback.watching import reader as reading
+from topo_callback.watching.recorder import Recorder
 
 LAYERS = 8
 

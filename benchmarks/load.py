@@ -27,13 +27,13 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from trajectories import synthetic_cloud
 
 from topo_callback.config import TopologyConfig
-from topo_callback.folder import TrajectoryFolder
 from topo_callback.geometry import condensed_distances
 from topo_callback.homology import rips_persistence
 from topo_callback.measurement import measure_sample
-from topo_callback.record import write_record
-from topo_callback.sample import Sample
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_record
+from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
 
 RESULTS = Path(__file__).with_name("RESULTS_load.md")
 SHAPES = {"long": (10_000, 8, 256), "wide": (10, 80, 5_000)}
@@ -138,7 +138,7 @@ def written(root: Path, name: str) -> Path:
 def timed(code: str, folder: Path, copies: list[Path]) -> tuple[float, float, str]:
     """(seconds, greatest resident memory in GiB, last line of output or error) of some code in a process of its own."""
     script = (
-        "import json, resource, sys, time\nfrom topo_callback.trajectory import Trajectory\n"
+        "import json, resource, sys, time\nfrom topo_callback.records.trajectory import Trajectory\n"
         f"folder = {str(folder)!r}; copies = {[str(copy) for copy in copies]!r}\n"
         f"start = time.perf_counter()\ntry:\n    {code}\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "seconds = time.perf_counter() - start\n"

@@ -34,7 +34,7 @@ def main(folder: str, how: str) -> None:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from topo_callback import TopologyCallback, TopologyConfig
-    from topo_callback.ranks import Ranks
+    from topo_callback.distributed.ranks import Ranks
 
     class Fate(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:

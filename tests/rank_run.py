@@ -29,9 +29,9 @@ from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
-from topo_callback.ranks import Ranks
-from topo_callback.reader import Reader
-from topo_callback.recorder import Recorder
+from topo_callback.distributed.ranks import Ranks
+from topo_callback.watching.reader import Reader
+from topo_callback.watching.recorder import Recorder
 
 TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(48)]
 STEPS = 5

@@ -111,7 +111,7 @@ def _train(
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from topo_callback import TopologyCallback, TopologyConfig
-    from topo_callback.recorder import Recorder
+    from topo_callback.watching.recorder import Recorder
 
     class Fate(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:

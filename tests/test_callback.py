@@ -142,8 +142,8 @@ def test_the_recorded_distances_are_those_of_the_models_activations(tmp_path: Pa
     model = tiny_llama(tokenizer)
     model.load_state_dict(trainer.model.state_dict())
     trainer.train()
-    from topo_callback.folder import TrajectoryFolder
-    from topo_callback.sample import Sample
+    from topo_callback.records.folder import TrajectoryFolder
+    from topo_callback.records.sample import Sample
 
     folder = TrajectoryFolder.find(tmp_path)
     sample = Sample.read(folder.step_file(folder.distances, 0))

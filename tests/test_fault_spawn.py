@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from topo_callback import Trajectory
-from topo_callback.folder import TrajectoryFolder
+from topo_callback.records.folder import TrajectoryFolder
 
 SCRIPT = """
 import multiprocessing, os

@@ -20,10 +20,10 @@ from topo_callback.measures.barcodes import FEATURES, barcode_features
 from topo_callback.measures.survival import two_stage_survival
 from topo_callback.measures.time import time_persistence
 from topo_callback.measures.views import TimeView
-from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
-from topo_callback.sample import Sample
+from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
+from topo_callback.records.sample import Sample
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import subsample_indices
-from topo_callback.trajectory import Trajectory
 
 
 def test_barcodes_are_those_of_the_recorded_distances() -> None:

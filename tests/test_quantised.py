@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 from tiny import tiny_llama, tiny_tokenizer
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig, Trajectory
-from topo_callback.record import read_record
+from topo_callback.records.record import read_record
 
 # the back ends warn when they are imported and when they are used
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from topo_callback import Trajectory
-from topo_callback.record import read_record
-from topo_callback.sample import Sample
+from topo_callback.records.record import read_record
+from topo_callback.records.sample import Sample
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
 TURNS = 3  # five batches on two ranks

@@ -17,13 +17,12 @@ PACKAGE = Path(topo_callback.__file__).parent
 ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "subsamples",
     "homology", "measures", "presets", "config",
-    "data_rows", "record", "contents", "sample", "snapshot", "neighbour_history", "folder", "trajectory",
+    "data_rows", "records",
     "dynamics", "measurement",
     "probe", "capture", "geometry",
     "sinks", "report", "comparison", "controls", "page", "worker", "finish", "pruning",
-    "schedule", "pace", "budget", "ranks", "together", "turns", "studies", "reader", "weight_path", "training_facts",
-    "actions", "recorder", "run_description",
-    "monitor", "callback", "scan", "integrations", "demo", "cli", "__main__", "__init__",
+    "distributed", "studies", "watching",
+    "callback", "scan", "integrations", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from small_runs import TEXTS
 from tiny import tiny_llama, tiny_tokenizer
 
 from topo_callback import Probe, TopologyConfig, Trajectory
-from topo_callback.ranks import Ranks
-from topo_callback.reader import Reader
-from topo_callback.record import read_record
+from topo_callback.distributed.ranks import Ranks
+from topo_callback.records.record import read_record
+from topo_callback.watching.reader import Reader
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.config import TopologyConfig
-from topo_callback.folder import TrajectoryFolder
 from topo_callback.measurement import measure_sample
-from topo_callback.neighbour_history import NeighbourGraphs
-from topo_callback.record import write_record
-from topo_callback.sample import Sample
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.neighbour_history import NeighbourGraphs
+from topo_callback.records.record import write_record
+from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
 
 STEPS = (0, 1, 2, 4, 8, 16)
 LAYERS = (1, 2, 4, 6)

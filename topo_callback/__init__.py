@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from topo_callback.config import TopologyConfig
     from topo_callback.homology.barcode import Barcode
     from topo_callback.probe.probe import Probe
-    from topo_callback.snapshot import Snapshot
-    from topo_callback.trajectory import Trajectory
+    from topo_callback.records.snapshot import Snapshot
+    from topo_callback.records.trajectory import Trajectory
 
 __all__ = ["Barcode", "Probe", "Snapshot", "TopologyCallback", "TopologyConfig", "Trajectory"]
 
 _HOME = {
     "Barcode": "homology.barcode",
     "Probe": "probe.probe",
-    "Snapshot": "snapshot",
+    "Snapshot": "records.snapshot",
     "TopologyCallback": "callback",
     "TopologyConfig": "config",
-    "Trajectory": "trajectory",
+    "Trajectory": "records.trajectory",
 }
 
 

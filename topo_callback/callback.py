@@ -13,13 +13,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from topo_callback.actions import EventFunction
 from topo_callback.config import TopologyConfig
+from topo_callback.distributed.ranks import Ranks
 from topo_callback.errors import TopologyError
-from topo_callback.monitor import Monitor
 from topo_callback.probe import Probe, check_rows
-from topo_callback.ranks import Ranks
 from topo_callback.sinks.protocol import Sink
+from topo_callback.watching.actions import EventFunction
+from topo_callback.watching.monitor import Monitor
 
 logger = logging.getLogger("topo_callback")
 

@@ -122,7 +122,7 @@ def _add_events(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _events(given: argparse.Namespace) -> None:
     from topo_callback.dynamics import References, Series, find_events
-    from topo_callback.trajectory import Trajectory
+    from topo_callback.records.trajectory import Trajectory
 
     references = None if given.references is None else References.load(given.references)
     findings = find_events(Series.of(Trajectory.load(given.folder)), references)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topo_callback.errors import RecordError
-from topo_callback.folder import TrajectoryFolder
+from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.worker.self_check import EngineCheckError
 from topo_callback.worker.task import draw_run, measure_spooled
 

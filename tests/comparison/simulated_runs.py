@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from scipy.signal import lfilter
 
 from topo_callback import Barcode, Snapshot, TopologyConfig
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import write_record
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_record
 
 STEPS = (0, 1, 2, 4, 8, *range(16, 257, 16))
 MEASURES = ("wasserstein_h1.first", "betti_h1", "mutual_knn.first", "h1_total_persistence_scaled")

@@ -13,7 +13,7 @@ from trajectories import write_trajectory
 
 from topo_callback.dynamics import References, ReferencesError
 from topo_callback.errors import RecordError
-from topo_callback.record import write_record
+from topo_callback.records.record import write_record
 
 
 def test_the_file_gives_back_what_went_in(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from dynamics.simulated_series import simulated_series
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback.dynamics import Series, depth_velocity, find_events, layer_velocities
-from topo_callback.record import read_record, write_record
-from topo_callback.snapshot import Snapshot
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.record import read_record, write_record
+from topo_callback.records.snapshot import Snapshot
+from topo_callback.records.trajectory import Trajectory
 
 
 def test_displacement_is_the_recorded_one(tmp_path: Path) -> None:

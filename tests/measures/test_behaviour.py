@@ -12,7 +12,7 @@ from scipy.spatial.distance import jensenshannon, pdist
 from topo_callback.config import TopologyConfig
 from topo_callback.measurement import measure_sample
 from topo_callback.measures.behaviour import jensen_shannon
-from topo_callback.sample import Sample
+from topo_callback.records.sample import Sample
 
 
 def distributions(prompts: int = 6, vocabulary: int = 5000, seed: int = 0) -> np.ndarray:

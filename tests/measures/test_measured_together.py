@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 
 from topo_callback.config import TopologyConfig
 from topo_callback.measurement import measure_sample
-from topo_callback.sample import Sample
+from topo_callback.records.sample import Sample
 
 LAYERS = (1, 3, 5)
 MEASURES = (

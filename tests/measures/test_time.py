@@ -10,7 +10,7 @@ import pytest
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.time import time_persistence
 from topo_callback.measures.views import TimeView
-from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
+from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 
 
 def rings(*sizes: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist
 from topo_callback.config import TopologyConfig
 from topo_callback.measurement import measure_sample
 from topo_callback.measures.tokens import bimodality_coefficient, over_prompts
-from topo_callback.sample import Sample
+from topo_callback.records.sample import Sample
 
 
 def test_mean_and_quartiles_are_of_the_prompts_that_have_the_number() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from trajectories import LAYERS, STEPS, make_sample, make_snapshots
 
 from topo_callback.config import TopologyConfig
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import write_record, write_whole
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_record, write_whole
 
 SHORT = TopologyConfig(measures=("scale", "wasserstein", "mutual_knn", "depth_persistence", "survival"))
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Barcode, Snapshot, TopologyConfig, Trajectory
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import write_record
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_record
 from topo_callback.report import (
     barcode_figure,
     draw_run_pictures,

@@ -11,7 +11,6 @@ from trajectories import LAYERS, STEPS, make_sample, make_snapshots, write_traje
 from zigzag_pictures import counts_of, curves_of, names_of, panels_of, shares_of, texts_of
 
 from topo_callback import Barcode, Snapshot, TopologyConfig, Trajectory
-from topo_callback.folder import TrajectoryFolder
 from topo_callback.measures.persistence_similarity import (
     betti_curve,
     births_relative_frequency,
@@ -20,7 +19,8 @@ from topo_callback.measures.persistence_similarity import (
     persistence_similarity,
     stage_survival,
 )
-from topo_callback.record import write_whole
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_whole
 from topo_callback.report import (
     depth_figure,
     draw_run_pictures,

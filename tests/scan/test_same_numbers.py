@@ -85,10 +85,10 @@ def test_adapters_with_their_base(tmp_path: Path) -> None:
     scanned = Trajectory.load(tmp_path / "out")
     assert scanned.steps == (0, 1, 2)
 
+    from topo_callback.distributed.ranks import Ranks
     from topo_callback.measurement import measure_sample
     from topo_callback.probe import Probe
-    from topo_callback.ranks import Ranks
-    from topo_callback.reader import Reader
+    from topo_callback.watching.reader import Reader
 
     for step, model in zip((1, 2), models, strict=True):
         reader = Reader(model.eval(), Probe.from_rows(list(TEXTS), tiny_tokenizer()), config, Ranks())

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from trajectories import make_snapshots
 
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks import ConsoleSink, LiveSink
 from topo_callback.sinks.live import BARS, sparkline
-from topo_callback.snapshot import Snapshot
 
 EVENT = {"kind": "late_reorganisation", "explanation": "layers 1-2 moved 6.2x what the weights' path predicts"}
 

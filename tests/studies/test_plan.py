@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tiny import tiny_tokenizer
 
 from topo_callback import Probe
-from topo_callback.ranks import Ranks
+from topo_callback.distributed.ranks import Ranks
 from topo_callback.studies.plan import StudyPlan
 
 NAMES = ("info_nce", "prompt_length", "shuffled_tokens")

@@ -22,9 +22,9 @@ from trajectories import make_sample, write_trajectory
 from topo_callback import TopologyConfig, Trajectory
 from topo_callback.errors import FolderBusyError
 from topo_callback.finish import finish_folder
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.recorder import Recorder, open_folder
+from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.sinks import MemorySink
+from topo_callback.watching.recorder import Recorder, open_folder
 from topo_callback.worker import dispatcher as dispatching
 from topo_callback.worker import spool as spooling
 
@@ -298,8 +298,8 @@ from pathlib import Path
 import ways_to_die
 from trajectories import make_sample
 from topo_callback.config import TopologyConfig
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.recorder import Recorder
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.watching.recorder import Recorder
 from topo_callback.worker import dispatcher
 dispatcher.measure_spooled = ways_to_die.{task}
 config = TopologyConfig(measures=("scale",), pictures=0, drain_seconds=3.0)

@@ -7,8 +7,8 @@ from pathlib import Path
 from trajectories import make_sample
 
 from topo_callback.config import TopologyConfig
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import write_whole
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_whole
 from topo_callback.worker.task import measure_spooled
 
 

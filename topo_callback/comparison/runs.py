@@ -11,7 +11,7 @@ from typing import Any
 
 from topo_callback.comparison.wandb_runs import PREFIX, run_folder
 from topo_callback.errors import ConfigurationError, RecordError
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.trajectory import Trajectory
 
 EXAMPLE = "helpful=runs/helpful-0,runs/helpful-1 'harmless=runs/harmless-*'"
 

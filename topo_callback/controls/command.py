@@ -51,8 +51,8 @@ def _controls(given: argparse.Namespace) -> None:
     from topo_callback.controls.controls import zigzag_controls
     from topo_callback.controls.files import write_controls
     from topo_callback.controls.terminal_tables import write_tables
+    from topo_callback.records.trajectory import Trajectory
     from topo_callback.terminal import say
-    from topo_callback.trajectory import Trajectory
 
     trajectory = Trajectory.load(run_folder(given.run_given))
     controls = zigzag_controls(

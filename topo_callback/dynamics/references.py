@@ -11,8 +11,8 @@ import numpy as np
 
 from topo_callback.dynamics.series import Series, identity_of
 from topo_callback.errors import RecordError, TopologyError
-from topo_callback.record import read_record, write_record
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.record import read_record, write_record
+from topo_callback.records.trajectory import Trajectory
 
 _SHARED = ("model", "probe", "schedule", "reading")
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.dynamics.clock import CLOCKS, choose_clock
-from topo_callback.snapshot import Snapshot
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.snapshot import Snapshot
+from topo_callback.records.trajectory import Trajectory
 
 HEADLINE = "wasserstein_h1"
 AGREEMENTS = ("mutual_knn", "cka", "survival")  # 1 where nothing moved: the displacement is one minus them

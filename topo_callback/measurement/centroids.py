@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from topo_callback.measures.missing import NOT_KEPT, Missing, Number
-from topo_callback.sample import Sample
+from topo_callback.records.sample import Sample
 
 
 def centroid_drift(layer: int, now: Sample, earlier: Sample | None, medians: Mapping[int | None, float]) -> Number:

@@ -18,7 +18,7 @@ from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
 from topo_callback.measures import LayerView
 from topo_callback.measures.gaussian import gaussian_neighbours, uses_gaussian_clouds
 from topo_callback.measures.gram import gram_matrix
-from topo_callback.sample import Sample
+from topo_callback.records.sample import Sample
 from topo_callback.subsamples import subsample_indices
 
 

@@ -29,9 +29,9 @@ from topo_callback.measures.behaviour import jensen_shannon
 from topo_callback.measures.layer_significance import layer_significance
 from topo_callback.measures.missing import Missing, Number, or_missing
 from topo_callback.measures.tokens import over_prompts
-from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
-from topo_callback.sample import Sample
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
+from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
 
 _FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "previous_sample_seconds")
 

@@ -9,7 +9,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measures import LayerView, layer_measures, pair_measures
 from topo_callback.measures.missing import NOT_KEPT, Missing, Number
-from topo_callback.sample import Sample
+from topo_callback.records.sample import Sample
 
 PREFIX = "tokens."
 _ALWAYS = "local_intrinsic_dimension"  # what token clouds are followed for

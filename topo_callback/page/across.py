@@ -25,8 +25,8 @@ from topo_callback.comparison.terminal_tables import MEASURES_OF_A_PAIR, shown_m
 from topo_callback.errors import ConfigurationError
 from topo_callback.page.embedding import number
 from topo_callback.page.wording import items, plain, safe, table
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.report.labels import label
-from topo_callback.trajectory import Trajectory
 
 PANELS = 6
 _CHARTS = (

@@ -13,8 +13,8 @@ from jaxtyping import Float64
 
 from topo_callback.homology.barcode import Barcode
 from topo_callback.page.embedding import float32_text
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.spacing import evenly_spaced
-from topo_callback.trajectory import Trajectory
 
 MOST_NUMBERS = 800_000  # 4.3 MB in the page
 FEWEST_BARS = 64

@@ -44,7 +44,7 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _report(given: argparse.Namespace) -> None:
     from topo_callback.page.cycles import read_prompts
     from topo_callback.page.page import report_page, write_page
-    from topo_callback.trajectory import Trajectory
+    from topo_callback.records.trajectory import Trajectory
 
     folders, objectives = _runs(given.runs)
     trajectories = [Trajectory.load(folder) for folder in folders]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from topo_callback.dynamics import Series, find_events
 from topo_callback.page.wording import plain, table
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.trajectory import Trajectory
 
 
 def events(trajectory: Trajectory) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from topo_callback.page.wording import count, items, part, plain, safe, table
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.trajectory import Trajectory
 
 _NOTES_SHOWN = 40
 

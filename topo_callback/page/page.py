@@ -23,8 +23,8 @@ from topo_callback.page.run_content import check, run_content, shown
 from topo_callback.page.summary import summary
 from topo_callback.page.undefined import undefined
 from topo_callback.page.wording import count, items, part, plain, safe
-from topo_callback.record import write_whole
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.record import write_whole
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.versions import versions
 
 SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "numbers.js", "sections.js")

@@ -13,9 +13,9 @@ from topo_callback.page.embedding import number
 from topo_callback.page.velocity import clock, fact, velocities
 from topo_callback.page.wording import part, plain
 from topo_callback.page.zigzags import depth_content, time_content
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.report.labels import label
 from topo_callback.spacing import evenly_spaced
-from topo_callback.trajectory import Trajectory
 
 FACTS = {
     "loss": ("Training loss", "loss"),

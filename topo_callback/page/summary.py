@@ -9,8 +9,8 @@ import numpy as np
 from topo_callback.page.run_content import points, table_of
 from topo_callback.page.velocity import fact, velocities
 from topo_callback.page.wording import count, percent, rounded
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.report.panels import step_name
-from topo_callback.trajectory import Trajectory
 
 _NOTABLE = 1.5  # velocity: from here on it is worth a sentence
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from topo_callback.page.wording import count, table
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.trajectory import Trajectory
 
 _SHOWN = 40
 _LISTED = 6

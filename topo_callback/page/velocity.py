@@ -6,7 +6,7 @@ import numpy as np
 
 from topo_callback.dynamics.clock import choose_clock, comparable
 from topo_callback.dynamics.response import log_velocity
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.trajectory import Trajectory
 
 DISPLACEMENT = "wasserstein_h1.previous"
 FEWEST = 6

@@ -9,7 +9,7 @@ import numpy as np
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.pruning.scores import LayerScores
-from topo_callback.trajectory import Trajectory
+from topo_callback.records.trajectory import Trajectory
 
 
 def recorded_scores(path: str | Path, step: int | None = None) -> LayerScores:

@@ -146,8 +146,8 @@ def _summarise(result: Scanned) -> None:
 
 
 def _affinity(results: list[Scanned], output_dir: Path) -> None:
+    from topo_callback.records.trajectory import Trajectory
     from topo_callback.scan.affinity import affinity_of, write_affinity
-    from topo_callback.trajectory import Trajectory
 
     folders = [result.folder for result in results if result.folder is not None and not result.waiting]
     if len(folders) < 2:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from topo_callback.errors import ConfigurationError, RecordError
-from topo_callback.folder import TrajectoryFolder
+from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan.planning import Plan
 from topo_callback.scan.unit import is_done, skipped_reason, units_folder
 from topo_callback.worker.task import draw_run, measure_spooled

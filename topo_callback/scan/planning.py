@@ -14,9 +14,9 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
-from topo_callback.folder import TrajectoryFolder
 from topo_callback.probe import Probe
-from topo_callback.record import write_whole
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_whole
 from topo_callback.scan.checkpoint import Series
 from topo_callback.scan.unit import units_folder
 from topo_callback.scan.unreadable import UnreadableCheckpointError
@@ -75,11 +75,11 @@ def plan_series(
     import torch
 
     from topo_callback.capture import batch_size_for
-    from topo_callback.ranks import Ranks
-    from topo_callback.reader import Reader
-    from topo_callback.run_description import describe_run
+    from topo_callback.distributed.ranks import Ranks
     from topo_callback.scan.opening import outline, resolve_dtype
     from topo_callback.scan.trainer_state import training_facts
+    from topo_callback.watching.reader import Reader
+    from topo_callback.watching.run_description import describe_run
 
     files = _first_whole(series, allow_pickle)
     probe = probe_of(files.folders)

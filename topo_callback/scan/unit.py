@@ -11,10 +11,10 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
-from topo_callback.folder import TrajectoryFolder
 from topo_callback.probe import Probe
-from topo_callback.record import write_whole
-from topo_callback.sample import Sample
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_whole
+from topo_callback.records.sample import Sample
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.trainer_state import read_state, step_facts
 from topo_callback.scan.unreadable import UnreadableCheckpointError
@@ -123,10 +123,10 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
     """One reading, by the same Reader as the callback's."""
     import torch
 
+    from topo_callback.distributed.ranks import Ranks
     from topo_callback.errors import TopologyError
-    from topo_callback.ranks import Ranks
-    from topo_callback.reader import Reader, ReadingError
     from topo_callback.scan.opening import check_checkpoint, open_model
+    from topo_callback.watching.reader import Reader, ReadingError
 
     files = check_checkpoint(unit.checkpoint, allow_pickle=unit.allow_pickle)
     model = None

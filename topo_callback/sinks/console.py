@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import TextStream, say
 
 _MISSING = "-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.snapshot import Snapshot
 
 STEP_KEY = "topology/step"
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import PREFIX, TextStream
 
 BARS = "▁▂▃▄▅▆▇█"

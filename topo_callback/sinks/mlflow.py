@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import MissingExtraError, TopologyError
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.headline import depth_numbers, layer_numbers
 from topo_callback.sinks.pictures import PICTURES_KEY, pictures_of_the_run
-from topo_callback.snapshot import Snapshot
 
 
 class MlflowSink:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.snapshot import Snapshot
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from typing import Any
 
 from topo_callback.dynamics import Event
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.headline import (
     DEPTH_MEASURES,
     LAYER_MEASURES,
@@ -19,7 +20,6 @@ from topo_callback.sinks.headline import (
     depth_numbers,
     layer_numbers,
 )
-from topo_callback.snapshot import Snapshot
 
 TABLE_KEY = "topology_table/layers"
 TABLE_ROWS = 10_000  # what W&B shows of one table

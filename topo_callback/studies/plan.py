@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from topo_callback.distributed.ranks import Ranks
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
-from topo_callback.ranks import Ranks
 from topo_callback.studies.registry import NoStudyError, ProbeStudy, Study, studies
 
 

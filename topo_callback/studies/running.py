@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from topo_callback.capture import ProbeBatch, find_blocks, make_batches, quiet
 from topo_callback.capture.sharded import is_sharded
 from topo_callback.config import TopologyConfig
+from topo_callback.distributed.ranks import Ranks
+from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Turns, assembled
 from topo_callback.measures.missing import Missing
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
-from topo_callback.ranks import Ranks
 from topo_callback.studies.plan import StudyPlan
 from topo_callback.studies.registry import ModelStudy, ProbeStudy, Study, StudyNumbers
 from topo_callback.studies.views import ModelContext, Reading, StudyContext
-from topo_callback.turns import OUT_OF_MEMORY, AgreedError, Turns, assembled
 
 SHARDED = "the model is spread over processes, and this study needs all of it in one"
 NOT_FINITE = "a value of this layer is not finite"

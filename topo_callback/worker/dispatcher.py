@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from topo_callback.config import TopologyConfig
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.sample import Sample
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.executor import WorkerExecutor
 from topo_callback.worker.self_check import EngineCheckError

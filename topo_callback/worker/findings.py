@@ -15,9 +15,9 @@ from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity, find_events, layer_velocities
 from topo_callback.dynamics.series import SIZES, identity_of
 from topo_callback.errors import RecordError
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import read_record
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import read_record
+from topo_callback.records.snapshot import Snapshot
 
 _ALWAYS = 64  # samples up to which the run is looked at after each
 

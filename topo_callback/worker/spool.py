@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import write_whole
-from topo_callback.sample import Sample
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_whole
+from topo_callback.records.sample import Sample
 
 _HELD_BYTES = 256 << 20
 

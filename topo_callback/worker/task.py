@@ -12,11 +12,11 @@ import numpy as np
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.neighbour_history import NeighbourGraphs
-from topo_callback.record import read_record, write_record
-from topo_callback.sample import Sample
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.neighbour_history import NeighbourGraphs
+from topo_callback.records.record import read_record, write_record
+from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.versions import versions
 
 _ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "dionysus")
@@ -190,8 +190,8 @@ def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> N
 
 def _with_pictures(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> Snapshot:
     """The snapshot with the names of its pictures; a picture that cannot be drawn costs no sample."""
+    from topo_callback.records.trajectory import Trajectory
     from topo_callback.report.pictures import draw_sample_pictures, draw_time_pictures, pictured_layers
-    from topo_callback.trajectory import Trajectory
 
     layers = pictured_layers(snapshot, config.picture_layers)
     pictures: list[str] = []

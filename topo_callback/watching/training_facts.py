@@ -12,8 +12,8 @@ import numpy as np
 from torch import nn
 
 from topo_callback.errors import RecordError
-from topo_callback.record import read_record, write_record
-from topo_callback.weight_path import WeightPath
+from topo_callback.records.record import read_record, write_record
+from topo_callback.watching.weight_path import WeightPath
 
 _LOGGED = ("loss", "grad_norm", "learning_rate")
 

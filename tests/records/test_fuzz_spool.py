@@ -25,9 +25,9 @@ from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
 from topo_callback.finish import Finished, finish_folder
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import decode_record
-from topo_callback.sample import Sample
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import decode_record
+from topo_callback.records.sample import Sample
 from topo_callback.worker.self_check import EngineCheckError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # hostile numbers make NumPy warn

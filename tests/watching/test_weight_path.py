@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from topo_callback.weight_path import WeightPath
+from topo_callback.watching.weight_path import WeightPath
 
 
 def moved(model: nn.Module, size: float, seed: int) -> float:

@@ -14,9 +14,9 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
 from topo_callback.errors import FolderBusyError, RecordError
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.record import decode_record, encode_record
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import decode_record, encode_record
+from topo_callback.records.snapshot import Snapshot
 
 
 def assert_same(found: Snapshot, expected: Snapshot) -> None:
@@ -152,7 +152,7 @@ def test_fault_27_a_second_writer_is_refused_in_this_process_and_in_another(tmp_
     with pytest.raises(FolderBusyError, match="already being written by this process"):
         TrajectoryFolder(folder.path).lock()
     code = (
-        "import sys, pathlib; from topo_callback.folder import TrajectoryFolder; "
+        "import sys, pathlib; from topo_callback.records.folder import TrajectoryFolder; "
         "TrajectoryFolder(pathlib.Path(sys.argv[1])).lock()"
     )
     for refused in (True, False):
@@ -182,7 +182,7 @@ def test_a_new_folder_draws_no_random_number(tmp_path: Path) -> None:
 def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_trajectory(tmp_path)
     whole = Trajectory(folder)
-    monkeypatch.setattr("topo_callback.trajectory.MOST_BYTES", 2 * whole.snapshot(STEPS[0]).nbytes + 1)
+    monkeypatch.setattr("topo_callback.records.trajectory.MOST_BYTES", 2 * whole.snapshot(STEPS[0]).nbytes + 1)
     part = Trajectory(folder)
     assert len(part._whole) <= 2
     for step in (*STEPS, *STEPS[::-1]):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture import NextTokens, ProbeBatch, TokenCloud, find_blocks, quiet, read_batch
 from topo_callback.config import TopologyConfig
-from topo_callback.ranks import Gathering, Ranks
+from topo_callback.distributed.ranks import Gathering, Ranks
 
 DONE, OUT_OF_MEMORY, FAILED = 0, 1, 2
 

@@ -10,16 +10,16 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from topo_callback.actions import Actions, EventFunction
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
 from topo_callback.errors import ConfigurationError, RecordError
-from topo_callback.folder import TrajectoryFolder
-from topo_callback.pace import Pace
-from topo_callback.record import read_record
-from topo_callback.sample import Sample
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import read_record
+from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.protocol import Sink
-from topo_callback.snapshot import Snapshot
+from topo_callback.watching.actions import Actions, EventFunction
+from topo_callback.watching.pace import Pace
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.dispatcher import Dispatcher, Lost
 from topo_callback.worker.executor import WorkerExecutor

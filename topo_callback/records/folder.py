@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import FolderBusyError, RecordError
-from topo_callback.record import write_whole
+from topo_callback.records.record import write_whole
 
 _STEP_FILE = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,15})\.npz")
 logger = logging.getLogger("topo_callback")

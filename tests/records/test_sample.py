@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from topo_callback.record import encode_record
-from topo_callback.sample import Sample
+from topo_callback.records.record import encode_record
+from topo_callback.records.sample import Sample
 
 
 def whole() -> Sample:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from topo_callback.actions import SAVE, STOP, Actions
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
+from topo_callback.watching.actions import SAVE, STOP, Actions
 
 ONSET = Event("onset", "nominal", 8, 12, 16, (2, 4), 5.1, 0.01, "layers 2-4 moved 5.1x what the weights' path predicts")
 PEAK = dataclasses.replace(ONSET, kind="peak", known_at=20)

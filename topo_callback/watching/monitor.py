@@ -14,21 +14,21 @@ from typing import Any
 
 from torch import nn
 
-from topo_callback.actions import SAVE, STOP, EventFunction
-from topo_callback.budget import OverheadBudget
 from topo_callback.config import TopologyConfig
+from topo_callback.distributed.ranks import Ranks
+from topo_callback.distributed.together import ElsewhereError, do_together
 from topo_callback.probe import Probe, choose_probe
-from topo_callback.ranks import Ranks
-from topo_callback.reader import Reader, ReadingError
-from topo_callback.recorder import Recorder, last_facts, mark_checkpoint, open_folder, recorded_batch_size
-from topo_callback.run_description import describe_run
-from topo_callback.schedule import Schedule
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
-from topo_callback.together import ElsewhereError, do_together
-from topo_callback.training_facts import TrainingFacts
+from topo_callback.watching.actions import SAVE, STOP, EventFunction
+from topo_callback.watching.budget import OverheadBudget
+from topo_callback.watching.reader import Reader, ReadingError
+from topo_callback.watching.recorder import Recorder, last_facts, mark_checkpoint, open_folder, recorded_batch_size
+from topo_callback.watching.run_description import describe_run
+from topo_callback.watching.schedule import Schedule
+from topo_callback.watching.training_facts import TrainingFacts
 from topo_callback.worker.executor import default_threads
 from topo_callback.worker.findings import check_references
 

@@ -12,11 +12,11 @@ from jaxtyping import Int32
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
-from topo_callback.folder import TrajectoryFolder
 from topo_callback.homology.barcode import Barcode
-from topo_callback.neighbour_history import NeighbourGraphs, time_zigzag
-from topo_callback.record import read_record
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
+from topo_callback.records.record import read_record
+from topo_callback.records.snapshot import Snapshot
 from topo_callback.spacing import evenly_spaced
 
 if TYPE_CHECKING:

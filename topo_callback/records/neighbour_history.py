@@ -11,7 +11,7 @@ from jaxtyping import Int32
 
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

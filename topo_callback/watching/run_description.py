@@ -10,9 +10,9 @@ from torch import nn
 from topo_callback.capture.blocks import find_language_model
 from topo_callback.config import TopologyConfig
 from topo_callback.probe import Probe
-from topo_callback.reader import Reader
-from topo_callback.record import SCHEMA
+from topo_callback.records.record import SCHEMA
 from topo_callback.versions import versions
+from topo_callback.watching.reader import Reader
 
 
 def describe_run(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16, Float32, Int32
 
-from topo_callback.contents import check_sample
 from topo_callback.errors import RecordError
-from topo_callback.record import encode_record, read_record
+from topo_callback.records.contents import check_sample
+from topo_callback.records.record import encode_record, read_record
 
 _OPTIONAL = (
     "neighbours",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topo_callback.errors import RecordError
-from topo_callback.record import SCHEMA, decode_record, encode_record, read_record, write_record, write_whole
+from topo_callback.records.record import SCHEMA, decode_record, encode_record, read_record, write_record, write_whole
 
 ARRAYS = {"values": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.empty((0, 2), dtype=np.int8)}
 MANIFEST = {"step": 7, "name": "é"}

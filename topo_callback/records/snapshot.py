@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from topo_callback.contents import check_snapshot
 from topo_callback.errors import RecordError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.records.contents import check_snapshot
 
 
 @dataclass(frozen=True)

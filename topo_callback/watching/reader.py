@@ -25,14 +25,14 @@ from topo_callback.capture import (
     sample_tokens,
 )
 from topo_callback.config import TopologyConfig
+from topo_callback.distributed.ranks import Ranks
+from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Read, Turns, asked, assembled, assembled_tokens
 from topo_callback.errors import ConfigurationError
 from topo_callback.geometry import condensed_distances, invalid_points, least_bytes, nearest_neighbours
 from topo_callback.probe import Probe
-from topo_callback.ranks import Ranks
-from topo_callback.sample import Sample
+from topo_callback.records.sample import Sample
 from topo_callback.spacing import evenly_spaced
 from topo_callback.studies import Reading, StudyResults, StudyRunner
-from topo_callback.turns import OUT_OF_MEMORY, AgreedError, Read, Turns, asked, assembled, assembled_tokens
 
 
 class ReadingError(Exception):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from topo_callback.distributed.ranks import Ranks
 from topo_callback.errors import TopologyError
-from topo_callback.ranks import Ranks
 
 _OURS, _USERS = 1, 2  # whose error it is
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topo_callback.budget import OverheadBudget
 from topo_callback.config import TopologyConfig
-from topo_callback.schedule import Schedule
+from topo_callback.watching.budget import OverheadBudget
+from topo_callback.watching.schedule import Schedule
 
 
 def simulate(step_seconds: float, sample_seconds: float, max_steps: int, share: float | None) -> tuple[float, int, int]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from topo_callback.record import read_record
-from topo_callback.training_facts import TrainingFacts
+from topo_callback.records.record import read_record
+from topo_callback.watching.training_facts import TrainingFacts
 
 
 def model_of(seed: int = 0) -> nn.ModuleDict:

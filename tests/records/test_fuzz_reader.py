@@ -27,8 +27,8 @@ from trajectories import write_trajectory
 from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
-from topo_callback.record import decode_record, encode_record
-from topo_callback.snapshot import Snapshot
+from topo_callback.records.record import decode_record, encode_record
+from topo_callback.records.snapshot import Snapshot
 
 # foreign .npy headers make NumPy and Python warn; a warning is no failure to read
 pytestmark = pytest.mark.filterwarnings("ignore")
