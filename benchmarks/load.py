@@ -38,6 +38,7 @@ from topo_callback.records.snapshot import Snapshot
 RESULTS = Path(__file__).with_name("RESULTS_load.md")
 SHAPES = {"long": (10_000, 8, 256), "wide": (10, 80, 5_000)}
 DISTINCT = 24
+HEAD = "# Long and wide trajectories\n\n`python benchmarks/load.py`\n\n"
 READINGS = {
     "reader (`Trajectory.load`)": "trajectory = Trajectory.load(folder)",
     "table (`frame()`)": "rows = len(Trajectory.load(folder).frame())",
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the trajectories are written; by default a temporary folder")
     given = parser.parse_args()
     rips_persistence(np.zeros((3, 3), np.float32))  # compiles
-    lines = [describe_machine(), ""]
+    sections = _recorded_sections()
     with tempfile.TemporaryDirectory() as temporary:
         root = given.folder or Path(temporary)
         for name in [given.only] if given.only else list(SHAPES):
@@ -166,7 +167,7 @@ def main() -> None:
             folder = written(root, name)
             files = sorted(folder.glob("topology/*/samples/*"))
             size = sum(file.stat().st_size for file in files)
-            lines += [
+            lines = [
                 f"### {samples:,} samples x {layers} layers x {points:,} prompts",
                 "",
                 f"On disk {size / 2**20:,.0f} MiB, {size / len(files) / 2**10:,.0f} KiB a sample; made in "
@@ -186,11 +187,15 @@ def main() -> None:
             page = folder / "page.html"
             if page.exists():
                 lines += ["", f"The page has {page.stat().st_size / 1e6:.1f} MB."]
-            lines.append("")
-    RESULTS.write_text(
-        "# Long and wide trajectories\n\n`python benchmarks/load.py`\n\n" + "\n".join(lines).rstrip() + "\n"
-    )
+            sections[lines[0]] = "\n".join([*lines[:3], "", describe_machine(), *lines[3:]])
+            RESULTS.write_text(HEAD + "\n\n".join(sections.values()) + "\n")
     print(RESULTS.read_text())
+
+
+def _recorded_sections() -> dict[str, str]:
+    """The sections of earlier runs, by their headings; one that is measured anew is replaced."""
+    parts = RESULTS.read_text().split("\n### ")[1:] if RESULTS.exists() else []
+    return {f"### {part.splitlines()[0]}": f"### {part.strip()}" for part in parts}
 
 
 if __name__ == "__main__":
