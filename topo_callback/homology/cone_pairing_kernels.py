@@ -14,9 +14,9 @@ from topo_callback.homology.jit_kernels import kernel
 
 @kernel
 def pair_in_cone(
-    starts, entries, ascending_order, lower_starts, lower_entries, coned_order, ascending_row, coned_row, is_cleared
+    starts, entries, ascending_order, lower_starts, lower_entries, coned_order, ascending_row, coned_row, is_cleared, marked
 ):
-    """Reduce the columns of one dimension of the cone; owner[row] is the column paired with the row, or -1.
+    """Reduce the columns of one dimension of the cone: (owner, pool, column_starts, column_lengths, mark_ends).
 
     Columns are the cells of this dimension in ascending order, then the cones over the cells one dimension lower in
     theirs. The boundary of a cone is its base plus the cones over the base's boundary. Cleared columns are those known
@@ -28,7 +28,7 @@ def pair_in_cone(
     owner = np.full(rows, -1, np.int32)
     column_starts = np.zeros(columns, np.int64)
     column_lengths = np.zeros(columns, np.int64)
-    words, offsets = new_bit_tree(rows)
+    words, offsets = new_bit_tree(2 * rows if marked else rows)
     pool, used = reduce_ascending(
         starts,
         entries,
@@ -41,7 +41,10 @@ def pair_in_cone(
         words,
         offsets,
     )
+    mark_ends = np.zeros(cells + marked, np.int64)
     for column in range(cells, columns):
+        if column == cells + marked:
+            cut_marks(pool, column_starts, column_lengths, mark_ends, cells, rows)
         if is_cleared[column]:
             continue
         begin = used
@@ -52,8 +55,35 @@ def pair_in_cone(
             used += 1
         pool[used] = ascending_row[cell]
         used += 1
+        if column < cells + marked:
+            pool, used = with_marks(pool, used - 1, used, rows)
         pool, used = reduce_column(column, pool, begin, used, owner, column_starts, column_lengths, words, offsets)
-    return owner
+    if columns == cells + marked:
+        cut_marks(pool, column_starts, column_lengths, mark_ends, cells, rows)
+    return owner, pool, column_starts, column_lengths, mark_ends
+
+
+@kernel
+def with_marks(pool, begin, used, rows):
+    """Append the marks of the entries pool[begin:used]: (pool, used)."""
+    pool = with_space(pool, used, used - begin)
+    end = used
+    for place in range(begin, end):
+        pool[used] = pool[place] + rows
+        used += 1
+    return pool, used
+
+
+@kernel
+def cut_marks(pool, column_starts, column_lengths, mark_ends, cells, rows):
+    """Shorten the marked columns by their marks, which come last."""
+    for column in range(cells, mark_ends.size):
+        begin = column_starts[column]
+        length = column_lengths[column]
+        mark_ends[column] = begin + length
+        while length > 0 and pool[begin + length - 1] >= rows:
+            length -= 1
+        column_lengths[column] = length
 
 
 @kernel
