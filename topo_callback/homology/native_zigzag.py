@@ -110,10 +110,10 @@ def _barcode_of_complex(cells: list[Critical], max_dimension: int) -> Barcode:
     stages = int(cells[0].last.max()) + 1 if len(cells[0]) else 1
     if WINDOW and max_dimension > 0:
         bars = windowed_bars(cells, stages, max_dimension, WINDOW)
-        low, _ = bars_of_cone([level_of_cells(c, stages) for c in cells[:2]], range(0,1))
+        low = bars_of_cone([level_of_cells(c, stages) for c in cells[:2]], range(0,1))
         bars = np.concatenate([low[:, low[0] == 0], bars], axis=1)
     else:
-        bars, _ = bars_of_cone([level_of_cells(c, stages) for c in cells], range(0, max_dimension+1))
+        bars = bars_of_cone([level_of_cells(c, stages) for c in cells], range(0, max_dimension+1))
     dimension, birth, death = bars
     kept = dimension <= max_dimension
     return Barcode(dimension[kept], birth[kept].astype(np.float64), death[kept].astype(np.float64))

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Int32, Int64
 
 from topo_callback.homology.cone_forest_kernels import pair_edges_in_cone
 from topo_callback.homology.cone_pairing_kernels import pair_in_cone
-from topo_callback.homology.cone_window_kernels import parts_of_columns
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,21 @@ def level_of_cells(cells: Critical, stages: int) -> Level:
     return Level(cells.starts, cells.entries, 2 * first, 2 * last + 1, ascending, coned)
 
 
-def bars_of_cone(
-    levels: list[Level], dimensions: range
-) -> tuple[Int64[np.ndarray, "3 bars"], dict[int, Chains]]:
-    """The bars (dimension, birth, death) and, by dimension, the classes alive at the last stage, in their order."""
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of one place of the cone, and its reduced columns."""
+
+    dimension: int
+    upper: Level
+    base: Level
+    lower: Level
+    owner: np.ndarray
+    columns: list[np.ndarray]
+
+
+def pairs_of_cone(levels: list[Level], dimensions: range):
     none = level_of_cells(Critical.none(), 1)
     levels = [none, *levels, none]
-    bars, alive = [NO_BARS], {dimension: Chains.none() for dimension in dimensions}
     is_cleared = np.zeros(len(levels[-2]), np.bool_)
     for place in range(len(levels) - 1, min(dimensions) + 1, -1):
         upper, base, lower = levels[place], levels[place - 1], levels[place - 2]
@@ -115,12 +122,11 @@ def bars_of_cone(
             tracked,
         )
         is_cleared = owner[::-1] >= 0
-        found, handed = _bars(owner, place - 2, upper, base, lower)
-        bars.append(found)
-        for dimension, chains in _alive(place - 2, handed, columns, base, lower, dimensions):
-            if True:
-                alive[dimension] = alive[dimension].and_then(chains)
-    return np.concatenate(bars, axis=1), alive
+        yield Pairs(place - 2, upper, base, lower, owner, columns)
+
+
+def bars_of_cone(levels, dimensions):
+    return np.concatenate([NO_BARS, *(_bars(p.owner, p.dimension, p.upper, p.base, p.lower) for p in pairs_of_cone(levels, dimensions))], axis=1)
 
 
 def _rows(order: Int64[np.ndarray, " cells"], first_row: int) -> Int32[np.ndarray, " cells"]:
@@ -146,28 +152,4 @@ def _bars(
     leaves = np.concatenate([upper.enters[upper.ascending], base.leaves[base.coned]])
     one, other = enters[birth_place], leaves[death_place]
     dimensions = dimension - (birth_coned | (death_coned & (one > other)))
-    bars = np.stack([dimensions, np.minimum(one, other), np.maximum(one, other)])
-    # Alive at the last stage: an ascending cell with a cone over a staying one, or a staying one with an earlier one.
-    ends_by_staying = death_coned & (death_place < len(upper) + base.staying)
-    from_insertion = ~birth_coned & ends_by_staying
-    from_removal = (birth_coned & (birth_place < len(base) + lower.staying)) & ~ends_by_staying
-    removal_order = np.argsort(death_place[from_removal])
-    handed = (
-        (death_place[from_removal][removal_order], bars[1, from_removal][removal_order]),
-        (death_place[from_insertion][::-1], bars[1, from_insertion][::-1]),
-    )
-    return bars[:, ~(from_insertion | from_removal)], handed
-
-
-def _alive(dimension, handed, columns, base: Level, lower: Level, dimensions):
-    pool, starts, lengths, mark_ends = columns
-    rows = len(base) + len(lower)
-    (removed, removed_births), (inserted, inserted_births) = handed
-    if dimension - 1 in dimensions:
-        begin = starts[removed]
-        ends, entries = parts_of_columns(pool, begin, begin + lengths[removed], len(lower))
-        yield dimension - 1, Chains(ends, lower.coned[len(lower) - 1 - entries].astype(np.int32), removed_births)
-    if dimension in dimensions:
-        begin = starts[inserted]
-        ends, entries = parts_of_columns(pool, begin + lengths[inserted], mark_ends[inserted], 2 * rows)
-        yield dimension, Chains(ends, base.ascending[2 * rows - 1 - entries].astype(np.int32), inserted_births)
+    return np.stack([dimensions, np.minimum(one, other), np.maximum(one, other)])
