@@ -20,8 +20,8 @@ from topo_callback.homology import equal_run_kernels
 from topo_callback.homology import zigzag_clique_kernels as clique_kernels
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.stage_graphs import StageGraphs
-from topo_callback.homology.zigzag_cone import Critical, bars_of_cone, level_of_cells
-from topo_callback.homology.zigzag_windows import windowed_bars
+from topo_callback.homology.zigzag_cone import Cells, Level, pairs_of_cone
+from topo_callback.homology.zigzag_windows import bars_by_windows, window_steps
 
 
 def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int) -> Barcode:
@@ -37,7 +37,7 @@ def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int) -> Barcode:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _CliqueRuns:
     """The cells of one dimension: each is one run of stages of one clique.
 
     first and last are the run's stages; facets the numbers of the facets, cells one dimension lower. Cells are sorted
@@ -49,7 +49,7 @@ class _Cells:
     facets: Int32[np.ndarray, "cells vertices"]
 
 
-def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_Cells]:
+def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_CliqueRuns]:
     """The cells of dimensions 0..clique_size - 1, as far as there are any, and one dimension more if there are many."""
     points, stages = graphs.points, graphs.stages
     ranks = clique_kernels.ranks_by_listings(graphs.first_end, graphs.second_end, points)
@@ -57,14 +57,14 @@ def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_Cells]:
     facets = clique_kernels.edge_facets(starts, last_vertex)
     every_point = np.arange(points + 1, dtype=np.int64)
     first_stage, last_stage = np.zeros(points, np.int32), np.full(points, stages - 1, np.int32)
-    cells = [_Cells(first_stage, last_stage, np.empty((points, 0), np.int32))]
+    cells = [_CliqueRuns(first_stage, last_stage, np.empty((points, 0), np.int32))]
     lower = (every_point, first_stage, last_stage, every_point[:-1])
     for size in range(2, clique_size + 2):
         if last_vertex.size == 0:
             break
         run_starts, first_run, last_run = clique_kernels.runs_of_masks(masks, stages)
         positions, *sorted_cells = clique_kernels.sorted_cells(run_starts, first_run, last_run, facets, *lower, stages)
-        cells.append(_Cells(*sorted_cells))
+        cells.append(_CliqueRuns(*sorted_cells))
         lower = (run_starts, first_run, last_run, positions)
         # In the highest dimension nothing fills: cells abound there that bear no bar and are slow to pair.
         if size > clique_size or (size == clique_size and len(cells[-1].first) <= len(cells[-2].first)):
@@ -73,7 +73,7 @@ def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_Cells]:
     return cells
 
 
-def _without_equal_runs(cells: list[_Cells]) -> list[Critical]:
+def _without_equal_runs(cells: list[_CliqueRuns]) -> list[Cells]:
     """The complex after cancelling cells against facets with the same run, from the highest dimension down."""
     nothing: Bool[np.ndarray, " cells"] = np.zeros(len(cells[-1].first), np.bool_)
     columns: list[tuple[np.ndarray, ...]] = []
@@ -99,21 +99,27 @@ def _without_equal_runs(cells: list[_Cells]) -> list[Critical]:
             boundary = equal_run_kernels.critical_columns(
                 owner, *numbers[dimension - 1], *numbers[dimension], level.facets, *pool
             )
-        critical.append(Critical(first, last, *boundary))
+        critical.append(Cells(first, last, *boundary))
     return critical
 
 
-WINDOW = 0
-
-def _barcode_of_complex(cells: list[Critical], max_dimension: int) -> Barcode:
+def _barcode_of_complex(cells: list[Cells], max_dimension: int) -> Barcode:
     """The zigzag barcode of a complex whose cells have runs, by reducing its cone from the highest dimension down."""
     stages = int(cells[0].last.max()) + 1 if len(cells[0]) else 1
-    if WINDOW and max_dimension > 0:
-        bars = windowed_bars(cells, stages, max_dimension, WINDOW)
-        low = bars_of_cone([level_of_cells(c, stages) for c in cells[:2]], range(0,1))
-        bars = np.concatenate([low[:, low[0] == 0], bars], axis=1)
+    steps = window_steps(cells, stages, max_dimension)
+    if steps is None:
+        bars = _bars_in_one_window(cells, stages)
     else:
-        bars = bars_of_cone([level_of_cells(c, stages) for c in cells], range(0, max_dimension+1))
-    dimension, birth, death = bars
-    kept = dimension <= max_dimension
-    return Barcode(dimension[kept], birth[kept].astype(np.float64), death[kept].astype(np.float64))
+        # Components take little time over all stages, and need points and edges only.
+        components = _bars_in_one_window(cells[:2], stages)
+        bars = np.concatenate(
+            [components[:, components[0] == 0], bars_by_windows(cells, stages, max_dimension, steps)], axis=1
+        )
+    dimension, birth, death = bars[:, bars[0] <= max_dimension]
+    return Barcode(dimension, birth.astype(np.float64), death.astype(np.float64))
+
+
+def _bars_in_one_window(cells: list[Cells], stages: int) -> Int64[np.ndarray, "3 bars"]:
+    """The bars (dimension, birth, death) by one cone over all stages."""
+    levels = [Level.of(level, stages) for level in cells]
+    return np.concatenate([pairs.bars for pairs in pairs_of_cone(levels, 0, -1)], axis=1)
