@@ -9,7 +9,7 @@ c is pool[column_starts[c] : column_starts[c] + column_lengths[c]].
 import numpy as np
 
 from topo_callback.homology.bit_kernels import trailing_zeros
-from topo_callback.homology.bit_tree_kernels import new_bit_tree, smallest, take_all, toggle
+from topo_callback.homology.bit_tree_kernels import ONE, SHIFT, SIX_BITS, new_bit_tree, smallest, take_all, toggle
 from topo_callback.homology.jit_kernels import kernel
 
 
@@ -132,14 +132,14 @@ def reduce_column(column, pool, begin, used, owner, column_starts, column_length
             toggle(words, offsets, pool[place])
         leaves = offsets[1]
         entries = 0
-        while pivot >= 0 and owner[pivot] >= 0 and entries < leaves:
+        while pivot >= 0 and owner[pivot] >= 0 and entries < 4 * leaves:
             added = owner[pivot]
             for place in range(column_starts[added], column_starts[added] + column_lengths[added]):
                 toggle(words, offsets, pool[place])
             entries += column_lengths[added]
             pivot = smallest(words, offsets)
         if pivot >= 0 and owner[pivot] >= 0:
-            # More entries than leaves: from here on looking through the leaves costs less than keeping up the tree.
+            # Many entries: from here on looking through the leaves costs less than keeping up the tree.
             words[leaves:] = 0
             pivot = add_owners(pivot, pool, owner, column_starts, column_lengths, words[:leaves])
             pool, used = take_rest(words[:leaves], pivot, pool, begin)
@@ -159,14 +159,15 @@ def add_owners(pivot, pool, owner, column_starts, column_lengths, words):
         added = owner[pivot]
         for place in range(column_starts[added], column_starts[added] + column_lengths[added]):
             flip(words, pool[place])
-        pivot = next_in(words, pivot // 64)
+        pivot = next_in(words, pivot >> 6)
     return pivot
 
 
 @kernel
 def flip(words, number):
     """Put the number into the set when it is out, take it out when it is in."""
-    words[number // 64] ^= np.uint64(1) << np.uint64(number % 64)
+    place = np.uint64(number)
+    words[np.int64(place >> SHIFT)] ^= ONE << (place & SIX_BITS)
 
 
 @kernel
@@ -184,14 +185,14 @@ def take_rest(words, number, pool, used):
     """Move the set, of which `number` is the smallest, to the end of the pool: (pool, its used length)."""
     if number < 0:
         return pool, used
-    for word in range(number // 64, words.size):
+    for word in range(number >> 6, words.size):
         bits = words[word]
         words[word] = 0
         while bits:
             pool = with_space(pool, used, 1)
             pool[used] = word * 64 + trailing_zeros(bits)
             used += 1
-            bits &= bits - np.uint64(1)
+            bits &= bits - ONE
     return pool, used
 
 

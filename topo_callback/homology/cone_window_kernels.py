@@ -76,7 +76,7 @@ def match_classes(chain_starts, chain_rows, owner, pool, column_starts, column_l
                 found = with_space(found, used, 1)
                 found[used] = level_of_row[row]
                 used += 1
-            row = next_in(words, row // 64)
+            row = next_in(words, row >> 6)
         found, used = reduce_column(cycle, found, begin, used, matched, starts, lengths, level_words, level_offsets)
     return matched, found, starts, lengths
 
