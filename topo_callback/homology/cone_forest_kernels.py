@@ -11,13 +11,19 @@ are reduced away as everywhere else.
 import numpy as np
 
 from topo_callback.homology.bit_tree_kernels import new_bit_tree
-from topo_callback.homology.cone_pairing_kernels import reduce_ascending, reduce_column, with_space
+from topo_callback.homology.cone_pairing_kernels import (
+    cut_marks,
+    reduce_ascending,
+    reduce_column,
+    with_marks,
+    with_space,
+)
 from topo_callback.homology.jit_kernels import kernel
 
 
 @kernel
 def pair_edges_in_cone(
-    starts, entries, ascending_order, edge_starts, edge_ends, coned_order, ascending_row, coned_row, is_cleared
+    starts, entries, ascending_order, edge_starts, edge_ends, coned_order, ascending_row, coned_row, is_cleared, marked
 ):
     """The same as `pair_in_cone` for triangles (starts, entries) and cones over edges (edge_starts, edge_ends).
 
@@ -29,7 +35,7 @@ def pair_edges_in_cone(
     owner = np.full(rows, -1, np.int32)
     column_starts = np.zeros(columns, np.int64)
     column_lengths = np.zeros(columns, np.int64)
-    words, offsets = new_bit_tree(rows)
+    words, offsets = new_bit_tree(2 * rows if marked else rows)
     pool, used = reduce_ascending(
         starts,
         entries,
@@ -49,7 +55,10 @@ def pair_edges_in_cone(
     trees = np.arange(vertices).astype(np.int32)
     tree_sizes = np.ones(vertices, np.int32)
     first_coned = coned_row.copy()  # by root of `trees`: the row of its vertex that is coned first
+    mark_ends = np.zeros(triangles + marked, np.int64)
     for column in range(triangles, columns):
+        if column == triangles + marked:
+            cut_marks(pool, column_starts, column_lengths, mark_ends, triangles, rows)
         edge = coned_order[column - triangles]
         row = ascending_row[edge]
         begin = used
@@ -79,8 +88,12 @@ def pair_edges_in_cone(
         pool = with_space(pool, used, 1)
         pool[used] = row
         used += 1
+        if column < triangles + marked:
+            pool, used = with_marks(pool, begin, used, rows)
         pool, used = reduce_column(column, pool, begin, used, owner, column_starts, column_lengths, words, offsets)
-    return owner
+    if columns == triangles + marked:
+        cut_marks(pool, column_starts, column_lengths, mark_ends, triangles, rows)
+    return owner, pool, column_starts, column_lengths, mark_ends
 
 
 @kernel

@@ -8,19 +8,32 @@ c is pool[column_starts[c] : column_starts[c] + column_lengths[c]].
 
 import numpy as np
 
-from topo_callback.homology.bit_tree_kernels import new_bit_tree, smallest, take_all, toggle
+from topo_callback.homology.bit_kernels import trailing_zeros
+from topo_callback.homology.bit_tree_kernels import ONE, SHIFT, SIX_BITS, new_bit_tree, smallest, take_all, toggle
 from topo_callback.homology.jit_kernels import kernel
 
 
 @kernel
 def pair_in_cone(
-    starts, entries, ascending_order, lower_starts, lower_entries, coned_order, ascending_row, coned_row, is_cleared
+    starts,
+    entries,
+    ascending_order,
+    lower_starts,
+    lower_entries,
+    coned_order,
+    ascending_row,
+    coned_row,
+    is_cleared,
+    marked,
 ):
-    """Reduce the columns of one dimension of the cone; owner[row] is the column paired with the row, or -1.
+    """Reduce the columns of one dimension of the cone: (owner, pool, column_starts, column_lengths, mark_ends).
 
     Columns are the cells of this dimension in ascending order, then the cones over the cells one dimension lower in
     theirs. The boundary of a cone is its base plus the cones over the base's boundary. Cleared columns are those known
-    to be rows of pairs one dimension up.
+    to be rows of pairs one dimension up. owner[row] is the column paired with the row, or -1.
+
+    For the first `marked` cones the cycle of cells that is coned is kept too: behind the column, up to its mark_ends,
+    are the rows of that cycle's cells, each plus the number of rows.
     """
     cells = ascending_order.size
     columns = cells + coned_order.size
@@ -28,7 +41,7 @@ def pair_in_cone(
     owner = np.full(rows, -1, np.int32)
     column_starts = np.zeros(columns, np.int64)
     column_lengths = np.zeros(columns, np.int64)
-    words, offsets = new_bit_tree(rows)
+    words, offsets = new_bit_tree(2 * rows if marked else rows)
     pool, used = reduce_ascending(
         starts,
         entries,
@@ -41,7 +54,10 @@ def pair_in_cone(
         words,
         offsets,
     )
+    mark_ends = np.zeros(cells + marked, np.int64)
     for column in range(cells, columns):
+        if column == cells + marked:
+            cut_marks(pool, column_starts, column_lengths, mark_ends, cells, rows)
         if is_cleared[column]:
             continue
         begin = used
@@ -52,8 +68,35 @@ def pair_in_cone(
             used += 1
         pool[used] = ascending_row[cell]
         used += 1
+        if column < cells + marked:
+            pool, used = with_marks(pool, used - 1, used, rows)
         pool, used = reduce_column(column, pool, begin, used, owner, column_starts, column_lengths, words, offsets)
-    return owner
+    if columns == cells + marked:
+        cut_marks(pool, column_starts, column_lengths, mark_ends, cells, rows)
+    return owner, pool, column_starts, column_lengths, mark_ends
+
+
+@kernel
+def with_marks(pool, begin, used, rows):
+    """Append the marks of the entries pool[begin:used]: (pool, used)."""
+    pool = with_space(pool, used, used - begin)
+    end = used
+    for place in range(begin, end):
+        pool[used] = pool[place] + rows
+        used += 1
+    return pool, used
+
+
+@kernel
+def cut_marks(pool, column_starts, column_lengths, mark_ends, cells, rows):
+    """Shorten the marked columns by their marks, which come last."""
+    for column in range(cells, mark_ends.size):
+        begin = column_starts[column]
+        length = column_lengths[column]
+        mark_ends[column] = begin + length
+        while length > 0 and pool[begin + length - 1] >= rows:
+            length -= 1
+        column_lengths[column] = length
 
 
 @kernel
@@ -87,16 +130,69 @@ def reduce_column(column, pool, begin, used, owner, column_starts, column_length
     if owner[pivot] >= 0:
         for place in range(begin, used):
             toggle(words, offsets, pool[place])
-        while pivot >= 0 and owner[pivot] >= 0:
+        leaves = offsets[1]
+        entries = 0
+        while pivot >= 0 and owner[pivot] >= 0 and entries < 4 * leaves:
             added = owner[pivot]
             for place in range(column_starts[added], column_starts[added] + column_lengths[added]):
                 toggle(words, offsets, pool[place])
+            entries += column_lengths[added]
             pivot = smallest(words, offsets)
-        pool, used = take_all(words, offsets, pool, begin)
+        if pivot >= 0 and owner[pivot] >= 0:
+            # Many entries: from here on looking through the leaves costs less than keeping up the tree.
+            words[leaves:] = 0
+            pivot = add_owners(pivot, pool, owner, column_starts, column_lengths, words[:leaves])
+            pool, used = take_rest(words[:leaves], pivot, pool, begin)
+        else:
+            pool, used = take_all(words, offsets, pool, begin)
     if used > begin:
         owner[pivot] = column
         column_starts[column] = begin
         column_lengths[column] = used - begin
+    return pool, used
+
+
+@kernel
+def add_owners(pivot, pool, owner, column_starts, column_lengths, words):
+    """Add columns to the set, a bit per row, until its pivot has no owner; returns the pivot, -1 for an empty set."""
+    while pivot >= 0 and owner[pivot] >= 0:
+        added = owner[pivot]
+        for place in range(column_starts[added], column_starts[added] + column_lengths[added]):
+            flip(words, pool[place])
+        pivot = next_in(words, pivot >> 6)
+    return pivot
+
+
+@kernel
+def flip(words, number):
+    """Put the number into the set when it is out, take it out when it is in."""
+    place = np.uint64(number)
+    words[np.int64(place >> SHIFT)] ^= ONE << (place & SIX_BITS)
+
+
+@kernel
+def next_in(words, word):
+    """The smallest number in the set from a word on, -1 when there is none."""
+    while word < words.size:
+        if words[word]:
+            return word * 64 + trailing_zeros(words[word])
+        word += 1
+    return -1
+
+
+@kernel
+def take_rest(words, number, pool, used):
+    """Move the set, of which `number` is the smallest, to the end of the pool: (pool, its used length)."""
+    if number < 0:
+        return pool, used
+    for word in range(number >> 6, words.size):
+        bits = words[word]
+        words[word] = 0
+        while bits:
+            pool = with_space(pool, used, 1)
+            pool[used] = word * 64 + trailing_zeros(bits)
+            used += 1
+            bits &= bits - ONE
     return pool, used
 
 
