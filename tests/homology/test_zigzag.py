@@ -108,6 +108,33 @@ def test_larger_cliques_change_no_bar(engine):
 
 
 @st.composite
+def dense_graphs(draw):
+    points, stages = draw(st.integers(2, 9)), draw(st.integers(1, 5))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    density = draw(st.sampled_from([0.5, 0.8, 1.0]))
+    pairs = [(a, b) for a in range(points) for b in range(a)]
+    return points, [edges(*[pair for pair in pairs if generator.random() < density]) for _ in range(stages)]
+
+
+@given(dense_graphs(), st.integers(0, 3), st.integers(0, 2))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_cliques_of_a_given_size_give_the_bars_of_dionysus(drawn, max_dimension, more):
+    pytest.importorskip("dionysus")
+    points, stages = drawn
+    asked = {"points": points, "max_dimension": max_dimension, "clique_size": max_dimension + 1 + more}
+    assert zigzag_persistence(stages, **asked) == zigzag_persistence(stages, engine="dionysus", **asked)
+
+
+def test_nothing_fills_cycles_of_the_largest_cliques(engine):
+    # the boundary of a tetrahedron, and with a limit of three vertices also that of every filled one
+    full = edges(*[(a, b) for a in range(4) for b in range(a)])
+    assert zigzag_persistence([full], points=4, max_dimension=2, engine=engine).of(2).tolist() == []
+    limited = zigzag_persistence([full], points=4, max_dimension=2, clique_size=3, engine=engine)
+    assert limited.of(2).tolist() == [[0, 1]]
+    assert len(zigzag_persistence([full], points=4, max_dimension=1, clique_size=2, engine=engine).of(1)) == 3
+
+
+@st.composite
 def neighbour_tables(draw):
     """Directed neighbours, several of them equal or mutual, that change in part from stage to stage."""
     points = draw(st.integers(2, 60))
@@ -194,8 +221,8 @@ def test_impossible_settings_are_refused():
     stage = [edges((0, 1))]
     with pytest.raises(ValueError, match="max_dimension is -1"):
         zigzag_persistence(stage, points=2, max_dimension=-1)
-    with pytest.raises(ValueError, match=r"at least max_dimension \+ 2 = 3"):
-        zigzag_persistence(stage, points=2, clique_size=2)
+    with pytest.raises(ValueError, match=r"at least max_dimension \+ 1 = 2"):
+        zigzag_persistence(stage, points=2, clique_size=1)
 
 
 def test_an_unknown_engine_is_refused():

@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 Clique = tuple[int, ...]
 
 
-def classical_zigzag_barcode(graphs: StageGraphs, max_dimension: int) -> Barcode:
+def classical_zigzag_barcode(graphs: StageGraphs, max_dimension: int, clique_size: int | None = None) -> Barcode:
     """The zigzag barcode by dionysus' classical algorithm (Carlsson, de Silva, Morozov 2009), over Z/2.
 
     Args:
         graphs: the graph of every stage.
-        max_dimension: bars have dimensions 0..max_dimension; cliques of max_dimension + 2 vertices are used.
+        max_dimension: bars have dimensions 0..max_dimension.
+        clique_size: vertices in the largest cliques; None: max_dimension + 2.
 
     Raises:
         MissingExtraError: dionysus is not installed.
     """
-    simplices, times = simplices_with_times(graphs, max_dimension + 2)
+    simplices, times = simplices_with_times(graphs, max_dimension + 2 if clique_size is None else clique_size)
     return classical_barcode_of_simplices(simplices, times, graphs.stages, max_dimension)
 
 

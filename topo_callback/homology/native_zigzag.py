@@ -24,8 +24,10 @@ from topo_callback.homology.zigzag_cone import Cells, Level, pairs_of_cone
 from topo_callback.homology.zigzag_windows import bars_by_windows, window_steps
 
 
-def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int) -> Barcode:
+def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int, *, unfilled: bool = False) -> Barcode:
     """The zigzag barcode over Z/2, dimensions 0..max_dimension, as cliques of max_dimension + 2 vertices decide it.
+
+    With `unfilled` there are cliques of max_dimension + 1 vertices at most, so that nothing fills the highest cycles.
 
     Bars are as in `zigzag_persistence`. Time and memory grow with the number of runs of cliques, not with
     points * stages. Where the largest cliques outnumber those with one vertex less, those with one vertex more are
@@ -33,7 +35,8 @@ def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int) -> Barcode:
     """
     if graphs.points == 0:
         return Barcode.from_diagrams([])
-    return _barcode_of_complex(_without_equal_runs(_cells_of_stages(graphs, max_dimension + 2)), max_dimension)
+    cells = _cells_of_stages(graphs, max_dimension + (1 if unfilled else 2), and_more=not unfilled)
+    return _barcode_of_complex(_without_equal_runs(cells), max_dimension)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class _CliqueRuns:
     facets: Int32[np.ndarray, "cells vertices"]
 
 
-def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_CliqueRuns]:
-    """The cells of dimensions 0..clique_size - 1, as far as there are any, and one dimension more if there are many."""
+def _cells_of_stages(graphs: StageGraphs, clique_size: int, *, and_more: bool) -> list[_CliqueRuns]:
+    """The cells of dimensions 0..clique_size - 1, as far as there are any; `and_more`: one more if there are many."""
     points, stages = graphs.points, graphs.stages
     ranks = clique_kernels.ranks_by_listings(graphs.first_end, graphs.second_end, points)
     starts, last_vertex, masks = clique_kernels.union_edges(graphs.first_end, graphs.second_end, graphs.offsets, ranks)
@@ -59,7 +62,7 @@ def _cells_of_stages(graphs: StageGraphs, clique_size: int) -> list[_CliqueRuns]
     first_stage, last_stage = np.zeros(points, np.int32), np.full(points, stages - 1, np.int32)
     cells = [_CliqueRuns(first_stage, last_stage, np.empty((points, 0), np.int32))]
     lower = (every_point, first_stage, last_stage, every_point[:-1])
-    for size in range(2, clique_size + 2):
+    for size in range(2, clique_size + 1 + and_more):
         if last_vertex.size == 0:
             break
         run_starts, first_run, last_run = clique_kernels.runs_of_masks(masks, stages)

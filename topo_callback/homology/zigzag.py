@@ -35,34 +35,37 @@ def zigzag_persistence(
             other. With `points`, one integer array [edges, 2] per stage.
         points: number of vertices; says that the stages are lists of edges.
         max_dimension: the highest homological dimension returned; bars have dimensions 0..max_dimension.
-        clique_size: vertices in the largest cliques considered, max_dimension + 2 unless given. Larger cliques cost
-            time and change no bar, since homology in dimension p depends on cliques of at most p + 2 vertices.
+        clique_size: vertices in the largest cliques of the complexes; None: no limit. Homology in dimension p depends
+            on cliques of at most p + 2 vertices, so that only clique_size = max_dimension + 1 changes bars: nothing
+            fills cycles of dimension max_dimension then. The published files have such bars in their highest
+            dimension: max_dimension=4, clique_size=5.
         engine: "native" (compiled, releases the GIL), "dionysus" (its classical zigzag algorithm, an extra), or
             "auto", the native one.
 
     Raises:
         ValueError: stages as described in `StageGraphs`, a negative max_dimension, a clique_size below
-            max_dimension + 2 (bars of the top dimension would be artefacts of the truncation), an unknown engine.
+            max_dimension + 1 (no clique would have the highest dimension), an unknown engine.
         MissingExtraError: engine "dionysus" without dionysus installed.
 
     Source: Gardinazzi et al., arXiv 2410.11042, section 3 (the complexes); Dey and Hou, arXiv 2204.11080 (the native
-    algorithm). The paper counts complexes from 1 and takes cliques of 5 vertices: that is max_dimension=3 here.
+    algorithm). The paper counts complexes from 1 and takes cliques of 5 vertices: max_dimension=3 gives the bars of
+    dimensions 0 to 3 that it interprets.
     """
     if max_dimension < 0:
         raise ValueError(f"max_dimension is {max_dimension}; the lowest homological dimension is 0")
-    if clique_size is not None and clique_size < max_dimension + 2:
+    if clique_size is not None and clique_size < max_dimension + 1:
         raise ValueError(
-            f"clique_size {clique_size} leaves dimension {max_dimension} without the cliques that fill its cycles; "
-            f"give at least max_dimension + 2 = {max_dimension + 2}"
+            f"clique_size {clique_size} leaves no cliques of dimension {max_dimension}; give at least "
+            f"max_dimension + 1 = {max_dimension + 1}"
         )
-    # Homology in dimension p is decided by cliques of p + 2 vertices; the engine adds larger ones where they pay.
+    unfilled = clique_size == max_dimension + 1
     graphs = StageGraphs.from_neighbours(stages) if points is None else StageGraphs.from_edges(list(stages), points)
     if engine in ("auto", "native"):
         from topo_callback.homology.native_zigzag import native_zigzag_barcode
 
-        return native_zigzag_barcode(graphs, max_dimension)
+        return native_zigzag_barcode(graphs, max_dimension, unfilled=unfilled)
     if engine == "dionysus":
         from topo_callback.homology.dionysus_engine import classical_zigzag_barcode
 
-        return classical_zigzag_barcode(graphs, max_dimension)
+        return classical_zigzag_barcode(graphs, max_dimension, clique_size)
     raise ValueError(f'unknown zigzag engine "{engine}"; choose "auto", "native" or "dionysus"')
