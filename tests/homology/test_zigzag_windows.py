@@ -62,8 +62,25 @@ def test_short_windows_give_the_bars_of_one_window(graphs, max_dimension, steps)
     assert barcode(graphs, max_dimension, steps) == barcode(graphs, max_dimension, None)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("points", "degree"), [(20, 8), (40, 8), (40, 10)])
+def test_many_classes_at_every_boundary_stage(points, degree, seed):
+    pytest.importorskip("dionysus")
+    generator = np.random.default_rng(seed)
+    pairs = list(combinations(range(points), 2))
+    present = generator.random(len(pairs)) < degree / points
+    edges = []
+    for _ in range(10):
+        edges.append({pair for pair, here in zip(pairs, present, strict=True) if here})
+        redrawn = generator.random(len(pairs)) < 0.2
+        present = np.where(redrawn, generator.random(len(pairs)) < degree / points, present)
+    graphs = graphs_of(edges, points)
+    expected = classical_zigzag_barcode(graphs, 2)
+    assert all(barcode(graphs, 2, steps) == expected for steps in (1, 2, 3, 4))
+
+
 def octahedron_and_loop(without):
-    """The six edges' worth of an octahedron on points 0..5 and a square on 6..9, without the given edges."""
+    """An octahedron on the points 0..5 and a square on 6..9, without the given edges."""
     opposite = {(0, 1), (2, 3), (4, 5)}
     octahedron = set(combinations(range(6), 2)) - opposite
     square = {(6, 7), (7, 8), (8, 9), (6, 9)}

@@ -25,9 +25,10 @@ from topo_callback.homology.jit_kernels import kernel
 def pair_edges_in_cone(
     starts, entries, ascending_order, edge_starts, edge_ends, coned_order, ascending_row, coned_row, is_cleared, marked
 ):
-    """The same as `pair_in_cone` for triangles (starts, entries) and cones over edges (edge_starts, edge_ends).
+    """As `pair_in_cone`, for triangles (starts, entries) and cones over edges (edge_starts, edge_ends).
 
-    Every vertex must be in all stages, as all vertices of a zigzag of graphs on one vertex set are.
+    Pairs are the same; columns and marked cycles may differ by earlier ones. Every vertex must be in all stages, as all
+    vertices of a zigzag of graphs on one vertex set are.
     """
     triangles = ascending_order.size
     columns = triangles + coned_order.size

@@ -4,7 +4,8 @@ Source: Dey and Hou, FastZigzag, arXiv 2204.11080: a zigzag of insertions and de
 filtration that inserts every cell and then cones it off, in the reverse order of deletions. Here a cell is one maximal
 run of stages of one clique, so that the filtration is known from the runs alone. Departures: all complexes are flag
 complexes on one vertex set, so runs come from bit masks; pairs of a cell and a facet with the same run are cancelled
-before the cone is built, which leaves bars as they are and most cells out.
+before the cone is built, which leaves bars as they are and most cells out; and where the union of all stages is much
+larger than a stage, the cone is built window by window (`zigzag_windows`).
 
 Deterministic; the kernels release the interpreter lock; memory grows with the number of cells.
 """
