@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import needs_fsdp2_on_cpu
 
 from topo_callback import Trajectory
 from topo_callback.records.record import read_record
@@ -85,6 +86,7 @@ def ddp(folder: Path) -> Launch:
 
 @pytest.fixture(scope="module")
 def fsdp2(folder: Path) -> Launch:
+    needs_fsdp2_on_cpu()
     return launch(folder / "fsdp2", 2, "fsdp2", "full-unwatched", "full-fine", "lora-fine", "full-forward_raises")
 
 
@@ -99,6 +101,7 @@ def faults(folder: Path) -> Launch:
 
 @pytest.fixture(scope="module")
 def sharded_faults(folder: Path) -> Launch:
+    needs_fsdp2_on_cpu()
     return launch(folder / "sharded", 2, "fsdp2", "full-unwatched", "lora-memory_runs_out_once", "full-gathering_fails")
 
 

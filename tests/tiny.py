@@ -87,3 +87,12 @@ def tiny_llama(tokenizer: Any = None, *, layers: int = 2, width: int = 32, heads
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+def needs_fsdp2_on_cpu() -> None:
+    """Skip where a Trainer cannot shard on a CPU: before transformers 5 accelerate's plugin asks for an accelerator."""
+    import pytest
+    import transformers
+
+    if int(transformers.__version__.split(".")[0]) < 5:
+        pytest.skip(f"transformers {transformers.__version__} shards on accelerators only")

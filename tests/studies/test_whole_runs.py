@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import needs_fsdp2_on_cpu
 
 from topo_callback import Trajectory
 from topo_callback.measures.study_names import STUDIES
@@ -53,6 +54,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
 
 @pytest.mark.parametrize("kind", ["plain", "fsdp2"])
 def test_two_ranks_give_the_numbers_of_one(kind: str, alone: Trajectory, tmp_path: Path) -> None:
+    if kind == "fsdp2":
+        needs_fsdp2_on_cpu()
     launch("ranks", str(tmp_path / "two"), kind, "full-fine", ranks=2)
     two = Trajectory.load(tmp_path / "two" / "full-fine")
     seen = [json.loads((tmp_path / "two" / f"rank{rank}.json").read_text())["full-fine"] for rank in range(2)]
