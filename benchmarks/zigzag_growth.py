@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
-from topo_callback.report.zigzag_panels import BLUE, ORANGE
+from topo_callback.report.zigzag_curves import BLUE, ORANGE
 from zigzag_inputs import best_time, drifting_neighbours
 
 from topo_callback.homology.zigzag import zigzag_persistence
