@@ -99,9 +99,10 @@ def _add_finish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _finish(given: argparse.Namespace) -> None:
     from topo_callback.finish import finish_folder
+    from topo_callback.page.wording import count
 
     finished = finish_folder(given.folder)
-    sys.stdout.write(f"measured {len(finished.measured)} waiting samples in {finished.folder}\n")
+    sys.stdout.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
     for step, reason in finished.failed.items():
         sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
     if finished.undrawn is not None:
@@ -149,10 +150,14 @@ def _add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _calibrate(given: argparse.Namespace) -> None:
     from topo_callback.dynamics import References
+    from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
+    from topo_callback.page.wording import count
 
     references = References.collect(given.folders)
     references.save(given.output)
-    sys.stdout.write(f"{len(references.runs)} reference runs in {given.output}\n")
+    more = FEWEST_REFERENCES - len(references.runs)
+    still = f"; {more} more are needed for the calibrated level" if more > 0 else ""
+    sys.stdout.write(f"{count(len(references.runs), 'reference run')} in {given.output}{still}\n")
 
 
 def _add_compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

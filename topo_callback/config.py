@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,11 +140,18 @@ class TopologyConfig:
             object.__setattr__(self, "studies", STUDIES)
         for name in ("steps", "measures", "token_measures", "studies", "layers", "actions"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, (str, int, tuple)):
-                object.__setattr__(self, name, tuple(value))
+            if value is None or isinstance(value, (str, int)):
+                continue
+            if isinstance(value, (bytes, dict)) or not isinstance(value, Iterable):
+                raise ConfigurationError(f"{name}={value!r}; accepted: a list")
+            # each once: a name or a step given twice asks for nothing more
+            object.__setattr__(self, name, tuple(dict.fromkeys(value)))
         self._check_choices()
         self._check_layers()
         self._check_ranges()
+        for name in ("blocks", "folder", "references"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ConfigurationError(f"{name}={getattr(self, name)!r}; accepted: a text, or None")
 
     def _check_choices(self) -> None:
         choices = {
@@ -216,7 +223,11 @@ class TopologyConfig:
                 upper = f" and at most {high:g}" if math.isfinite(high) else ""
                 whole = "" if real else "whole numbers "
                 raise ConfigurationError(f"{name}={value!r}; accepted: {whole}of at least {low:g}{upper}")
-        if self.steps is not None and (not self.steps or any(not _is_number(s, int) or s < 0 for s in self.steps)):
+        if self.steps is not None and (
+            not isinstance(self.steps, tuple)
+            or not self.steps
+            or any(not _is_number(s, int) or s < 0 for s in self.steps)
+        ):
             raise ConfigurationError(f"steps={self.steps!r}; accepted: a non-empty list of steps of at least 0")
 
     def check_points(self, points: int) -> None:

@@ -111,7 +111,10 @@ def zigzag_controls(
         progress(f"subsets, numbers of neighbours and graphs, step {step}")
         varied = (
             _subsets(distances, k, subsets, subset_size, seed, notes),
-            neighbour_sweep(distances, neighbour_counts or range(1, min(MOST_COUNTS, points - 1) + 1)),
+            neighbour_sweep(
+                distances,
+                range(1, min(MOST_COUNTS, points - 1) + 1) if neighbour_counts is None else neighbour_counts,
+            ),
             graph_controls(neighbours, distances),
         )
     # after the rest, since it takes the longest and refuses nothing

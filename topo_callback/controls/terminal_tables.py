@@ -99,7 +99,8 @@ def _all_statistics(controls: ZigzagControls) -> Iterator[OrderStatistic]:
 def _orders(control: OrderControl) -> str:
     if control.examined == control.orders:
         return f"all {control.orders} other orders"
-    possible = f"{control.orders:,}" if control.orders < 1e9 else f"{float(control.orders):.1e}"
+    exponent = (math.lgamma(len(control.stages) + 1) - math.log(2)) / math.log(10)
+    possible = f"{control.orders:,}" if exponent < 9 else f"some 10^{exponent:.0f}"
     return f"{control.examined} of {possible} other orders"
 
 

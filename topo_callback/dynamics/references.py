@@ -61,8 +61,12 @@ class References:
             ReferencesError: a run that has not finished, or that differs in what references must share.
         """
         runs, names = [], []
+        seen: set[Path] = set()
         for folder in folders:
             trajectory = Trajectory.load(folder)
+            if trajectory.folder.resolve() in seen:
+                raise ReferencesError(f"{trajectory.folder} is given twice; a run counts once")
+            seen.add(trajectory.folder.resolve())
             if trajectory.state != "finished":
                 raise ReferencesError(
                     f"{trajectory.folder} is {trajectory.state}; references must be finished runs: leave it out"
@@ -111,10 +115,12 @@ class References:
         """Read a file that `save` wrote.
 
         Raises:
-            RecordError: damaged, or not such a file.
-            OSError: it cannot be read.
+            RecordError: it cannot be read, is damaged, or is no such file.
         """
-        arrays, manifest = read_record(Path(path))
+        try:
+            arrays, manifest = read_record(Path(path))
+        except OSError as error:
+            raise RecordError(f"references {path} cannot be read ({error.strerror or error})") from error
         if manifest.get("kind") != "references":
             raise RecordError(f"{path} holds a {manifest.get('kind')}, not references; make them with `calibrate`")
         runs = tuple(

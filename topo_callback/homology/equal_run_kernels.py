@@ -47,7 +47,9 @@ def pair_equal_runs(lower_first, lower_last, first, last, facets, is_lower_half)
     for cell in range(count - 1, -1, -1):
         if is_lower_half[cell]:
             continue
-        pivot = facets[cell].min()
+        pivot = facets[cell, 0]
+        for place in range(1, facets.shape[1]):
+            pivot = min(pivot, facets[cell, place])
         if lower_first[pivot] != first[cell] or lower_last[pivot] != last[cell]:
             continue
         if owner[pivot] >= 0:
@@ -85,116 +87,67 @@ def critical_columns(owner, lower_numbers, lower_count, numbers, count, facets, 
     """Boundaries of the critical cells in the complex left when all pairs are cancelled: (starts, entries).
 
     Cancelling a pair (facet, cell) replaces the facet by the rest of the cell's boundary and forgets the cell. Facets
-    are replaced from the longest run on, so that what replaces them is already in critical cells.
+    are replaced from the longest run on, so that what replaces them is already in critical cells. One loop for both,
+    facets first: calls with so many arrays would take longer than what they do.
     """
-    chain_starts = np.zeros(owner.size + 1, np.int64)
-    chain_ends = np.zeros(owner.size + 1, np.int64)
-    pool = np.empty(1024, np.int32)
-    used = 0
+    chain_starts = np.zeros(owner.size, np.int64)
+    chain_ends = np.zeros(owner.size, np.int64)
+    column_starts = np.zeros(count + 1, np.int64)
+    pool = np.empty(4 * (owner.size + numbers.size) + 1024, np.int32)
+    used = first_column = 0
     marks = np.zeros(lower_count, np.uint8)
     touched = np.empty(lower_count, np.int32)
-    for facet in range(owner.size - 1, -1, -1):
-        if owner[facet] < 0:
-            continue
-        many = _add_chain(
-            owner[facet],
-            facet,
-            marks,
-            touched,
-            0,
-            owner,
-            lower_numbers,
-            facets,
-            starts,
-            lengths,
-            entries,
-            chain_starts,
-            chain_ends,
-            pool,
-        )
-        chain_starts[facet] = used
-        pool, used = _flush(marks, touched, many, pool, used)
-        chain_ends[facet] = used
-    column_starts = np.zeros(count + 1, np.int64)
-    column_entries = np.empty(1024, np.int32)
-    used = 0
-    for cell in range(numbers.size):
-        if numbers[cell] < 0:
-            continue
-        many = _add_chain(
-            cell,
-            -1,
-            marks,
-            touched,
-            0,
-            owner,
-            lower_numbers,
-            facets,
-            starts,
-            lengths,
-            entries,
-            chain_starts,
-            chain_ends,
-            pool,
-        )
-        column_entries, used = _flush(marks, touched, many, column_entries, used)
-        column_starts[numbers[cell] + 1] = used
-    return column_starts, column_entries[:used]
+    for turn in range(owner.size + numbers.size):
+        if turn < owner.size:
+            without = owner.size - 1 - turn
+            cell = owner[without]
+            if cell < 0:
+                continue
+            chain_starts[without] = used
+        else:
+            if turn == owner.size:
+                first_column = used
+            without = -1
+            cell = turn - owner.size
+            if numbers[cell] < 0:
+                continue
+        many = 0
+        reduced = starts[cell] >= 0
+        for place in range(lengths[cell] if reduced else facets.shape[1]):
+            facet = entries[starts[cell] + place] if reduced else facets[cell, place]
+            if facet == without:
+                continue
+            number = lower_numbers[facet]
+            if number >= 0:
+                many = flip(number, marks, touched, many)
+            elif owner[facet] >= 0:
+                for link in range(chain_starts[facet], chain_ends[facet]):
+                    many = flip(pool[link], marks, touched, many)
+        if used + many > pool.size:
+            larger = np.empty(2 * (used + many), pool.dtype)
+            larger[:used] = pool[:used]
+            pool = larger
+        for place in range(many):
+            number = touched[place]
+            if marks[number] & ODD:
+                pool[used] = number
+                used += 1
+            marks[number] = 0
+        if without >= 0:
+            chain_ends[without] = used
+        else:
+            column_starts[numbers[cell] + 1] = used - first_column
+    if numbers.size == 0:
+        first_column = used
+    return column_starts, pool[first_column:used].copy()
 
 
 @kernel
-def _add_chain(
-    cell,
-    without,
-    marks,
-    touched,
-    many,
-    owner,
-    lower_numbers,
-    facets,
-    starts,
-    lengths,
-    entries,
-    chain_starts,
-    chain_ends,
-    pool,
-):
-    """Add the cell's boundary, but for the facet `without`, in critical cells to the odd ones; how many are touched."""
-    reduced = starts[cell] >= 0
-    width = lengths[cell] if reduced else facets.shape[1]
-    for place in range(width):
-        facet = entries[starts[cell] + place] if reduced else facets[cell, place]
-        if facet == without:
-            continue
-        number = lower_numbers[facet]
-        if number >= 0:
-            many = _flip(number, marks, touched, many)
-        elif owner[facet] >= 0:
-            for link in range(chain_starts[facet], chain_ends[facet]):
-                many = _flip(pool[link], marks, touched, many)
-    return many
-
-
-@kernel
-def _flip(number, marks, touched, many):
-    marks[number] ^= ODD
-    if not marks[number] & TOUCHED:
-        marks[number] |= TOUCHED
+def flip(number, marks, touched, many):
+    """Put a number in when it is out, take it out when it is in; how many have been touched."""
+    mark = marks[number]
+    if not mark & TOUCHED:
         touched[many] = number
         many += 1
+    marks[number] = (mark ^ ODD) | TOUCHED
     return many
-
-
-@kernel
-def _flush(marks, touched, many, pool, used):
-    for place in range(many):
-        mark = marks[touched[place]]
-        marks[touched[place]] = 0
-        if mark & ODD:
-            if used == pool.size:
-                larger = np.empty(2 * pool.size, pool.dtype)
-                larger[:used] = pool
-                pool = larger
-            pool[used] = touched[place]
-            used += 1
-    return pool, used

@@ -21,6 +21,8 @@ def nearest_neighbours(distances: Float[np.ndarray, "points points"], k: int) ->
     """
     points = distances.shape[0]
     _check_k(k, points)
+    if not np.issubdtype(distances.dtype, np.floating):
+        distances = np.asarray(distances, dtype=np.float64)
     if np.isnan(distances.min()):
         row, column = (int(index[0]) for index in np.nonzero(np.isnan(distances)))
         raise ValueError(f"the distance between points {row} and {column} is NaN; it has no place among neighbours")

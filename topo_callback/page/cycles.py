@@ -78,12 +78,17 @@ def _over_depth(trajectory: Trajectory, prompts: Sequence[str]) -> str:
     layers = snapshot.zigzag_layers
     assert snapshot.depth_zigzag is not None
     bars = np.unique(snapshot.depth_zigzag.of(1).astype(np.int64), axis=0)
+    # a bar lives in the stages from ceil(birth / 2) to floor((death - 1) / 2), or in one intersection only
+    bars = bars[-(-bars[:, 0] // 2) <= (bars[:, 1] - 1) // 2]
     longest = bars[np.argsort(bars[:, 0] - bars[:, 1], kind="stable")][:LOOPS]
     graphs = snapshot.neighbours[[snapshot.layers.index(layer) for layer in layers]]
     parts = [f"<h4>Loops of neighbours that live through most layers, step {snapshot.step}</h4>"]
     for birth, death in longest.tolist():
-        cycle = zigzag_cycles(graphs, birth, death)[0]
-        # a bar lives in the stages from ceil(birth / 2) to floor((death - 1) / 2)
+        try:
+            cycle = zigzag_cycles(graphs, birth, death)[0]
+        except ValueError as error:
+            parts.append(f"<p>The recorded bars do not fit the recorded neighbours: {safe(str(error), LETTERS)}.</p>")
+            break
         first, last, here = layers[-(-birth // 2)], layers[(death - 1) // 2], layers[cycle.at // 2]
         same = (
             "the same prompts throughout"

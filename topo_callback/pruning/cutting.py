@@ -124,8 +124,14 @@ def _rebuilt(model: Any, stack: BlockStack, kept: Sequence[int]) -> Any:
                 place[own] = source
         for own, value in list(vars(module).items()):
             if isinstance(value, Tensor) and value.is_meta:  # a table of positions that is no buffer
-                place, _, own = original(f"{path}.{own}").rpartition(".")
-                setattr(module, own, getattr(model.get_submodule(place), own))
+                inside, _, attribute = original(f"{path}.{own}").rpartition(".")
+                kept_table = getattr(model.get_submodule(inside), attribute, None)
+                if not isinstance(kept_table, Tensor) or kept_table.shape != value.shape:
+                    raise UnsupportedModelError(
+                        f"{name} with {len(kept)} blocks needs another {path}.{own} than the whole model has; choose "
+                        "other layers"
+                    )
+                setattr(module, own, kept_table)
     cut.train(model.training)
     if hasattr(model, "generation_config"):
         cut.generation_config = copy.deepcopy(model.generation_config)

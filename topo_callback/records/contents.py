@@ -45,6 +45,7 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     for name in ("neighbours", "gaussian_neighbours"):
         _check_graphs(arrays, name, layers)
     _require(type(manifest.get("zigzag")) is bool, "zigzag")
+    _require(manifest["zigzag"] or not manifest["zigzag_layers"], "zigzag_layers")
     for prefix in ("bar", "zigzag") if manifest["zigzag"] else ("bar",):
         _require(held.get(f"{prefix}_dimension") == "int8 1", f"{prefix}_dimension")
         for end in ("birth", "death"):
@@ -75,8 +76,8 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
     points = _check_distances(arrays, "distances", layers)
     _check_graphs(arrays, "neighbours", layers, points)
     _check_array(arrays, "centroids", "float32", (len(layers), None))
-    _require(_are_names(manifest.get("token_measures", [])), "token_measures")
     measures = manifest.get("token_measures", [])
+    _require(isinstance(measures, list) and all(map(_is_text, measures)), "token_measures")
     _check_array(arrays, "token_numbers", "float32", (len(layers), len(measures), points))
     _require("token_numbers" in arrays or not measures, "token_numbers")
     prompts = manifest.get("next_token_points", [])
@@ -161,7 +162,7 @@ def _are_names(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, float) and isfinite(value)
+    return (isinstance(value, float) and isfinite(value)) or (type(value) is int and abs(value) < 1 << 53)
 
 
 def _is_text(value: object) -> bool:

@@ -96,8 +96,6 @@ class TrajectoryFolder:
         key = str(self.path.resolve())
         if key in _held:
             raise FolderBusyError(f"{self.path} is already being written by this process")
-        for part in self._parts:
-            part.mkdir(exist_ok=True)
         handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,6 +104,7 @@ class TrajectoryFolder:
                 logger.warning("%s: this file system has no locks (%s); take care of a second writer", self.path, error)
                 os.close(handle)
                 _held.add(key)
+                self._mend()
                 return
             os.close(handle)
             raise FolderBusyError(
@@ -113,9 +112,17 @@ class TrajectoryFolder:
             ) from error
         _held.add(key)
         self._lock = handle
-        for part in (self.path, *self._parts):
-            for torn in part.glob(".*.tmp"):
-                torn.unlink(missing_ok=True)
+        self._mend()
+
+    def _mend(self) -> None:
+        try:
+            for part in (self.path, *self._parts):
+                part.mkdir(exist_ok=True)
+                for torn in part.glob(".*.tmp"):
+                    torn.unlink(missing_ok=True)
+        except OSError:
+            self.unlock()
+            raise
 
     def unlock(self) -> None:
         if self._lock is not None:
