@@ -12,11 +12,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
-from topo_callback.report.zigzag_curves import BLUE, ORANGE
 from zigzag_inputs import best_time, drifting_neighbours
 
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.report.figures import STYLE
+from topo_callback.report.zigzag_curves import BLUE, ORANGE
 
 AROUND = {"points": 2000, "k": 5, "stages": 16}
 GROWING = {"points": (1000, 2000, 4000, 8000), "k": (3, 5, 8, 12), "stages": (4, 16, 64, 256)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import inspect
 import itertools
 import json
 from collections.abc import Callable
@@ -441,3 +442,35 @@ def test_topo_disabled_turns_the_callback_into_nothing(tmp_path: Path, monkeypat
     trainer = encoder_trainer(tmp_path, TopologyCallback(["no", "tokenizer"]))
     trainer.train()
     assert not (tmp_path / "topology").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"probe": TopologyConfig()}, "the first argument is the probe"),
+        ({"config": {"layers": "all"}}, "config={'layers': 'all'}; accepted: a TopologyConfig"),
+        ({"config": TopologyConfig}, "accepted: a TopologyConfig"),
+        ({"on_event": 3}, "on_event=3; accepted: a function"),
+        ({"on_event": [print, 3]}, "on_event=.*; accepted: a function"),
+    ],
+)
+def test_arguments_in_the_wrong_place_are_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        # without the run-time type check of the tests, which would refuse some of them first
+        inspect.unwrap(TopologyCallback.__init__)(object.__new__(TopologyCallback), **given)
+
+
+def test_steps_that_the_run_does_not_have_are_refused_before_it_begins(tmp_path: Path) -> None:
+    callback = TopologyCallback(config=dataclasses.replace(QUICK, steps=(99,)), sinks=[])
+    with pytest.raises(ConfigurationError, match=r"steps=\[99\] has no step of this run, which has \d+"):
+        encoder_trainer(tmp_path, callback).train()
+
+
+def test_samples_that_the_budget_leaves_out_are_said_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(QUICK, max_overhead=0.0, samples=6)
+    encoder_trainer(tmp_path, TopologyCallback(config=config, sinks=[]), max_steps=6).train()
+    said = capsys.readouterr().err
+    assert "or as many as fit into 0% of the run (max_overhead)" in said
+    assert "5 planned samples were left out to stay below max_overhead=0 of the run" in said

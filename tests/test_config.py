@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from typing import Any
 
 import pytest
 
@@ -87,3 +89,27 @@ def test_presets_differ_from_the_defaults_by_what_they_say() -> None:
         TopologyConfig.preset("luxury")
     with pytest.raises(ConfigurationError, match="measures='scale'; accepted: 'all', or a list of"):
         TopologyConfig(measures="scale")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"layers": 2.5}, "layers=2.5; accepted"),
+        ({"steps": 5}, "steps=5; accepted: a non-empty list"),
+        ({"measures": 3}, "measures=3; accepted: 'all', or a list of"),
+        ({"folder": 3}, "folder=3; accepted: a text, or None"),
+        ({"steps": {"a": 1}}, "accepted: a list"),
+    ],
+)
+def test_a_setting_of_another_type_is_named(setting: dict[str, Any], message: str) -> None:
+    # without the run-time type check of the tests, which would refuse it first
+    config = object.__new__(TopologyConfig)
+    for each in dataclasses.fields(TopologyConfig):
+        object.__setattr__(config, each.name, setting.get(each.name, each.default))
+    with pytest.raises(ConfigurationError, match=message):
+        inspect.unwrap(TopologyConfig.__post_init__)(config)
+
+
+def test_a_name_given_twice_counts_once() -> None:
+    config = TopologyConfig(token_measures=["curvature", "curvature"], measures=["scale", "scale"], steps=[4, 2, 4])
+    assert (config.token_measures, config.measures, config.steps) == (("curvature",), ("scale",), (4, 2))

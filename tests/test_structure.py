@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,18 @@ def test_a_zigzag_needs_no_other_engine() -> None:
     )
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_benchmarks_and_examples_import_what_is_there() -> None:
+    beside = PACKAGE.parent
+    if not (beside / "benchmarks").is_dir():
+        pytest.skip("the package is not in its repository")
+    missing = []
+    for path in sorted([*(beside / "benchmarks").glob("*.py"), *(beside / "examples").glob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("topo_callback"):
+                home = importlib.import_module(node.module or "")
+                for alias in node.names:
+                    if not hasattr(home, alias.name) and not importlib.util.find_spec(f"{node.module}.{alias.name}"):
+                        missing.append(f"{path.name}: {node.module}.{alias.name}")
+    assert missing == []

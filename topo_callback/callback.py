@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.errors import TopologyError
+from topo_callback.errors import ConfigurationError, TopologyError
 from topo_callback.probe import Probe, check_rows
 from topo_callback.sinks.protocol import Sink
 from topo_callback.watching.actions import EventFunction
@@ -84,12 +84,21 @@ class TopologyCallback(TrainerCallback):
         sinks: Sequence[Sink] | None = None,
         on_event: EventFunction | Sequence[EventFunction] = (),
     ) -> None:
+        if isinstance(probe, TopologyConfig):
+            raise ConfigurationError("the first argument is the probe; give settings as TopologyCallback(config=...)")
+        if config is not None and not isinstance(config, TopologyConfig):
+            raise ConfigurationError(
+                f"config={config!r}; accepted: a TopologyConfig, such as TopologyConfig(layers='all')"
+            )
+        functions = (on_event,) if callable(on_event) else on_event
+        if not isinstance(functions, Sequence) or not all(map(callable, functions)):
+            raise ConfigurationError(f"on_event={on_event!r}; accepted: a function of an Event, or a list of them")
         self.config = config or TopologyConfig()
         self._given = probe
         self._processing_class = processing_class
         self._executor = executor
         self._sinks = sinks
-        self._on_event = (on_event,) if callable(on_event) else tuple(on_event)
+        self._on_event = tuple(functions)
         self._disabled = os.environ.get("TOPO_DISABLED", "") not in ("", "0")
         self._monitor = self._new_monitor()
         if isinstance(probe, Probe):

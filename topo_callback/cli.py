@@ -171,10 +171,14 @@ def _add_compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _compile(given: argparse.Namespace) -> None:
+    import numpy as np
+
+    from topo_callback.homology.neighbour_search import cloud_neighbours
     from topo_callback.worker.task import warm_up
 
     started = time.perf_counter()
     warm_up("auto", "auto")
+    cloud_neighbours(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32), 5)  # what pruning asks for
     sys.stdout.write(f"the native engines are compiled and checked ({time.perf_counter() - started:.0f} s)\n")
 
 

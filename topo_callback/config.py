@@ -171,7 +171,7 @@ class TopologyConfig:
 
     def _check_names(self, setting: str, known: tuple[str, ...], what: str) -> None:
         names = getattr(self, setting)
-        if isinstance(names, str):
+        if not isinstance(names, tuple):
             everything = "" if setting == "actions" else "'all', or "
             raise ConfigurationError(f"{setting}={names!r}; accepted: {everything}a list of {', '.join(known)}")
         unknown = [name for name in names if name not in known]

@@ -9,6 +9,7 @@ import pytest
 from controls.graph_stages import exchangeable, passing_loops, with_loops
 
 from topo_callback.controls.orders import STATISTICS, OrderStatistic, order_control, other_orders
+from topo_callback.controls.terminal_tables import _orders
 
 
 @pytest.mark.parametrize(("stages", "possible"), [(3, 2), (4, 11), (5, 59)])
@@ -121,3 +122,10 @@ def test_reversal_changes_nothing() -> None:
 def test_what_has_no_control_is_refused(neighbours: np.ndarray, orders: int, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         order_control(neighbours, range(len(neighbours)), orders=orders)
+
+
+def test_the_number_of_orders_of_very_many_stages_can_be_said() -> None:
+    generator = np.random.default_rng(0)
+    stages = np.stack([[np.roll(np.arange(8), -1 - int(generator.integers(3)))] for _ in range(180)]).transpose(0, 2, 1)
+    control = order_control(stages, range(180), orders=3)
+    assert _orders(control) == "3 of some 10^329 other orders"

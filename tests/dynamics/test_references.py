@@ -81,3 +81,11 @@ def test_another_record_is_no_references_file(tmp_path: Path) -> None:
     write_record(tmp_path / "x.npz", {}, {"kind": "snapshot"})
     with pytest.raises(RecordError, match="holds a snapshot, not references"):
         References.load(tmp_path / "x.npz")
+
+
+def test_a_run_counts_once_and_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "run").path
+    with pytest.raises(ReferencesError, match="given twice; a run counts once"):
+        References.collect([folder, tmp_path / "run" / ".." / "run"])
+    with pytest.raises(RecordError, match=r"references .*none.npz cannot be read \(No such file"):
+        References.load(tmp_path / "none.npz")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,11 @@ def test_union_mutual_and_limited_graphs():
     assert mutual_graph(np.array([[1, 1], [2, 2], [0, 0]])).tolist() == []
     distances = distances_of(np.arange(4.0)[:, None])
     assert limited_graph(neighbours, distances, 1.0).tolist() == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_whole_numbers_are_distances_too():
+    distances = np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
+    expected = nearest_neighbours(distances.astype(float), 2)
+    # without the run-time type check of the tests, which would refuse them first
+    assert inspect.unwrap(nearest_neighbours)(distances, 2).tolist() == expected.tolist()
+    assert expected.tolist()[0] == [1, 2]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from topo_callback.homology.binary_spans import Span, intersection, preimage
 from topo_callback.homology.loop_space import LoopSpace, edges_along, simple_loops
 from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.stage_graphs import StageGraphs
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.homology.zigzag_representatives import zigzag_cycles
+from topo_callback.homology.zigzag_representatives import _Window, zigzag_cycles
 
 vectors = st.lists(st.integers(0, 2**6 - 1), max_size=6)
 
@@ -102,6 +103,14 @@ def test_every_bar_has_its_cycles_and_nothing_else_has(drawn):
                 for cycle in cycles
             ]
             assert len(Span(classes)) == len(cycles)
+            # each goes with bars that have the one end and the other, and none is a sum of those that end elsewhere
+            window = _Window(StageGraphs.from_edges(stages, points), max(birth - 1, 0), min(death, end - 1))
+            (born, before), (dead, after) = window.filtration(birth, -1, at), window.filtration(death - 1, 1, at)
+            assert all(vector in born and vector in dead for vector in classes)
+            elsewhere = Span(intersection(before, dead, space.width).basis)
+            for vector in intersection(born, after, space.width).basis:
+                elsewhere.add(vector)
+            assert all(elsewhere.add(vector) for vector in classes)
             for cycle in cycles:
                 check(cycle, edges, points, birth, death)
 

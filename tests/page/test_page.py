@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import inspect
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,10 @@ from trajectories import LAYERS, STEPS
 from topo_callback import Trajectory
 from topo_callback.dynamics import Series, find_events
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError
-from topo_callback.homology import zigzag_cycles
+from topo_callback.homology import Barcode, zigzag_cycles, zigzag_persistence
 from topo_callback.page import report_page
 from topo_callback.page.bars import bars_content, longest_bars
+from topo_callback.page.cycles import _over_depth
 from topo_callback.page.embedding import embedded_json, number
 from topo_callback.page.run_content import run_content
 from topo_callback.page.summary import summary
@@ -280,7 +283,7 @@ def test_the_summary_says_what_moved_when_and_where(trajectory: Trajectory) -> N
     before = STEPS[STEPS.index(step) - 1]
     assert f"The largest move between two samples was that of layer {layer} from step {before} to {step}" in text
     assert "of each prompt's 5 nearest neighbours" in text
-    assert "The training loss fell from 1.5 (step 1) to 0.18 (step 16)." in text
+    assert "The logged training loss fell from 1.5 (step 1) to 0.18 (step 16)." in text
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
@@ -407,3 +410,18 @@ def test_settings_of_runs_are_told_once_and_differences_apart(tmp_path: Path) ->
     written = report_page(runs)
     assert written.count('<th scope="row">neighbours</th>') == 1
     assert '<th scope="col">training: seed</th>' in written
+
+
+def test_bars_of_one_intersection_are_left_out_and_bars_that_do_not_fit_are_said() -> None:
+    stages = np.array([[[1, 2], [2, 0], [3, 1], [0, 2]], [[1, 3], [2, 3], [3, 1], [0, 1]]], dtype=np.int32)
+    zigzag = zigzag_persistence(stages)
+    assert zigzag.of(1).tolist() == [[1, 2]]
+
+    def shown(barcode: Barcode) -> str:
+        snapshot = SimpleNamespace(step=3, layers=(1, 2), zigzag_layers=(1, 2), neighbours=stages, depth_zigzag=barcode)
+        held: Any = SimpleNamespace(steps=(3,), overview=lambda step: snapshot, snapshot=lambda step: snapshot)
+        return str(inspect.unwrap(_over_depth)(held, ["a", "b", "c", "d"]))
+
+    assert shown(zigzag) == ""
+    made_up = Barcode(np.array([1]), np.array([0.0]), np.array([3.0]))
+    assert "The recorded bars do not fit the recorded neighbours: no bar of dimension 1 is [0, 3)" in shown(made_up)

@@ -332,3 +332,9 @@ def test_a_record_that_is_refused_later_says_so() -> None:
         with pytest.raises(RecordError, match="layers"):
             trajectory.snapshot(1)
         assert trajectory.overview(1).step == 1
+
+
+def test_layers_of_a_zigzag_that_is_not_there_are_named() -> None:
+    arrays, manifest = parts()
+    kept = {name: array for name, array in arrays.items() if not name.startswith("zigzag_")}
+    assert "zigzag_layers" in check_sample(rebuilt(kept, {**manifest, "zigzag": False})).damaged[VICTIM]

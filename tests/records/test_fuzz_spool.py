@@ -214,3 +214,11 @@ def test_pictures_that_cannot_be_drawn_are_named_and_cost_no_number(monkeypatch:
     with run_with(original()["spool/step-00000001.npz"]) as folder:
         finished = finish_folder(folder.path)
     assert (finished.measured, finished.undrawn) == ((VICTIM, OTHER), "ZeroDivisionError: nothing to draw")
+
+
+def test_what_older_versions_and_python_wrote_is_read(tmp_path: Path) -> None:
+    arrays, manifest = parts()
+    twice = {**manifest, "token_measures": ["curvature", "curvature"], "study_numbers": {"count": [[1, 3]]}}
+    (tmp_path / "sample.npz").write_bytes(rebuilt(arrays, twice))
+    sample = Sample.read(tmp_path / "sample.npz")
+    assert (sample.token_measures, sample.study_numbers) == (("curvature", "curvature"), {"count": {1: 3}})

@@ -78,7 +78,7 @@ def test_the_frame_is_long_and_holds_every_number(tmp_path: Path) -> None:
     assert len(frame) == count
     assert not frame["value"].isna().any()
     whole = frame[frame["layer"].isna()]
-    assert set(whole["measure"]) == {"invalid_layers", "overhead"}
+    assert set(whole["measure"]) == {"depth_correlation_length_h1", "invalid_layers", "overhead"}
     row = frame[(frame.step == 4) & (frame.layer == 2) & (frame.measure == "h1_bars")]
     assert row["value"].item() == len(trajectory.barcodes(4, 2).of(1))
 
@@ -198,3 +198,9 @@ def test_what_does_not_fit_in_memory_is_read_again(tmp_path: Path, monkeypatch: 
         part.snapshot(STEPS[1])
     with pytest.raises(KeyError, match="no sample at step 77"):
         part.overview(77)
+
+
+def test_a_folder_of_output_dirs_names_them(tmp_path: Path) -> None:
+    write_trajectory(tmp_path / "runs" / "first" / "topology")
+    with pytest.raises(RecordError, match=r"no trajectory at .*runs: .*, such as .*/runs/first$"):
+        Trajectory.load(tmp_path / "runs")

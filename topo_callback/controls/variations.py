@@ -116,7 +116,8 @@ def descriptor_rows(barcode: Barcode, layers: int) -> Float64[np.ndarray, "rows 
 def subset_plan(points: int, k: int, subsets: int | None, size: int | None) -> tuple[int, int]:
     """How many subsets, and of how many prompts each.
 
-    The published 16 of 500 where neither is given and so many prompts are there, four where they are not. Of a given size as many as fit, up to 16; of a given number the largest that fit, up to 500 prompts.
+    The published 16 of 500 where neither is given and so many prompts are there, four where they are not. Of a given
+    size as many as fit, up to 16; of a given number the largest that fit, up to 500 prompts.
 
     Raises:
         ConfigurationError: the probe does not hold two such subsets, or they have no room for k neighbours.

@@ -215,5 +215,6 @@ def _print_summary(result: DemoResult, console: Console) -> None:
     console.print(f"folder   {result.folder}")
     if result.picture is not None:
         console.print(f"picture  {result.picture}")
+        console.print(f"page     topo-callback report {shlex.quote(str(result.folder))}")
     if result.wandb_folder is not None:
         console.print(f"W&B      wandb sync {shlex.quote(str(result.wandb_folder))}")

@@ -25,10 +25,13 @@ from topo_callback.homology.zigzag_cone import Cells, Level, pairs_of_cone
 from topo_callback.homology.zigzag_windows import bars_by_windows, window_steps
 
 
-def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int, *, unfilled: bool = False) -> Barcode:
+def native_zigzag_barcode(
+    graphs: StageGraphs, max_dimension: int, *, unfilled: bool = False, window: int | None = None
+) -> Barcode:
     """The zigzag barcode over Z/2, dimensions 0..max_dimension, as cliques of max_dimension + 2 vertices decide it.
 
     With `unfilled` there are cliques of max_dimension + 1 vertices at most, so that nothing fills the highest cycles.
+    `window` is the number of steps between stages in a window; None: by `window_steps`. It changes no bar.
 
     Bars are as in `zigzag_persistence`. Time and memory grow with the number of runs of cliques, not with
     points * stages. Where the largest cliques outnumber those with one vertex less, those with one vertex more are
@@ -37,7 +40,7 @@ def native_zigzag_barcode(graphs: StageGraphs, max_dimension: int, *, unfilled: 
     if graphs.points == 0:
         return Barcode.from_diagrams([])
     cells = _cells_of_stages(graphs, max_dimension + (1 if unfilled else 2), and_more=not unfilled)
-    return _barcode_of_complex(_without_equal_runs(cells), max_dimension)
+    return _barcode_of_complex(_without_equal_runs(cells), max_dimension, window)
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,10 @@ def _without_equal_runs(cells: list[_CliqueRuns]) -> list[Cells]:
     return critical
 
 
-def _barcode_of_complex(cells: list[Cells], max_dimension: int) -> Barcode:
+def _barcode_of_complex(cells: list[Cells], max_dimension: int, window: int | None) -> Barcode:
     """The zigzag barcode of a complex whose cells have runs, by reducing its cone from the highest dimension down."""
     stages = int(cells[0].last.max()) + 1 if len(cells[0]) else 1
-    steps = window_steps(cells, stages, max_dimension)
+    steps = window or window_steps(cells, stages, max_dimension)
     if steps is None:
         bars = _bars_in_one_window(cells, stages)
     else:

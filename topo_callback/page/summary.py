@@ -12,6 +12,7 @@ from topo_callback.page.wording import count, percent, rounded
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.report.panels import step_name
 
+_FEW_LOOPS = 10
 _NOTABLE = 1.5  # velocity: from here on it is worth a sentence
 
 
@@ -117,10 +118,15 @@ def _survival(trajectory: Trajectory) -> list[str]:
     if not np.isfinite(last).any():
         return []
     text = f"{percent(float(np.nanmedian(last)))} of the loops at the start are left (median over layers)"
+    loops = table_of(trajectory, "betti_h1")[:, 0]
+    few = (
+        f" The layers began with {rounded(float(np.nanmedian(loops)))} loops each, in the median: too few to say much."
+    )
+    few = few if np.isfinite(loops).any() and np.nanmedian(loops) < _FEW_LOOPS else ""
     floor = table_of(trajectory, "survival_h1_gaussian.first")[:, -1]
     if np.isfinite(floor).any():
         text += f"; in Gaussian clouds of equal covariance, the floor, {percent(float(np.nanmedian(floor)))}"
-    return [f"{text}."]
+    return [f"{text}.{few}"]
 
 
 def _loss(trajectory: Trajectory) -> list[str]:
@@ -129,9 +135,11 @@ def _loss(trajectory: Trajectory) -> list[str]:
     if len(known) < 2:
         return []
     (first, before), (last, after) = known[0], known[-1]
-    verb = "fell" if after < before else "rose" if after > before else "stayed"
+    if rounded(before) == rounded(after):
+        return [f"The last logged training loss is at {rounded(after)}, where the first one was."]
+    verb = "fell" if after < before else "rose"
     return [
-        f"The training loss {verb} from {rounded(before)} (step {step_name(first)}) to {rounded(after)} "
+        f"The logged training loss {verb} from {rounded(before)} (step {step_name(first)}) to {rounded(after)} "
         f"(step {step_name(last)})."
     ]
 

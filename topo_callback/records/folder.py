@@ -76,8 +76,10 @@ class TrajectoryFolder:
                 plain = name == Path(name).name and name != ".." and len(name) < 200
                 if plain and (candidate / name / "run.json").is_file():
                     return cls(candidate / name)
+        below = sorted(str(found.parent.parent) for found in path.glob("*/topology/latest"))[:3]
         raise RecordError(
             f"no trajectory at {path}: expected a folder with run.json, or an output_dir with topology/latest in it"
+            + (f", such as {', '.join(below)}" if below else "")
         )
 
     @property

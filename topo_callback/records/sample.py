@@ -117,7 +117,10 @@ class Sample:
             token_measures=tuple(manifest.get("token_measures", ())),
             next_token_points=tuple(manifest.get("next_token_points", ())),
             token_invalid={int(layer): reason for layer, reason in manifest.get("token_invalid", {}).items()},
-            study_numbers=_from_pairs(manifest.get("study_numbers", {})),
+            study_numbers={
+                name: {layer: float(value) for layer, value in by_layer.items()}
+                for name, by_layer in _from_pairs(manifest.get("study_numbers", {})).items()
+            },
             study_missing=_from_pairs(manifest.get("study_missing", {})),
             **{name: arrays.get(name) for name in _OPTIONAL},
         )

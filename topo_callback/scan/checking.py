@@ -36,7 +36,9 @@ def check_adapter(folder: Path, *, allow_pickle: bool) -> str:
     config = read_object(folder / "adapter_config.json")
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base or "\0" in base:
-        raise UnreadableCheckpointError("adapter_config.json names no base model (base_model_name_or_path)")
+        raise UnreadableCheckpointError(
+            "adapter_config.json names no base model; write its folder or hub name there, as base_model_name_or_path"
+        )
     if config.get("megatron_config"):
         raise UnreadableCheckpointError("adapter_config.json asks for a module of Megatron, which is not imported")
     _check_weights(folder, "adapter_model", "adapter_model", allow_pickle)

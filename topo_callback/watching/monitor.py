@@ -17,6 +17,7 @@ from torch import nn
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
+from topo_callback.errors import ConfigurationError
 from topo_callback.probe import Probe, choose_probe
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
@@ -144,6 +145,11 @@ class Monitor:
                 self._sample(model, state, must=True)
         except Exception:  # noqa: BLE001 - the run has come to its end all the same
             self.fail()
+        if self._recorder is not None and self.budget.thinned:
+            left_out = (
+                f"{self.budget.thinned} planned samples were" if self.budget.thinned > 1 else "a planned sample was"
+            )
+            say(f"{left_out} left out to stay below max_overhead={self._config.max_overhead:g} of the run")
         self.close(finished=True)
 
     def poll(self) -> None:
@@ -190,6 +196,11 @@ class Monitor:
         )
         self._schedule = Schedule.of(state.max_steps, self._config)
         planned = self._schedule.planned()
+        if not planned:
+            raise ConfigurationError(
+                f"steps={list(self._config.steps or ())} has no step of this run, which has {state.max_steps}; give "
+                "some of them, or None for the default schedule"
+            )
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self._config.pictures))
         # a resumed run keeps its batches: another shape would round differently
         recorded = recorded_batch_size(self._root(args), _checkpoint(args, state)) if state.global_step > 0 else None
@@ -340,7 +351,8 @@ class Monitor:
         if self._recorder is None or cost == 0:  # a resumed run may already have the sample of its checkpoint
             return
         later = sum(step > now for step in self._schedule.planned())
-        limit = "" if self._config.max_overhead is None else f", at most {self._config.max_overhead:.0%} of the run"
+        share = self._config.max_overhead
+        limit = "" if share is None else f", or as many as fit into {share:.0%} of the run (max_overhead)"
         say(f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}")
 
 

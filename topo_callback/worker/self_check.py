@@ -50,3 +50,21 @@ def check_engines(engine: Any, zigzag_engine: Any) -> None:
         raise EngineCheckError(
             f"the zigzag engine {zigzag_engine!r} gave {zigzag.of(1).tolist()} for two equal squares; expected [[0, 3]]"
         )
+    if zigzag_engine in ("auto", "native"):
+        _check_windows(square)
+
+
+def _check_windows(square: np.ndarray) -> None:
+    """A square that two others interrupt, in one window and in windows of one step, by which long zigzags are found."""
+    from topo_callback.homology.native_zigzag import native_zigzag_barcode
+    from topo_callback.homology.stage_graphs import StageGraphs
+
+    other = np.array([[2, 1], [0, 3], [0, 3], [2, 1]], dtype=np.int32)  # 0-2-3-1-0
+    graphs = StageGraphs.from_neighbours(np.stack([square, square, other, square, square]))
+    expected = [[0.0, 3.0], [4.0, 5.0], [6.0, 9.0]]
+    for window in (None, 1):
+        found = native_zigzag_barcode(graphs, 1, window=window).of(1).tolist()
+        if found != expected:
+            raise EngineCheckError(
+                f"the native zigzag engine gave {found} for three squares in turn; expected {expected}"
+            )
