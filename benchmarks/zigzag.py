@@ -122,8 +122,8 @@ def from_clouds(page, limit):
     page.note("", thread_counts(), "")
     page.note("| whole route from clouds | ours s | of that neighbours s | scikit-learn, gudhi, dionysus s | ratio |")
     page.note("|---|---|---|---|---|")
-    for clouds in (4, 32):
-        page.note(route_row(clouds, 2000, 384, limit))
+    for clouds, max_dimension, drift in ((4, 1, 0.02), (32, 1, 0.02), (32, 3, 0.02), (4, 1, 0.15), (8, 1, 0.15)):
+        page.note(route_row(clouds, 2000, 384, limit, max_dimension, drift))
     page.note(
         "", "Neighbours alone, k=5, of normal clouds, best of three or ten, against scikit-learn's kneighbors_graph:"
     )

@@ -11,6 +11,7 @@ from zigzag_peers import limited, published_route, verdict
 
 from topo_callback.homology.neighbour_search import cloud_neighbours
 from topo_callback.homology.thread_team import allowed_threads
+from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.pruning.scores import zigzag_of_clouds
 
 POINTS = (256, 1000, 2000, 5000, 10_000, 20_000)
@@ -19,16 +20,28 @@ MOST_ENTRIES = 8 * 10**6  # of a cloud
 K = 5
 
 
-def route_row(clouds, points, width, limit):
-    """The product's way, as `topo-callback prune` goes it, against the published route; from the same clouds."""
-    arrays = drifting_clouds(points, width, clouds)
+def route_row(clouds, points, width, limit, max_dimension=1, drift=0.02):
+    """The product's way, as `topo-callback prune` goes it, against the published route; from the same clouds.
+
+    Pruning asks for H1; higher dimensions, as published with cliques of 5 vertices, from the same neighbours.
+    """
+    arrays = drifting_clouds(points, width, clouds, drift=drift)
     tensors = torch.from_numpy(np.stack(arrays))
     zigzag_of_clouds(tensors[:2, :100], K)  # compiled, or read from the cache
-    seconds, found = best_time(lambda: zigzag_of_clouds(tensors, K))
+    if max_dimension == 1:
+        seconds, found = best_time(lambda: zigzag_of_clouds(tensors, K))
+    else:
+        zigzag_persistence(np.array([[[1], [2], [0]]]), max_dimension=max_dimension)
+        seconds, found = best_time(
+            lambda: zigzag_persistence(
+                np.stack([cloud_neighbours(cloud, K) for cloud in arrays]), max_dimension=max_dimension
+            )
+        )
     search, _ = best_time(lambda: [cloud_neighbours(cloud, K) for cloud in arrays])
     small = drifting_clouds(50, 4, 2, latent=2)
-    taken, other = limited(published_route, (small, K, 1), (arrays, K, 1), limit)
-    head = f"| {clouds} clouds of {points:,} x {width}, k={K}, H1 | {seconds:.3f} | {search:.3f} |"
+    taken, other = limited(published_route, (small, K, max_dimension), (arrays, K, max_dimension), limit)
+    what = "H1" if max_dimension == 1 else f"cliques of {max_dimension + 2}"
+    head = f"| {clouds} clouds of {points:,} x {width}, k={K}, {what}, drift {drift} | {seconds:.3f} | {search:.3f} |"
     return head + verdict(seconds, taken, other == found, limit)
 
 

@@ -211,9 +211,12 @@ def zigzag_of_clouds(clouds: Float[Tensor, "clouds points width"], neighbours: i
     """
     stages = []
     for number, cloud in enumerate(clouds, 1):
-        if bad := invalid_points(cloud):
+        on_cpu = cloud.device.type == "cpu"
+        # by NumPy where it can be: torch's threads would go on waiting for work beside those of the search
+        bad = int((~np.isfinite(cloud.numpy()).all(axis=1)).sum()) if on_cpu else invalid_points(cloud)
+        if bad:
             raise ProbeError(f"cloud {number} of {len(clouds)} has {bad} points that are not finite")
-        if cloud.device.type == "cpu":
+        if on_cpu:
             stages.append(cloud_neighbours(cloud.numpy(), neighbours))
         else:
             stages.append(nearest_neighbours(condensed_distances(cloud), neighbours).cpu().numpy())
