@@ -165,7 +165,7 @@ def test_the_commands_say_the_same_and_collect_references(
     assert all(f": {event.kind.replace('_', ' ')}: " in said for event in seen)
     file = tmp_path / "references.npz"
     assert main(["calibrate", str(folder), "--output", str(file)]) == 0
-    assert "1 reference runs" in capsys.readouterr().out
+    assert "1 reference run in" in capsys.readouterr().out
     assert len(References.load(file).runs) == 1
     assert main(["events", str(folder), "--references", str(file)]) == 0
     assert "1 reference runs with wasserstein_h1 are too few to say" in capsys.readouterr().out

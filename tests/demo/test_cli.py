@@ -85,7 +85,7 @@ def test_finish_measures_what_a_run_left_and_says_so(tmp_path: Path, capsys: pyt
     folder.write_run({**folder.read_run(), "probe": {"hash": "0"}})
     folder.step_file(folder.spool, 1).write_bytes(make_sample(1).encode())
     assert cli.main(["finish", str(tmp_path)]) == 0
-    assert f"measured 1 waiting samples in {folder.path}" in capsys.readouterr().out
+    assert f"measured 1 waiting sample in {folder.path}" in capsys.readouterr().out
     assert folder.steps(folder.samples) == [0, 1]
     assert cli.main(["finish", str(tmp_path / "nowhere")]) == 2
     assert "no trajectory at" in capsys.readouterr().err

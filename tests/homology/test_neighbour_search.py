@@ -52,7 +52,7 @@ def made(kind: str, points: int, width: int, seed: int) -> np.ndarray:
     if kind == "grid far off":
         return 3000 + 0.25 * generator.integers(0, 3, (points, width))
     if kind == "tight groups":
-        return 100 * cloud[generator.integers(0, 3, points)] + 1e-3 * cloud
+        return 100 * cloud[generator.integers(0, min(3, points), points)] + 1e-3 * cloud
     if kind == "one far out":
         cloud[-1] += 1e6
     return cloud
