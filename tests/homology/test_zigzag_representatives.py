@@ -58,8 +58,8 @@ def test_preimages_by_brute_force(images, span):
 
 @st.composite
 def graphs(draw):
-    points = draw(st.integers(3, 9))
-    stages = draw(st.integers(1, 4))
+    points = draw(st.integers(6, 11))
+    stages = draw(st.integers(2, 5))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     density = draw(st.sampled_from([0.25, 0.4, 0.6]))
     pairs = list(combinations(range(points), 2))
@@ -81,7 +81,7 @@ def check(cycle, edges, points, birth, death):
 
 
 @given(graphs())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_every_bar_has_its_cycles_and_nothing_else_has(drawn):
     points, listed = drawn
     stages = [np.array(edges, np.int64).reshape(-1, 2) for edges in listed]
