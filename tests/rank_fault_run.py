@@ -75,6 +75,8 @@ def main(folder: str, how: str) -> None:
     }
     if how != "killed":
         ranks = Ranks.here(args.device)
+        # a name of a file that is no UTF-8 has such letters
+        seen["texts"] = ranks.texts("\udcff" * RANK)
         seen["said"] = [ranks.first_text(""), ranks.first_text("I" if RANK == 1 else ""), ranks.first_text("we")]
     Path(folder, f"rank{RANK}.json").write_text(json.dumps(seen))
 

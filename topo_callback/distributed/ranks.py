@@ -13,6 +13,20 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+_END_OF_TEXT = b"\xff"  # a byte that UTF-8 never has
+
+# The handle of the newest collective. Gloo's own thread drops what it worked on when it comes to it, and needs the GIL
+# for that; in an interpreter that is ending it gets none and the process dies by SIGABRT, 8 of 20 that ended at once.
+# While a handle is kept here, the tensors end with it, on the thread that made them.
+_newest: list[dist.Work | None] = [None]
+
+
+def _wait(work: dist.Work | None) -> None:
+    """Wait for a collective of this rank; every one of ours comes through here."""
+    if work is not None:
+        work.wait()
+    _newest[0] = work
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -46,16 +60,20 @@ class Ranks:
         if self.count == 1:
             return code
         codes = torch.tensor([code], dtype=torch.int64, device=self.device)
-        dist.all_reduce(codes, op=dist.ReduceOp.MAX)
+        _wait(dist.all_reduce(codes, op=dist.ReduceOp.MAX, async_op=True))
         return int(codes.item())
 
     def texts(self, text: str) -> list[str]:
         """What each rank has to say, in their order, on every rank."""
         if self.count == 1:
             return [text]
-        everyone = [""] * self.count
-        dist.all_gather_object(everyone, text)
-        return everyone
+        letters = bytearray(text.encode(errors="surrogatepass") + _END_OF_TEXT)
+        mine = torch.frombuffer(letters, dtype=torch.uint8).to(self.device)
+        padded = torch.zeros(self.worst(len(mine)), dtype=torch.uint8, device=self.device)
+        padded[: len(mine)] = mine
+        everyone = [torch.empty_like(padded) for _ in range(self.count)]
+        _wait(dist.all_gather(everyone, padded, async_op=True))
+        return [bytes(said.tolist()).rpartition(_END_OF_TEXT)[0].decode(errors="surrogatepass") for said in everyone]
 
     def first_text(self, text: str) -> str:
         """What the lowest of the ranks that have something to say says, and which it is; "" when none has."""
@@ -87,7 +105,7 @@ class Ranks:
         """
         if self.count == 1:
             return list(mine)
-        dist.gather(mine, room or None, dst=0)
+        _wait(dist.gather(mine, room or None, dst=0, async_op=True))
         return [room[turn % self.count][turn // self.count] for turn in range(len(room) * len(mine))]
 
 
