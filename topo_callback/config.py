@@ -127,6 +127,11 @@ class TopologyConfig:
     # the record
     folder: str | None = _knob(None, "where trajectories go; None: <output_dir>/topology")
     keep_distances: bool = _knob(False, "keep the distances of every sample, not only of step 0 and the newest")
+    keep_prompts: bool = _knob(
+        False,
+        "write the prompts themselves into the run's folder, as prompts.jsonl, for `report --prompts` and "
+        "`scan --probe`; without it no prompt is written anywhere",
+    )
     pictures: int = _knob(3, "samples over the run that are pictured: barcodes, zigzags over depth and over time")
     picture_layers: int = _knob(3, "layers that get pictures of their own, evenly spaced")
     seed: int = _knob(0, "seed of the sampled probe and of the sub-samples; training never sees it")

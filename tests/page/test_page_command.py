@@ -77,7 +77,7 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
         (["a={tmp}/nowhere-*"], ConfigurationError, "no folder matches"),
         (["{tmp}/run", "a={tmp}/run"], ConfigurationError, "has no objective, others have"),
         (["{tmp}/other"], RecordError, "not a run of topo_callback"),
-        (["{tmp}/run", "--prompts", "{tmp}/none.txt"], ProbeError, "no prompts can be read"),
+        (["{tmp}/run", "--prompts", "{tmp}/none.txt"], ProbeError, "prompts .*none.txt cannot be read"),
         (["{tmp}/run", "--prompts", "{tmp}/three.jsonl"], ProbeError, "3 prompts given"),
         (["{tmp}/run", "--output", "{tmp}/three.jsonl/page.html"], RecordError, "cannot be written"),
     ],

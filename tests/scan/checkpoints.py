@@ -31,10 +31,17 @@ def save_model(folder: Path, *, layers: int = 3, width: int = 32, seed: int = 0,
     return folder
 
 
-def trained(folder: Path) -> Path:
+def trained(folder: Path, settings: dict[str, Any] = SETTINGS, **options: Any) -> Path:
     """The output_dir of three steps, all saved and all sampled, and the model before them in `base`."""
     save_model(folder / "base")
-    train(str(folder / "run"), max_steps=3, save_steps=1, settings=SETTINGS, result=str(folder / "result.json"))
+    train(
+        str(folder / "run"),
+        max_steps=3,
+        save_steps=1,
+        settings=settings,
+        result=str(folder / "result.json"),
+        **options,
+    )
     return folder / "run"
 
 

@@ -137,7 +137,7 @@ def test_shards_in_any_order(run: Path, whole: Any, tmp_path: Path) -> None:
     [
         ({"neighbours": 4}, "another setting neighbours: 3 there, 4 now"),
         ({"probe_batch": 4}, "another probe_batch: 8 there, 4 now"),
-        ({"prompts": 20}, "another probe: [0-9a-f]{57}... there, [0-9a-f]{57}... now"),
+        ({"max_tokens": 12}, "another probe: [0-9a-f]{57}... there, [0-9a-f]{57}... now"),
     ],
 )
 def test_other_settings_are_refused_with_both_values(

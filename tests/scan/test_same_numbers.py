@@ -14,6 +14,7 @@ from tiny import tiny_llama, tiny_tokenizer
 
 from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
+from topo_callback.probe.files import read_texts
 from topo_callback.scan import Prompts, find_series, scan
 
 OF_TRAINING = {
@@ -60,6 +61,23 @@ def test_the_checkpoints_of_a_run(tmp_path: Path) -> None:
     assert all(
         text not in path.read_text(errors="replace") for text in TEXTS[:3] for path in scanned.folder.rglob("*.json*")
     )
+
+
+def test_the_kept_prompts_of_a_sampled_probe(tmp_path: Path) -> None:
+    run = trained(tmp_path, {**SETTINGS, "keep_prompts": True, "prompts": 20}, texts=None)
+    recorded = Trajectory.load(run)
+    assert recorded.run["probe"]["source"] == "training data"
+    kept = recorded.folder / "prompts.jsonl"
+    series = find_series([str(run)], base=str(tmp_path / "base"))
+    scan(series, Prompts(file=kept, tokenizer=str(tmp_path / "base")), tmp_path / "scan", TopologyConfig(**SETTINGS))
+    scanned = Trajectory.load(tmp_path / "scan")
+    assert scanned.run["probe"]["hash"] == recorded.run["probe"]["hash"]
+    assert_same(scanned, recorded)
+    # for people: the texts themselves, each a different one of the training data
+    texts = [text.strip() for text in read_texts(kept)]
+    assert len(set(texts)) == 20
+    assert set(texts) <= {text.replace("<eos>", "") for text in TEXTS}
+    assert not list(scanned.folder.glob("prompts*"))
 
 
 def test_adapters_with_their_base(tmp_path: Path) -> None:

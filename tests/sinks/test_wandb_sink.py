@@ -77,7 +77,7 @@ class Logged:
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     base = tmp_path_factory.mktemp("logged")
     folder = write_trajectory(base / "topology")
-    for name in ("spool/step-00000099.npz", "distances/step-00000000.npz", "lock", "worker.log"):
+    for name in ("spool/step-00000099.npz", "distances/step-00000000.npz", "prompts.jsonl", "lock", "worker.log"):
         (folder.path / name).write_text(SENTINEL)
     with offline_wandb(base):
         run = open_run()
@@ -150,7 +150,7 @@ def test_configuration_and_folder_are_kept_and_nothing_else(logged: Logged) -> N
     kept = {entry["path"] for entry in artifact["manifest"]["contents"]}
     assert artifact["name"] == f"topology-{folder.run_id}"
     assert kept >= {"run.json", "journal.jsonl", "samples/step-00000016.npz", "pictures/trajectory.png"}
-    assert not [path for path in kept if path.startswith(("spool", "distances", "lock", "worker"))]
+    assert not [path for path in kept if path.startswith(("spool", "distances", "prompts", "lock", "worker"))]
     for file in logged.files.rglob("*"):
         assert not file.is_file() or SENTINEL.encode() not in file.read_bytes(), file
 

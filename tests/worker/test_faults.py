@@ -24,7 +24,8 @@ from topo_callback.errors import FolderBusyError
 from topo_callback.finish import finish_folder
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.sinks import MemorySink
-from topo_callback.watching.recorder import Recorder, open_folder
+from topo_callback.watching.recorder import Recorder
+from topo_callback.watching.resuming import open_folder
 from topo_callback.worker import dispatcher as dispatching
 from topo_callback.worker import spool as spooling
 

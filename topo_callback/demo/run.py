@@ -174,8 +174,10 @@ def _pretrained(corpus: Corpus, result: DemoResult, steps: int, seed: int, conso
                 console.print(f"  {shown}")
 
         result.pretraining_losses = pretrain(model, tokens, steps=steps, seed=seed, report=report)
-    model.save_pretrained(result.folder / "base_model")
-    tokenizer.save_pretrained(result.folder / "base_model")
+    saved = result.folder / "base_model"
+    model.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
+    model.name_or_path = str(saved.resolve())  # the adapter names its base by it, so that others can load both
     return model, tokenizer
 
 

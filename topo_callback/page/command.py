@@ -42,13 +42,13 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _report(given: argparse.Namespace) -> None:
-    from topo_callback.page.cycles import read_prompts
     from topo_callback.page.page import report_page, write_page
+    from topo_callback.probe.files import read_texts
     from topo_callback.records.trajectory import Trajectory
 
     folders, objectives = _runs(given.runs)
     trajectories = [Trajectory.load(folder) for folder in folders]
-    prompts = None if given.prompts is None else read_prompts(given.prompts)
+    prompts = None if given.prompts is None else read_texts(given.prompts)
     page = report_page(trajectories, objectives=objectives, axis=given.align, prompts=prompts)
     written = write_page(given.output, page)
     sys.stdout.write(f"wrote {written} ({len(page.encode()) / 1e6:.1f} MB)\n")

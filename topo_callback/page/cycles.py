@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import squareform
@@ -22,35 +19,6 @@ from topo_callback.records.trajectory import Trajectory
 LOOPS = 3
 PROMPTS_SHOWN = 16
 LETTERS = 240
-
-
-def read_prompts(path: Path) -> list[str]:
-    """The texts of a probe in its order: a JSON list, JSON lines, or a text file with one prompt on each line.
-
-    Raises:
-        ProbeError: the file cannot be read, is no such list, or is empty.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            rows = json.loads(text)
-        elif path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            rows = [line for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise ProbeError(f"{path}: no prompts can be read ({error})") from error
-    if not isinstance(rows, list) or not rows:
-        raise ProbeError(f"{path}: expected a list of prompts, one for each point of the probe")
-    return [_text(row) for row in rows]
-
-
-def _text(row: Any) -> str:
-    if isinstance(row, dict):
-        for name in ("text", "prompt"):
-            if isinstance(row.get(name), str):
-                return str(row[name])
-    return row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)
 
 
 def cycles(trajectory: Trajectory, prompts: Sequence[str]) -> str:

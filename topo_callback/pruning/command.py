@@ -155,10 +155,10 @@ def _scores(given: argparse.Namespace, model: Any, tokenizer: Any) -> LayerScore
                 "the model that was watched"
             )
         return scores
-    from topo_callback.pruning.loading import load_prompts
+    from topo_callback.probe.files import read_probe
     from topo_callback.pruning.scores import measure_scores
 
-    probe = load_prompts(given.probe, tokenizer, prompts=given.prompts, max_tokens=given.max_tokens)
+    probe = read_probe(given.probe, tokenizer, max_tokens=given.max_tokens, most=given.prompts)
     return measure_scores(model, probe, neighbours=given.neighbours, tap=given.tap)
 
 

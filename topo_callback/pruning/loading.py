@@ -1,15 +1,12 @@
-"""Models, prompts and texts for pruning, from names and files; refusals come before anything large is read."""
+"""Models and texts for pruning, from names and files; refusals come before anything large is read."""
 
 from __future__ import annotations
 
 import importlib.util
-import itertools
-import json
 from pathlib import Path
 from typing import Any
 
-from topo_callback.errors import ConfigurationError, MissingExtraError, ProbeError, TopologyError
-from topo_callback.probe import Probe
+from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
 from topo_callback.versions import dtype_argument
 
@@ -40,29 +37,6 @@ def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu"
         ) from error
     prunable_stack(model)
     return model, tokenizer
-
-
-def load_prompts(file: Path, tokenizer: Any, *, prompts: int, max_tokens: int) -> Probe:
-    """The first different prompts of a file as a probe.
-
-    Args:
-        file: JSON lines with rows as `Probe.from_rows` takes them (.jsonl, .json), or a text with one prompt per line.
-        tokenizer: of the model.
-        prompts: the most that are read.
-        max_tokens: longer prompts are cut on the left.
-
-    Raises:
-        ProbeError: the file cannot be read, or has no usable prompts.
-    """
-    try:
-        with file.open(encoding="utf-8") as lines:
-            wanted = list(itertools.islice((line for line in lines if line.strip()), prompts))
-        rows = [json.loads(line) if file.suffix in (".jsonl", ".json") else line.strip() for line in wanted]
-    except (OSError, ValueError) as error:
-        raise ProbeError(
-            f"prompts {file} cannot be read ({error}); give a text with one prompt per line, or JSON lines (.jsonl)"
-        ) from error
-    return Probe.from_rows(rows, tokenizer, max_tokens=max_tokens)
 
 
 def load_text(file: Path) -> str:

@@ -8,6 +8,7 @@
     distances/step-00000000.npz   distances of step 0, of the newest sample, and of the newest saved checkpoint
     spool/step-00000064.npz       samples that wait for the worker
     pictures/*.png
+    prompts.jsonl                 the prompts themselves, only with keep_prompts
     start-weights.npz             the trained weights that are followed, as they were when the run began
     journal.jsonl                 what was lost, thinned, decided; one JSON object a line
     worker.log  lock
@@ -46,6 +47,7 @@ class TrajectoryFolder:
         self.pictures = path / "pictures"
         self.run_file = path / "run.json"
         self.journal_file = path / "journal.jsonl"
+        self.prompts = path / "prompts.jsonl"
         self.worker_log = path / "worker.log"
         self.start_weights = path / "start-weights.npz"
         self._parts = (self.samples, self.distances, self.spool, self.pictures)

@@ -34,7 +34,12 @@ def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--output-dir", type=Path, default=Path("topo-callback-scan"), help="where trajectory folders go"
     )
     what = parser.add_argument_group("what is read")
-    what.add_argument("--probe", type=Path, metavar="FILE", help="prompts: one per line, or JSON lines with rows")
+    what.add_argument(
+        "--probe",
+        type=Path,
+        metavar="FILE",
+        help="prompts: one per line, JSON lines with rows, or the prompts.jsonl that keep_prompts leaves in a run",
+    )
     what.add_argument(
         "--dataset", metavar="NAME", help="draw prompts from a hub data set (NAME or NAME:CONFIGURATION) or JSONL file"
     )

@@ -10,6 +10,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, ProbeError
 from topo_callback.probe import Probe
+from topo_callback.probe.files import read_probe
 from topo_callback.probe.sampling import MOST_READS_PER_PROMPT, sample_probe
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.hub import local_folder
@@ -22,7 +23,7 @@ class Prompts:
 
     Attributes:
         probe: a Probe, for models that share one vocabulary.
-        file: one prompt per line, or JSON lines with rows.
+        file: one prompt per line, JSON lines with rows, or the prompts.jsonl of a run with keep_prompts; read whole.
         dataset: a hub name (NAME or NAME:CONFIGURATION), a saved folder, or a JSON-lines file; rows are drawn from it.
         tokenizer: a hub name or folder; None: that of the checkpoint, or of an adapter's base.
     """
@@ -51,9 +52,7 @@ class Prompts:
                 return self.probe
             tokenizer = self._tokenizer(folders)
             if self.file is not None:
-                from topo_callback.pruning.loading import load_prompts
-
-                probe = load_prompts(self.file, tokenizer, prompts=config.prompts, max_tokens=config.max_tokens)
+                probe = read_probe(self.file, tokenizer, max_tokens=config.max_tokens)
             else:
                 probe = sample_probe(
                     self._dataset_rows(config),

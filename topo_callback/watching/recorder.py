@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.errors import RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
@@ -24,123 +23,17 @@ from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.dispatcher import Dispatcher, Lost
 from topo_callback.worker.executor import WorkerExecutor
 
-# settings that change what the numbers mean: a resumed run keeps them
-_DECIDING = (
-    "layers", "blocks", "pooling", "tap", "metric", "neighbours", "max_dimension", "landmarks", "subsamples",
-    "subsample_size", "zigzag_dimension", "time_window", "seed",
-)  # fmt: skip
-
-_MARK = "topo_callback.json"  # the file that a checkpoint gets
-
 logger = logging.getLogger("topo_callback")
 
 
-def open_folder(
-    root: Path, run: Mapping[str, Any], step: int, *, checkpoint: Path, again: Path | None = None
-) -> TrajectoryFolder:
-    """The locked folder of a run: its own when it is resumed at a later step than 0, a new one otherwise.
-
-    Records of steps that are done anew are dropped. run.json is written.
-
-    Args:
-        root: where the folders of runs are.
-        run: content of run.json.
-        step: optimizer steps already done.
-        checkpoint: the folder of the checkpoint of that step, which says whose it is; it need not exist.
-        again: the folder of the same run when the trainer starts it over with a smaller batch.
-
-    Raises:
-        ConfigurationError: the run to be resumed had another probe, or settings that change what the numbers mean.
-        FolderBusyError: another process is writing the folder.
-    """
-    folder = TrajectoryFolder(again) if again else _folder_to_resume(root, checkpoint) if step > 0 else None
-    if folder is None:
-        folder = TrajectoryFolder.new(root)
-        before: dict[str, Any] = {}
-    else:
-        before = folder.read_run()
-        _refuse_other_run(before, run)
-        _close_left_open(folder)
-    folder.lock()
-    try:
-        dropped = folder.drop_after(step if step > 0 else -1)
-        folder.write_run({**before, **run, "run_id": folder.run_id})
-        folder.note("resumed" if before else "started", step=step, dropped=dropped)
-    except BaseException:
-        folder.unlock()
-        raise
-    return folder
+_open_recorders: weakref.WeakValueDictionary[str, Recorder] = weakref.WeakValueDictionary()
 
 
-def last_facts(folder: TrajectoryFolder) -> Mapping[str, Any]:
-    """The facts of the newest sample that is recorded or waits in the spool; none when there is no sample."""
-    recorded, waiting = folder.steps(folder.samples), folder.steps(folder.spool)
-    for step in sorted({*recorded, *waiting}, reverse=True):
-        try:
-            if step in waiting:
-                return Sample.read(folder.step_file(folder.spool, step)).facts
-            facts: Mapping[str, Any] = Snapshot.from_record(
-                *read_record(folder.step_file(folder.samples, step))
-            ).provenance["facts"]
-            return facts
-        except (RecordError, OSError, LookupError):
-            continue
-    return {}
-
-
-def mark_checkpoint(checkpoint: Path, folder: Path) -> None:
-    """Leave the run's id with a checkpoint, so that resuming from it continues this run and no other.
-
-    Raises:
-        OSError: the checkpoint cannot be written.
-    """
-    (checkpoint / _MARK).write_text(json.dumps({"run_id": folder.name}) + "\n")
-
-
-def recorded_batch_size(root: Path, checkpoint: Path) -> int | None:
-    """Prompts per forward pass of the run that a checkpoint belongs to; None where there is none."""
-    folder = _folder_to_resume(root, checkpoint)
-    return None if folder is None else int(folder.read_run()["reading"]["probe_batch"])
-
-
-def _folder_to_resume(root: Path, checkpoint: Path) -> TrajectoryFolder | None:
-    """The folder of the run that saved a checkpoint; the newest one where the checkpoint does not say."""
-    try:
-        run_id = json.loads((checkpoint / _MARK).read_text())["run_id"]
-    except (OSError, ValueError, LookupError):
-        run_id = None
-    try:
-        if isinstance(run_id, str) and run_id == Path(run_id).name and (root / run_id).is_dir():
-            return TrajectoryFolder.find(root / run_id)
-        return TrajectoryFolder.find(root)
-    except RecordError:
-        return None
-
-
-def _close_left_open(folder: TrajectoryFolder) -> None:
-    """Close what a training run of this process that ended with an exception left open on the folder."""
-    recorder = _open_recorders.get(str(folder.path.resolve()))
+def close_left_open(folder: Path) -> None:
+    """Close what a training run of this process that ended with an exception left open on a folder."""
+    recorder = _open_recorders.get(str(folder.resolve()))
     if recorder is not None:
         recorder.close(drain_seconds=0.0)
-
-
-def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    old, new = before["probe"]["hash"], now["probe"]["hash"]
-    if old != new:
-        raise ConfigurationError(
-            f"this run is resumed with another probe: its trajectory has probe {old}, now it is {new}; give the same "
-            "probe, or another folder=... to start a new trajectory"
-        )
-    for name in _DECIDING:
-        if before["config"].get(name) != now["config"].get(name):
-            raise ConfigurationError(
-                f"this run is resumed with another setting: its trajectory has {name}={before['config'].get(name)!r}, "
-                f"now it is {now['config'].get(name)!r}; give the same setting, or another folder=... to start a new "
-                "trajectory"
-            )
-
-
-_open_recorders: weakref.WeakValueDictionary[str, Recorder] = weakref.WeakValueDictionary()
 
 
 class Recorder:

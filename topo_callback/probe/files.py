@@ -1,0 +1,98 @@
+"""Prompts in files: read as rows for a probe or as texts for people, and a probe kept as such a file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from topo_callback.errors import ProbeError
+from topo_callback.probe.probe import Probe
+
+
+def read_rows(file: Path, most: int | None = None) -> list[Any]:
+    """The rows of a file, in their order.
+
+    Args:
+        file: JSON lines (.jsonl, or .json), a JSON list (.json), or a text in UTF-8 with one prompt on each line.
+        most: rows that are read at most; None: all.
+
+    Raises:
+        ProbeError: the file cannot be read as its name says.
+    """
+    try:
+        if file.suffix == ".json" and (rows := _json_list(file)) is not None:
+            return rows[:most]
+        with file.open(encoding="utf-8") as lines:
+            wanted = list(itertools.islice((line for line in lines if line.strip()), most))
+        return [json.loads(line) if file.suffix in (".jsonl", ".json") else line.strip() for line in wanted]
+    except (OSError, ValueError) as error:
+        raise ProbeError(
+            f"prompts {file} cannot be read ({error}); give a text with one prompt per line, JSON lines (.jsonl) or a "
+            "JSON list (.json)"
+        ) from error
+
+
+def read_texts(file: Path) -> list[str]:
+    """The prompts of a file for people: of rows their text or prompt, of others the row as JSON.
+
+    Raises:
+        ProbeError: the file cannot be read, is empty, or has rows of tokens alone.
+    """
+    rows = read_rows(file)
+    if not rows:
+        raise ProbeError(f"prompts {file} are none; give one for each point of the probe, in their order")
+    return [_text(row, f"row {number} of {file}") for number, row in enumerate(rows)]
+
+
+def read_probe(file: Path, tokenizer: Any, *, max_tokens: int, most: int | None = None) -> Probe:
+    """The different prompts of a file as a probe.
+
+    Args:
+        file: with rows as `Probe.from_rows` takes them, in a format of `read_rows`.
+        tokenizer: of the model.
+        max_tokens: longer prompts are cut on the left.
+        most: rows that are read at most; None: all.
+
+    Raises:
+        ProbeError: the file cannot be read, or has no usable prompts.
+    """
+    return Probe.from_rows(read_rows(file, most), tokenizer, max_tokens=max_tokens)
+
+
+def kept_probe(probe: Probe) -> bytes:
+    """A probe as JSON lines: `read_probe` makes the same probe of them, `read_texts` its texts.
+
+    Each row has `input_ids` and `completion_mask`, and `text` where the probe has a tokenizer: the tokens decoded, with
+    what the tokenizer, a chat template or cutting made of the original text.
+    """
+    tokenizer = getattr(probe.processing_class, "tokenizer", probe.processing_class)
+    lines = []
+    for ids, prompt_length in zip(probe.token_ids, probe.prompt_lengths, strict=True):
+        row: dict[str, Any] = {} if tokenizer is None else {"text": tokenizer.decode(list(ids))}
+        row |= {"input_ids": list(ids), "completion_mask": [int(place >= prompt_length) for place in range(len(ids))]}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return "".join(lines).encode(errors="surrogatepass")
+
+
+def _json_list(file: Path) -> list[Any] | None:
+    """The list that is the whole file; None where it is no single JSON value, and may be JSON lines."""
+    text = file.read_text(encoding="utf-8")
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return rows if isinstance(rows, list) else None
+
+
+def _text(row: Any, name: str) -> str:
+    if isinstance(row, str):
+        return row
+    if isinstance(row, dict):
+        for column in ("text", "prompt"):
+            if isinstance(row.get(column), str):
+                return str(row[column])
+        if "input_ids" in row:
+            raise ProbeError(f"{name} has tokens and no text; add a column `text`, or give the prompts as text")
+    return json.dumps(row, ensure_ascii=False)
