@@ -73,10 +73,10 @@ def test_the_kept_prompts_of_a_sampled_probe(tmp_path: Path) -> None:
     scanned = Trajectory.load(tmp_path / "scan")
     assert scanned.run["probe"]["hash"] == recorded.run["probe"]["hash"]
     assert_same(scanned, recorded)
-    # for people: the texts themselves, each a different one of the training data
-    texts = [text.strip() for text in read_texts(kept)]
-    assert len(set(texts)) == 20
-    assert set(texts) <= {text.replace("<eos>", "") for text in TEXTS}
+    # for people: the texts themselves, which this run cut to 24 tokens
+    texts = set(read_texts(kept))
+    assert len(texts) == 20
+    assert all(any(whole.startswith(text) and len(text) > 30 for whole in TEXTS) for text in texts)
     assert not list(scanned.folder.glob("prompts*"))
 
 
