@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
+from trajectories import write_trajectory
 
-from topo_callback.errors import ProbeError
+from topo_callback.errors import ProbeError, RecordError
 from topo_callback.probe import Probe
 from topo_callback.probe.files import kept_probe, read_probe, read_rows, read_texts
 
@@ -91,3 +92,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str | Non
     file = tmp_path / name if text is None else written(tmp_path, name, text)
     with pytest.raises(ProbeError, match=f"{name}.*{message}"):
         read_texts(file)
+
+
+def test_the_prompts_of_a_run_are_those_it_kept(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "run" / "topology", steps=(0,))
+    with pytest.raises(ProbeError, match=r"has no prompts.jsonl; give a file .*keep_prompts=True"):
+        read_texts(tmp_path / "run")
+    folder.prompts.write_text('{"text": "a"}\n')
+    assert read_texts(tmp_path / "run") == read_texts(folder.path) == ["a"]
+    with pytest.raises(RecordError, match="no trajectory at"):
+        read_texts(tmp_path)

@@ -69,7 +69,7 @@ def test_the_kept_prompts_of_a_sampled_probe(tmp_path: Path) -> None:
     assert recorded.run["probe"]["source"] == "training data"
     kept = recorded.folder / "prompts.jsonl"
     series = find_series([str(run)], base=str(tmp_path / "base"))
-    scan(series, Prompts(file=kept, tokenizer=str(tmp_path / "base")), tmp_path / "scan", TopologyConfig(**SETTINGS))
+    scan(series, Prompts(file=run, tokenizer=str(tmp_path / "base")), tmp_path / "scan", TopologyConfig(**SETTINGS))
     scanned = Trajectory.load(tmp_path / "scan")
     assert scanned.run["probe"]["hash"] == recorded.run["probe"]["hash"]
     assert_same(scanned, recorded)

@@ -182,13 +182,14 @@ def _pretrained(corpus: Corpus, result: DemoResult, steps: int, seed: int, conso
 
 
 def _topology_callback(tokenizer: Any, *, small: bool) -> Any:
-    """The callback as it comes; for the small model, whose run takes a minute, without the limit to 5 % of it."""
+    """The callback as it comes; for the small model, whose run takes a minute and whose data are nobody's secret,
+    without the limit to 5 % of it and with its prompts kept."""
     from topo_callback.callback import TopologyCallback
     from topo_callback.config import TopologyConfig
 
     config = TopologyConfig(drain_seconds=300)
     if small:
-        config = dataclasses.replace(config, prompts=160, samples=16, max_overhead=None)
+        config = dataclasses.replace(config, prompts=160, samples=16, max_overhead=None, keep_prompts=True)
     return TopologyCallback(config=config, processing_class=tokenizer)
 
 
@@ -217,6 +218,8 @@ def _print_summary(result: DemoResult, console: Console) -> None:
     console.print(f"folder   {result.folder}")
     if result.picture is not None:
         console.print(f"picture  {result.picture}")
-        console.print(f"page     topo-callback report {shlex.quote(str(result.folder))}")
+        run = shlex.quote(str(result.folder))
+        kept = f" --prompts {run}" if list(result.folder.glob("topology/*/prompts.jsonl")) else ""
+        console.print(f"page     topo-callback report {run}{kept}")
     if result.wandb_folder is not None:
         console.print(f"W&B      wandb sync {shlex.quote(str(result.wandb_folder))}")

@@ -36,7 +36,7 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         metavar="FILE",
         help="show these texts beside the loops they form: the prompts of the probe in their order, one on each line, "
-        "or JSON; without it no prompt is shown",
+        "or JSON; or a run with keep_prompts; without it no prompt is shown",
     )
     parser.set_defaults(run=_report)
 

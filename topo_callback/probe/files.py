@@ -9,18 +9,23 @@ from typing import Any
 
 from topo_callback.errors import ProbeError
 from topo_callback.probe.probe import Probe
+from topo_callback.records.folder import TrajectoryFolder
 
 
 def read_rows(file: Path, most: int | None = None) -> list[Any]:
     """The rows of a file, in their order.
 
     Args:
-        file: JSON lines (.jsonl, or .json), a JSON list (.json), or a text in UTF-8 with one prompt on each line.
+        file: JSON lines (.jsonl, or .json), a JSON list (.json), or a text in UTF-8 with one prompt on each line; of a
+            folder, the prompts that the run in it kept.
         most: rows that are read at most; None: all.
 
     Raises:
-        ProbeError: the file cannot be read as its name says.
+        ProbeError: the file cannot be read as its name says, or the run kept none.
+        RecordError: a folder without a run.
     """
+    if file.is_dir():
+        file = _kept_by(file)
     try:
         if file.suffix == ".json" and (rows := _json_list(file)) is not None:
             return rows[:most]
@@ -74,6 +79,16 @@ def kept_probe(probe: Probe) -> bytes:
         row |= {"input_ids": list(ids), "completion_mask": [int(place >= prompt_length) for place in range(len(ids))]}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return "".join(lines).encode(errors="surrogatepass")
+
+
+def _kept_by(path: Path) -> Path:
+    folder = TrajectoryFolder.find(path)
+    if not folder.prompts.is_file():
+        raise ProbeError(
+            f"the run in {folder.path} has no {folder.prompts.name}; give a file with the prompts, or record runs with "
+            "TopologyConfig(keep_prompts=True)"
+        )
+    return folder.prompts
 
 
 def _json_list(file: Path) -> list[Any] | None:

@@ -23,7 +23,7 @@ class Prompts:
 
     Attributes:
         probe: a Probe, for models that share one vocabulary.
-        file: one prompt per line, JSON lines with rows, or the prompts.jsonl of a run with keep_prompts; read whole.
+        file: one prompt per line, JSON lines with rows, or the folder of a run with keep_prompts; read whole.
         dataset: a hub name (NAME or NAME:CONFIGURATION), a saved folder, or a JSON-lines file; rows are drawn from it.
         tokenizer: a hub name or folder; None: that of the checkpoint, or of an adapter's base.
     """
