@@ -11,11 +11,11 @@ from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.geometry import condensed_distances
 from topo_callback.geometry import nearest_neighbours as nearest_of_condensed
-from topo_callback.homology import neighbour_search
+from topo_callback.homology import centred_cloud, neighbour_search
 from topo_callback.homology.neighbour_graphs import nearest_neighbours
 from topo_callback.homology.neighbour_search import cloud_neighbours
 
-WAYS = ("chosen", "tree", "products", "blocks", "in full", "directly")
+WAYS = ("chosen", "tree", "products", "blocks", "in full", "directly", "triangle")
 
 
 def by_sorting(cloud: np.ndarray, k: int) -> list[list[int]]:
@@ -36,10 +36,15 @@ def one_way(patch: pytest.MonkeyPatch, way: str) -> None:
         patch.setattr(neighbour_search, "LEAST_ROWS", 7)
         patch.setattr(neighbour_search, "BLOCK_ENTRIES", 0)
         patch.setattr(neighbour_search, "ONE_THREAD", 0)
+    if way == "triangle":
+        for name, value in {"ROWS": 8, "BLOCKS": 5, "WIDTH": 0}.items():
+            patch.setattr(neighbour_search, f"TRIANGLE_{name}", value)
+        patch.setattr(neighbour_search, "SHARE", 13)
+        patch.setattr(neighbour_search, "ONE_THREAD", 0)
     if way in ("in full", "directly"):
         patch.setattr(neighbour_search._Search, "by_products", lambda self: np.arange(len(self.cloud)))
     if way == "directly":
-        patch.setattr(neighbour_search, "SCALES", (0.0, 0.0))
+        patch.setattr(centred_cloud, "SCALES", (0.0, 0.0))
 
 
 def made(kind: str, points: int, width: int, seed: int) -> np.ndarray:
@@ -77,7 +82,7 @@ def test_every_way_gives_the_first_of_a_stable_sort(kind, way, points, width, se
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("points", "width"), [(1100, 3), (1100, 70)])
+@pytest.mark.parametrize(("points", "width"), [(1100, 3), (1100, 70), (1100, 200)])
 def test_large_clouds_have_the_neighbours_of_their_condensed_distances(kind: str, points: int, width: int) -> None:
     """The way that the package took before, through all distances in float32, on one thread and on two."""
     cloud = made(kind, points, width, 0).astype(np.float32)
@@ -86,6 +91,18 @@ def test_large_clouds_have_the_neighbours_of_their_condensed_distances(kind: str
     for threads in (1, 2):
         np.testing.assert_array_equal(cloud_neighbours(cloud, 10, threads=threads), expected)
     np.testing.assert_array_equal(nearest_neighbours(squareform(condensed.numpy()), 10), expected)
+
+
+@pytest.mark.parametrize(("rows", "share"), [(8, 8), (11, 7), (37, 64), (50, 128)])
+def test_products_computed_once_serve_both_points(rows: int, share: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With blocks and shares that begin anywhere within the rows that are put together at once."""
+    one_way(monkeypatch, "triangle")
+    monkeypatch.setattr(neighbour_search, "TRIANGLE_ROWS", rows)
+    monkeypatch.setattr(neighbour_search, "TRIANGLE_BLOCKS", 100)
+    monkeypatch.setattr(neighbour_search, "SHARE", share)
+    for points in (100, 131, 150):
+        cloud = made("normal", points, 20, points)
+        assert cloud_neighbours(cloud, 6).tolist() == by_sorting(cloud, 6)
 
 
 def test_all_the_others_can_be_asked_for() -> None:

@@ -8,7 +8,7 @@ in few dimensions a k-d tree names the candidates instead. Whichever way it goes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,28 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 from scipy.spatial import cKDTree
 
+from topo_callback.homology.blas_threads import one_blas_thread
+from topo_callback.homology.centred_cloud import CentredCloud
 from topo_callback.homology.neighbour_graphs import group_count
 from topo_callback.homology.neighbour_search_kernels import (
+    TOO_MANY,
     candidates_of_rows,
+    candidates_of_triangle,
     rank_candidates,
     rank_directly,
     rank_rows,
-    row_squares,
 )
 from topo_callback.homology.thread_team import ThreadTeam, allowed_threads
 
-BLOCK_ENTRIES = 2**21  # products in one block of rows: some megabytes
-LEAST_ROWS = 64  # in a block: with fewer, a product of matrices is slow
-ONE_THREAD = 2**20  # so many products are over before a second thread has begun
+LEAST_ROWS, MOST_ROWS = 64, 256  # in a block: with fewer a product is slow, more fall out of a core's cache
+BLOCK_ENTRIES = 2**25  # products in the blocks of all threads, while these have more than the least rows: 128 MiB
+TRIANGLE_ENTRIES = 2**24  # of a matrix of so many products one of every two is computed, and all are kept
+TRIANGLE_BLOCKS, TRIANGLE_ROWS = 8, 256  # blocks of it, unless they have fewer rows than that
+TRIANGLE_WIDTH = 128  # with fewer coordinates a second product is quicker than finding the first
+SHARE = 128  # rows that a thread selects from at a time
+ONE_THREAD = 2**27  # so many multiplications are over before a second thread has begun
 TREE_WIDTH = 15  # beyond this width no tree is tried
 TREE_POINTS = 100  # times 2 ** dimensions: from so many points on a tree is quicker than products
-SCALES = (2.0**-50, 2.0**50)  # of clouds whose squares neither overflow nor vanish in float32
 
 
 def cloud_neighbours(
@@ -46,7 +52,7 @@ def cloud_neighbours(
     Args:
         cloud: float32 or float64; narrower types are compared as float32.
         k: number of neighbours.
-        threads: for the selection, by default as many as cores; products take as many as NumPy is set to.
+        threads: by default as many as cores. NumPy's own products take one thread a call in the meantime.
 
     Raises:
         ValueError: k is not between 1 and points - 1, or an entry is not finite.
@@ -58,8 +64,9 @@ def cloud_neighbours(
         point = int(np.flatnonzero(~np.isfinite(cloud).all(axis=1))[0])
         raise ValueError(f"point {point} has an entry that is not finite")
     cloud = np.ascontiguousarray(cloud, np.float64 if cloud.dtype == np.float64 else np.float32)
-    members = (allowed_threads() if threads is None else threads) if points * points > ONE_THREAD else 1
-    with np.errstate(over="ignore", invalid="ignore"), ThreadTeam(members) as team:
+    large = points * points * (cloud.shape[1] + 64) > ONE_THREAD
+    members = (allowed_threads() if threads is None else threads) if large else 1
+    with np.errstate(over="ignore", invalid="ignore"), one_blas_thread(), ThreadTeam(members) as team:
         search = _Search(cloud, np.empty((points, k), np.int32), team)
         left = search.by_tree() if _suits_a_tree(cloud) else search.by_products()
         search.in_full(left)
@@ -105,7 +112,12 @@ class _Search:
         distances, named = tree.query(self.cloud[own], count, workers=self.team.members)
         candidates, counts = named.astype(np.int32), np.full(own.size, count, np.int32)
         ranked, reach = np.empty((own.size, k), np.int32), np.empty(own.size, self.cloud.dtype)
-        self._shared(own.size, lambda share: rank_candidates(self.cloud, own, share, candidates, counts, ranked, reach))
+
+        def rank(blocks: Iterator[tuple[int, int]]) -> None:
+            for share in blocks:
+                rank_candidates(self.cloud, own, share, candidates, counts, ranked, reach)
+
+        self._shared(own.size, SHARE, rank)
         self.found[own] = ranked
         # Points that were not named are at least as far as the last named one, but for the tree's own rounding.
         enough: Bool[np.ndarray, " rows"] = (distances[:, -1] * (1 - 1e-12)).astype(self.cloud.dtype) > reach
@@ -115,114 +127,91 @@ class _Search:
         """Candidates by products in float32. Left are points that have too many."""
         points, k = self.found.shape
         groups = group_count(points, k)
-        centred = _Centred.of(self.cloud, np.float32)
+        centred = CentredCloud.of(self.cloud, np.float32)
         if centred is None or groups > points:
             return np.arange(points)
-        rows = _rows_at_once(points)
-        memory = np.empty((rows, points), np.float32)
-        candidates = np.empty((rows, 4 * k + 64), np.int32)
-        left = [np.arange(0)]
-        for first in range(0, points, rows):
-            own = np.arange(first, min(first + rows, points))
-            counts = self._candidates_ranked(own, centred, centred.products(own, memory), candidates, groups)
-            left.append(own[counts < 0])
-            if first == 0 and 2 * left[-1].size > own.size:
-                left.append(np.arange(own.size, points))  # float32 is too coarse for this cloud
-                break
-        return np.concatenate(left)
+        once = points >= 2 * TRIANGLE_ROWS and points**2 <= TRIANGLE_ENTRIES and self.cloud.shape[1] >= TRIANGLE_WIDTH
+        return self._by_triangle(centred, groups) if once else self._by_rows(centred, groups)
 
-    def _candidates_ranked(
-        self,
-        own: Int[np.ndarray, " rows"],
-        centred: _Centred,
-        products: Float[np.ndarray, "rows points"],
-        candidates: Int32[np.ndarray, "most_rows most"],
-        groups: int,
-    ) -> Int32[np.ndarray, " rows"]:
-        k = self.found.shape[1]
-        counts, reach = np.empty(own.size, np.int32), np.empty(own.size, self.cloud.dtype)
-        found = self.found[own[0] : own[-1] + 1]
+    def _by_rows(self, centred: CentredCloud, groups: int) -> Int[np.ndarray, " left"]:
+        """By all products of some rows at a time."""
+        points, k = self.found.shape
+        height = self._rows_at_once(points)
+        left: list[Int[np.ndarray, " some"]] = []
+        coarse = False
 
-        def work(share: tuple[int, int]) -> None:
-            candidates_of_rows(products, centred.squares, own, share, k, groups, centred.bounds, candidates, counts)
-            rank_candidates(self.cloud, own, share, candidates, counts, found, reach)
+        def work(blocks: Iterator[tuple[int, int]]) -> None:
+            nonlocal coarse
+            memory, candidates = np.empty((height, points), np.float32), np.empty((height, 4 * k + 64), np.int32)
+            for first, end in blocks:
+                own, share = np.arange(first, end), (0, end - first)
+                if coarse:
+                    left.append(own)
+                    continue
+                counts, reach = np.empty(own.size, np.int32), np.empty(own.size, self.cloud.dtype)
+                products = centred.products(own, memory)
+                candidates_of_rows(products, centred.squares, own, share, k, groups, centred.bounds, candidates, counts)
+                rank_candidates(self.cloud, own, share, candidates, counts, self.found[first:end], reach)
+                left.append(own[counts == TOO_MANY])
+                if 2 * left[-1].size > own.size:
+                    coarse = True  # float32 is, for this cloud
 
-        self._shared(own.size, work)
-        return counts
+        self._shared(points, height, work)
+        return np.sort(np.concatenate(left))
+
+    def _by_triangle(self, centred: CentredCloud, groups: int) -> Int[np.ndarray, " left"]:
+        """By products that are computed once for both of their points, and all kept."""
+        points, k = self.found.shape
+        height = max(TRIANGLE_ROWS, -(-points // TRIANGLE_BLOCKS))
+        blocks = [(first, min(first + height, points)) for first in range(0, points, height)]
+        sizes = [(end - first) * (points - first) for first, end in blocks]
+        triangle = np.empty(sum(sizes), np.float32)
+
+        def multiply(blocks: Iterator[tuple[int, int]]) -> None:
+            for first, end in blocks:
+                begins = sum(sizes[: first // height])
+                block = triangle[begins : begins + (end - first) * (points - first)]
+                centred.products_from_diagonal(first, block.reshape(end - first, points - first))
+
+        own, counts = np.arange(points), np.empty(points, np.int32)
+        reach, squares, bounds = np.empty(points, self.cloud.dtype), centred.squares, centred.bounds
+        candidates = np.empty((points, 4 * k + 64), np.int32)
+
+        def rank(blocks: Iterator[tuple[int, int]]) -> None:
+            for share in blocks:
+                candidates_of_triangle(triangle, height, squares, own, share, k, groups, bounds, candidates, counts)
+                rank_candidates(self.cloud, own, share, candidates, counts, self.found, reach)
+
+        self._shared(points, height, multiply)
+        self._shared(points, SHARE, rank)
+        return np.flatnonzero(counts == TOO_MANY)
 
     def in_full(self, left: Int[np.ndarray, " left"]) -> None:
         """By products in float64 and as many distances as it takes; at extreme scales by all distances."""
-        points = len(self.found)
-        centred = _Centred.of(self.cloud, np.float64) if left.size else None
-        rows = _rows_at_once(points)
-        memory = np.empty((min(rows, left.size), points if centred else 0))
-        for first in range(0, left.size, rows):
-            own = left[first : first + rows]
-            self.found[own] = self._ranked(own, centred, memory)
+        points, k = self.found.shape
+        centred = CentredCloud.of(self.cloud, np.float64) if left.size else None
+        height = min(self._rows_at_once(points), left.size)
 
-    def _ranked(
-        self, own: Int[np.ndarray, " rows"], centred: _Centred | None, memory: Float[np.ndarray, "most_rows _"]
-    ) -> Int32[np.ndarray, "rows k"]:
-        ranked = np.empty((own.size, self.found.shape[1]), np.int32)
-        if centred is None:
-            self._shared(own.size, lambda share: rank_directly(self.cloud, own, share, ranked))
-        else:
-            products, squares, bounds = centred.products(own, memory), centred.squares, centred.bounds
-            self._shared(own.size, lambda share: rank_rows(self.cloud, own, products, squares, share, bounds, ranked))
-        return ranked
+        def work(blocks: Iterator[tuple[int, int]]) -> None:
+            memory = np.empty((height, points if centred else 0))
+            for first, end in blocks:
+                own, share = left[first:end], (0, end - first)
+                ranked = np.empty((own.size, k), np.int32)
+                if centred is None:
+                    rank_directly(self.cloud, own, share, ranked)
+                else:
+                    products = centred.products(own, memory)
+                    rank_rows(self.cloud, own, products, centred.squares, share, centred.bounds, ranked)
+                self.found[own] = ranked
 
-    def _shared(self, rows: int, work: Callable[[tuple[int, int]], object]) -> None:
-        """Call `work` with ranges of rows, one for each thread."""
-        members = self.team.members
-        self.team.run(lambda member: work((rows * member // members, rows * (member + 1) // members)))
+        if left.size:
+            self._shared(left.size, height, work)
 
+    def _rows_at_once(self, points: int) -> int:
+        fitting = BLOCK_ENTRIES // (points * self.team.members)
+        return min(points, max(LEAST_ROWS, min(MOST_ROWS, fitting)))
 
-@dataclass(frozen=True)
-class _Centred:
-    """A cloud about its mean, the largest coordinate between 1/2 and 1, and what is known of the rounding.
-
-    Attributes:
-        rows: the points, in the type that products are to have.
-        squares: |x|² of each point.
-        bounds: see `_limit` in the kernels.
-    """
-
-    rows: Float[np.ndarray, "points width"]
-    squares: Float[np.ndarray, " points"]
-    bounds: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, cloud: Float[np.ndarray, "points width"], dtype: type[np.floating]) -> _Centred | None:
-        """None where the scale is extreme, or the rows too long for products of this type."""
-        width = cloud.shape[1]
-        unit = float(np.finfo(dtype).eps) / 2
-        if width * unit > 0.01:
-            return None
-        # Any centre serves, so it is one that can be subtracted with a single rounding.
-        centre = cloud.mean(axis=0, dtype=np.float64)
-        if dtype == np.float32:
-            centre = centre.astype(cloud.dtype)
-        rows = np.subtract(cloud, centre, dtype=np.result_type(cloud, dtype)).astype(dtype, copy=False)
-        scale = float(max(rows.max(), -rows.min())) if rows.size else 0.0
-        if not SCALES[0] < scale < SCALES[1]:
-            return None
-        rows *= dtype(2.0 ** -math.frexp(scale)[1])
-        squares = np.empty(len(rows), dtype)
-        row_squares(rows, squares)
-        # A sum of `width` products in any order, the rounding of coordinates, squares and differences.
-        error = width * unit / (1 - width * unit) + 10 * unit
-        slack = 8 * float(np.finfo(cloud.dtype).eps) + 4 * (width + 8) * 2.0**-53
-        return cls(rows, squares, (error, slack, 2.0**-100))
-
-    def products(
-        self, own: Int[np.ndarray, " rows"], memory: Float[np.ndarray, "most_rows points"]
-    ) -> Float[np.ndarray, "rows points"]:
-        """Of the points `own` with all points, written into the memory."""
-        block = memory[: own.size]
-        chosen = self.rows[own[0] : own[-1] + 1] if own[-1] - own[0] + 1 == own.size else self.rows[own]
-        np.matmul(chosen, self.rows.T, out=block)
-        return block
-
-
-def _rows_at_once(points: int) -> int:
-    return min(points, max(LEAST_ROWS, BLOCK_ENTRIES // points))
+    def _shared(self, rows: int, size: int, work: Callable[[Iterator[tuple[int, int]]], None]) -> None:
+        """Call `work` in every thread; they take ranges of so many rows from one iterator until none is left."""
+        ranges = iter([(first, min(first + size, rows)) for first in range(0, rows, size)])
+        self.team.run(lambda _: work(ranges))

@@ -12,18 +12,49 @@ import numpy as np
 from topo_callback.homology.jit_kernels import kernel
 from topo_callback.homology.neighbour_graph_kernels import kth_smallest, least_of_groups, offer
 
+TOO_MANY, DECIDED = -1, -2  # in place of a number of candidates
+LINES = 8  # rows that are put together at once from a triangle
 SUMS = 32  # partial sums of one distance: so many that a processor adds several at a time
 
 
 @kernel
-def row_squares(rows, squares):
-    """The sum of the squares of every row, added in float64."""
+def column_sums(cloud, sums):
+    """The sum of every column, added in float64."""
+    sums[:] = 0.0
+    for row in range(cloud.shape[0]):
+        for column in range(cloud.shape[1]):
+            sums[column] += cloud[row, column]
+
+
+@kernel
+def subtract(cloud, centre, rows):
+    """rows = cloud - centre; the largest magnitude in each column is returned."""
+    largest = np.zeros(cloud.shape[1], rows.dtype)
+    for row in range(cloud.shape[0]):
+        for column in range(cloud.shape[1]):
+            rows[row, column] = cloud[row, column] - centre[column]
+            size = abs(rows[row, column])
+            largest[column] = size if size > largest[column] else largest[column]
+    return largest
+
+
+@kernel
+def scale_rows(rows, factor, squares):
+    """Multiply all rows by a factor, and add the squares of each in float64."""
+    width = rows.shape[1]
+    whole = width - width % SUMS
+    sums = np.empty(SUMS)
     for row in range(rows.shape[0]):
-        total = 0.0
-        for column in range(rows.shape[1]):
-            value = np.float64(rows[row, column])
-            total += value * value
-        squares[row] = total
+        sums[:] = 0.0
+        for start in range(0, whole, SUMS):
+            part = rows[row, start : start + SUMS]
+            for place in range(SUMS):
+                part[place] *= factor
+                sums[place] += np.float64(part[place]) * np.float64(part[place])
+        for column in range(whole, width):
+            rows[row, column] *= factor
+            sums[column - whole] += np.float64(rows[row, column]) * np.float64(rows[row, column])
+        squares[row] = sums.sum()
 
 
 @kernel
@@ -31,7 +62,8 @@ def candidates_of_rows(products, squares, points, rows, k, groups, bounds, candi
     """Columns that may be among the nearest k of each row in the range `rows`, found in so many groups of columns.
 
     products[r] are the products of point points[r] with all points; they become values. Every true neighbour is a
-    candidate. counts[r] is their number, -1 where they are too many for the columns of `candidates`.
+    candidate. counts[r] is their number, TOO_MANY where they are too many for the columns of `candidates`, or DECIDED
+    where they are the nearest k in their order.
     """
     least, nearest = np.empty(groups, products.dtype), np.empty(k, products.dtype)
     values = np.empty(candidates.shape[1], products.dtype)
@@ -50,27 +82,97 @@ def candidates_of_rows(products, squares, points, rows, k, groups, bounds, candi
                             values[found], candidates[row, found] = line[column], column
                         found += 1
         if found > values.size:
-            counts[row] = -1
+            counts[row] = TOO_MANY
             continue
         limit = _limit(kth_smallest(values, found, nearest), squares[point], bounds)
         kept = 0
         for place in range(found):
             if values[place] <= limit:
-                candidates[row, kept] = candidates[row, place]
+                values[kept], candidates[row, kept] = values[place], candidates[row, place]
                 kept += 1
-        counts[row] = kept
+        decided = kept == k and _far_apart(values, candidates[row], k, squares[point], bounds)
+        counts[row] = DECIDED if decided else kept
+
+
+@kernel
+def _far_apart(values, columns, count, own, bounds):
+    """Sort the first `count` columns by value, and say whether their distances can have no other order."""
+    for index in range(1, count):
+        value, column, place = values[index], columns[index], index
+        while place > 0 and value < values[place - 1]:
+            values[place], columns[place] = values[place - 1], columns[place - 1]
+            place -= 1
+        values[place], columns[place] = value, column
+    apart = True
+    for index in range(1, count):
+        apart &= values[index] > _limit(values[index - 1], own, bounds)
+    return apart
+
+
+@kernel
+def candidates_of_triangle(triangle, height, squares, points, rows, k, groups, bounds, candidates, counts):
+    """As `candidates_of_rows`, for points that are the rows, from products that are there once for every two points.
+
+    Args:
+        triangle: the products on and above the diagonal, in blocks of `height` rows one after another; a block begins
+            at the column of its first row.
+    """
+    lines = np.empty((LINES, squares.size), triangle.dtype)
+    for first in range(rows[0], rows[1], LINES):
+        end = min(first + LINES, rows[1])
+        for row in range(first, end):
+            _line_from_diagonal(triangle, height, row, lines[row - first])
+        _lines_before_diagonal(triangle, height, first, end, lines)
+        some, enough = candidates[first:end], counts[first:end]
+        candidates_of_rows(lines, squares, points[first:end], (0, end - first), k, groups, bounds, some, enough)
+
+
+@kernel
+def _block_start(height, points, block):
+    """Where a block of a triangle begins: after block * height rows, each block's shorter by `height` than before."""
+    return height * (block * points - height * (block * (block - 1) // 2))
+
+
+@kernel
+def _line_from_diagonal(triangle, height, row, line):
+    """The part of a row that its own block has."""
+    points, block = line.size, row // height
+    left, width = block * height, points - block * height
+    start = _block_start(height, points, block) + (row - left) * width
+    line[left:] = triangle[start : start + width]
+
+
+@kernel
+def _lines_before_diagonal(triangle, height, first, end, lines):
+    """What is left of some rows: columns of earlier blocks. A few rows at once, as they lie side by side there."""
+    points = lines.shape[1]
+    for row in range(first, end):
+        block = row // height
+        if row > first and block == (row - 1) // height:
+            continue
+        last = min(end, (block + 1) * height)
+        for other in range(block):
+            left, width = other * height, points - other * height
+            start = _block_start(height, points, other) + row - left
+            for column in range(left, left + height):
+                for place in range(last - row):
+                    lines[row - first + place, column] = triangle[start + place]
+                start += width
 
 
 @kernel
 def rank_candidates(cloud, points, rows, candidates, counts, found, reach):
     """The nearest of the candidates of each row in the range `rows`, by exact distance, ties by index.
 
-    reach[r] becomes the distance of the last one. Rows with a negative count are left alone.
+    reach[r] becomes the distance of the last one, but where the candidates are DECIDED. Rows with TOO_MANY are left
+    alone.
     """
     k = found.shape[1]
     nearest, sums, distance = np.empty(k, cloud.dtype), np.empty(SUMS), np.empty(1, cloud.dtype)
     for row in range(*rows):
         filled, point = 0, points[row]
+        if counts[row] == DECIDED:
+            found[row] = candidates[row, :k]
         for place in range(counts[row]):
             column = candidates[row, place]
             if column != point:

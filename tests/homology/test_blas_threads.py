@@ -1,0 +1,64 @@
+"""The number of BLAS threads while neighbours are searched, and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController, threadpool_info
+
+from topo_callback.homology.blas_threads import one_blas_thread
+from topo_callback.homology.neighbour_search import cloud_neighbours
+
+
+def numbers() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture(autouse=True)
+def several_threads() -> Iterator[None]:
+    with ThreadpoolController().limit(limits=3, user_api="blas"):
+        if set(numbers()) != {3}:
+            pytest.skip("this BLAS is not known to threadpoolctl, or takes one thread")
+        yield
+
+
+def test_the_number_comes_back_after_an_error_and_after_nesting() -> None:
+    def nested() -> None:
+        with one_blas_thread():
+            with one_blas_thread():
+                assert set(numbers()) == {1}
+            assert set(numbers()) == {1}
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        nested()
+    assert set(numbers()) == {3}
+
+
+def test_threads_that_overlap_leave_the_number_as_it_was() -> None:
+    inside, one_left = Barrier(2), Barrier(2)
+
+    def other() -> None:
+        with one_blas_thread():
+            inside.wait(10)
+            one_left.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_blas_thread():
+            running = pool.submit(other)
+            inside.wait(10)
+            assert set(numbers()) == {1}
+        assert set(numbers()) == {3}
+        one_left.wait(10)
+        running.result()
+    assert set(numbers()) == {3}
+
+
+def test_a_search_leaves_the_number_as_it_was() -> None:
+    cloud = np.random.default_rng(0).standard_normal((700, 200), dtype=np.float32)
+    cloud_neighbours(cloud, 3)
+    assert set(numbers()) == {3}
