@@ -35,9 +35,8 @@ from topo_callback.measures.persistence_similarity import (
 from topo_callback.measures.survival import two_stage_survival
 from topo_callback.measures.zigzag_controls import (
     disjoint_subsets,
-    neighbour_sweep,
-    shuffled_stages,
     subset_descriptors,
+    sweep_of_neighbours,
 )
 from topo_callback.report import zigzag_figure
 from topo_callback.report.figures import STYLE
@@ -119,10 +118,10 @@ def shuffle_control(neighbours, shuffles):
     """Descriptors of the layers in random orders, put back at their layers; orders that keep all pairs are left out."""
     found, curves = [], []
     for seed in range(shuffles):
-        shuffled, order = shuffled_stages(neighbours, seed)
+        order = np.random.default_rng(seed).permutation(len(neighbours))
         if np.all(np.diff(order) == 1) or np.all(np.diff(order) == -1):
             continue
-        barcode = zigzag_of(shuffled)
+        barcode = zigzag_of(neighbours[order])
         values = descriptors(barcode, len(order))
         back = np.empty_like(values)
         back[:, order] = values
@@ -221,7 +220,8 @@ def main():
     shuffled, curves = shuffle_control(neighbours, options.shuffles)
     next_layer, from_first, mismatched, floors, zigzags = survival_table(neighbours, condensed, options.gaussians)
     counts = list(range(1, 16))
-    sweep = neighbour_sweep(distances, counts, descriptors)
+    widest = np.stack([nearest_neighbours(stage, max(counts)) for stage in distances])
+    sweep = sweep_of_neighbours(widest, counts, descriptors)
     survival = (next_layer, mismatched, floors)
     draw_controls(real, (shuffled, curves), (barcode, zigzags), survival, (sweep[:, 3], counts), subsets, graphs)
     along = stage_survival(barcode, len(LAYERS))

@@ -16,7 +16,7 @@ PACKAGE = Path(topo_callback.__file__).parent
 
 # from the leaves to the face; a module imports only from units before its own, or from its own package
 ORDER = (
-    "_lazy", "errors", "spacing", "versions", "terminal", "subsamples",
+    "_lazy", "errors", "spacing", "versions", "terminal", "subsamples", "arguments",
     "homology", "measures", "presets", "config",
     "data_rows", "records",
     "dynamics", "measurement",

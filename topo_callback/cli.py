@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from topo_callback.arguments import positive
 from topo_callback.comparison.command import add_compare
 from topo_callback.controls.command import add_controls
 from topo_callback.errors import TopologyError
@@ -66,8 +67,8 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--model", metavar="NAME", help="a hub model or a saved model folder")
     parser.add_argument("--dataset", metavar="NAME", help="a hub data set (NAME or NAME:CONFIGURATION) or a JSONL file")
-    parser.add_argument("--steps", type=_positive, help="fine-tuning steps")
-    parser.add_argument("--pretraining-steps", type=_positive, help="pretraining steps of the small model")
+    parser.add_argument("--steps", type=positive, help="fine-tuning steps")
+    parser.add_argument("--pretraining-steps", type=positive, help="pretraining steps of the small model")
     parser.add_argument("--output-dir", type=Path, default=Path("topo-callback-demo"), help="where run folders go")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-wandb", action="store_true", help="no offline W&B run")
@@ -178,12 +179,6 @@ def _compile(given: argparse.Namespace) -> None:
 
     started = time.perf_counter()
     warm_up("auto", "auto")
-    cloud_neighbours(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32), 5)  # what pruning asks for
+    for shape in ((64, 32), (512, 128)):  # the ways of what pruning asks for
+        cloud_neighbours(np.random.default_rng(0).normal(size=shape).astype(np.float32), 5)
     sys.stdout.write(f"the native engines are compiled and checked ({time.perf_counter() - started:.0f} s)\n")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value

@@ -1,4 +1,4 @@
-"""Controls for zigzags: what is random comes from the seed, and what must not change does not."""
+"""Subsets are disjoint, and a sweep over k is many zigzags."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.persistence_similarity import mean_similarity
 from topo_callback.measures.zigzag_controls import (
     disjoint_subsets,
-    neighbour_sweep,
-    shuffled_stages,
     subset_descriptors,
+    sweep_of_neighbours,
 )
 
 
@@ -32,15 +31,6 @@ def stages_of(distances, k=4):
     return np.stack([nearest_neighbours(stage, k) for stage in distances])
 
 
-def test_shuffling_keeps_the_stages_and_follows_the_seed(drifting):
-    stages = stages_of(drifting)
-    shuffled, order = shuffled_stages(stages, seed=1)
-    assert sorted(order.tolist()) == list(range(6))
-    assert shuffled.tolist() == stages[order].tolist()
-    assert order.tolist() == shuffled_stages(stages, seed=1)[1].tolist()
-    assert order.tolist() != shuffled_stages(stages, seed=2)[1].tolist()
-
-
 def test_subsets_are_disjoint(drifting):
     subsets = disjoint_subsets(60, 3, 20, seed=0)
     assert sorted(subsets.reshape(-1).tolist()) == list(range(60))
@@ -53,6 +43,8 @@ def test_subsets_are_disjoint(drifting):
 
 
 def test_sweep_over_k_equals_single_zigzags(drifting):
-    scores = neighbour_sweep(drifting, [2, 5, 3], mean_similarity)
+    with pytest.raises(ValueError, match=r"neighbours for k of \[2, 6\]; each point lists 5"):
+        sweep_of_neighbours(stages_of(drifting, 5), [2, 6], mean_similarity)
+    scores = sweep_of_neighbours(stages_of(drifting, 5), [2, 5, 3], mean_similarity)
     for k, score in zip([2, 5, 3], scores, strict=True):
         np.testing.assert_array_equal(score, mean_similarity(zigzag_persistence(stages_of(drifting, k)), 6))

@@ -301,6 +301,29 @@ def test_everything_can_be_reached_by_keys_and_has_a_name(opened: Page) -> None:
     assert headings.count(1) == 1
 
 
+OVERLAPS = """
+[...document.querySelectorAll('figure .frame svg')].flatMap((drawing) => {
+  const boxes = [...drawing.querySelectorAll('text')].filter((text) => text.textContent).map((text) =>
+    [text.textContent, text.getBoundingClientRect()]);
+  return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) =>
+    a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3)
+    .map(([other]) => `${drawing.getAttribute('aria-label')}: ${one} over ${other}`));
+})
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("samples", [5, 12, 20, 33])
+def test_no_words_in_a_chart_lie_over_others(
+    window: Page, tmp_path_factory: pytest.TempPathFactory, samples: int, width: int
+) -> None:
+    folder = tmp_path_factory.mktemp("many")
+    written = write_run(folder / "topology", tuple(100 * step for step in range(samples)))
+    window.open(write_page(folder / "page.html", report_page(Trajectory.load(written.path))), width=width)
+    assert len(window.run("[...document.querySelectorAll('figure .frame svg text')].map((t) => t.textContent)")) > 50
+    assert window.run(OVERLAPS) == []
+
+
 def test_runs_are_compared_and_chosen(window: Page, tmp_path: Path) -> None:
     groups = write_runs(tmp_path, Design(seeds=4, effect=8.0, differing=2), np.random.default_rng(4))
     runs = [Trajectory.load(folder) for folders in groups.values() for folder in folders]

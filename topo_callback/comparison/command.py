@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from topo_callback.arguments import not_negative, positive
+
 
 def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
@@ -47,7 +49,9 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="look at every labeling up to so many; draw so many where there are more (default: 20000)",
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="of that draw, the shuffled control and the bootstrap")
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, help="of that draw, the shuffled control and the bootstrap"
+    )
     parser.add_argument(
         "--output-dir", type=Path, default=Path("topo-callback-comparison"), help="where the files are written"
     )
@@ -70,14 +74,7 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _permutations(text: str) -> int:
-    value = int(text)
+    value = positive(text)
     if value < 100:
         raise argparse.ArgumentTypeError(f"{value} is less than 100: p-values would be too coarse")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is less than 0")
     return value

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from topo_callback.arguments import not_negative, positive
+
 
 def add_controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
@@ -23,25 +25,27 @@ def add_controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="RUN",
         help="a trajectory folder, an output_dir, or wandb:ENTITY/PROJECT/RUN with the id or name of a W&B run",
     )
-    parser.add_argument("--step", type=_number, metavar="N", help="the sample (default: the newest)")
-    parser.add_argument("--layer", type=_number, metavar="N", help="the one layer to follow over time (default: all)")
-    parser.add_argument("--orders", type=_positive, default=200, metavar="N", help="other orders (default: 200)")
+    parser.add_argument("--step", type=not_negative, metavar="N", help="the sample (default: the newest)")
     parser.add_argument(
-        "--samples", type=_positive, default=32, metavar="N", help="evenly spaced samples over time (default: 32)"
+        "--layer", type=not_negative, metavar="N", help="the one layer to follow over time (default: all)"
+    )
+    parser.add_argument("--orders", type=positive, default=200, metavar="N", help="other orders (default: 200)")
+    parser.add_argument(
+        "--samples", type=positive, default=32, metavar="N", help="evenly spaced samples over time (default: 32)"
     )
     parser.add_argument(
         "--subsets",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="disjoint subsets of the prompts (default: 4, and 16 of 500 from 8,000 prompts on)",
     )
     parser.add_argument(
-        "--subset-size", type=_positive, metavar="N", help="prompts in each (default: as many as fit, at most 500)"
+        "--subset-size", type=positive, metavar="N", help="prompts in each (default: as many as fit, at most 500)"
     )
     parser.add_argument(
         "--k", type=_counts, metavar="N-N", help="numbers of neighbours, as 1-15 or 3,5,8 (default: 1-15)"
     )
-    parser.add_argument("--seed", type=_number, default=0, metavar="N", help="of orders and subsets (default: 0)")
+    parser.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of orders and subsets (default: 0)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (default: the run's folder)")
     parser.set_defaults(run=_controls)
 
@@ -83,17 +87,3 @@ def _counts(text: str) -> tuple[int, ...]:
             raise argparse.ArgumentTypeError(f"{part!r} is no range of numbers of neighbours; write 1-15 or 3,5,8")
         found.update(range(low, high + 1))
     return tuple(sorted(found))
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-def _number(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is less than 0")
-    return value

@@ -51,49 +51,105 @@ def union_edges(first_end, second_end, offsets, ranks):
     masks[edge] (word s // 64) says whether the edge is in stage s.
     """
     points = ranks.size
-    stages = offsets.size - 1
-    words = (stages + WORD - 1) // WORD
-    lower_of = np.empty(first_end.size, np.int32)
-    for listing in range(first_end.size):
-        lower_of[listing] = min(ranks[first_end[listing]], ranks[second_end[listing]])
-    positions, starts = positions_by_key(lower_of, points)
-    upper_of = np.empty(first_end.size, np.int32)
-    stage_of = np.empty(first_end.size, np.int32)
-    for stage in range(stages):
-        for listing in range(offsets[stage], offsets[stage + 1]):
-            place = positions[listing]
-            upper_of[place] = max(ranks[first_end[listing]], ranks[second_end[listing]])
-            stage_of[place] = stage
-    edge_lower = np.empty(first_end.size, np.int32)
-    edge_upper = np.empty(first_end.size, np.int32)
-    masks = np.zeros((first_end.size, words), np.uint64)
+    one, other, one_way = _listed_edges(*_by_first_end(first_end, second_end, offsets, points), offsets, points)
+    for edge in range(one.size):
+        first, second = ranks[one[edge]], ranks[other[edge]]
+        one[edge], other[edge] = min(first, second), max(first, second)
+    positions, starts = positions_by_key(one, points)
+    by_lower = np.empty(one.size, np.int64)
+    for edge in range(one.size):
+        by_lower[positions[edge]] = edge
+    words = one_way.shape[1]
+    lower_of, upper_of = np.empty(one.size, np.int32), np.empty(one.size, np.int32)
+    masks = np.zeros((one.size, words), np.uint64)
     known = np.full(points, -1, np.int64)  # by upper end: its edge with the current lower end
     edges = 0
     for lower in range(points):
         begin = edges
         for place in range(starts[lower], starts[lower + 1]):
-            upper = upper_of[place]
-            edge = known[upper]
+            given = by_lower[place]
+            edge = known[other[given]]
             if edge < begin:
                 edge = edges
-                known[upper] = edge
-                edge_lower[edge] = lower
-                edge_upper[edge] = upper
+                known[other[given]] = edge
+                lower_of[edge], upper_of[edge] = lower, other[given]
                 edges += 1
-            stage = stage_of[place]
-            masks[edge, stage // WORD] |= np.uint64(1) << np.uint64(stage % WORD)
-    by_upper = positions_by_key(edge_upper[:edges], points)[0]
+            for word in range(words):
+                masks[edge, word] |= one_way[given, word]
+    by_upper = positions_by_key(upper_of[:edges], points)[0]
     lower_by_upper = np.empty(edges, np.int32)
     for edge in range(edges):
-        lower_by_upper[by_upper[edge]] = edge_lower[edge]
+        lower_by_upper[by_upper[edge]] = lower_of[edge]
     by_both, starts = positions_by_key(lower_by_upper, points)
     sorted_upper = np.empty(edges, np.int32)
     sorted_masks = np.empty((edges, words), np.uint64)
     for edge in range(edges):
         place = by_both[by_upper[edge]]
-        sorted_upper[place] = edge_upper[edge]
+        sorted_upper[place] = upper_of[edge]
         sorted_masks[place] = masks[edge]
     return starts, sorted_upper, sorted_masks
+
+
+@kernel
+def _by_first_end(first_end, second_end, offsets, points):
+    """The listings with those of every stage in the order of their first ends, as lists of neighbours are already."""
+    is_sorted = True
+    for stage in range(offsets.size - 1):
+        for listing in range(offsets[stage] + 1, offsets[stage + 1]):
+            is_sorted &= first_end[listing - 1] <= first_end[listing]
+    if is_sorted:
+        return first_end, second_end
+    first, second = np.empty_like(first_end), np.empty_like(second_end)
+    for stage in range(offsets.size - 1):
+        begin = offsets[stage]
+        positions = positions_by_key(first_end[begin : offsets[stage + 1]], points)[0]
+        for listing in range(positions.size):
+            first[begin + positions[listing]] = first_end[begin + listing]
+            second[begin + positions[listing]] = second_end[begin + listing]
+    return first, second
+
+
+@kernel
+def _listed_edges(first_end, second_end, offsets, points):
+    """Every edge that is listed in this direction, in whatever stages: (first ends, second ends, masks).
+
+    Listings are sorted by first end within each stage.
+    """
+    stages = offsets.size - 1
+    nothing = np.empty(0, np.int32)
+    count = _fill_listed_edges(first_end, second_end, offsets, points, nothing, nothing, np.empty((0, 1), np.uint64))
+    first, second = np.empty(count, np.int32), np.empty(count, np.int32)
+    masks = np.zeros((count, (stages + WORD - 1) // WORD), np.uint64)
+    _fill_listed_edges(first_end, second_end, offsets, points, first, second, masks)
+    return first, second, masks
+
+
+@kernel
+def _fill_listed_edges(first_end, second_end, offsets, points, first, second, masks):
+    """Fill in what `_listed_edges` returns, unless it is empty; the number of edges."""
+    known = np.full(points, -1, np.int64)  # by second end: its edge with the current first end
+    next_listing = offsets[:-1].copy()
+    filled, edges = first.size > 0, 0
+    for point in range(points):
+        begin = edges
+        for stage in range(next_listing.size):
+            word, bit = stage // WORD, np.uint64(1) << np.uint64(stage % WORD)
+            listing, end = next_listing[stage], offsets[stage + 1]
+            while listing < end and first_end[listing] == point:
+                neighbour = second_end[listing]
+                edge = known[neighbour]
+                if edge < begin:
+                    edge = edges
+                    known[neighbour] = edge
+                    edges += 1
+                    if filled:
+                        first[edge] = point
+                        second[edge] = neighbour
+                if filled:
+                    masks[edge, word] |= bit
+                listing += 1
+            next_listing[stage] = listing
+    return edges
 
 
 @kernel

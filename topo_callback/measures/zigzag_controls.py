@@ -1,4 +1,4 @@
-"""Controls for zigzags: other orders, other halves of the prompts, other k.
+"""Controls for zigzags: descriptors of other subsets of the prompts, and for other k.
 
 A trend in a zigzag means something only where these do not show it too; see also `gaussian.py`. Random choices come
 from the seed given, and from nothing else.
@@ -16,14 +16,6 @@ from topo_callback.homology.neighbour_graphs import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 
 Descriptor = Callable[[Barcode, int], Float[np.ndarray, "..."]]
-
-
-def shuffled_stages(
-    neighbours: Integer[np.ndarray, "stages points k"], seed: int
-) -> tuple[Integer[np.ndarray, "stages points k"], Int[np.ndarray, " stages"]]:
-    """The stages in random order, and that order: shuffled layers or shuffled checkpoints."""
-    order = np.random.default_rng(seed).permutation(neighbours.shape[0])
-    return neighbours[order], order
 
 
 def disjoint_subsets(points: int, subsets: int, size: int, seed: int) -> Int[np.ndarray, "subsets size"]:
@@ -73,24 +65,15 @@ def mean_and_deviation(
     return mean, np.sqrt(variance)
 
 
-def neighbour_sweep(
-    distances: Float[np.ndarray, "stages points points"],
-    neighbour_counts: Sequence[int],
-    descriptor: Descriptor,
-    dimension: int = 1,
-) -> Float[np.ndarray, "sweep ..."]:
-    """A descriptor for every number of neighbours. Compare the shapes of its curves over k, never their levels."""
-    widest = np.stack([nearest_neighbours(stage, max(neighbour_counts)) for stage in distances])
-    return sweep_of_neighbours(widest, neighbour_counts, descriptor, dimension)
-
-
 def sweep_of_neighbours(
     widest: Integer[np.ndarray, "stages points widest"],
     neighbour_counts: Sequence[int],
     descriptor: Descriptor,
     dimension: int = 1,
 ) -> Float[np.ndarray, "sweep ..."]:
-    """`neighbour_sweep` from neighbours, nearest first: those for a smaller k are the first of those for the largest.
+    """A descriptor for every number of neighbours. Compare the shapes of its curves over k, never their levels.
+
+    Neighbours are nearest first, so those for a smaller k are the first of those for the largest.
 
     Raises:
         ValueError: a number of neighbours that is not between 1 and the widest.

@@ -36,11 +36,17 @@ function gridChart(place, chart) {
     const look = shade === "none" ? { class: "none" } : { fill: viridis(shade / (SHADES - 1)), stroke: viridis(shade / (SHADES - 1)), "stroke-width": 0.4 };
     drawing.append(svg("path", { d, "shape-rendering": "crispEdges", ...look }));
   }
-  if (chart.text && cell >= 26 && tall >= 16) {
+  if (chart.text && tall >= 16) {
+    const written = [];
     for (let row = 0; row < chart.rows; row++) for (let column = 0; column < chart.columns; column++) {
       const share = chart.share(row, column);
-      if (share === undefined || share === null) continue;
-      drawing.append(svg("text", { x: cx(column) + cell / 2, y: cy(row) + tall / 2 + 4, "text-anchor": "middle", class: share > 0.55 ? "on-light" : "on-dark" }, chart.text(row, column)));
+      if (share !== undefined && share !== null) written.push([row, column, share, String(chart.text(row, column))]);
+    }
+    // all of them or none: half of the numbers would look like the only ones there are
+    if (cell >= 8 + 7 * Math.max(...written.map(([, , , words]) => words.length))) {
+      for (const [row, column, share, words] of written) {
+        drawing.append(svg("text", { x: cx(column) + cell / 2, y: cy(row) + tall / 2 + 4, "text-anchor": "middle", class: share > 0.55 ? "on-light" : "on-dark" }, words));
+      }
     }
   }
   gridNames(drawing, chart, { cx, cy, cell, tall, left, height, bottom });

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from topo_callback.arguments import positive
 from topo_callback.errors import ConfigurationError
 from topo_callback.pruning.methods import METHODS, OF_ACTIVATIONS
 
@@ -36,9 +37,9 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     read.add_argument("--run", metavar="RUN", dest="recorded", help="a trajectory; persistence similarity only")
     read.add_argument("--layers", type=_layer_numbers, metavar="3,5-7", help="layers chosen by hand")
     parser.add_argument("--step", type=int, help="the sample of --run (default: the last)")
-    parser.add_argument("--prompts", type=_positive, default=500, help="most prompts of --probe (default: 500)")
-    parser.add_argument("--max-tokens", type=_positive, default=256, help="longest prompt in tokens (default: 256)")
-    parser.add_argument("--neighbours", type=_positive, default=5, help="k of the neighbour graphs (default: 5)")
+    parser.add_argument("--prompts", type=positive, default=500, help="most prompts of --probe (default: 500)")
+    parser.add_argument("--max-tokens", type=positive, default=256, help="longest prompt in tokens (default: 256)")
+    parser.add_argument("--neighbours", type=positive, default=5, help="k of the neighbour graphs (default: 5)")
     parser.add_argument(
         "--tap",
         choices=("post_attention_norm", "block"),
@@ -50,7 +51,7 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument(
         "--count",
-        type=_positive,
+        type=positive,
         nargs="+",
         default=[],
         metavar="N",
@@ -59,11 +60,11 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
     cost = parser.add_argument_group("what a cut costs")
     cost.add_argument("--text", type=Path, metavar="FILE", help="a text in UTF-8, for perplexities")
-    cost.add_argument("--text-tokens", type=_positive, default=32768, help="tokens read of it (default: 32768)")
-    cost.add_argument("--window", type=_positive, help="tokens per window (default: 512, or the context if shorter)")
-    cost.add_argument("--stride", type=_positive, help="tokens from window to window (default: half a window)")
+    cost.add_argument("--text-tokens", type=positive, default=32768, help="tokens read of it (default: 32768)")
+    cost.add_argument("--window", type=positive, help="tokens per window (default: 512, or the context if shorter)")
+    cost.add_argument("--stride", type=positive, help="tokens from window to window (default: half a window)")
     cost.add_argument("--lm-eval", metavar="TASKS", help="also tasks of lm-evaluation-harness, separated by commas")
-    cost.add_argument("--lm-eval-limit", type=_positive, metavar="N", help="examples per task (default: all)")
+    cost.add_argument("--lm-eval-limit", type=positive, metavar="N", help="examples per task (default: all)")
 
     write = parser.add_argument_group("the pruned model")
     write.add_argument("--output", type=Path, metavar="FOLDER", help="write it here; a new folder")
@@ -255,10 +256,3 @@ def _layer_numbers(text: str) -> tuple[int, ...]:
     if not numbers:
         raise argparse.ArgumentTypeError(f"{text!r} names no layer")
     return tuple(sorted(numbers))
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value

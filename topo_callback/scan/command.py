@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from topo_callback.arguments import positive
+
 if TYPE_CHECKING:
     from topo_callback.scan.scanning import Scanned
 
@@ -60,9 +62,7 @@ def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--affinity", action="store_true", help="of exactly two models: which layers see the same neighbours"
     )
     how = parser.add_argument_group("how it is carried out")
-    how.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="checkpoints read side by side (default: 1)"
-    )
+    how.add_argument("--jobs", type=positive, default=1, metavar="N", help="checkpoints read side by side (default: 1)")
     how.add_argument(
         "--device", default="cpu", metavar="NAME[,NAME...]", help="where models go, in turn (default: cpu)"
     )
@@ -199,13 +199,6 @@ class _Bar:
 
     def end(self) -> None:
         self._progress.stop()
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
 
 
 def _shard(text: str) -> tuple[int, int]:
