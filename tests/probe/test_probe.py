@@ -164,7 +164,7 @@ def test_the_repr_shows_no_prompt(tokenizer: Any) -> None:
 
 BAD_ROWS: dict[str, tuple[Any, str]] = {
     "empty": ([], "a probe of 0 prompts"),
-    "one": (["a text"], "a probe of 1 prompts"),
+    "one": (["a text"], "a probe of 1 prompt was"),
     "all the same": (["a text"] * 3, r"has 1 different prompts, after 2 duplicates were removed.*at least 2"),
     "one string": (SECRET, "a single str was given as probe; accepted: a list of strings"),
     "one dict": ({"train": [SECRET]}, "a mapping with the keys train .* one split"),

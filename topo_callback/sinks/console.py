@@ -58,7 +58,8 @@ class ConsoleSink:
         pass
 
     def _explain(self, layers: int) -> None:
-        self._write(f"medians over {layers} layers; 'moved' is the 2-Wasserstein distance between H1 barcodes,")
+        numbers = f"medians over {layers} layers" if layers > 1 else "numbers of the one layer"
+        self._write(f"{numbers}; 'moved' is the 2-Wasserstein distance between H1 barcodes,")
         self._write("in units of the median distance between prompts")
         self._write("  ".join(column.align(column.upper) for column in _COLUMNS))
         self._write("  ".join(column.align(column.lower) for column in _COLUMNS))
