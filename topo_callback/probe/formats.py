@@ -65,9 +65,8 @@ def checked_rows(rows: Any) -> list[Any]:
         )
     count = len(rows)
     if count < 2:
-        raise ProbeError(
-            f"a probe of {count} prompt{'' if count == 1 else 's'} was given; a cloud needs at least 2 different prompts"
-        )
+        given = "1 prompt" if count == 1 else f"{count} prompts"
+        raise ProbeError(f"a probe of {given} was given; a cloud needs at least 2 different prompts")
     if count > MOST_ROWS:
         raise ProbeError(
             f"a probe of {count} rows was given; accepted: at most {MOST_ROWS}; choose some, for example with "
