@@ -43,7 +43,7 @@ function gridChart(place, chart) {
       if (share !== undefined && share !== null) written.push([row, column, share, String(chart.text(row, column))]);
     }
     // all of them or none: half of the numbers would look like the only ones there are
-    if (cell >= 8 + 7 * Math.max(...written.map(([, , , words]) => words.length))) {
+    if (cell >= 4 + 7 * Math.max(...written.map(([, , , words]) => words.length))) {
       for (const [row, column, share, words] of written) {
         drawing.append(svg("text", { x: cx(column) + cell / 2, y: cy(row) + tall / 2 + 4, "text-anchor": "middle", class: share > 0.55 ? "on-light" : "on-dark" }, words));
       }
@@ -89,7 +89,7 @@ function gridNames(drawing, chart, place) {
   const longest = Math.max(...chart.columnNames.slice(0, last).map((name) => name.length));
   const room = Math.max(2, Math.floor(cell * last / (longest * 8 + 12)));
   for (const column of thinned(last, Math.min(12, room))) {
-    if (chart.gapBefore !== undefined && cx(last) - cx(column) < 40 + 4 * longest - cell) continue;
+    if (chart.gapBefore !== undefined && cx(last) - cx(column) < 8 + 3.5 * (longest + chart.columnNames[last].length)) continue;
     drawing.append(svg("text", { x: cx(column) + cell / 2, y: height - bottom + 16, "text-anchor": "middle" }, chart.columnNames[column]));
   }
   for (let column = last; column < chart.columns; column++) {
