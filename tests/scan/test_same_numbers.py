@@ -78,6 +78,9 @@ def test_the_kept_prompts_of_a_sampled_probe(tmp_path: Path) -> None:
     assert len(texts) == 20
     assert all(any(whole.startswith(text) and len(text) > 30 for whole in TEXTS) for text in texts)
     assert not list(scanned.folder.glob("prompts*"))
+    keeping = TopologyConfig(**SETTINGS, keep_prompts=True)
+    scan(series, Prompts(file=run, tokenizer=str(tmp_path / "base")), tmp_path / "keeping", keeping)
+    assert (Trajectory.load(tmp_path / "keeping").folder / "prompts.jsonl").read_bytes() == kept.read_bytes()
 
 
 def test_adapters_with_their_base(tmp_path: Path) -> None:

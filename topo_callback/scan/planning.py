@@ -15,6 +15,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.probe import Probe
+from topo_callback.probe.files import kept_probe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.scan.checkpoint import Series
@@ -24,7 +25,7 @@ from topo_callback.scan.unreadable import UnreadableCheckpointError
 # settings that change no number, or that are kept from the first scan
 _FREE = (
     "threads", "deadline_seconds", "worker_bytes", "spool_bytes", "drain_seconds", "device_bytes", "probe_batch",
-    "pictures", "picture_layers",
+    "pictures", "picture_layers", "keep_prompts",
 )  # fmt: skip
 
 
@@ -127,11 +128,13 @@ def make_folder(plan: Plan) -> Plan:
                 raise RecordError(f"{folder.path} cannot be made ({error.strerror or error})") from error
         finally:
             shutil.rmtree(made, ignore_errors=True)
+    config = TopologyConfig.from_dict(plan.run["config"])
     try:
         units_folder(folder.path).mkdir(exist_ok=True)
+        if config.keep_prompts:
+            write_whole(folder.prompts, kept_probe(plan.probe))
     except OSError as error:
         raise RecordError(f"{folder.path} cannot be written ({error.strerror or error})") from error
-    config = TopologyConfig.from_dict(plan.run["config"])
     return replace(plan, run=_joined(folder.read_run(), plan.run, config, folder.path))
 
 

@@ -62,8 +62,8 @@ class Prompts:
                     max_tokens=config.max_tokens,
                     seed=config.seed,
                 )
-            # studies change texts; without them no tokenizer goes to the processes of a scan
-            return replace(probe, processing_class=tokenizer) if config.studies else probe
+            # studies change texts, keeping prompts writes them; else no tokenizer goes to the processes of a scan
+            return replace(probe, processing_class=tokenizer) if config.studies or config.keep_prompts else probe
 
         return probe_of
 
