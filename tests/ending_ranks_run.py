@@ -24,8 +24,9 @@ def end(rank: int, store: str, what: str) -> None:
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=30)
     )
     ranks = Ranks.here(torch.device("cpu"))
-    # other threads get their turn late: on one core, and with a main thread that keeps the GIL as long as it can
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank % os.cpu_count()]})
+    # other threads get their turn late: one core for a rank, and a main thread that keeps the GIL as long as it can
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[rank % len(cores)]})
     sys.setswitchinterval(60)
     if what == "texts":
         ranks.texts(f"rank {rank}")

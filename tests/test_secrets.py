@@ -1,4 +1,4 @@
-"""Row 26 of the list of faults: no prompt, key or token in any file, log or tracker record of a run."""
+"""Row 26 of the list of faults: no prompt, key or token in any file, log or tracker record of a run, unless asked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ small_runs.train(options.pop("output_dir"), **options)
 """
 
 
-@pytest.fixture(scope="module", params=["given probe", "probe from the training data"])
+@pytest.fixture(scope="module", params=["given probe", "probe from the training data", "kept probe"])
 def left_behind(
     engines_ready: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
@@ -42,7 +42,9 @@ def left_behind(
     options = {
         "output_dir": str(folder / "out"), "max_steps": 4, "report_to": ["wandb"], "data": PROMPTS,
         "texts": PROMPTS if request.param == "given probe" else None, "result": str(folder / "result"),
-        "settings": {"pictures": 1, "picture_layers": 1, "prompts": 20},
+        "settings": {
+            "pictures": 1, "picture_layers": 1, "prompts": 20, "keep_prompts": request.param == "kept probe",
+        },
     }  # fmt: skip
     environment = {
         **os.environ,
@@ -74,7 +76,13 @@ def left_behind(
     assert any(name.endswith(".wandb") for name in found)
     assert any(name.endswith("worker.log") for name in found)
     assert b"topology |" in console
+    assert len(meant(found)) == (request.param == "kept probe")
     return found
+
+
+def meant(left_behind: dict[str, bytes]) -> list[str]:
+    """The one file that is to hold the prompts, where they are kept."""
+    return [name for name in left_behind if name.startswith("out/topology/") and name.endswith("/prompts.jsonl")]
 
 
 def _unpacked(name: str, data: bytes) -> dict[str, bytes]:
@@ -96,14 +104,15 @@ def holders(left_behind: dict[str, bytes], *needles: bytes) -> list[str]:
 
 
 def test_fault_26_no_prompt_text_anywhere(left_behind: dict[str, bytes]) -> None:
-    assert holders(left_behind, WORD.encode(), WORD.upper().encode(), WORD.encode("utf-16-le")) == []
+    found = holders(left_behind, WORD.encode(), WORD.upper().encode(), WORD.encode("utf-16-le"))
+    assert found == meant(left_behind)
 
 
 def test_fault_26_no_prompt_in_tokens_either(left_behind: dict[str, bytes]) -> None:
     dense = {name: b"".join(data.split()) for name, data in left_behind.items() if not name.endswith(".npy")}
     for prompt in PROMPTS[:3]:
         text, *binary = _tokens(prompt)
-        assert holders(dense, text) == []
+        assert set(holders(dense, text)) <= set(meant(left_behind))
         assert holders(left_behind, *binary) == []
 
 

@@ -130,7 +130,7 @@ class TopologyConfig:
     keep_prompts: bool = _knob(
         False,
         "write the prompts themselves into the run's folder, as prompts.jsonl, for `report --prompts` and "
-        "`scan --probe`; without it no prompt is written anywhere",
+        "`scan --probe`, uploaded nowhere; without it no prompt is written anywhere",
     )
     pictures: int = _knob(3, "samples over the run that are pictured: barcodes, zigzags over depth and over time")
     picture_layers: int = _knob(3, "layers that get pictures of their own, evenly spaced")

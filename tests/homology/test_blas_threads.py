@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info
 
 from topo_callback.homology.blas_threads import one_blas_thread
+from topo_callback.homology.centred_cloud import CentredCloud
 from topo_callback.homology.neighbour_search import cloud_neighbours
 
 
@@ -58,7 +60,20 @@ def test_threads_that_overlap_leave_the_number_as_it_was() -> None:
     assert set(numbers()) == {3}
 
 
-def test_a_search_leaves_the_number_as_it_was() -> None:
-    cloud = np.random.default_rng(0).standard_normal((700, 200), dtype=np.float32)
+@pytest.mark.parametrize("width", [30, 200])
+def test_a_search_multiplies_with_one_thread_and_leaves_the_number_as_it_was(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    for name in ("products", "products_from_diagonal"):
+        multiply = getattr(CentredCloud, name)
+
+        def watched(self: CentredCloud, *arguments: Any, multiply: Any = multiply) -> Any:
+            seen.update(numbers())
+            return multiply(self, *arguments)
+
+        monkeypatch.setattr(CentredCloud, name, watched)
+    cloud = np.random.default_rng(0).standard_normal((700, width), dtype=np.float32)
     cloud_neighbours(cloud, 3)
+    assert seen == {1}
     assert set(numbers()) == {3}

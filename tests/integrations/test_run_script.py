@@ -110,8 +110,9 @@ def test_exit_codes_and_tracebacks_are_those_of_the_script(text: str, tmp_path: 
 
 
 def test_an_interrupt_is_the_scripts(tmp_path: Path) -> None:
-    # to the process itself, so that it always comes at the same line
-    script = write(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('never here')")
+    # to the process itself, so that it always comes at the same line, also where what runs the tests ignores it
+    own = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = write(tmp_path, f"import os, signal\n{own}\nos.kill(os.getpid(), signal.SIGINT)\nprint('never here')")
     alone = run(sys.executable, script, folder=tmp_path)
     watched = run(*RUN, script, folder=tmp_path)
     assert (watched.returncode, watched.stdout, watched.stderr) == (alone.returncode, alone.stdout, alone.stderr)

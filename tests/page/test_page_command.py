@@ -79,6 +79,8 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
         (["{tmp}/other"], RecordError, "not a run of topo_callback"),
         (["{tmp}/run", "--prompts", "{tmp}/none.txt"], ProbeError, "prompts .*none.txt cannot be read"),
         (["{tmp}/run", "--prompts", "{tmp}/three.jsonl"], ProbeError, "3 prompts given"),
+        (["{tmp}/run", "--prompts", "{tmp}/run"], ProbeError, "has no prompts.jsonl"),
+        (["{tmp}/run", "--prompts", "{tmp}/another"], ProbeError, "another.* read other prompts than .*run"),
         (["{tmp}/run", "--output", "{tmp}/three.jsonl/page.html"], RecordError, "cannot be written"),
     ],
 )
@@ -86,6 +88,8 @@ def test_what_is_refused_leaves_nothing_behind(
     tmp_path: Path, arguments: list[str], error: type[TopologyError], message: str
 ) -> None:
     write_run(tmp_path / "run" / "topology", STEPS[:1])
+    another = write_run(tmp_path / "another" / "topology", STEPS[:1], run={"probe": {"hash": "f" * 64, "points": 40}})
+    another.prompts.write_text("\n".join(f'"prompt {point}"' for point in range(40)))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "run.json").write_text(json.dumps({"tool": "another"}))
     (tmp_path / "three.jsonl").write_text('"a"\n{"prompt": "b"}\n{"text": "c"}\n')

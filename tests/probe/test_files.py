@@ -98,7 +98,31 @@ def test_the_prompts_of_a_run_are_those_it_kept(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "run" / "topology", steps=(0,))
     with pytest.raises(ProbeError, match=r"has no prompts.jsonl; give a file .*keep_prompts=True"):
         read_texts(tmp_path / "run")
-    folder.prompts.write_text('{"text": "a"}\n')
-    assert read_texts(tmp_path / "run") == read_texts(folder.path) == ["a"]
+    folder.prompts.write_text('{"text": "a", "input_ids": [1]}\n{"text": "b", "input_ids": [2]}\n')
+    assert read_texts(tmp_path / "run") == read_texts(folder.path) == ["a", "b"]
+    with pytest.raises(ProbeError, match="are not those that its run read"):
+        read_probe(folder.path, None, max_tokens=9)
     with pytest.raises(RecordError, match="no trajectory at"):
         read_texts(tmp_path)
+
+
+def test_the_probe_of_a_run_is_taken_as_it_was_read(tmp_path: Path) -> None:
+    """Neither cut to another length nor rid of prompts that are equal."""
+    folder = write_trajectory(tmp_path / "run" / "topology", steps=(0,))
+    probe = Probe(((7,) * 300, (5, 6), (5, 6)), (300, 1, 2), max_tokens=512)
+    folder.prompts.write_bytes(kept_probe(probe))
+    run = folder.read_run()
+    folder.write_run({**run, "probe": {"hash": probe.hash, "points": 3, "max_tokens": 512}})
+    again = read_probe(tmp_path / "run", None, max_tokens=256)
+    assert again.hash == probe.hash
+    assert len(read_probe(tmp_path / "run", None, max_tokens=256, most=3)) == 2
+
+
+def test_half_of_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
+    class Odd:
+        def decode(self, ids: list[int]) -> str:
+            return "\ud800" * len(ids)
+
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(kept_probe(Probe(((1,), (2, 3)), (1, 1), processing_class=Odd())))
+    assert read_texts(file) == ["\ud800", "\ud800\ud800"]

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from topo_callback.arguments import not_negative, positive
+from topo_callback.arguments import not_negative
 
 
 def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,7 +74,7 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _permutations(text: str) -> int:
-    value = positive(text)
+    value = not_negative(text)
     if value < 100:
         raise argparse.ArgumentTypeError(f"{value} is less than 100: p-values would be too coarse")
     return value

@@ -97,7 +97,7 @@ def run_demo(
         with result.timed("compiling"):
             engines_compiled()
         if callbacks is None:
-            callbacks = [_topology_callback(tokenizer, small=model is None)]
+            callbacks = [_topology_callback(tokenizer, small=model is None, public=dataset is None)]
         console.print(f"fine-tuning on {len(training):,} rows: {recipe.steps} steps of {recipe.batch} rows")
         with result.timed("fine-tuning"), offline_wandb(result.folder, enabled=use_wandb) as result.wandb_folder:
             trainer = fine_tuning.make_trainer(
@@ -181,15 +181,17 @@ def _pretrained(corpus: Corpus, result: DemoResult, steps: int, seed: int, conso
     return model, tokenizer
 
 
-def _topology_callback(tokenizer: Any, *, small: bool) -> Any:
-    """The callback as it comes; for the small model, whose run takes a minute and whose data are nobody's secret,
-    without the limit to 5 % of it and with its prompts kept."""
+def _topology_callback(tokenizer: Any, *, small: bool, public: bool) -> Any:
+    """The callback as it comes; for the small model, whose run takes a minute, without the limit to 5 % of it.
+
+    Prompts are kept where they are questions about Python's standard library, nobody's secret.
+    """
     from topo_callback.callback import TopologyCallback
     from topo_callback.config import TopologyConfig
 
-    config = TopologyConfig(drain_seconds=300)
+    config = TopologyConfig(drain_seconds=300, keep_prompts=public)
     if small:
-        config = dataclasses.replace(config, prompts=160, samples=16, max_overhead=None, keep_prompts=True)
+        config = dataclasses.replace(config, prompts=160, samples=16, max_overhead=None)
     return TopologyCallback(config=config, processing_class=tokenizer)
 
 

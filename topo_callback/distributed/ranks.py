@@ -6,6 +6,7 @@ pure function of step and arguments. Without torch.distributed there is one rank
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import torch
@@ -15,17 +16,10 @@ from torch import Tensor
 
 _END_OF_TEXT = b"\xff"  # a byte that UTF-8 never has
 
-# The handle of the newest collective. Gloo's own thread drops what it worked on when it comes to it, and needs the GIL
-# for that; in an interpreter that is ending it gets none and the process dies by SIGABRT, 8 of 20 that ended at once.
-# While a handle is kept here, the tensors end with it, on the thread that made them.
-_newest: list[dist.Work | None] = [None]
-
-
-def _wait(work: dist.Work | None) -> None:
-    """Wait for a collective of this rank; every one of ours comes through here."""
-    if work is not None:
-        work.wait()
-    _newest[0] = work
+# The handles of the newest small collectives on gloo. Its own threads drop what they worked on when they come to it,
+# and need the GIL for that; in an interpreter that is ending they get none and the process dies by SIGABRT, 8 of 20
+# that ended at once. While a handle is kept here, the tensors end with it, on the thread that made them.
+_newest: deque[dist.Work] = deque(maxlen=4)
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Ranks:
         if self.count == 1:
             return code
         codes = torch.tensor([code], dtype=torch.int64, device=self.device)
-        _wait(dist.all_reduce(codes, op=dist.ReduceOp.MAX, async_op=True))
+        self._wait(dist.all_reduce(codes, op=dist.ReduceOp.MAX, async_op=True))
         return int(codes.item())
 
     def texts(self, text: str) -> list[str]:
@@ -72,7 +66,7 @@ class Ranks:
         padded = torch.zeros(self.worst(len(mine)), dtype=torch.uint8, device=self.device)
         padded[: len(mine)] = mine
         everyone = [torch.empty_like(padded) for _ in range(self.count)]
-        _wait(dist.all_gather(everyone, padded, async_op=True))
+        self._wait(dist.all_gather(everyone, padded, async_op=True))
         return [bytes(said.tolist()).rpartition(_END_OF_TEXT)[0].decode(errors="surrogatepass") for said in everyone]
 
     def first_text(self, text: str) -> str:
@@ -105,8 +99,21 @@ class Ranks:
         """
         if self.count == 1:
             return list(mine)
-        _wait(dist.gather(mine, room or None, dst=0, async_op=True))
+        dist.gather(mine, room or None, dst=0)
+        if self._on_gloo:
+            self.worst(0)  # so that a small collective comes last: a handle of this one would hold on to all clouds
         return [room[turn % self.count][turn // self.count] for turn in range(len(room) * len(mine))]
+
+    @property
+    def _on_gloo(self) -> bool:
+        return self.device.type == "cpu"
+
+    def _wait(self, work: dist.Work | None) -> None:
+        """Wait for a small collective of this rank."""
+        if work is not None:
+            work.wait()
+            if self._on_gloo:
+                _newest.append(work)
 
 
 class Gathering:

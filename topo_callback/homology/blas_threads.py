@@ -21,7 +21,8 @@ def one_blas_thread() -> Iterator[None]:
     """Every product in this process takes one thread.
 
     The number is one for the whole process, so only one thread at a time lowers it and restores it; for another one, or
-    a second time, this does nothing. A BLAS that threadpoolctl does not know (Accelerate) is left as it is.
+    a second time, this does nothing. A BLAS that threadpoolctl does not know (Accelerate) is left as it is, and one
+    built with OpenMP takes one thread only when called from here.
     """
     if not _taken.acquire(blocking=False):
         yield

@@ -47,12 +47,14 @@ def cloud_neighbours(
 
     Distances are those of differences in float64, compared after rounding to the type of the cloud: of a float32 cloud
     they are the distances of `geometry.condensed_distances`, so the neighbours are those that follow from these. The
-    result depends on nothing else. Memory grows with points * (width + k), not with the square of the points.
+    result depends on nothing else. Memory grows with points * (width + k), not with the square of the points; products
+    take 128 MiB at most while 64 rows of them do not.
 
     Args:
         cloud: float32 or float64; narrower types are compared as float32.
         k: number of neighbours.
-        threads: by default as many as cores. NumPy's own products take one thread a call in the meantime.
+        threads: by default as many as cores, fewer where their products need too much memory. NumPy's own products
+            take one thread a call in the meantime.
 
     Raises:
         ValueError: k is not between 1 and points - 1, or an entry is not finite.
@@ -65,7 +67,8 @@ def cloud_neighbours(
         raise ValueError(f"point {point} has an entry that is not finite")
     cloud = np.ascontiguousarray(cloud, np.float64 if cloud.dtype == np.float64 else np.float32)
     large = points * points * (cloud.shape[1] + 64) > ONE_THREAD
-    members = (allowed_threads() if threads is None else threads) if large else 1
+    fitting = BLOCK_ENTRIES // (LEAST_ROWS * points)
+    members = max(1, min(allowed_threads() if threads is None else threads, fitting)) if large else 1
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread(), ThreadTeam(members) as team:
         search = _Search(cloud, np.empty((points, k), np.int32), team)
         left = search.by_tree() if _suits_a_tree(cloud) else search.by_products()

@@ -6,6 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from topo_callback.records.trajectory import Trajectory
 
 
 def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,9 +53,23 @@ def _report(given: argparse.Namespace) -> None:
     folders, objectives = _runs(given.runs)
     trajectories = [Trajectory.load(folder) for folder in folders]
     prompts = None if given.prompts is None else read_texts(given.prompts)
+    if given.prompts is not None and given.prompts.is_dir():
+        _check_probe(Trajectory.load(given.prompts), trajectories)
     page = report_page(trajectories, objectives=objectives, axis=given.align, prompts=prompts)
     written = write_page(given.output, page)
     sys.stdout.write(f"wrote {written} ({len(page.encode()) / 1e6:.1f} MB)\n")
+
+
+def _check_probe(kept: Trajectory, trajectories: Sequence[Trajectory]) -> None:
+    """Refuse the prompts of a run that read others than the runs on the page."""
+    from topo_callback.errors import ProbeError
+    from topo_callback.page.wording import part
+
+    for trajectory in trajectories:
+        if part(kept.run, "probe").get("hash") != part(trajectory.run, "probe").get("hash"):
+            raise ProbeError(
+                f"{kept.folder} read other prompts than {trajectory.folder}; give --prompts a run with the same probe"
+            )
 
 
 def _runs(texts: Sequence[str]) -> tuple[list[Path], list[str] | None]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import ProbeError
+from topo_callback.probe.formats import checked_rows
 from topo_callback.probe.probe import Probe
+from topo_callback.probe.rows import tokenised_sequences
 from topo_callback.records.folder import TrajectoryFolder
 
 
@@ -55,14 +57,17 @@ def read_probe(file: Path, tokenizer: Any, *, max_tokens: int, most: int | None 
     """The different prompts of a file as a probe.
 
     Args:
-        file: with rows as `Probe.from_rows` takes them, in a format of `read_rows`.
+        file: with rows as `Probe.from_rows` takes them, in a format of `read_rows`. Of a folder, the probe of the run
+            in it, as it was read there, unless only some rows are wanted.
         tokenizer: of the model.
         max_tokens: longer prompts are cut on the left.
         most: rows that are read at most; None: all.
 
     Raises:
-        ProbeError: the file cannot be read, or has no usable prompts.
+        ProbeError: the file cannot be read, has no usable prompts, or is not what the run in the folder read.
     """
+    if file.is_dir() and most is None:
+        return _probe_of_run(file)
     return Probe.from_rows(read_rows(file, most), tokenizer, max_tokens=max_tokens)
 
 
@@ -77,8 +82,36 @@ def kept_probe(probe: Probe) -> bytes:
     for ids, prompt_length in zip(probe.token_ids, probe.prompt_lengths, strict=True):
         row: dict[str, Any] = {} if tokenizer is None else {"text": tokenizer.decode(list(ids))}
         row |= {"input_ids": list(ids), "completion_mask": [int(place >= prompt_length) for place in range(len(ids))]}
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    return "".join(lines).encode(errors="surrogatepass")
+        lines.append(_line(row))
+    return b"".join(lines)
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # a text with half of a surrogate pair
+        return json.dumps(row).encode() + b"\n"
+
+
+def _probe_of_run(path: Path) -> Probe:
+    said = TrajectoryFolder.find(path).read_run().get("probe")
+    said = said if isinstance(said, dict) else {}
+    rows = checked_rows(read_rows(path))
+    sequences = [
+        each
+        for i, row in enumerate(rows)
+        if isinstance(row, dict) and "input_ids" in row
+        for each in tokenised_sequences(row, f"row {i}")
+    ]
+    longest, limit = max((len(each.token_ids) for each in sequences), default=1), said.get("max_tokens")
+    probe = Probe(
+        tuple(each.token_ids for each in sequences),
+        tuple(each.prompt_length for each in sequences),
+        limit if isinstance(limit, int) and limit >= longest else longest,
+    )
+    if probe.hash != said.get("hash"):
+        raise ProbeError(f"the prompts kept in {path} are not those that its run read; give a file with the prompts")
+    return probe
 
 
 def _kept_by(path: Path) -> Path:

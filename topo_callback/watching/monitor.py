@@ -19,14 +19,13 @@ from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
 from topo_callback.errors import ConfigurationError
 from topo_callback.probe import Probe, choose_probe
-from topo_callback.probe.files import kept_probe
-from topo_callback.records.record import write_whole
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
 from topo_callback.watching.actions import SAVE, STOP, EventFunction
 from topo_callback.watching.budget import OverheadBudget
+from topo_callback.watching.kept_prompts import keep_prompts
 from topo_callback.watching.reader import Reader, ReadingError
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import last_facts, mark_checkpoint, open_folder, recorded_batch_size
@@ -236,9 +235,8 @@ class Monitor:
             resumed=state.global_step > 0,
         )
         self._recorder = Recorder(folder, self._config, sinks, self._executor, threads=threads, on_event=self._on_event)
-        if self._config.keep_prompts:
-            write_whole(folder.prompts, kept_probe(self._probe))
         self._recorder.start()
+        keep_prompts(folder, self._probe if self._config.keep_prompts else None, args)
 
     def _root(self, args: Any) -> Path:
         return Path(self._config.folder or Path(args.output_dir) / "topology")
