@@ -33,7 +33,12 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--device", default="cpu", help="where the model runs (default: cpu)")
 
     read = parser.add_argument_group("what the choice rests on (one of these)")
-    read.add_argument("--probe", type=Path, metavar="FILE", help="prompts: one per line, or JSON lines with rows")
+    read.add_argument(
+        "--probe",
+        type=Path,
+        metavar="FILE",
+        help="prompts: one per line, or JSON with rows; or a run with keep_prompts",
+    )
     read.add_argument("--run", metavar="RUN", dest="recorded", help="a trajectory; persistence similarity only")
     read.add_argument("--layers", type=_layer_numbers, metavar="3,5-7", help="layers chosen by hand")
     parser.add_argument("--step", type=int, help="the sample of --run (default: the last)")

@@ -40,7 +40,7 @@ def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--probe",
         type=Path,
         metavar="FILE",
-        help="prompts: one per line, or JSON lines with rows; or a run with keep_prompts, whose probe is taken",
+        help="prompts: one per line, or JSON with rows; or a run with keep_prompts, whose probe is taken",
     )
     what.add_argument(
         "--dataset", metavar="NAME", help="draw prompts from a hub data set (NAME or NAME:CONFIGURATION) or JSONL file"
