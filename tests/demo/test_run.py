@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import warnings
@@ -53,7 +54,8 @@ def test_everything_is_in_the_run_folder(demo: tuple[DemoResult, str, CountSteps
     result, _, _ = demo
     assert result.folder.name == "run-001"
     assert (result.folder / "base_model" / "config.json").is_file()
-    assert (result.folder / "adapter" / "adapter_config.json").is_file()
+    adapter = json.loads((result.folder / "adapter" / "adapter_config.json").read_text())
+    assert Path(adapter["base_model_name_or_path"]) == (result.folder / "base_model").resolve()
     assert (result.folder / "data" / "training.jsonl").is_file()
     assert result.wandb_folder is not None
     assert result.wandb_folder.parent == result.folder / "wandb"
