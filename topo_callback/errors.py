@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+from pathlib import Path
+
 
 class TopologyError(Exception):
     """Every error that topo_callback raises on purpose."""
@@ -29,3 +33,21 @@ class FolderBusyError(TopologyError, RuntimeError):
 
 class MissingExtraError(TopologyError, ImportError):
     """An optional package that a chosen setting needs and that is not installed."""
+
+
+USERS_OWN = (KeyboardInterrupt, SystemExit)
+"""What is raised to end the process: it passes through everything. All else that is raised inside, also what is no
+Exception (a panic of a Rust library, a cancelled task), goes no further than the guard around it."""
+
+
+def described(error: BaseException) -> str:
+    """What went wrong, for logs and records: the words of our own errors, of all others only their type and place.
+
+    The message of foreign code may quote what it was given, which may be a prompt or a key.
+    """
+    if isinstance(error, TopologyError):
+        return f"{type(error).__name__}: {error}"
+    reason = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{reason}{place}"
