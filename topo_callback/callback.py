@@ -88,11 +88,13 @@ class TopologyCallback(TrainerCallback):
             raise ConfigurationError("the first argument is the probe; give settings as TopologyCallback(config=...)")
         if config is not None and not isinstance(config, TopologyConfig):
             raise ConfigurationError(
-                f"config={config!r}; accepted: a TopologyConfig, such as TopologyConfig(layers='all')"
+                f"config is a {type(config).__name__}; accepted: a TopologyConfig, such as TopologyConfig(layers='all')"
             )
         functions = (on_event,) if callable(on_event) else on_event
         if not isinstance(functions, Sequence) or not all(map(callable, functions)):
-            raise ConfigurationError(f"on_event={on_event!r}; accepted: a function of an Event, or a list of them")
+            raise ConfigurationError(
+                f"on_event is a {type(on_event).__name__}; accepted: a function of an Event, or a list of them"
+            )
         self.config = config or TopologyConfig()
         self._given = probe
         self._processing_class = processing_class

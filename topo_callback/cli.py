@@ -17,6 +17,7 @@ from topo_callback.integrations.command import add_run
 from topo_callback.page.command import add_report
 from topo_callback.pruning.command import add_prune
 from topo_callback.scan.command import add_scan
+from topo_callback.terminal import show_if_asked
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given.run(given)
     except TopologyError as error:
+        show_if_asked(error)
         sys.stderr.write(f"topo-callback: {' '.join(str(error).split())}\n")
         return 2
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from topo_callback.errors import ConfigurationError
+from topo_callback.errors import ConfigurationError, described
 
 Row = dict[str, Any]
 HELD_OUT_SPLITS = ("test", "validation", "eval", "dev")
@@ -96,9 +96,8 @@ def _read(source: str, cache: Path | None) -> dict[str, Any]:
         else:
             loaded = datasets.load_dataset(name, configuration or None, cache_dir=str(cache) if cache else None)
     except Exception as error:  # the hub, the network and every builder raise kinds of their own
-        reason = str(error).strip().splitlines()
         raise ConfigurationError(
-            f"data set {source} could not be loaded ({reason[0] if reason else type(error).__name__}); give a hub name "
+            f"data set {source} could not be loaded ({described(error)}); give a hub name "
             "(NAME or NAME:CONFIGURATION), a folder written by save_to_disk, or a JSON-lines file"
         ) from error
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import traceback
 from typing import Any, Protocol, runtime_checkable
 
 PREFIX = "topology | "
+DEBUG = "TOPO_DEBUG"  # an environment variable
 
 
 @runtime_checkable
@@ -29,3 +33,14 @@ def say(text: str, stream: TextStream | None = None) -> None:
     else:
         stream.write(line + "\n")
         stream.flush()
+
+
+def show_if_asked(error: BaseException) -> None:
+    """Print an error with its traceback where `TOPO_DEBUG=1` asks for it; it may quote prompts and keys.
+
+    It goes to the descriptor of standard error, past what trackers put in the place of `sys.stderr` to keep a copy.
+    """
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        text = "".join(traceback.format_exception(error))
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))

@@ -213,7 +213,9 @@ def test_pictures_that_cannot_be_drawn_are_named_and_cost_no_number(monkeypatch:
     monkeypatch.setattr("topo_callback.finish.draw_run", fails)
     with run_with(original()["spool/step-00000001.npz"]) as folder:
         finished = finish_folder(folder.path)
-    assert (finished.measured, finished.undrawn) == ((VICTIM, OTHER), "ZeroDivisionError: nothing to draw")
+    assert finished.measured == (VICTIM, OTHER)
+    assert finished.undrawn is not None
+    assert finished.undrawn.startswith("ZeroDivisionError in fails, test_fuzz_spool.py:")
 
 
 def test_what_older_versions_and_python_wrote_is_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from topo_callback.errors import ConfigurationError, MissingExtraError, RecordError, TopologyError
+from topo_callback.errors import ConfigurationError, MissingExtraError, RecordError, TopologyError, described
 
 PREFIX = "wandb:"
 MOST_BYTES = 8 << 30  # of one run; 100 samples of 1,000 prompts and 32 layers are below 1 GB
@@ -60,9 +60,8 @@ def run_folder(text: str, *, cache: Path | None = None) -> Path:
     except Exception as error:  # W&B, its service and its client for HTTP raise kinds of their own
         if isinstance(error, OSError) and error.filename is not None:  # not of the network
             raise RecordError(f"{text}: cannot be kept in {root} ({error.strerror})") from error
-        reason = " ".join(str(error).split())[:200]
         raise RecordError(
-            f"{text}: W&B gives no answer that can be used ({reason or type(error).__name__}); check the network and "
+            f"{text}: W&B gives no answer that can be used ({described(error)}); check the network and "
             "`wandb login`, or give the folder of the run"
         ) from error
 

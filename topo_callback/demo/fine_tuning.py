@@ -15,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from topo_callback.data_rows import Row
 from topo_callback.demo.model import CHAT_TEMPLATE
-from topo_callback.errors import ConfigurationError
+from topo_callback.errors import ConfigurationError, described
 from topo_callback.versions import dtype_argument
 
 EVALUATIONS = 4  # on the held-out rows, beside the one before the first step
@@ -47,9 +47,8 @@ def load_model(name: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(name)
         return AutoModelForCausalLM.from_pretrained(name, **dtype_argument(dtype)), tokenizer
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()
         raise ConfigurationError(
-            f"model {name} could not be loaded ({reason[0] if reason else type(error).__name__}); give the hub name or "
+            f"model {name} could not be loaded ({described(error)}); give the hub name or "
             "the folder of a causal language model"
         ) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.errors import TopologyError
+from topo_callback.errors import TopologyError, described
 
 _OURS, _USERS = 1, 2  # whose error it is
 
@@ -31,7 +31,7 @@ def do_together(ranks: Ranks, work: Callable[[], None]) -> None:
     worst = ranks.worst(code)
     if worst == 0:
         return
-    said = ranks.first_text(f"{type(error).__name__}: {error}" if error is not None and code == worst else "")
+    said = ranks.first_text(described(error) if error is not None and code == worst else "")
     if error is not None and code == worst:
         raise error
     raise (TopologyError if worst == _USERS else ElsewhereError)(said)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from topo_callback.capture import NextTokens, ProbeBatch, TokenCloud, find_blocks, quiet, read_batch
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Gathering, Ranks
+from topo_callback.errors import described
+from topo_callback.terminal import show_if_asked
 
 DONE, OUT_OF_MEMORY, FAILED = 0, 1, 2
 
@@ -117,9 +119,11 @@ class Turns:
         try:
             work()
         except torch.OutOfMemoryError as error:
-            code, cause = OUT_OF_MEMORY, f"{type(error).__name__}: {error}"
+            code, cause = OUT_OF_MEMORY, described(error)
+            show_if_asked(error)
         except Exception as error:  # noqa: BLE001 - known to all ranks first
-            code, cause = FAILED, f"{type(error).__name__}: {error}"
+            code, cause = FAILED, described(error)
+            show_if_asked(error)
         worst = self._ranks.worst(code)
         if worst != DONE:
             raise AgreedError(worst, self._ranks.first_text(cause if code == worst else ""))

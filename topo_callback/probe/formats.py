@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from topo_callback.errors import ProbeError
+from topo_callback.errors import ProbeError, described
+from topo_callback.terminal import show_if_asked
 
 TEXT_FORMATS = (
     "text",
@@ -75,10 +76,13 @@ def checked_rows(rows: Any) -> list[Any]:
     rows = without_output_format(rows)
     try:
         listed = [rows[i] for i in range(count)]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError):
         raise ProbeError(
             f"a {type(rows).__name__} was given as probe, which has no rows by number; accepted: {_ACCEPTED_ROWS}"
-        ) from error
+        ) from None
+    except Exception as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
+        show_if_asked(error)
+        raise ProbeError(f"a row of the probe could not be read ({described(error)})") from None
     for i, row in enumerate(listed):
         check_row(row, f"row {i}")
     return listed

@@ -26,6 +26,7 @@ from topo_callback.probe.formats import (
     row_format,
     token_list,
 )
+from topo_callback.terminal import show_if_asked
 
 IGNORED_LABEL = -100
 
@@ -52,10 +53,10 @@ class RowTokenizer:
     def __init__(self, processing_class: Any = None, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
         try:
             processor = copy.deepcopy(processing_class)
-        except Exception as error:
+        except Exception:  # noqa: BLE001  it can raise anything, and may quote what it holds
             raise ProbeError(
                 f"the processing class ({type(processing_class).__name__}) cannot be copied; pass rows of input_ids"
-            ) from error
+            ) from None
         tokenizer = getattr(processor, "tokenizer", processor)
         self._is_processor = tokenizer is not processor
         self._tokenizer = tokenizer
@@ -97,6 +98,7 @@ class RowTokenizer:
         except ProbeError:
             raise
         except Exception as error:  # noqa: BLE001  a chat template can raise anything, and may quote the row
+            show_if_asked(error)
             raise ProbeError(
                 f"{name} could not be tokenised ({type(error).__name__}); try the tokenizer, or its "
                 "apply_chat_template, on that row"

@@ -15,6 +15,7 @@ from topo_callback.errors import ProbeError
 from topo_callback.probe.formats import check_row, is_stream, refuse_stream, without_output_format
 from topo_callback.probe.probe import Probe, ProbeCollection
 from topo_callback.probe.rows import RowTokenizer, TokenSequence
+from topo_callback.terminal import show_if_asked
 
 # Many rows may repeat a prompt (several answers to each), yet a data set of millions is never read to its end.
 MOST_READS_PER_PROMPT = 32
@@ -136,6 +137,7 @@ def _read(dataset: Any, i: int, name: str, tokenizer: RowTokenizer) -> list[Toke
     try:
         row = dataset[i]
     except Exception as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
+        show_if_asked(error)
         raise ProbeError(f"{name} could not be read ({type(error).__name__}); pass a probe") from None
     check_row(row, name)
     sequences = tokenizer.sequences(row, name)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from topo_callback.capture import BlockStack, find_blocks
 from topo_callback.capture.blocks import bare
-from topo_callback.errors import ConfigurationError, UnsupportedModelError
+from topo_callback.errors import ConfigurationError, UnsupportedModelError, described
 from topo_callback.pruning.checking import SAME, check_cache, check_tokens, largest_deviation, next_token_logits
 from topo_callback.pruning.configuration import shorter_configuration
 
@@ -98,7 +98,7 @@ def _rebuilt(model: Any, stack: BlockStack, kept: Sequence[int]) -> Any:
             cut = type(model)(shorter_configuration(model.config, kept))
     except Exception as error:  # any model's own constructor
         raise UnsupportedModelError(
-            f"{name} cannot be built with {len(kept)} blocks ({type(error).__name__}: {error}); it is not prunable"
+            f"{name} cannot be built with {len(kept)} blocks ({described(error)}); it is not prunable"
         ) from error
 
     def original(path: str) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-from topo_callback.errors import ConfigurationError, MissingExtraError
+from topo_callback.errors import ConfigurationError, MissingExtraError, described
 
 
 def require_harness() -> None:
@@ -40,10 +40,8 @@ def harness_scores(
             model=wrapped, tasks=list(tasks), limit=limit, bootstrap_iters=0, log_samples=False
         )
     except Exception as error:  # every task and data set raises kinds of its own
-        reason = str(error).strip().splitlines()
         raise ConfigurationError(
-            f"lm-evaluation-harness could not run {', '.join(map(str, tasks))} "
-            f"({reason[0] if reason else type(error).__name__})"
+            f"lm-evaluation-harness could not run {', '.join(map(str, tasks))} ({described(error)})"
         ) from error
     return {
         f"{task} {metric.removesuffix(',none')}": float(value)

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
+from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError, described
 from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
 from topo_callback.versions import dtype_argument
 
@@ -30,9 +30,8 @@ def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu"
     except TopologyError:
         raise
     except Exception as error:  # the hub, the network and every file format raise kinds of their own
-        reason = str(error).strip().splitlines()
         raise ConfigurationError(
-            f"model {name} could not be loaded ({reason[0] if reason else type(error).__name__}); give the hub name or "
+            f"model {name} could not be loaded ({described(error)}); give the hub name or "
             "the folder of a causal language model"
         ) from error
     prunable_stack(model)

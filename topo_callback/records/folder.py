@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from topo_callback.errors import FolderBusyError, RecordError
+from topo_callback.errors import FolderBusyError, RecordError, described
 from topo_callback.records.record import write_whole
 
 _STEP_FILE = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,15})\.npz")
@@ -105,7 +105,9 @@ class TrajectoryFolder:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                logger.warning("%s: this file system has no locks (%s); take care of a second writer", self.path, error)
+                logger.warning(
+                    "%s: this file system has no locks (%s); take care of a second writer", self.path, described(error)
+                )
                 os.close(handle)
                 _held.add(key)
                 self._mend()
@@ -168,7 +170,7 @@ class TrajectoryFolder:
         try:
             run = json.loads(self.run_file.read_text())
         except (OSError, ValueError, RecursionError) as error:
-            raise RecordError(f"{self.run_file}: cannot be read ({error})") from error
+            raise RecordError(f"{self.run_file}: cannot be read ({described(error)})") from error
         if not isinstance(run, dict) or run.get("tool") != "topo_callback":
             raise RecordError(f"{self.run_file}: not a run of topo_callback")
         layers = run.get("layers", [])

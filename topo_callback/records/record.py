@@ -15,17 +15,22 @@ import math
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from topo_callback.errors import RecordError
+from topo_callback.errors import RecordError, described
 
 SCHEMA = 1
 _LABEL = b"topo_callback sha256:"
 _DIGEST_LENGTH = 64
+_MOST_MEMBERS = 64  # a sample has 10 arrays, a snapshot 10
+_MOST_INFLATION = 100  # records of runs inflate by 3 to 20; what would by more is not deflated when it is written
+_ALWAYS_ALLOWED = 64 << 20  # bytes; small records may be nothing but repetition
+_MOST_MANIFEST = 32 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal content, equal bytes
 
 
@@ -44,7 +49,7 @@ def encode_record(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any],
     with zipfile.ZipFile(buffer, "w", method, compresslevel=1 if compress else None) as archive:
         for name, array in members.items():
             entry = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
-            entry.compress_type = method
+            entry.compress_type = method if not _is_repetition(array) else zipfile.ZIP_STORED
             with archive.open(entry, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
         archive.comment = _LABEL + b"0" * _DIGEST_LENGTH
@@ -53,6 +58,14 @@ def encode_record(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any],
     view[-_DIGEST_LENGTH:] = digest
     del view
     return buffer.getvalue()
+
+
+def _is_repetition(array: np.ndarray) -> bool:
+    """Whether an array is so large and so much the same that a reader would take its deflated form for a bomb."""
+    if array.nbytes < _ALWAYS_ALLOWED // _MOST_MEMBERS:
+        return False
+    data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+    return len(zlib.compress(data.data, 1)) * _MOST_INFLATION < 2 * len(data)
 
 
 def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -68,11 +81,16 @@ def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[s
         raise RecordError(f"{name}: damaged, its bytes do not match its checksum")
     try:
         arrays = _members(data)
-        manifest = json.loads(arrays.pop("manifest").tobytes())
+        text = arrays.pop("manifest")
+        if text.nbytes > _MOST_MANIFEST:
+            raise RecordError(f"a manifest of {text.nbytes} bytes")
+        manifest = json.loads(text.tobytes())
     except MemoryError:
         raise
+    except RecordError as error:
+        raise RecordError(f"{name}: no record of topo_callback: {error}") from error
     except Exception as error:  # a checksum is no proof of origin; foreign zip, .npy and JSON fail in many ways
-        raise RecordError(f"{name}: no record of topo_callback ({type(error).__name__}: {error})") from error
+        raise RecordError(f"{name}: no record of topo_callback ({described(error)})") from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is not int:
         raise RecordError(f"{name}: no record of topo_callback, its manifest has no schema number")
@@ -84,22 +102,44 @@ def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[s
 
 
 def _members(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of the archive; none takes more memory than the archive holds for it, whatever its header says."""
-    arrays = {}
+    """The arrays of the archive.
+
+    No member is inflated before its header has said how large it is: together they may take `_MOST_INFLATION` times
+    the bytes of the archive, and none gives more than its header says.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    left = _MOST_INFLATION * len(data) + _ALWAYS_ALLOWED
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        if len(entries) > _MOST_MEMBERS:
+            raise RecordError(f"{len(entries)} members; a record has at most {_MOST_MEMBERS}")
+        for entry in entries:
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"compression method {entry.compress_type} of {entry.filename!r}")
+                raise RecordError(f"compression method {entry.compress_type}")
+            name = entry.filename.removesuffix(".npy")
+            if name in arrays:
+                raise RecordError("two members of one name")
             with archive.open(entry) as member:
-                major, _ = np.lib.format.read_magic(member)
-                read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-                shape, by_columns, dtype = read(member, max_header_size=1000)  # plain dtypes need 200 at most
-                content = member.read()
-            if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content):
-                raise ValueError(f"{entry.filename!r} has {len(content)} bytes, not those of {dtype} {shape}")
-            array = np.ndarray(shape, dtype, content, order="F" if by_columns else "C")
-            arrays[entry.filename.removesuffix(".npy")] = array.copy(order="K")  # writable, unlike `content`
+                arrays[name] = _member(member, left)
+            left -= arrays[name].nbytes
     return arrays
+
+
+def _member(member: IO[bytes] | zipfile.ZipExtFile, most: int) -> np.ndarray:
+    """One array of at most so many bytes; reads no byte more than the header announces, and one to see that it ends."""
+    major, _ = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(member, max_header_size=1000)  # plain dtypes need 200 at most
+    if dtype.hasobject or any(length < 0 for length in shape):
+        raise RecordError(f"an array of {dtype} {shape}")
+    size = math.prod(shape) * dtype.itemsize
+    if size > most:
+        raise RecordError(f"an array of {size} bytes, more than so small a file can hold")
+    content = member.read(size)
+    if len(content) != size or member.read(1):
+        raise RecordError(f"an array whose bytes are not the {size} of its header")
+    array = np.ndarray(shape, dtype, content, order="F" if by_columns else "C")
+    return array.copy(order="K")  # writable, unlike `content`
 
 
 def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -109,9 +149,16 @@ def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         RecordError: see `decode_record`.
         OSError: the file cannot be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would be read for ever
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):  # a pipe or a device would be read for ever
         raise RecordError(f"{path.name}: not a regular file")
+    if state.st_size > _half_of_memory():
+        raise RecordError(f"{path.name}: {state.st_size} bytes, more than half of this machine's memory")
     return decode_record(path.read_bytes(), path.name)
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from topo_callback.config import TopologyConfig
-from topo_callback.errors import RecordError
+from topo_callback.errors import RecordError, described
 from topo_callback.homology.barcode import Barcode
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
@@ -53,7 +53,7 @@ class Trajectory:
                 self._overviews[step] = snapshot.without_arrays()
                 self._keep(snapshot)
             except (RecordError, OSError) as error:
-                self.damaged[path.name] = str(error)
+                self.damaged[path.name] = str(error) if isinstance(error, RecordError) else described(error)
         self.steps: tuple[int, ...] = tuple(self._overviews)
 
     @classmethod

@@ -96,7 +96,7 @@ def _shape(folder: Path) -> list[Any]:
         base = read_object(adapter).get("base_model_name_or_path")
         if not isinstance(base, str) or not base:
             return []
-        folder = local_folder(Checkpoint(base), weights=False)
+        folder = local_folder(Checkpoint(base), weights=False, fetch=False)
     config = read_object(folder / "config.json")
     return [config.get(name) if isinstance(config.get(name), (str, int)) else None for name in _SHAPE]
 

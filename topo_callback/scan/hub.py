@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from topo_callback.errors import described
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 
@@ -21,13 +22,14 @@ def existing_path(text: str) -> Path | None:
         return None
 
 
-def local_folder(checkpoint: Checkpoint, *, weights: bool, allow_pickle: bool = False) -> Path:
-    """The folder with a checkpoint's files; a hub model is downloaded into the hub's cache, or found there offline.
+def local_folder(checkpoint: Checkpoint, *, weights: bool, allow_pickle: bool = False, fetch: bool = True) -> Path:
+    """The folder with a checkpoint's files; a hub model is downloaded into the hub's cache, or found there.
 
     Args:
         checkpoint: a folder, or a hub model.
         weights: with the weights; else the small files only.
         allow_pickle: pickled weights too.
+        fetch: whether it may be downloaded; not what only a file names, and nobody asked for.
 
     Raises:
         UnreadableCheckpointError: no such model, no network and not in the cache.
@@ -39,9 +41,18 @@ def local_folder(checkpoint: Checkpoint, *, weights: bool, allow_pickle: bool = 
 
     patterns = [*_WEIGHTS, *(_PICKLED if allow_pickle else [])] if weights else _SMALL
     try:
-        return Path(snapshot_download(checkpoint.source, revision=checkpoint.revision, allow_patterns=patterns))
+        return Path(
+            snapshot_download(
+                checkpoint.source,
+                revision=checkpoint.revision,
+                allow_patterns=patterns,
+                local_files_only=not fetch,
+            )
+        )
     except Exception as error:  # the hub, the network and the cache raise kinds of their own
-        reason = str(error).strip().splitlines()
-        raise UnreadableCheckpointError(
-            f"no such folder, and the hub does not give it ({reason[0] if reason else type(error).__name__})"
-        ) from error
+        if not fetch:
+            raise UnreadableCheckpointError(
+                "not on this machine, and only what you name is downloaded; name it with --base, or download it first: "
+                f"hf download {checkpoint.source}"
+            ) from error
+        raise UnreadableCheckpointError(f"no such folder, and the hub does not give it ({described(error)})") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ from typing import Any
 
 import torch
 
-from topo_callback.errors import ConfigurationError, TopologyError
+from topo_callback.errors import ConfigurationError, TopologyError, described
+from topo_callback.scan.adapters import check_adapter_size, check_against_base
 from topo_callback.scan.checking import check_adapter, check_model, weight_files
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.hub import local_folder
+from topo_callback.scan.json_file import read_object
+from topo_callback.scan.sizes import Held, check_built, held_by, limited_building
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.versions import dtype_argument
 
@@ -58,7 +62,7 @@ def check_checkpoint(checkpoint: Checkpoint, *, allow_pickle: bool = False) -> C
     if importlib.util.find_spec("peft") is None:
         raise UnreadableCheckpointError("a PEFT adapter, and peft is not installed; run: pip install peft")
     try:
-        found = local_folder(base, weights=True, allow_pickle=allow_pickle)
+        found = local_folder(base, weights=True, allow_pickle=allow_pickle, fetch=False)
         config = check_model(found, allow_pickle=allow_pickle)
     except UnreadableCheckpointError as error:
         raise UnreadableCheckpointError(f"base {base.label}: {error}") from error
@@ -95,7 +99,8 @@ def open_model(files: CheckedFiles, *, dtype: str, device: str, allow_pickle: bo
     Raises:
         UnreadableCheckpointError: the files do not make the model they claim; weights that are missing would be random.
     """
-    with _readable(), quiet_loading():
+    with _readable(), quiet_loading(), nothing_fetched():
+        _outline(files, dtype)
         config = _configuration(files)
         model, found = _model_class(config).from_pretrained(
             files.model,
@@ -121,17 +126,8 @@ def outline(files: CheckedFiles, *, dtype: str) -> Any:
     Raises:
         UnreadableCheckpointError: the configuration makes no model.
     """
-    with _readable(), quiet_loading():
-        config = _configuration(files)
-        with torch.device("meta"):
-            chosen = _model_class(config)
-            model = chosen.from_config(config) if not hasattr(chosen, "_from_config") else chosen(config)
-            model = model.to(getattr(torch, dtype))
-            if files.adapter is not None:
-                from peft import PeftConfig, get_peft_model
-
-                model = get_peft_model(model, PeftConfig.from_pretrained(str(files.adapter)))
-        return model
+    with _readable(), quiet_loading(), nothing_fetched():
+        return _outline(files, dtype)
 
 
 def open_tokenizer(folders: list[Path]) -> Any:
@@ -145,7 +141,7 @@ def open_tokenizer(folders: list[Path]) -> Any:
                     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
                 except Exception as error:  # every format raises kinds of its own
                     raise ConfigurationError(
-                        f"the tokenizer of {folder.name} cannot be read ({_first_line(error)}); name another "
+                        f"the tokenizer of {folder.name} cannot be read ({described(error)}); name another "
                         "with --tokenizer"
                     ) from error
     return None
@@ -157,8 +153,28 @@ def check_device(device: str) -> None:
         torch.empty(1, device=torch.device(device))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigurationError(
-            f"device {device!r} cannot be used ({_first_line(error)}); accepted: cpu, cuda:0, ..."
+            f"device {device!r} cannot be used ({described(error)}); accepted: cpu, cuda:0, ..."
         ) from error
+
+
+@contextlib.contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Nothing is asked of the hub inside: all files are here, and no other was asked for. As before afterwards."""
+    from huggingface_hub import constants
+
+    switches: list[tuple[Any, str, bool]] = [(constants, "HF_HUB_OFFLINE", True)]
+    if importlib.util.find_spec("transformers.integrations.hub_kernels") is not None:
+        hub_kernels = importlib.import_module("transformers.integrations.hub_kernels")
+        if hasattr(hub_kernels, "_kernels_enabled"):
+            switches.append((hub_kernels, "_kernels_enabled", False))
+    before = [getattr(module, name) for module, name, _ in switches]
+    for module, name, value in switches:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(switches, before, strict=True):
+            setattr(module, name, value)
 
 
 @contextlib.contextmanager
@@ -187,12 +203,35 @@ def _readable() -> Iterator[None]:
     except TopologyError:
         raise
     except Exception as error:  # every file format and architecture raises kinds of its own
-        raise UnreadableCheckpointError(f"cannot be loaded ({_first_line(error)})") from error
+        raise UnreadableCheckpointError(f"cannot be loaded ({described(error)})") from error
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _outline(files: CheckedFiles, dtype: str) -> Any:
+    """The model without memory, seen to be no larger than its files, with its adapter."""
+    config = _configuration(files)
+    stored = weight_files(files.model)
+    held = held_by(stored) if stored else Held(frozenset(), _pickled_bytes(files.model))
+    with torch.device("meta"):
+        with limited_building(held):
+            chosen = _model_class(config)
+            model = chosen.from_config(config) if not hasattr(chosen, "_from_config") else chosen(config)
+        check_built(model, held)
+        model = model.to(getattr(torch, dtype))
+        if files.adapter is not None:
+            from peft import PeftConfig, get_peft_model
+
+            settings = read_object(files.adapter / "adapter_config.json")
+            check_against_base(settings, model)
+            own = held_by(weight_files(files.adapter, "adapter_model"))
+            numbers = sum(each.numel() for each in [*model.parameters(), *model.buffers()])
+            with limited_building(Held(held.names | own.names, held.numbers + own.numbers)):
+                model = get_peft_model(model, PeftConfig.from_pretrained(str(files.adapter)))
+            check_adapter_size(model, numbers, own.numbers)
+    return model
+
+
+def _pickled_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.bin"))
 
 
 def _configuration(files: CheckedFiles) -> Any:

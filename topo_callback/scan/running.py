@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from topo_callback.errors import ConfigurationError, MissingExtraError, RecordError, TopologyError
+from topo_callback.errors import ConfigurationError, MissingExtraError, RecordError, TopologyError, described
 from topo_callback.probe import Probe
 from topo_callback.scan.unit import Outcome, Unit, read_unit
 
@@ -70,9 +70,8 @@ def run_units(
     except TopologyError:
         raise
     except Exception as error:  # every backend has kinds of its own for a process that died
-        reason = " ".join(str(error).split())[:200]
         raise RecordError(
-            f"a process of the scan failed ({type(error).__name__}: {reason}); what is done stays: run again to go on, "
+            f"a process of the scan failed ({described(error)}); what is done stays: run again to go on, "
             "with fewer --jobs if memory ran out"
         ) from error
 

@@ -124,8 +124,9 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
     import torch
 
     from topo_callback.distributed.ranks import Ranks
-    from topo_callback.errors import TopologyError
+    from topo_callback.errors import TopologyError, described
     from topo_callback.scan.opening import check_checkpoint, open_model
+    from topo_callback.terminal import show_if_asked
     from topo_callback.watching.reader import Reader, ReadingError
 
     files = check_checkpoint(unit.checkpoint, allow_pickle=unit.allow_pickle)
@@ -144,8 +145,11 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
         sample = reader.read(model, unit.step, {**facts, "checkpoint": unit.checkpoint.label})
     except UnreadableCheckpointError:
         raise
-    except (TopologyError, ReadingError, torch.OutOfMemoryError) as error:
+    except (TopologyError, ReadingError) as error:
         raise UnreadableCheckpointError(str(error) or type(error).__name__) from error
+    except Exception as error:  # any model's own code
+        show_if_asked(error)
+        raise UnreadableCheckpointError(f"cannot be read ({described(error)})") from error
     finally:
         del model
         if unit.device.startswith("cuda"):

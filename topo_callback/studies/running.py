@@ -16,12 +16,14 @@ from topo_callback.capture.sharded import is_sharded
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Turns, assembled
+from topo_callback.errors import described
 from topo_callback.measures.missing import Missing
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
 from topo_callback.studies.plan import StudyPlan
 from topo_callback.studies.registry import ModelStudy, ProbeStudy, Study, StudyNumbers
 from topo_callback.studies.views import ModelContext, Reading, StudyContext
+from topo_callback.terminal import show_if_asked
 
 SHARDED = "the model is spread over processes, and this study needs all of it in one"
 NOT_FINITE = "a value of this layer is not finite"
@@ -164,7 +166,8 @@ class StudyRunner:
                 try:
                     results.put(self._of_study(study, model, common, readings, batches))
                 except Exception as error:  # noqa: BLE001 - costs the numbers of this study
-                    said = f"{type(error).__name__}: {error}"
+                    said = described(error)
+                    show_if_asked(error)
                     results.refuse(study, common["layers"], said)
         return results
 

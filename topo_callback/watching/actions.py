@@ -8,7 +8,8 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.terminal import say
+from topo_callback.errors import described
+from topo_callback.terminal import say, show_if_asked
 
 SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
 _SAVING = ("peak", "settled")
@@ -93,8 +94,9 @@ class Actions:
             function(event)
         except Exception as error:  # noqa: BLE001 - a user's function may raise anything; training does not hear of it
             name = getattr(function, "__name__", type(function).__name__)
-            self._note("action_failed", action=name, kind=event.kind, cause=f"{type(error).__name__}: {error}")
-            logger.warning("%s failed for the event %r (%s: %s)", name, event.kind, type(error).__name__, error)
+            self._note("action_failed", action=name, kind=event.kind, cause=described(error))
+            show_if_asked(error)
+            logger.warning("%s failed for the event %r (%s)", name, event.kind, described(error))
 
 
 def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -17,12 +17,12 @@ from torch import nn
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
-from topo_callback.errors import ConfigurationError
+from topo_callback.errors import ConfigurationError, described
 from topo_callback.probe import Probe, choose_probe
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
-from topo_callback.terminal import say
+from topo_callback.terminal import say, show_if_asked
 from topo_callback.watching.actions import SAVE, STOP, EventFunction
 from topo_callback.watching.budget import OverheadBudget
 from topo_callback.watching.kept_prompts import keep_prompts
@@ -173,10 +173,13 @@ class Monitor:
     def fail(self) -> None:
         """Something of ours raised: say it once, and be nothing from here on."""
         error = sys.exc_info()[1]
+        assert error is not None
+        said = str(error) if isinstance(error, ElsewhereError) else described(error)
         level = logging.DEBUG if isinstance(error, ElsewhereError) else logging.WARNING
-        logger.log(level, "monitoring is off, training goes on: %s: %s", type(error).__name__, error, exc_info=True)
+        logger.log(level, "monitoring is off, training goes on: %s", said)
+        show_if_asked(error)
         if self._recorder is not None:
-            self._recorder.note("stopped", reason=f"{type(error).__name__}: {error}")
+            self._recorder.note("stopped", reason=said)
         if self._ranks.count == 1:
             self.off = True
             self.close(finished=False, drain_seconds=0.0)  # what waits stays in the spool: training goes on now

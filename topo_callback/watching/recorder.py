@@ -11,12 +11,13 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.errors import RecordError
+from topo_callback.errors import RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.protocol import Sink
+from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import Actions, EventFunction
 from topo_callback.watching.pace import Pace
 from topo_callback.worker.at_exit import at_exit
@@ -104,7 +105,7 @@ class Recorder:
         try:
             self.folder.note(event, **details)
         except OSError as error:
-            logger.debug("journal entry %s not written: %s", event, error)
+            logger.debug("journal entry %s not written: %s", event, described(error))
 
     def poll(self) -> None:
         """Forward what has finished to the sinks."""
@@ -151,7 +152,8 @@ class Recorder:
             for sink in list(self._sinks):
                 self._call(sink, "finish", self.folder.path)
         except Exception as error:  # noqa: BLE001 - the end of monitoring is never the end of a run
-            logger.warning("monitoring ended with %s: %s", type(error).__name__, error)
+            logger.warning("monitoring ended with %s", described(error))
+            show_if_asked(error)
         finally:
             self._dispatcher.close()  # again, where an interrupt came before it
             self.folder.unlock()
@@ -168,7 +170,7 @@ class Recorder:
                 try:
                     snapshot = Snapshot.from_record(*read_record(self.folder.step_file(self.folder.samples, step)))
                 except (RecordError, OSError) as error:
-                    logger.debug("record of step %d not handed on: %s", step, error)
+                    logger.debug("record of step %d not handed on: %s", step, described(error))
                     continue
                 self._send(snapshot)
 
@@ -186,13 +188,13 @@ class Recorder:
             return getattr(sink, method)(*arguments)
         except Exception as error:  # noqa: BLE001 - a sink may raise anything; training does not hear of it
             self._sinks.remove(sink)
-            self.note("sink_dead", sink=type(sink).__name__, method=method, cause=f"{type(error).__name__}: {error}")
+            self.note("sink_dead", sink=type(sink).__name__, method=method, cause=described(error))
+            show_if_asked(error)
             logger.warning(
-                "%s failed in %s (%s: %s) and gets no further numbers; the record in %s goes on",
+                "%s failed in %s (%s) and gets no further numbers; the record in %s goes on",
                 type(sink).__name__,
                 method,
-                type(error).__name__,
-                error,
+                described(error),
                 self.folder.path,
             )
             return None

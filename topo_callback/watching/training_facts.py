@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from topo_callback.errors import RecordError
+from topo_callback.errors import RecordError, described
 from topo_callback.records.record import read_record, write_record
 from topo_callback.watching.weight_path import WeightPath
 
@@ -65,7 +65,7 @@ class TrainingFacts:
                 self._path.step_ended()
             except Exception as error:  # noqa: BLE001 - weights that moved elsewhere: the path is missing, nothing more
                 self._path = None
-                logger.warning("the path of the weights is no longer followed: %s: %s", type(error).__name__, error)
+                logger.warning("the path of the weights is no longer followed: %s", described(error))
         if self._rate is not None:
             self._rates += self._rate
             self._rate = self._current_rate()
@@ -131,7 +131,7 @@ def _remember_start(path: WeightPath, start_file: Path | None, *, resumed: bool,
         try:
             write_record(start_file, {"entries": path.first}, {"kind": "start of the weights", "choice": path.choice})
         except OSError as error:
-            logger.debug("the weights of the start are not kept for a resumed run: %s", error)
+            logger.debug("the weights of the start are not kept for a resumed run: %s", described(error))
     return ""
 
 

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from topo_callback.config import TopologyConfig
+from topo_callback.errors import described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.terminal import show_if_asked
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.executor import WorkerExecutor
 from topo_callback.worker.self_check import EngineCheckError
@@ -176,7 +178,8 @@ class Dispatcher:
                 self._check_running()
                 self._start_next()
             except Exception as error:  # noqa: BLE001 - whatever is wrong with monitoring, training goes on
-                self._stop(f"{type(error).__name__}: {error}")
+                self._stop(described(error))
+                show_if_asked(error)
 
     def _patience(self) -> float | None:
         """Seconds until something must be looked at without a message."""
@@ -214,7 +217,7 @@ class Dispatcher:
             logger.warning(
                 "cannot write to %s (%s); training goes on, recent samples are kept in memory and retried",
                 self._folder.path,
-                error,
+                described(error),
             )
 
     def _check_running(self) -> None:
@@ -242,11 +245,12 @@ class Dispatcher:
             self._stop(str(error))
         elif isinstance(error, FileNotFoundError) and self._left_the_spool(task):
             self._spool.measured(task.step)
-            self._lose(task.step, f"its file left the spool: {error}")
+            self._lose(task.step, f"its file left the spool: {described(error)}")
         elif isinstance(error, OSError) and error.errno in _DISK_ERRORS and task.kind == "measure":
             self._disk_trouble(error)
         elif error is not None:
-            self._death(task, f"{type(error).__name__}: {error}")
+            show_if_asked(error)
+            self._death(task, described(error))
         elif task.kind != "warm_up":
             self._death(task, f"the worker returned {type(result).__name__} instead of a snapshot")
 
@@ -295,7 +299,7 @@ class Dispatcher:
         try:
             self._folder.note(event, **details)
         except OSError as error:
-            logger.debug("journal entry %s %s not written: %s", event, details, error)
+            logger.debug("journal entry %s %s not written: %s", event, details, described(error))
 
     def _start_next(self) -> None:
         if self._running is not None or self.stopped is not None or time.monotonic() < self._retry_at:

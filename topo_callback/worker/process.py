@@ -8,6 +8,9 @@ import sys
 import threading
 import time
 
+from topo_callback.errors import described
+from topo_callback.terminal import DEBUG
+
 _WATCH_SECONDS = 1.0
 
 
@@ -21,6 +24,7 @@ def start_worker(parent: int, log_file: str, memory_bytes: int | None) -> None:
         log_file: everything the worker prints goes here; when it cannot be opened, nowhere.
         memory_bytes: address space of the process; None: no limit.
     """
+    os.environ.pop(DEBUG, None)  # what is printed here ends on disk
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then ends the worker
     _redirect_output(log_file)
     _watch(parent)
@@ -63,7 +67,7 @@ def _limit_memory(memory_bytes: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     except (ValueError, OSError) as error:
-        print(f"no limit of memory: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"no limit of memory: {described(error)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _step_back() -> None:
@@ -73,4 +77,4 @@ def _step_back() -> None:
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")
     except OSError as error:
-        print(f"priority as the trainer's: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"priority as the trainer's: {described(error)}", file=sys.stderr, flush=True)  # noqa: T201
