@@ -12,6 +12,7 @@ from layer_views import layer_view, minilm_cloud, reasons, rotated
 from scipy.spatial.distance import pdist
 
 from topo_callback.measures import spectrum as module
+from topo_callback.measures.missing import Missing
 from topo_callback.measures.spectrum import layer_spectrum, matrix_entropy, spectral_decay, spectrum
 
 
@@ -118,3 +119,66 @@ def test_of_very_many_points_some_evenly_spaced_ones_are_taken(monkeypatch: pyte
     cloud = np.random.default_rng(5).standard_normal((31, 4))
     monkeypatch.setattr(module, "MOST_POINTS", 11)
     np.testing.assert_allclose(spectrum(condensed(cloud)), spectrum(condensed(cloud[::3])), rtol=1e-12)
+
+
+def far_clouds() -> dict[str, np.ndarray]:
+    """Clouds in which distances of very different size meet, by what is far; float32, as models give them."""
+    generator = np.random.default_rng(11)
+    wide = generator.standard_normal((120, 200)) * np.arange(1, 201) ** -0.4
+    flat = generator.standard_normal((90, 12))
+    clouds = {}
+    for name, cloud in (("wide", wide), ("flat", flat)):
+        for times in (30, 300, 1000, 10_000):
+            clouds[f"{name}, one {times} times as long"] = np.concatenate([times * cloud[:1], cloud[1:]])
+        clouds[f"{name}, two opposite"] = np.concatenate([30 * cloud[:1], -30 * cloud[:1], cloud[2:]])
+        clouds[f"{name}, three of different size"] = (
+            cloud * np.array([1e2, -1e3, 1e4] + [1] * (len(cloud) - 3))[:, None]
+        )
+        clouds[f"{name}, far from the origin"] = cloud + 100
+    return {name: cloud.astype(np.float32) for name, cloud in clouds.items()}
+
+
+@pytest.mark.parametrize("name", far_clouds())
+def test_the_tail_is_that_of_the_cloud_in_float64_also_beside_points_far_away(name: str) -> None:
+    cloud = far_clouds()[name].astype(np.float64)
+    rank = min(len(cloud) - 1, cloud.shape[1])
+    roots = np.linalg.svd(cloud - cloud.mean(axis=0), compute_uv=False)[:rank]
+    view = layer_view(cloud)
+    assert view.distances is not None
+    found = spectrum(view.distances)
+    assert found.size == rank
+    np.testing.assert_allclose(found, roots**2, rtol=0.02)
+    numbers = layer_spectrum(view)
+    share, root = roots**2 / (roots**2).sum(), roots / roots.sum()
+    assert numbers["effective_rank"] == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-4)
+    assert numbers["participation_ratio"] == pytest.approx(1 / (share**2).sum(), rel=1e-4)
+    assert numbers["anisotropy"] == pytest.approx(share[0], rel=1e-4)
+    if rank == len(cloud) - 1 or not isinstance(numbers["rankme"], Missing):
+        assert numbers["rankme"] == pytest.approx(math.exp(-(root * np.log(root)).sum()), rel=1e-3)
+    if rank >= 40:
+        assert numbers["spectral_decay"] == pytest.approx(spectral_decay(roots**2), rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_direction_is_made_of_rounding(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    points, width = int(generator.integers(6, 150)), int(generator.integers(1, 5))
+    cloud = generator.standard_normal((points, width))
+    cloud[: generator.integers(0, 4)] *= 10.0 ** generator.integers(0, 7)
+    cloud[points // 2 :] += generator.choice([0.0, 1e3])
+    assert spectrum(condensed(rotated(cloud, 12))).size <= width
+
+
+def test_numbers_that_rounding_decides_are_missing() -> None:
+    cloud = np.random.default_rng(1).standard_normal((100, 300))
+    cloud[0] *= 1e6
+    numbers = layer_spectrum(layer_view(cloud))
+    hidden = Missing("the distances, in float32, do not resolve the small eigenvalues beside the large ones")
+    assert numbers["rankme"] == numbers["spectral_decay"] == hidden
+    assert numbers["participation_ratio"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
+def test_neither_very_small_nor_very_large_clouds_lose_their_spectrum(scale: float) -> None:
+    cloud = np.random.default_rng(6).standard_normal((50, 60))
+    assert layer_spectrum(layer_view(scale * cloud)) == pytest.approx(layer_spectrum(layer_view(cloud)), rel=1e-4)

@@ -21,8 +21,8 @@ def gram_matrix(
         metric: "euclidean", "cosine" or "correlation".
 
     Returns:
-        Symmetric; rows sum to 0 up to rounding. Positive semi-definite up to the rounding of the distances (float32:
-        1e-7 of the largest eigenvalue).
+        Symmetric; rows sum to 0 up to rounding. Positive semi-definite up to the rounding of the distances, which is
+        another one for each eigenvalue; see `spectrum.resolved_spectrum`.
     """
     condensed = distances.astype(np.float64)
     squared = squareform(condensed**2 if metric == "euclidean" else 2 * condensed)

@@ -8,47 +8,136 @@ have one large eigenvalue for their mean, which hides the rest. Published number
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64
-from scipy.linalg import eigvalsh
+from scipy.linalg import eigh
 from scipy.spatial.distance import num_obs_y, squareform
 
 from topo_callback.measures.gram import gram_matrix
-from topo_callback.measures.missing import NOT_KEPT, Number, all_missing, or_missing
+from topo_callback.measures.missing import NOT_KEPT, Missing, Number, all_missing, or_missing
 from topo_callback.measures.registry import layer_measure
-from topo_callback.measures.squared_distances import row_means, squared_distances
+from topo_callback.measures.squared_distances import squared_distances
 from topo_callback.measures.views import LayerView
 
-MOST_POINTS = 4000  # 128 MB for each matrix of doubles, and some seconds for its eigenvalues
+MOST_POINTS = 4000  # 128 MB for each matrix of doubles, and some ten seconds for its eigenvectors
+MOST_HIDDEN = 0.1  # of a number: what rounding hides could raise it by more, and it is missing
 DECAY_RANGE = (11, 100)  # indices of the power-law fit, from 1, both included
 LEAST_DECAY_POINTS = 10
 NAMES = ("dataset_entropy", "effective_rank", "rankme", "participation_ratio", "anisotropy", "spectral_decay")
 
 
+@dataclass(frozen=True)
+class Spectrum:
+    """What is known of the eigenvalues of the Gram matrix from distances in float32.
+
+    Attributes:
+        values: the eigenvalues above their rounding, descending.
+        hidden: how many further directions there could be, which rounding hides.
+        hidden_sum: at most this much is the sum of their eigenvalues, in the unit of `values`.
+    """
+
+    values: Float64[np.ndarray, " rank"]
+    hidden: int
+    hidden_sum: float
+
+
 def spectrum(distances: Float[np.ndarray, " pairs"], metric: str = "euclidean") -> Float64[np.ndarray, " rank"]:
     """Eigenvalues of the Gram matrix that are above the rounding of the distances, descending.
 
-    Eigenvalues, never entries, are clipped: those up to the edge of what rounding to float32 can make of a zero are
-    left out. Rounding moves an entry of the Gram matrix by at most 2^-24 of the squared distance; the norm of a
-    symmetric matrix of such errors is about the largest norm of a row, so the edge is 2^-23 times the largest row norm
-    of the squared distances (1e-8 of the sum of the eigenvalues at 1,000 points).
+    See `resolved_spectrum`. At most min(points - 1, width) values; empty when all points are equal.
+    """
+    return resolved_spectrum(distances, metric).values
+
+
+def resolved_spectrum(distances: Float[np.ndarray, " pairs"], metric: str = "euclidean") -> Spectrum:
+    """Eigenvalues of the Gram matrix, each against what the rounding of the distances to float32 can make of a zero.
+
+    Rounding moves entry ij of the Gram matrix by at most u d_ij^2 with u = 2^-24, so an eigenvalue of unit vector v by
+    sum_ij e_ij v_i v_j. The bound for an eigenvalue is its own: with e = u x (d^2 as a diagonal scaling of a matrix of
+    independent errors, whose norm is about 2 sqrt(points / 3)) it is below
+
+        2 u sqrt(points w^T S w),   w_i = v_i^2,   S_ij = d_ij^4.
+
+    A point far away is nearly an eigenvector by itself and has nearly no weight in the others, so that its large
+    errors count for its own eigenvalue and not for the rest: with a point at 1,000 times the usual distance the bound
+    for the rest is 1,000 times, not a million times, that of a cloud without it. What a large eigenvalue, of vector V
+    and value L, mixes into the others is of second order, 4 u^2 points W^T S w / L, and is added. The rounding of
+    double precision, points 2^-52 times the largest eigenvalue, is the least bound. Eigenvalues, never entries, are
+    clipped.
 
     Args:
         distances: condensed, finite. Of more than `MOST_POINTS` points, that many are taken, evenly spaced by index:
             the same ones at every step.
         metric: "euclidean", "cosine" or "correlation".
 
-    Returns:
-        Empty when all points are equal. At most min(points - 1, width) values.
+    Cost: 9 points^3 operations; six matrices of points^2 doubles.
     """
     distances = _at_most(distances, MOST_POINTS)
-    fourth_powers = squared_distances(distances, metric) ** 2
-    edge = float(np.finfo(np.float32).eps) * math.sqrt(num_obs_y(distances) * float(row_means(fourth_powers).max()))
-    gram = gram_matrix(distances, metric)
-    eigenvalues = eigvalsh(gram, overwrite_a=True, check_finite=False)[::-1]
-    kept: Float64[np.ndarray, " rank"] = eigenvalues[eigenvalues > edge]
-    return kept
+    values, vectors = eigh(gram_matrix(distances, metric), overwrite_a=True, check_finite=False)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    points = len(values)
+    if not values[0] > 0:
+        return Spectrum(values[:0], 0, 0.0)
+    rounding = _Rounding.of(squareform(squared_distances(distances, metric)))
+    least = points * float(np.finfo(np.float64).eps) * float(values[0])
+    kept = values > np.maximum(rounding.edges(values, np.square(vectors)), least)
+    hidden = max(points - 1 - int(kept.sum()), 0)  # one direction is lost to centring
+    if not hidden:
+        return Spectrum(values[kept], 0, 0.0)
+    # the sum is known better than its parts, whose errors cancel
+    doubt = rounding.of_sum(values[kept], vectors[:, kept], vectors[:, ~kept]) + least
+    return Spectrum(values[kept], hidden, max(0.0, float(values[~kept].sum())) + doubt)
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """What the rounding of distances can do to eigenvalues; see `resolved_spectrum`.
+
+    Attributes:
+        fourth: fourth powers of the distances over that of the largest.
+        unit: 2^-24 times the square of the largest distance.
+    """
+
+    fourth: Float64[np.ndarray, "points points"]
+    unit: float
+
+    @classmethod
+    def of(cls, squares: Float64[np.ndarray, "points points"]) -> _Rounding:
+        """Of squared distances, which are overwritten. Fourth powers alone need not be in the range of doubles."""
+        largest = float(squares.max())
+        squares /= largest
+        return cls(np.square(squares, out=squares), largest * float(np.finfo(np.float32).eps) / 2)
+
+    def edges(
+        self, values: Float64[np.ndarray, " points"], weights: Float64[np.ndarray, "points points"]
+    ) -> Float64[np.ndarray, " points"]:
+        """How large each eigenvalue may be though it is 0; the weights are the squares of the vectors."""
+        points = len(values)
+        pairs = weights.T @ (self.fourth @ weights)
+        first = 2 * self.unit * np.sqrt(points * np.maximum(np.diagonal(pairs), 0.0))
+        second = np.zeros(points)
+        for large in np.flatnonzero(values > 16 * first):
+            mixed = 4 * points * self.unit * (self.unit / values[large]) * pairs[large, large + 1 :]
+            np.maximum(second[large + 1 :], mixed, out=second[large + 1 :])
+        edges: Float64[np.ndarray, " points"] = first + second
+        return edges
+
+    def of_sum(
+        self,
+        values: Float64[np.ndarray, " rank"],
+        vectors: Float64[np.ndarray, "points rank"],
+        rest: Float64[np.ndarray, "points others"],
+    ) -> float:
+        """Three standard deviations of the sum of the `rest` of the eigenvalues, and by how much it is too low.
+
+        The variance of the trace of a projection P of the errors is 2 u^2 / 3 sum_ij P_ij^2 d_ij^4.
+        """
+        projection = rest @ rest.T
+        deviation = self.unit * math.sqrt(2 / 3 * float(np.sum(projection**2 * self.fourth)))
+        lost = self.unit * float(np.sum((self.fourth @ np.square(vectors)).sum(axis=0) * (self.unit / values)))
+        return 3 * deviation + lost
 
 
 def _at_most(distances: Float[np.ndarray, " pairs"], most: int) -> Float[np.ndarray, " fewer"]:
@@ -122,22 +211,46 @@ def layer_spectrum(view: LayerView) -> dict[str, Number]:
     - `anisotropy`: the largest share, of the first principal component (Razzhigaev et al., arXiv 2311.05928).
     - `spectral_decay`: see `spectral_decay` (compared across alignment objectives in arXiv 2509.23024).
 
-    Cost: the eigenvalues, 4/3 points^3 operations; memory five matrices of points^2 doubles, for one layer at a time.
-    Missing where all points are equal, or the distances are no longer kept.
+    Directions that are below the rounding of the distances count as none. A number that they could raise by more than
+    a tenth is missing: rankme first, as it takes the roots of the eigenvalues, and the decay with it where its range
+    depends on the rank. Missing too where all points are equal, or the distances are no longer kept.
+
+    Cost: see `resolved_spectrum`, for one layer at a time.
     """
     if view.distances is None:
         return all_missing(NAMES, NOT_KEPT)
-    eigenvalues = spectrum(view.distances, view.metric)
-    if eigenvalues.size == 0:
+    found = resolved_spectrum(view.distances, view.metric)
+    values = found.values
+    if values.size == 0:
         return all_missing(NAMES, "all points are equal up to rounding")
-    entropy = matrix_entropy(eigenvalues)
-    least = 2 * (DECAY_RANGE[0] + LEAST_DECAY_POINTS - 1)
-    few = f"a power law needs a rank of {least}, this cloud has {eigenvalues.size}"
-    return {
+    entropy, roots = matrix_entropy(values), np.sqrt(values)
+    numbers: dict[str, Number] = {
         "dataset_entropy": entropy,
         "effective_rank": math.exp(entropy),
-        "rankme": math.exp(matrix_entropy(np.sqrt(eigenvalues))),
-        "participation_ratio": math.exp(matrix_entropy(eigenvalues, 2.0)),
-        "anisotropy": float(eigenvalues[0] / eigenvalues.sum()),
-        "spectral_decay": or_missing(spectral_decay(eigenvalues), few),
+        "rankme": math.exp(matrix_entropy(roots)),
+        "participation_ratio": math.exp(matrix_entropy(values, 2.0)),
+        "anisotropy": float(values[0] / values.sum()),
     }
+    least = 2 * (DECAY_RANGE[0] + LEAST_DECAY_POINTS - 1)
+    few = f"a power law needs a rank of {least}, this cloud has {values.size}"
+    numbers["spectral_decay"] = or_missing(spectral_decay(values), few)
+    hidden = Missing("the distances, in float32, do not resolve the small eigenvalues beside the large ones")
+    if _could_add(found.hidden_sum / float(values.sum()), found.hidden) > MOST_HIDDEN:
+        numbers |= dict.fromkeys(("dataset_entropy", "effective_rank"), hidden)
+    if _could_add(math.sqrt(found.hidden * found.hidden_sum) / float(roots.sum()), found.hidden) > MOST_HIDDEN:
+        numbers["rankme"] = hidden
+        if values.size < 2 * DECAY_RANGE[1]:
+            numbers["spectral_decay"] = hidden
+    return numbers
+
+
+def _could_add(weight: float, directions: int) -> float:
+    """By which share exp(entropy) can rise when so many directions get this weight, that of all others being 1.
+
+    The entropy of the whole is that of the two parts' shares, and the mean of theirs; at most log(directions) of the
+    new part, at least 0 of the old one.
+    """
+    if weight <= 0 or directions == 0:
+        return 0.0
+    share = weight / (1 + weight)
+    return math.expm1(share * math.log(directions) - share * math.log(share) - (1 - share) * math.log1p(-share))
