@@ -119,7 +119,7 @@ def displacements(model, weights: dict, prompts: list[str], tokenizer, seed: int
     config = TopologyConfig(layers=LAYERS, max_tokens=LONGEST_PROBE, measures=MEASURED, threads=1)
     probe = Probe.from_rows(prompts, processing_class=tokenizer, max_tokens=LONGEST_PROBE)
     reader = Reader(model, probe, config, Ranks())
-    reader.agree()
+    reader.agree(model)
     generator = torch.Generator().manual_seed(1000 + seed)
     load(model, weights[0])
     start = reader.read(model, 0, {})

@@ -85,7 +85,7 @@ def test_fault_15_a_model_with_a_huge_coordinate_is_read_within_1e_5(dtype: torc
     probe = Probe.from_rows(TEXTS, tokenizer)
     config = TopologyConfig(neighbours=3, layers=(1, 2), probe_batch=48, measures=("scale",), next_token_prompts=0)
     reader = Reader(model, probe, config, Ranks())
-    reader.agree()
+    reader.agree(model)
     sample = reader.read(model, 0, {})
     assert sample is not None
     assert sample.facts["dtype"] == str(dtype).removeprefix("torch.")

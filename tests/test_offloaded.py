@@ -64,7 +64,7 @@ def test_a_sample_of_a_spread_model_is_that_of_the_whole_one(tmp_path: Path) -> 
         spread(tiny_llama(tokenizer, layers=3), SPREAD["the later blocks on the disk"], tmp_path),
     ):
         reader = Reader(model, Probe.from_rows(TEXTS, tokenizer), config, Ranks())
-        reader.agree()
+        reader.agree(model)
         samples.append(reader.read(model, 0, {}))
     assert samples[0] is not None
     assert samples[1] is not None

@@ -50,7 +50,7 @@ def test_fault_22_a_model_sharded_by_zero3_is_read_and_not_disturbed(tmp_path: P
     whole = tiny_llama(tokenizer, layers=3)
     config = TopologyConfig(layers="all", neighbours=3, probe_batch=8, measures=("scale",))
     reader = Reader(whole, Probe.from_rows(list(TEXTS), tokenizer), config, Ranks())
-    reader.agree()
+    reader.agree(model)
     sample = reader.read(whole, 0, {})
     assert sample is not None
     recorded = read_record(trajectory.folder / "distances" / "step-00000000.npz")[0]["distances"]

@@ -27,7 +27,6 @@ def test_every_prompt_is_in_one_row(lengths: list[int], batch_size: int) -> None
             assert not batch.attention_mask[row, length:].any()
             assert not batch.input_ids[row, length:].any()
             assert batch.spans[row].tolist() == [0, length]
-        assert (batch.position_ids == torch.arange(batch.input_ids.shape[1])).all()
         assert batch.attention_mask.all(dim=0).any()
         assert batch.attention_mask.any(dim=0).all()  # no column of padding only
         seen += batch.points.tolist()
@@ -49,7 +48,8 @@ def test_longest_first_and_ties_in_probe_order() -> None:
 
 def test_same_arguments_same_tensors() -> None:
     for one, two in zip(*(make_batches(prompts(), 3, "mean", pad_id=5) for _ in range(2)), strict=True):
-        assert all(torch.equal(getattr(one, name), getattr(two, name)) for name in vars(one))
+        for name, value in vars(one).items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(getattr(two, name)))
 
 
 @pytest.mark.parametrize(("pooling", "span"), [("last_prompt_token", [3, 4]), ("last_token", [5, 6]), ("mean", [0, 6])])

@@ -105,7 +105,7 @@ def test_norm_after_attention(family: str) -> None:
     handle = module.register_forward_hook(lambda module, args, output: seen.append(output))
     read = clouds(model, probe, tap="post_attention_norm", pooling="last_token", layers=(0, 2))
     handle.remove()
-    assert torch.equal(read[1], seen[0].detach().view(2, -1, 32)[:, -1])
+    assert torch.equal(read[1], seen[-1].detach().view(2, -1, 32)[:, -1])
     assert torch.equal(read[0], clouds(model, probe, pooling="last_token", layers=(0,))[0])
 
 
@@ -290,7 +290,6 @@ def test_a_block_that_is_not_run_is_named() -> None:
 
 def test_blocks_that_remove_padding_are_refused() -> None:
     model = tiny("bert")
-    keep = torch.arange(20)
-    change_output(find_blocks(model).blocks[2], lambda states: states.flatten(0, 1)[keep])
+    change_output(find_blocks(model).blocks[2], lambda states: states.flatten(0, 1)[:20] if len(states) > 1 else states)
     with pytest.raises(UnsupportedModelError, match="attn_implementation='sdpa'"):
         clouds(model, prompts(), batch_size=7)

@@ -113,7 +113,7 @@ def test_adapters_with_their_base(tmp_path: Path) -> None:
 
     for step, model in zip((1, 2), models, strict=True):
         reader = Reader(model.eval(), Probe.from_rows(list(TEXTS), tiny_tokenizer()), config, Ranks())
-        reader.agree()
+        reader.agree(model)
         sample = reader.read(model, step, {})
         assert sample is not None
         alone = measure_sample(sample, config)

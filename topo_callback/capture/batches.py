@@ -1,9 +1,11 @@
-"""The probe as fixed, right-padded batches: the same tensors at every sample, so rounding is the same too."""
+"""The probe as fixed batches: the same tensors at every sample, so rounding is the same too."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,6 +19,11 @@ from topo_callback.capture.devices import model_device
 from topo_callback.errors import ConfigurationError, ProbeError
 
 POOLINGS = ("last_prompt_token", "last_token", "mean")
+
+PADDED, EQUAL_LENGTHS, ONE_AT_A_TIME = "padded", "equal lengths", "one at a time"
+ROWS = (PADDED, EQUAL_LENGTHS, ONE_AT_A_TIME)
+"""How prompts share a forward pass, cheapest first. Only padded batches have an attention mask; the others are what
+`model(input_ids=...)` gets."""
 
 
 @runtime_checkable
@@ -36,23 +43,23 @@ class TokenisedPrompts(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ProbeBatch:
-    """Some prompts of the probe, right-padded, on the CPU; all tensors are int64.
+    """Some prompts of the probe, right-padded where their lengths differ, on the CPU; all tensors are int64.
 
     Attributes:
         input_ids: the tokens, then padding.
         attention_mask: 1 at tokens, 0 at padding.
-        position_ids: 0, 1, 2, ... in every row.
         spans: first token and one past the last token that make up the point of each row.
         prompt_ends: one past the last prompt token of each row; the completion follows.
         points: the place of each row in the probe.
+        masked: whether the model is given the attention mask.
     """
 
     input_ids: Int[Tensor, "rows tokens"]
     attention_mask: Int[Tensor, "rows tokens"]
-    position_ids: Int[Tensor, "rows tokens"]
     spans: Int[Tensor, "rows 2"]
     prompt_ends: Int[Tensor, " rows"]
     points: Int[Tensor, " rows"]
+    masked: bool = True
 
     def __len__(self) -> int:
         return len(self.points)
@@ -74,12 +81,15 @@ def padding_id(model: nn.Module) -> int:
     return int(identifier) if fits else 0  # type: ignore[arg-type]
 
 
-def make_batches(probe: TokenisedPrompts, batch_size: int, pooling: str, *, pad_id: int = 0) -> tuple[ProbeBatch, ...]:
+def make_batches(
+    probe: TokenisedPrompts, batch_size: int, pooling: str, *, pad_id: int = 0, rows: str = PADDED
+) -> tuple[ProbeBatch, ...]:
     """Cut the probe into fixed batches.
 
     Prompts are sorted by length (ties in probe order), longest first: little padding, and a batch that does not fit
-    in memory shows at once. The fewest batches that hold the probe are filled evenly, so that their numbers of rows
-    differ by at most one and are equal where the count allows it. A pure function of its arguments.
+    in memory shows at once. The fewest batches that hold the probe (or all prompts of one length) are filled evenly, so
+    that their numbers of rows differ by at most one and are equal where the count allows it. A pure function of its
+    arguments.
 
     Args:
         probe: the tokenised prompts.
@@ -87,24 +97,38 @@ def make_batches(probe: TokenisedPrompts, batch_size: int, pooling: str, *, pad_
         pooling: "last_prompt_token", "last_token" or "mean" over all tokens, prompt and completion; what "auto"
             means depends on the model, see `resolve_pooling`.
         pad_id: the token written into padding; see `padding_id`.
+        rows: "padded"; "equal lengths", where a batch holds prompts of one length; or "one at a time".
 
     Raises:
-        ConfigurationError: unknown pooling, or a batch size below 1.
+        ConfigurationError: unknown pooling or rows, or a batch size below 1.
         ProbeError: a prompt without tokens, or without a prompt token when the last one is asked for.
     """
     if pooling not in POOLINGS:
         raise ConfigurationError(f"unknown pooling {pooling!r}; accepted: {', '.join(POOLINGS)}")
+    if rows not in ROWS:
+        raise ConfigurationError(f"unknown rows {rows!r}; accepted: {', '.join(ROWS)}")
     if batch_size < 1:
         raise ConfigurationError(f"batch_size={batch_size}; accepted: at least 1")
+    batch_size = 1 if rows == ONE_AT_A_TIME else batch_size
     spans = [_span(probe, point, pooling) for point in range(len(probe))]
     order = sorted(range(len(probe)), key=lambda point: (-len(probe.token_ids[point]), point))
-    count = -(-len(order) // batch_size)
-    batches, start = [], 0
+    groups = [order]
+    if rows != PADDED:
+        groups = [list(group) for _, group in itertools.groupby(order, key=lambda point: len(probe.token_ids[point]))]
+    return tuple(
+        _batch(probe, part, spans, pad_id, masked=rows == PADDED)
+        for group in groups
+        for part in _evenly(group, batch_size)
+    )
+
+
+def _evenly(points: list[int], most: int) -> Iterator[list[int]]:
+    """The fewest parts of at most so many points, alike in size, larger ones first."""
+    count, start = -(-len(points) // most), 0
     for number in range(count):
-        size = len(order) // count + (number < len(order) % count)
-        batches.append(_batch(probe, order[start : start + size], spans, pad_id))
+        size = len(points) // count + (number < len(points) % count)
+        yield points[start : start + size]
         start += size
-    return tuple(batches)
 
 
 def _span(probe: TokenisedPrompts, point: int, pooling: str) -> tuple[int, int]:
@@ -122,7 +146,9 @@ def _span(probe: TokenisedPrompts, point: int, pooling: str) -> tuple[int, int]:
     return end - 1, end
 
 
-def _batch(probe: TokenisedPrompts, points: list[int], spans: list[tuple[int, int]], pad_id: int) -> ProbeBatch:
+def _batch(
+    probe: TokenisedPrompts, points: list[int], spans: list[tuple[int, int]], pad_id: int, *, masked: bool
+) -> ProbeBatch:
     tokens = max(len(probe.token_ids[point]) for point in points)
     input_ids = torch.full((len(points), tokens), pad_id, dtype=torch.int64)
     attention_mask = torch.zeros((len(points), tokens), dtype=torch.int64)
@@ -133,12 +159,12 @@ def _batch(probe: TokenisedPrompts, points: list[int], spans: list[tuple[int, in
     return ProbeBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        position_ids=torch.arange(tokens).repeat(len(points), 1),
         spans=torch.tensor([spans[point] for point in points], dtype=torch.int64),
         prompt_ends=torch.tensor(
             [min(probe.prompt_lengths[point], len(probe.token_ids[point])) for point in points], dtype=torch.int64
         ),
         points=torch.tensor(points, dtype=torch.int64),
+        masked=masked,
     )
 
 

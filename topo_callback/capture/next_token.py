@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, find_language_model
+from topo_callback.capture.layout import StateLayout
+from topo_callback.errors import USERS_OWN
 
 
 class NextTokens:
@@ -45,7 +47,13 @@ class NextTokens:
 
     @contextlib.contextmanager
     def listening(
-        self, model: nn.Module, stack: BlockStack, head: nn.Module, batch: ProbeBatch, failures: list[Exception]
+        self,
+        model: nn.Module,
+        stack: BlockStack,
+        head: nn.Module,
+        batch: ProbeBatch,
+        failures: list[BaseException],
+        layout: StateLayout,
     ) -> Iterator[None]:
         """Listen during one forward pass of the whole batch; what raises inside is put into `failures`."""
         self.roots = None
@@ -59,12 +67,12 @@ class NextTokens:
             if stack.kind == "encoder-decoder":  # its decoder was given one token
                 cut.append(hidden.shape[1] == 1)
                 return None
-            shift = hidden.shape[1] - batch.input_ids.shape[1]  # virtual tokens of prompt tuning come first
-            if shift < 0:
+            tokens = batch.input_ids.shape[1]
+            if hidden.shape[1] < tokens:
                 return None
             cut.append(True)
             where = hidden.device
-            place = (batch.prompt_ends - 1 + shift).to(where)
+            place = (batch.prompt_ends - 1 + layout.first(hidden.shape[1], tokens)).to(where)
             return (hidden[torch.arange(len(batch), device=where), place][:, None], *args[1:])
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -77,7 +85,9 @@ class NextTokens:
                 try:
                     chosen = logits[wanted.to(logits.device), 0].float()
                     self.roots = (torch.log_softmax(chosen, dim=1) / 2).exp().half()
-                except Exception as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
+                except USERS_OWN:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
                     failures.append(error)
 
         handles = [

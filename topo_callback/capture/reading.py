@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
+from topo_callback.capture.calls import Traversal, distinct_blocks, first_tensor, listening
 from topo_callback.capture.devices import model_device
+from topo_callback.capture.layout import expected_layout
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling
 from topo_callback.capture.quantised import left_open
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
-from topo_callback.capture.taps import tap_module
 from topo_callback.capture.token_cloud import TokenCloud
-from topo_callback.errors import TopologyError, UnsupportedModelError
+from topo_callback.errors import USERS_OWN, TopologyError, UnsupportedModelError
 
 
 def read_clouds(
@@ -35,17 +36,26 @@ def read_clouds(
     tap: str = "block",
     device: torch.device | None = None,
     dtypes: dict[int, torch.dtype] | None = None,
+    traversal: Traversal | None = None,
 ) -> Float[Tensor, "layers points width"]:
     """Read the whole probe in this process: one cloud per layer, points in probe order.
 
     The result is float32 and takes 4 x layers x points x width bytes on the model's device; beside it there is never
-    more than one batch. Arguments and errors are those of `read_batch`; the model is made quiet here.
+    more than one batch. Arguments and errors are those of `read_batch`; the model is made quiet here. Without a
+    traversal a prompt of the shortest batch is looked at alone first.
     """
+    from topo_callback.capture.survey import survey
+
     points = sum(len(batch) for batch in batches)
     clouds: Tensor | None = None
     with quiet(model):
+        if traversal is None and batches:
+            length = int(batches[-1].attention_mask[0].sum())
+            traversal = survey(model, stack, tuple(batches[-1].input_ids[0, :length].tolist()), device=device)
         for batch in batches:
-            rows = read_batch(model, stack, batch, layers=layers, tap=tap, device=device, dtypes=dtypes)
+            rows = read_batch(
+                model, stack, batch, layers=layers, tap=tap, device=device, dtypes=dtypes, traversal=traversal
+            )
             if clouds is None:
                 clouds = rows.new_empty((len(layers), points, rows.shape[2]))
             clouds[:, batch.points.to(rows.device)] = rows
@@ -66,11 +76,13 @@ def read_batch(
     token_measures: Sequence[str] = (),
     next_tokens: NextTokens | None = None,
     token_cloud: TokenCloud | None = None,
+    traversal: Traversal | None = None,
 ) -> Float[Tensor, "layers rows columns"]:
     """One forward pass of one batch: the point of each row at each layer. To be called inside `quiet(model)`.
 
     Tokens become points inside the hooks, so at no time is more than one layer's [rows, tokens, width] alive on our
-    account. Layer 0 is the input of the first block, layer i the output of block i, before any final norm. Of an
+    account. Layer 0 is the input of the first block, layer i what the i-th call of a block gives, before any final
+    norm: where a block is called several times in a pass, each call is a layer. Of an
     encoder-decoder the probe goes to the encoder, the decoder gets its start token only, and that position is the
     point of the decoder's layers.
 
@@ -86,6 +98,8 @@ def read_batch(
         token_measures: numbers of each row's tokens, taken in the hooks too, by their names in `token_numbers`.
         next_tokens: when given, left with the next-token distributions of this batch, or with why there are none.
         token_cloud: when given, left with the states of its tokens in this batch.
+        traversal: from `survey(model, ...)`; without it each state is expected to be [rows, tokens, width], behind
+            the virtual tokens of prompt tuning.
 
     Returns:
         float32 [layers, rows, width + token measures] on `device`: the points (exact for a bfloat16 or float16 model;
@@ -93,7 +107,8 @@ def read_batch(
 
     Raises:
         TopologyError: called outside `quiet`.
-        UnsupportedModelError: a block that does not give [rows, tokens, width], or was not reached.
+        UnsupportedModelError: a block that does not give the states of all tokens, or was not reached; as many calls
+            of blocks as the traversal has were not made.
 
     What goes wrong in a hook, and in the blocks of a sharded model, is raised after the forward pass: other ranks may
     be in it as well.
@@ -104,15 +119,16 @@ def read_batch(
         device = model_device(model)
     head = None if next_tokens is None else next_tokens.head(model, stack)
     inputs = _inputs(model, batch, device, all_to_head=head is not None)
-    pooling = Pooling(stack, batch)
+    layout = expected_layout(model) if traversal is None else traversal.layout
+    pooling = Pooling(stack, batch, layout)
     points: dict[int, Tensor] = {}
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def take(layer: int, hidden: Any) -> None:
         if failures:
             return
         try:
-            hidden = _first_tensor(hidden)
+            hidden = first_tensor(hidden)
             if dtypes is not None:
                 dtypes[layer] = hidden.dtype
             point = pooling.points(hidden)
@@ -121,29 +137,71 @@ def read_batch(
             if token_cloud is not None:
                 pooling.take_tokens(layer, hidden, token_cloud)
             points[layer] = point.to(device)
-        except Exception as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
             failures.append(error)
 
     with contextlib.ExitStack() as hooks:
-        for layer in layers:
-            hooks.callback(_hook(stack, layer, tap, take).remove)
+        calls = hooks.enter_context(listening(stack, layers, tap, take))
         if next_tokens is not None and head is not None:
-            hooks.enter_context(next_tokens.listening(model, stack, head, batch, failures))
-        if is_sharded(model):
-            hooks.callback(reshard, model)
-            hooks.enter_context(to_the_end(stack.blocks, failures))
-        hooks.enter_context(_without_compiled_code(model))
-        try:
-            entry(model)(**inputs)
-        except Exception:
-            if not failures:  # else this is what came of it
-                raise
-    if failures:
-        raise failures[0]
+            hooks.enter_context(next_tokens.listening(model, stack, head, batch, failures, layout))
+        run_forward(model, stack, inputs, failures)
+    if traversal is not None and len(calls.made) != traversal.depth:
+        raise UnsupportedModelError(
+            f"the forward pass called the blocks of {stack.path} {len(calls.made)} times, and {traversal.depth} times "
+            "before; a model whose depth depends on the prompt or on chance cannot be read layer by layer"
+        )
     missing = [layer for layer in layers if layer not in points]
     if missing:
         raise UnsupportedModelError(f"the forward pass did not reach layer {missing[0]} of {stack.path}")
     return torch.stack([points[layer] for layer in layers])
+
+
+def run_forward(
+    model: nn.Module, stack: BlockStack, inputs: dict[str, Any], failures: list[BaseException], *, seed: int = 0
+) -> Any:
+    """One forward pass from the model's root; other ranks may be in it as well.
+
+    The global random states are the same before every pass, so that a model which draws random numbers in evaluation
+    draws the same ones at every sample. To be called inside `quiet`, which puts them back.
+
+    Args:
+        model, stack: as in `read_batch`.
+        inputs: the arguments.
+        failures: what hooks could not do; raised here when the pass is over.
+        seed: of the random states.
+    """
+    _seed(model, seed)
+    output = None
+    with contextlib.ExitStack() as context:
+        if is_sharded(model):
+            context.callback(reshard, model)
+            context.enter_context(to_the_end(distinct_blocks(stack), failures))
+        context.enter_context(_without_compiled_code(model))
+        try:
+            output = entry(model)(**inputs)
+        except USERS_OWN:
+            raise
+        except BaseException:
+            if not failures:  # else this is what came of it
+                raise
+    if failures:
+        raise failures[0]
+    return output
+
+
+def _seed(model: nn.Module, seed: int) -> None:
+    """Set the random states that `quiet(model)` keeps: of python, numpy, the CPU and the model's own devices."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global state is what a model draws from
+    torch.default_generator.manual_seed(seed)
+    for device in {parameter.device for parameter in model.parameters()}:
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            torch.cuda.default_generators[index].manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
 
 
 @contextlib.contextmanager
@@ -196,68 +254,35 @@ def _random_states(devices: set[torch.device]) -> list[tuple[Callable[[Any], Non
 
 
 def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device, *, all_to_head: bool) -> dict[str, Any]:
-    """The arguments of the forward pass, of those that the model's signature has.
+    """The arguments of the forward pass, of those that the model's signature has; positions are the model's own.
 
     With `all_to_head` the head is given every token, because the input is cut in front of it.
     """
-    language_model = find_language_model(model)
-    config = language_model.config
-    names = inspect.signature(type(language_model).forward).parameters
-    inputs: dict[str, Any] = {
-        "input_ids": batch.input_ids.to(device),
-        "attention_mask": batch.attention_mask.to(device),
-    }
-    if "position_ids" in names and _counts_from_zero(model):
-        inputs["position_ids"] = batch.position_ids.to(device)
+    names = inspect.signature(type(find_language_model(model)).forward).parameters
+    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in names.values())
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids.to(device)}
+    if batch.masked and ("attention_mask" in names or takes_more):
+        inputs["attention_mask"] = batch.attention_mask.to(device)
     if "use_cache" in names:
         inputs["use_cache"] = False
     if "logits_to_keep" in names and not all_to_head:
         inputs["logits_to_keep"] = 1
-    if "decoder_input_ids" in names:
-        start = next(
-            (
-                token
-                for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id")
-                if isinstance(token := getattr(config, name, None), int)
-            ),
-            0,
-        )
-        inputs["decoder_input_ids"] = torch.full((len(batch), 1), start, device=device)
-    return inputs
+    return inputs | decoder_start(model, len(batch), device)
 
 
-def _counts_from_zero(model: nn.Module) -> bool:
-    """Whether explicit positions 0, 1, 2, ... are the model's own.
-
-    RoBERTa and its kin count from their padding index on; under PEFT's prompt learning the virtual tokens come first
-    and given positions are ignored with a warning.
-    """
-    learned = getattr(getattr(bare(model), "active_peft_config", None), "is_prompt_learning", False)
-    classes = {type(module) for module in model.modules()}
-    return not learned and not any(name.startswith("create_position_ids") for cls in classes for name in dir(cls))
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the forward pass of the transformers model inside has an argument of this name."""
+    return name in inspect.signature(type(find_language_model(model)).forward).parameters
 
 
-def _hook(stack: BlockStack, layer: int, tap: str, take: Callable[[int, Any], None]) -> Any:
-    """Attach one hook that changes nothing; the handle removes it."""
-    if layer == 0:
-
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            take(0, args[0] if args else kwargs["hidden_states"])
-
-        return bare(stack.blocks[0]).register_forward_pre_hook(before, with_kwargs=True)
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        take(layer, output)
-
-    return tap_module(bare(stack.blocks[layer - 1]), tap).register_forward_hook(after)
-
-
-def _first_tensor(output: Any) -> Tensor:
-    while isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if isinstance(output, Tensor):
-        return output
-    raise UnsupportedModelError(f"a block gives {type(output).__name__} instead of hidden states")
+def decoder_start(model: nn.Module, rows: int, device: torch.device) -> dict[str, Tensor]:
+    """What the decoder of an encoder-decoder is given: its start token; nothing for other models."""
+    if not takes(model, "decoder_input_ids"):
+        return {}
+    names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
+    found = (getattr(find_language_model(model).config, name, None) for name in names)
+    start = next((token for token in found if isinstance(token, int)), 0)
+    return {"decoder_input_ids": torch.full((rows, 1), start, device=device)}
 
 
 def _without_compiled_code(model: nn.Module) -> contextlib.AbstractContextManager[Any]:

@@ -12,9 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from topo_callback.capture import NextTokens, ProbeBatch, TokenCloud, find_blocks, quiet, read_batch
+from topo_callback.capture.batches import PADDED
+from topo_callback.capture.calls import Traversal
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Gathering, Ranks
-from topo_callback.errors import described
+from topo_callback.errors import USERS_OWN, described
 from topo_callback.terminal import show_if_asked
 
 DONE, OUT_OF_MEMORY, FAILED = 0, 1, 2
@@ -50,13 +52,18 @@ class Turns:
 
     Attributes:
         forwards: passes that this rank has made so far.
+        layers: numbers of the layers that are read.
+        traversal: how a pass goes through the blocks.
+        rows: how prompts share a pass.
     """
 
-    def __init__(self, config: TopologyConfig, ranks: Ranks, layers: tuple[int, ...]) -> None:
+    def __init__(self, config: TopologyConfig, ranks: Ranks, traversal: Traversal) -> None:
         self._config = config
         self._ranks = ranks
-        self._layers = layers
         self.forwards = 0
+        self.layers: tuple[int, ...] = ()
+        self.traversal = traversal
+        self.rows = PADDED
 
     def read(
         self,
@@ -87,8 +94,9 @@ class Turns:
                 model,
                 stack,
                 batch,
-                layers=self._layers,
+                layers=self.layers,
                 tap=self._config.tap,
+                traversal=self.traversal,
                 dtypes=dtypes,
                 token_measures=token_measures,
                 next_tokens=next_tokens,
@@ -96,13 +104,13 @@ class Turns:
             )
             columns.put(turn, part)
             if token_cloud is not None:
-                tokens.put(turn, torch.stack([token_cloud.states[layer].to(part.device) for layer in self._layers]))
+                tokens.put(turn, torch.stack([token_cloud.states[layer].to(part.device) for layer in self.layers]))
             if next_tokens is not None and next_tokens.roots is not None:
                 roots.put(turn, next_tokens.roots[None])
 
         with quiet(model):
             for turn, index in enumerate(turns):
-                self._do_together(functools.partial(read, turn, batches[index]))
+                self.together(functools.partial(read, turn, batches[index]))
         found = Read(columns=columns.gather())
         if token_cloud is not None:
             token_cloud.states.clear()
@@ -113,15 +121,17 @@ class Turns:
                 found.roots = roots.gather()
         return found
 
-    def _do_together(self, work: Callable[[], None]) -> None:
+    def together(self, work: Callable[[], object]) -> None:
         """Do something on every rank; when it fails on one, all raise AgreedError, before the next collective."""
         code, cause = DONE, ""
         try:
             work()
+        except USERS_OWN:
+            raise
         except torch.OutOfMemoryError as error:
             code, cause = OUT_OF_MEMORY, described(error)
             show_if_asked(error)
-        except Exception as error:  # noqa: BLE001 - known to all ranks first
+        except BaseException as error:  # noqa: BLE001 - known to all ranks first
             code, cause = FAILED, described(error)
             show_if_asked(error)
         worst = self._ranks.worst(code)

@@ -87,7 +87,7 @@ def plan_series(
     model = outline(files, dtype=resolve_dtype(files, dtype))
     batch = config.probe_batch or batch_size_for(model, probe, torch.device(device))
     reader = Reader(model, probe, config, Ranks(), batch)
-    reader.agree()
+    reader.agree(model)
     # what a training run says of itself and a checkpoint does not is left out below
     unknown = SimpleNamespace(
         bf16=False, fp16=False, learning_rate=0, lr_scheduler_type="", warmup_steps=0, seed=0,

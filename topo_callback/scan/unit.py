@@ -18,6 +18,7 @@ from topo_callback.records.sample import Sample
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.trainer_state import read_state, step_facts
 from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.terminal import say
 
 UNITS = "units"
 
@@ -135,12 +136,14 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
         model = open_model(files, dtype=run["model"]["dtype"], device=unit.device, allow_pickle=unit.allow_pickle)
         config = TopologyConfig.from_dict(run["config"])
         reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"])
+        reader.agree(model)
+        for note in reader.notes:
+            _say_once(note)
         for name in ("depth", "width", "kind"):
             if getattr(reader, name) != run["model"][name]:
                 raise UnreadableCheckpointError(
                     f"another model: {name} {getattr(reader, name)}, in this trajectory {run['model'][name]}"
                 )
-        reader.agree()
         facts = {**step_facts(read_state(files.folders)), "world_size": 1, "pictures": unit.pictured}
         sample = reader.read(model, unit.step, {**facts, "checkpoint": unit.checkpoint.label})
     except UnreadableCheckpointError:
@@ -156,6 +159,11 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
             torch.cuda.empty_cache()
     assert sample is not None
     return sample
+
+
+@lru_cache(maxsize=64)
+def _say_once(note: str) -> None:
+    say(note)
 
 
 @lru_cache(maxsize=1)

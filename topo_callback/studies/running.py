@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from topo_callback.capture import ProbeBatch, find_blocks, make_batches, quiet
+from topo_callback.capture.batches import ONE_AT_A_TIME
 from topo_callback.capture.sharded import is_sharded
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
@@ -26,6 +27,8 @@ from topo_callback.studies.views import ModelContext, Reading, StudyContext
 from topo_callback.terminal import show_if_asked
 
 SHARDED = "the model is spread over processes, and this study needs all of it in one"
+NOT_PLAIN = "blocks run several times, or give no [rows, tokens, width] that begin with the prompt, as this study needs"
+ONE_BY_ONE = "the model gives other states to prompts that share a forward pass, and this study needs batches"
 NOT_FINITE = "a value of this layer is not finite"
 
 
@@ -92,7 +95,9 @@ class StudyRunner:
         for _ in range(2):
             assert self._batch_size is not None
             try:
-                batches = make_batches(variant, self._batch_size, self._pooling, pad_id=self._pad_id)
+                batches = make_batches(
+                    variant, self._batch_size, self._pooling, pad_id=self._pad_id, rows=self._turns.rows
+                )
                 read = self._turns.read(model, batches, token_measures=self._plan.tokens_of(variant.hash))
                 return self._reading(batches, read.columns, variant) if self._ranks.first else ""
             except AgreedError as error:
@@ -142,8 +147,8 @@ class StudyRunner:
             for study in self._plan.studies:
                 wanted = [others[key] for key in self._plan.wanted.get(study.name, ())]
                 reason = self._plan.refused.get(study.name) or next((r for r in wanted if isinstance(r, str)), "")
-                if not reason and isinstance(study, ModelStudy) and not _is_whole(model):
-                    reason = SHARDED
+                if not reason and isinstance(study, ModelStudy):
+                    reason = self._impossible(model)
                 if reason:
                     results.refuse(study, layers, reason)
                     continue
@@ -170,6 +175,14 @@ class StudyRunner:
                     show_if_asked(error)
                     results.refuse(study, common["layers"], said)
         return results
+
+    def _impossible(self, model: nn.Module) -> str:
+        """Why studies that run the model by themselves cannot, or nothing."""
+        if not _is_whole(model):
+            return SHARDED
+        if not self._turns.traversal.plain:
+            return NOT_PLAIN
+        return ONE_BY_ONE if self._turns.rows == ONE_AT_A_TIME else ""
 
     def _of_study(
         self,

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from topo_callback.capture.batches import PADDED
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
@@ -28,7 +29,7 @@ from topo_callback.watching.budget import OverheadBudget
 from topo_callback.watching.kept_prompts import keep_prompts
 from topo_callback.watching.reader import Reader, ReadingError
 from topo_callback.watching.recorder import Recorder
-from topo_callback.watching.resuming import last_facts, mark_checkpoint, open_folder, recorded_batch_size
+from topo_callback.watching.resuming import last_facts, mark_checkpoint, open_folder, recorded_batches
 from topo_callback.watching.run_description import describe_run
 from topo_callback.watching.schedule import Schedule
 from topo_callback.watching.training_facts import TrainingFacts
@@ -100,8 +101,9 @@ class Monitor:
         self.budget.begin()
         try:
             do_together(self._ranks, lambda: self._prepare(args, state, model, context))
-            assert self._reader is not None
-            do_together(self._ranks, self._reader.agree)
+            reader = self._reader
+            assert reader is not None
+            do_together(self._ranks, lambda: reader.agree(model))
             do_together(self._ranks, lambda: self._open(args, state, model, context, again))
         except Exception:
             self.close(finished=False)
@@ -208,8 +210,9 @@ class Monitor:
             )
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self._config.pictures))
         # a resumed run keeps its batches: another shape would round differently
-        recorded = recorded_batch_size(self._root(args), _checkpoint(args, state)) if state.global_step > 0 else None
-        self._reader = Reader(model, self._probe, self._config, self._ranks, recorded)
+        resumed = state.global_step > 0
+        recorded = recorded_batches(self._root(args), _checkpoint(args, state)) if resumed else (None, PADDED)
+        self._reader = Reader(model, self._probe, self._config, self._ranks, *recorded)
 
     def _open(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any], again: Path | None) -> None:
         """Open the folder, the worker and the sinks, on the first rank."""
@@ -224,6 +227,8 @@ class Monitor:
             f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
             f"layers, record in {folder.path}"
         )
+        for note in self._reader.notes:
+            say(note)
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
         threads = self._config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)

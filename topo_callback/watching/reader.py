@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,19 +21,28 @@ from topo_callback.capture import (
     make_batches,
     model_device,
     padding_id,
+    quiet,
     resolve_layers,
     resolve_pooling,
     sample_tokens,
 )
+from topo_callback.capture.batches import PADDED
+from topo_callback.capture.blocks import find_language_model
+from topo_callback.capture.calls import Traversal, static_traversal
+from topo_callback.capture.layout import expected_layout
+from topo_callback.capture.proof import Proof, Prover
+from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Read, Turns, asked, assembled, assembled_tokens
-from topo_callback.errors import ConfigurationError
+from topo_callback.errors import ConfigurationError, UnsupportedModelError, described
 from topo_callback.geometry import condensed_distances, invalid_points, least_bytes, nearest_neighbours
 from topo_callback.probe import Probe
 from topo_callback.records.sample import Sample
 from topo_callback.spacing import evenly_spaced
 from topo_callback.studies import Reading, StudyResults, StudyRunner
+
+logger = logging.getLogger("topo_callback")
 
 
 class ReadingError(Exception):
@@ -43,23 +53,34 @@ class Reader:
     """Reads a fixed probe from a model. The model is passed in anew each time and never kept.
 
     Attributes:
-        layers: numbers of the layers, ascending.
         stack_path: where the blocks were found.
-        depth: number of blocks of the model.
         pooling: what "auto" became.
-        batch_size: prompts per forward pass; halved once when memory runs out.
+        batch_size: prompts per forward pass, at most; halved once when memory runs out.
+        proof: what showed that prompts can be read like that, once `agree` has been given a model that can run.
     """
 
     def __init__(
-        self, model: nn.Module, probe: Probe, config: TopologyConfig, ranks: Ranks, batch_size: int | None = None
+        self,
+        model: nn.Module,
+        probe: Probe,
+        config: TopologyConfig,
+        ranks: Ranks,
+        batch_size: int | None = None,
+        rows: str = PADDED,
     ) -> None:
+        """
+        Args:
+            model: as the trainer's events give it.
+            probe: the prompts.
+            config: every setting.
+            ranks: the processes that read together.
+            batch_size: of the run that is gone on with; None: what fits.
+            rows: how prompts shared a forward pass in that run; it may turn out that they can share less.
+        """
         stack = find_blocks(model, config.blocks)
         self.stack_path = stack.path
-        self.depth = stack.depth
-        self.width = stack.width
         self.kind = stack.kind
-        setting = config.layers if isinstance(config.layers, (int, str)) else tuple(config.layers)
-        self.layers = resolve_layers(setting, stack.depth)
+        self.proof: Proof | None = None
         self.pooling = resolve_pooling(config.pooling, stack.kind)
         self._probe = probe
         self._config = config
@@ -71,35 +92,130 @@ class Reader:
         self._token_cloud = TokenCloud(places) if len(places) > config.neighbours else None
         self._halved = False
         config.check_points(len(probe))
-        points = max(len(probe), len(places))
-        least = least_bytes(points, stack.width)
-        if config.device_bytes < least:
-            raise ConfigurationError(
-                f"device_bytes={config.device_bytes}: {points} points of width {stack.width} need at least {least}"
-            )
         self.batch_size = 0
         self._wanted = batch_size or config.probe_batch or batch_size_for(model, probe)
         self._batches: tuple[ProbeBatch, ...] = ()
-        self._turns = Turns(config, ranks, self.layers)
+        self._turns = Turns(config, ranks, static_traversal(stack, expected_layout(model)))
+        self._turns.rows = rows
         self._studies = StudyRunner(config, ranks, self._turns, self.pooling, self._pad_id)
 
-    def agree(self) -> None:
-        """Settle on the smallest batch size of all ranks, so that batches are the same everywhere, and on the studies.
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers, ascending."""
+        return self._turns.layers
+
+    @property
+    def depth(self) -> int:
+        """Calls of blocks in a forward pass: the number of blocks where each runs once."""
+        return self._turns.traversal.depth
+
+    @property
+    def width(self) -> int:
+        """Length of a point's vector."""
+        return self._turns.traversal.width
+
+    @property
+    def rows(self) -> str:
+        """How prompts share a forward pass: "padded", "equal lengths" or "one at a time"."""
+        return self._turns.rows
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the prompts are read, and what it costs; mostly nothing."""
+        padded = -(-len(self._probe) // max(1, self.batch_size))
+        return () if self.proof is None else self.proof.notes(len(self._batches), padded)
+
+    def agree(self, model: nn.Module) -> None:
+        """Settle how the probe is read, and prove on a few prompts that each is read as it is alone.
+
+        The batch size is the smallest of all ranks. A model without weights (on the device "meta") is looked at as far
+        as it can be, and nothing is proved.
+
+        All ranks call this together, and it fails on all or on none.
 
         Raises:
-            ConfigurationError: the ranks have different probes. All ranks call this together.
+            ConfigurationError: the ranks have different probes, or there is no such layer.
+            UnsupportedModelError: the model cannot be read, or not so that a prompt is read as it is alone.
+            ReadingError: there is no memory for a single prompt.
         """
         if len(set(self._ranks.texts(self._probe.hash))) > 1:
             raise ConfigurationError(
                 "the ranks have different probes, because their training data differ; pass one probe to all of them"
             )
-        self._make_batches(-self._ranks.worst(-self._wanted))
+        self.batch_size = -self._ranks.worst(-self._wanted)
         if self._config.studies:
             self._studies.agree(self._probe)
+        if model_device(model).type == "meta":
+            self._outline(model)
+        else:
+            self._prove(model)
+        self._make_batches(self.batch_size)
+
+    def _outline(self, model: nn.Module) -> None:
+        """Look at a model without weights; one that cannot run like that is taken as its stack says."""
+        stack = find_blocks(model, self._config.blocks)
+        traversal = self._turns.traversal
+        try:
+            with quiet(model):
+                traversal = survey(model, stack, surveyed_prompt(self._probe))
+        except Exception as error:  # noqa: BLE001 - what a model cannot do without weights is of many kinds
+            logger.debug("the outline of the model cannot run: %s", described(error))
+        self._settle(traversal)
+
+    def _prove(self, model: nn.Module) -> None:
+        while True:
+            try:
+                with quiet(model):
+                    stack = find_blocks(model, self._config.blocks)
+                    together = self._turns.together
+                    self._settle(survey(model, stack, surveyed_prompt(self._probe), together=together))
+                    prover = Prover(
+                        model,
+                        stack,
+                        self._turns.traversal,
+                        layers=self.layers,
+                        tap=self._config.tap,
+                        pooling=self.pooling,
+                        pad_id=self._pad_id,
+                        states=bool(self._taken) or self._token_cloud is not None,
+                        next_tokens=bool(self._next_token_points),
+                        together=together,
+                        worst=self._ranks.worst,
+                    )
+                    self.proof = prover.prove(self._probe, self.batch_size, self._turns.rows)
+                    self._turns.rows = self.proof.rows
+                return
+            except AgreedError as error:
+                code, cause = error.code, error.cause
+            if code != OUT_OF_MEMORY:
+                name = type(find_language_model(model)).__name__
+                raise UnsupportedModelError(f"{name} cannot be read, one prompt alone raises {cause}")
+            if self.batch_size == 1:
+                raise ReadingError(f"out of memory with one prompt per forward pass ({cause})")
+            self.batch_size //= 2
+
+    def _settle(self, traversal: Traversal) -> None:
+        """Take the layers of a model of this depth and width.
+
+        Raises:
+            ConfigurationError: a layer that does not exist, or too little memory on the device is allowed.
+        """
+        setting = self._config.layers
+        self._turns.traversal = traversal
+        self._turns.layers = resolve_layers(
+            setting if isinstance(setting, (int, str)) else tuple(setting), traversal.depth
+        )
+        points = self._most_points
+        least = least_bytes(points, traversal.width)
+        if self._config.device_bytes < least:
+            raise ConfigurationError(
+                f"device_bytes={self._config.device_bytes}: {points} points of width {traversal.width} need at least "
+                f"{least}"
+            )
 
     def _make_batches(self, batch_size: int) -> None:
         self.batch_size = batch_size
-        self._batches = make_batches(self._probe, batch_size, self.pooling, pad_id=self._pad_id)
+        self._batches = make_batches(self._probe, batch_size, self.pooling, pad_id=self._pad_id, rows=self.rows)
 
     def read(self, model: nn.Module, step: int, facts: Mapping[str, Any]) -> Sample | None:
         """One sample, on the first rank; None on the others. All ranks call this together.
@@ -128,8 +244,7 @@ class Reader:
             centroids = self._centroids(clouds, invalid)
             token_cloud = self._token_geometry(read.tokens, clouds.device)
         except torch.OutOfMemoryError as error:
-            points = max(len(self._probe), 0 if self._token_cloud is None else len(self._token_cloud.places))
-            raise ReadingError(f"out of memory for the distances of {points} points") from error
+            raise ReadingError(f"out of memory for the distances of {self._most_points} points") from error
         geometry_seconds = time.perf_counter() - resumed
         results = StudyResults()
         if self._config.studies:
@@ -160,10 +275,16 @@ class Reader:
                 **({"token_cloud_missing": self._no_token_cloud} if self._no_token_cloud else {}),
                 "dtype": ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes.values()})),
                 "probe_batch": self.batch_size,
+                "probe_rows": self.rows,
                 "forward_seconds": round(forward_seconds, 6),
                 "geometry_seconds": round(geometry_seconds, 6),
             },
         )
+
+    @property
+    def _most_points(self) -> int:
+        """Of the probe, or of the token cloud where it has more."""
+        return max(len(self._probe), 0 if self._token_cloud is None else len(self._token_cloud.places))
 
     @property
     def _no_token_cloud(self) -> str:
@@ -202,7 +323,7 @@ class Reader:
                     model,
                     self._batches,
                     token_measures=self._taken,
-                    next_tokens=NextTokens(self._next_token_points) if self._next_token_points else None,
+                    next_tokens=self._next_tokens(),
                     token_cloud=self._token_cloud,
                     dtypes=dtypes,
                 )
@@ -216,6 +337,14 @@ class Reader:
             if code == OUT_OF_MEMORY:
                 cause = f"out of memory with {self.batch_size} prompts per forward pass ({cause})"
             raise ReadingError(cause)
+
+    def _next_tokens(self) -> NextTokens | None:
+        """What listens for next-token distributions, where they are wanted; it knows if they would be wrong."""
+        if not self._next_token_points:
+            return None
+        listener = NextTokens(self._next_token_points)
+        listener.missing = "" if self.proof is None else self.proof.next_token_missing
+        return listener
 
     def _next_token_roots(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
         """The roots of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""

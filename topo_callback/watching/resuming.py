@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from topo_callback.capture.batches import PADDED, ROWS
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
@@ -85,10 +86,15 @@ def mark_checkpoint(checkpoint: Path, folder: Path) -> None:
     (checkpoint / _MARK).write_text(json.dumps({"run_id": folder.name}) + "\n")
 
 
-def recorded_batch_size(root: Path, checkpoint: Path) -> int | None:
-    """Prompts per forward pass of the run that a checkpoint belongs to; None where there is none."""
+def recorded_batches(root: Path, checkpoint: Path) -> tuple[int | None, str]:
+    """Prompts per forward pass of the run that a checkpoint belongs to, and how they share one; None and "padded" where
+    there is none."""
     folder = _folder_to_resume(root, checkpoint)
-    return None if folder is None else int(folder.read_run()["reading"]["probe_batch"])
+    if folder is None:
+        return None, PADDED
+    reading = folder.read_run()["reading"]
+    rows = reading.get("rows")  # not in records of old
+    return int(reading["probe_batch"]), rows if rows in ROWS else PADDED
 
 
 def _folder_to_resume(root: Path, checkpoint: Path) -> TrajectoryFolder | None:

@@ -48,6 +48,7 @@ def describe_run(
             "tap": config.tap,
             "metric": config.metric,
             "probe_batch": reader.batch_size,
+            **_proved(reader),
             "autocast": "bfloat16" if args.bf16 else "float16" if args.fp16 else None,
         },
         "training": {
@@ -61,4 +62,18 @@ def describe_run(
             "seed": int(args.seed),
         },
         "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
+    }
+
+
+def _proved(reader: Reader) -> dict[str, Any]:
+    """How prompts share a forward pass, and what showed that this changes none; nothing for a model without weights."""
+    proof = reader.proof
+    if proof is None:
+        return {}
+    return {
+        "rows": proof.rows,
+        "difference": proof.difference,
+        "allowed_difference": proof.allowed,
+        "noise": proof.noise,
+        "rows_refused": proof.refused,
     }

@@ -1,0 +1,120 @@
+"""The calls of a model's blocks in one forward pass, in their order: call i gives layer i, whichever block it is of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from topo_callback.capture.blocks import BlockStack, bare
+from topo_callback.capture.layout import StateLayout
+from topo_callback.capture.taps import tap_module
+from topo_callback.errors import UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """How a forward pass goes through the blocks, as far as it is known beforehand.
+
+    Attributes:
+        layout: of the states between blocks.
+        calls: of which block of the stack each call is; a block that is shared by several layers, or used again and
+            again, has several calls.
+        width: length of the vectors between blocks, all streams together.
+    """
+
+    layout: StateLayout
+    calls: tuple[int, ...]
+    width: int
+
+    @property
+    def depth(self) -> int:
+        """Number of calls, the L of the layer numbers 0..L."""
+        return len(self.calls)
+
+    @property
+    def plain(self) -> bool:
+        """Whether each block runs once, in the order of the stack, and gives [rows, tokens, width]."""
+        return self.layout.plain and self.calls == tuple(range(self.depth))
+
+
+def static_traversal(stack: BlockStack, layout: StateLayout) -> Traversal:
+    """What the stack says by itself: every entry of it is called once, in its order."""
+    return Traversal(layout, tuple(range(len(stack.blocks))), stack.width)
+
+
+def distinct_blocks(stack: BlockStack) -> dict[nn.Module, int]:
+    """The different blocks of a stack, each with the first place where it stands."""
+    found: dict[nn.Module, int] = {}
+    for place, block in enumerate(stack.blocks):
+        found.setdefault(bare(block), place)
+    return found
+
+
+@dataclass
+class Calls:
+    """The calls made so far in a forward pass: the place of each one's block in the stack."""
+
+    made: list[int] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def listening(
+    stack: BlockStack, layers: Collection[int] | None, tap: str, take: Callable[[int, Any], None]
+) -> Iterator[Calls]:
+    """Have `take` called with the number and the state of each of these layers (None: of all) while this lasts.
+
+    Layer 0 is the input of the first call. The hooks change nothing.
+    """
+    calls = Calls()
+
+    def before(place: int) -> Callable[..., None]:
+        def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.made.append(place)
+            if len(calls.made) == 1 and (layers is None or 0 in layers):
+                take(0, _block_input(args, kwargs))
+
+        return begin
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        layer = len(calls.made)
+        if layers is None or layer in layers:
+            take(layer, output)
+
+    with contextlib.ExitStack() as hooks:
+        for block, place in distinct_blocks(stack).items():
+            hooks.callback(block.register_forward_pre_hook(before(place), with_kwargs=True).remove)
+            hooks.callback(_tapped(block, tap, layers, place).register_forward_hook(after).remove)
+        yield calls
+
+
+def _tapped(block: nn.Module, tap: str, layers: Collection[int] | None, place: int) -> nn.Module:
+    """The module of a block that is listened to; the block itself where no layer of it is wanted."""
+    try:
+        return tap_module(block, tap)
+    except UnsupportedModelError:
+        if layers is not None and not any(layer > 0 for layer in layers):
+            return block
+        raise
+
+
+def _block_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The hidden states that a block is given."""
+    given = (*args, kwargs.get("hidden_states"), *kwargs.values())
+    states = (each for each in given if isinstance(each, Tensor) and each.is_floating_point() and each.ndim >= 2)
+    state = next(states, None)
+    if state is None:
+        raise UnsupportedModelError("the first block is given no hidden states, so there is no layer 0; leave it out")
+    return state
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The hidden states among what a block gives."""
+    while isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if isinstance(output, Tensor):
+        return output
+    raise UnsupportedModelError(f"a block gives {type(output).__name__} instead of hidden states")

@@ -1,0 +1,158 @@
+"""Looking at one prompt alone: which calls of blocks a forward pass makes, and where its tokens are in their states."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from topo_callback.capture.batches import TokenisedPrompts
+from topo_callback.capture.blocks import BlockStack, find_language_model
+from topo_callback.capture.calls import Traversal, first_tensor, listening
+from topo_callback.capture.devices import model_device
+from topo_callback.capture.layout import StateLayout
+from topo_callback.capture.reading import decoder_start, run_forward, takes
+from topo_callback.errors import USERS_OWN, UnsupportedModelError
+
+Together = Callable[[Callable[[], None]], None]
+"""Does something on every rank, so that all ranks fail alike; see `Turns`."""
+
+
+def alone(work: Callable[[], None]) -> None:
+    """Together, in one process."""
+    work()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this, or what it says of another rank, is an error for want of memory."""
+    return isinstance(error, torch.OutOfMemoryError) or getattr(error, "code", None) == 1
+
+
+@dataclass
+class Seen:
+    """One forward pass: the shape of each layer's state, the state that the first block was given, and the calls."""
+
+    shapes: dict[int, torch.Size]
+    first: Tensor
+    calls: tuple[int, ...]
+
+
+def surveyed_prompt(probe: TokenisedPrompts) -> tuple[int, ...]:
+    """The prompt to look at: the shortest of three tokens or more, else the longest."""
+    lengths = {point: len(ids) for point, ids in enumerate(probe.token_ids)}
+    long = [point for point, length in lengths.items() if length >= 3]
+    return probe.token_ids[min(long, key=lengths.__getitem__) if long else max(lengths, key=lengths.__getitem__)]
+
+
+def survey(
+    model: nn.Module,
+    stack: BlockStack,
+    token_ids: tuple[int, ...],
+    *,
+    device: torch.device | None = None,
+    together: Together = alone,
+) -> Traversal:
+    """Find the calls of the blocks and the layout of their states, from `model(input_ids=...)`.
+
+    One pass where the state is [1, tokens, width]; else two more: the prompt twice shows which axis has the rows, and
+    the prompt with another last token shows where a token is. To be called inside `quiet(model)`.
+
+    Args:
+        model, stack: as in `read_batch`.
+        token_ids: one prompt.
+        device: where the inputs go; by default what `model_device` says.
+        together: runs each pass; all ranks survey together.
+
+    Raises:
+        UnsupportedModelError: blocks that were not reached, or states in which a token cannot be found.
+    """
+    where = model_device(model) if device is None else device
+    thrifty = {"use_cache": False, "logits_to_keep": 1}
+    options: dict[str, Any] = {name: value for name, value in thrifty.items() if takes(model, name)}
+
+    def look(ids: tuple[int, ...], *, rows: int = 1, start: int = 0) -> Seen:
+        inputs = {"input_ids": torch.tensor([ids] * rows, device=where), **options}
+        inputs |= {name: each + start for name, each in decoder_start(model, rows, where).items()}
+        found: list[Seen] = []
+        together(lambda: found.append(_look(model, stack, inputs)))
+        return found[0]
+
+    seen = look(token_ids)
+    if not seen.calls:
+        raise UnsupportedModelError(
+            f"a forward pass of {type(find_language_model(model)).__name__} calls no block of {stack.path}; name "
+            "another stack with blocks='...'"
+        )
+    decoder = stack.kind == "encoder-decoder"
+    tokens = 1 if decoder else len(token_ids)
+    shape = tuple(seen.first.shape)
+    layout = StateLayout()
+    if len(shape) > 2 and (shape[:-1] != (1, tokens) or tokens == 1):
+        twice = look(token_ids, rows=2)
+        changed = look(token_ids, start=1) if decoder else look((*token_ids[:-1], _another(token_ids)))
+        layout = _layout(seen.first, twice.first, changed.first, tokens, stack)
+    width = layout.arranged(seen.first, 1, tokens).shape[2]
+    return Traversal(layout, seen.calls, width)
+
+
+def _look(model: nn.Module, stack: BlockStack, inputs: dict[str, Any]) -> Seen:
+    shapes: dict[int, torch.Size] = {}
+    failures: list[BaseException] = []
+    first: list[Tensor] = []
+
+    def take(layer: int, hidden: Any) -> None:
+        with _kept(failures):
+            state = first_tensor(hidden)
+            shapes[layer] = state.shape
+            if layer == 0:
+                first.append(state.detach().clone())
+
+    with listening(stack, None, "block", take) as calls:
+        run_forward(model, stack, inputs, failures)
+    return Seen(shapes, first[0] if first else torch.empty(0), tuple(calls.made))
+
+
+@contextlib.contextmanager
+def _kept(failures: list[BaseException]) -> Any:
+    """Keep what is raised inside until the pass that other ranks may share is over."""
+    try:
+        yield
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised by `run_forward`
+        failures.append(error)
+
+
+def _layout(one: Tensor, twice: Tensor, changed: Tensor, tokens: int, stack: BlockStack) -> StateLayout:
+    """The layout, from what the first block is given for a prompt, for it twice, and for it with another last token."""
+    axes = range(one.ndim - 1)
+    rows = [axis for axis in axes if twice.ndim == one.ndim and (one.shape[axis], twice.shape[axis]) == (1, 2)]
+    if len(rows) == 1 and one.shape == changed.shape:
+        moved = {axis: _moved(one, changed, axis) for axis in axes if axis not in rows and one.shape[axis] >= tokens}
+        found = [(axis, places[0] - (tokens - 1)) for axis, places in moved.items() if len(places) == 1]
+        exact = [axis for axis in moved if one.shape[axis] == tokens]
+        longer = [(axis, front) for axis, front in found if one.shape[axis] > 1 and front >= 0]
+        if len(longer) == 1:
+            return StateLayout(rows[0], *longer[0])
+        if len(exact) == 1:  # one token alone, or an embedding in which neighbours see each other
+            return StateLayout(rows[0], exact[0])
+    raise UnsupportedModelError(
+        f"the first block of {stack.path} is given {tuple(one.shape)} for one row of {tokens} tokens and "
+        f"{tuple(twice.shape)} for two, and which state is of which token cannot be told; name a stack with one state "
+        "for each token with blocks='...'"
+    )
+
+
+def _moved(one: Tensor, changed: Tensor, axis: int) -> list[int]:
+    """Where along an axis two states differ."""
+    return (one != changed).movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten().tolist()
+
+
+def _another(token_ids: tuple[int, ...]) -> int:
+    """A token that is not the last one: one of the prompt, else a neighbour."""
+    last = token_ids[-1]
+    return next((token for token in token_ids if token != last), last - 1 if last > 0 else last + 1)
