@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
 from families import FAMILIES, LORA_TARGETS, tiny
 from torch import nn
-from transformers import AutoModel, BertLMHeadModel, EncoderDecoderModel, T5EncoderModel, ViTConfig, ViTModel
+from transformers import (
+    AutoModel,
+    BertLMHeadModel,
+    EncoderDecoderModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    T5EncoderModel,
+    ViTConfig,
+    ViTModel,
+)
 
 from topo_callback.capture import find_blocks, resolve_layers
 from topo_callback.errors import ConfigurationError, UnsupportedModelError
@@ -81,24 +91,119 @@ def test_wrong_path_lists_the_candidates(family: str, path: str) -> None:
         find_blocks(tiny(family), path)
 
 
-def test_no_stack_lists_the_candidates() -> None:
-    model = tiny("llama")
-    model.model.layers = nn.ModuleList(nn.Sequential(nn.Linear(32, 32)) for _ in range(3))
-    with pytest.raises(UnsupportedModelError, match=r"no stack of blocks found; .*model\.layers \(3 x Sequential\)"):
-        find_blocks(model)
-
-
-def test_stack_of_another_length_is_refused_unless_named() -> None:
+def test_a_stack_of_another_length_is_taken_when_it_is_the_only_one_and_said() -> None:
     model = tiny("llama")
     model.model.layers = model.model.layers[:2]
-    with pytest.raises(UnsupportedModelError, match=r"num_hidden_layers is 3, but .* model\.layers \(2\)"):
-        find_blocks(model)
-    assert find_blocks(model, "model.layers").depth == 2
+    stack = find_blocks(model)
+    assert (stack.path, stack.depth) == ("model.layers", 2)
+    assert stack.choice == (
+        "blocks are read from model.layers (2 x LlamaDecoderLayer), the only stack of blocks in LlamaForCausalLM, "
+        "whose configuration has num_hidden_layers=3"
+    )
+    assert find_blocks(model, "model.layers").choice == find_blocks(tiny("llama")).choice == ""
 
 
 def test_no_transformers_model() -> None:
     with pytest.raises(UnsupportedModelError, match="Linear holds no transformers model"):
         find_blocks(nn.Linear(2, 2))
+
+
+class Plain(nn.Module):
+    """A block whose class says nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, width))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.inner(hidden)
+
+
+class OwnConfig(PretrainedConfig):
+    model_type = "own"
+
+
+class Own(PreTrainedModel):
+    """A user's model: `parts` are its modules, run in their order; every other module only stands there."""
+
+    config_class = OwnConfig
+
+    def __init__(self, parts: str = "h", depth: int | None = 3, **modules: nn.Module) -> None:
+        super().__init__(OwnConfig() if depth is None else OwnConfig(num_hidden_layers=depth))
+        self.table = nn.Embedding(101, 16)
+        self.parts = parts
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.post_init()
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        hidden = self.table(input_ids)
+        for block in self.get_submodule(self.parts):
+            hidden = block(hidden)
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        return hidden
+
+
+def plain(count: int = 3) -> list[nn.Module]:
+    return [Plain(16) for _ in range(count)]
+
+
+@pytest.mark.parametrize("depth", [3, None])
+@pytest.mark.parametrize(
+    "container", [nn.ModuleList, lambda blocks: nn.Sequential(*blocks)], ids=["list", "sequential"]
+)
+def test_a_users_stack_of_plain_blocks_is_found_and_said(container: Any, depth: int | None) -> None:
+    stack = find_blocks(Own(depth=depth, h=container(plain()), heads=nn.ModuleList(nn.Linear(16, 2) for _ in range(9))))
+    assert (stack.path, stack.depth, stack.width) == ("h", 3, 16)
+    assert stack.choice == "blocks are read from h (3 x Plain), the only stack of blocks in Own"
+
+
+def test_of_plain_stacks_the_one_of_the_configured_length_is_taken() -> None:
+    others = {"before": nn.ModuleList(plain(2)), "after": nn.ModuleList(plain(4))}
+    assert find_blocks(Own(h=nn.ModuleList(plain()), **others)).path == "h"
+
+
+def test_blocks_of_blocks_are_the_outer_ones() -> None:
+    blocks = plain()
+    for block in blocks:
+        block.add_module("experts", nn.ModuleList(plain(3)))
+    assert find_blocks(Own(h=nn.ModuleList(blocks))).path == "h"
+
+
+def test_recurrent_layers_without_parts_are_blocks() -> None:
+    layers = nn.ModuleList(nn.GRU(16, 16, batch_first=True) for _ in range(3))
+    assert find_blocks(Own(h=layers)).path == "h"
+
+
+@pytest.mark.parametrize(
+    ("modules", "named"),
+    [
+        ({"a": nn.ModuleList(plain()), "b": nn.ModuleList(plain())}, ["a (3 x Plain)", "b (3 x Plain)"]),
+        ({"a": nn.ModuleList(plain(2)), "b": nn.ModuleList(plain(5))}, ["a (2 x Plain)", "b (5 x Plain)"]),
+        ({"a": nn.ModuleList(nn.ModuleList(plain(2)) for _ in range(2))}, ["a.0 (2 x Plain)", "a.1 (2 x Plain)"]),
+    ],
+)
+def test_several_stacks_are_listed_with_what_to_pass(modules: dict[str, nn.Module], named: list[str]) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        find_blocks(Own(parts="a", depth=4 if "b" not in modules or len(modules["b"]) == 5 else 3, **modules))
+    message = str(caught.value)
+    assert "pass one of these paths as TopologyConfig(blocks=...)" in message
+    assert all(each in message for each in named)
+
+
+def test_stages_of_several_blocks_are_not_taken_for_blocks() -> None:
+    stages = plain(2)
+    for stage in stages:
+        stage.add_module("blocks", nn.ModuleList(plain(2)))
+    with pytest.raises(UnsupportedModelError, match=r"stages \(2 x Plain\), stages\.0\.blocks \(2 x Plain\)"):
+        find_blocks(Own(parts="stages", depth=4, stages=nn.ModuleList(stages)))
+
+
+def test_a_model_without_a_list_is_told_what_to_do() -> None:
+    with pytest.raises(
+        UnsupportedModelError, match=r"no stack of blocks found; .* keep its blocks in an nn\.ModuleList"
+    ):
+        find_blocks(Own(parts="only", only=Plain(16)))
 
 
 def test_images_are_refused_by_name() -> None:

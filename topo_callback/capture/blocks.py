@@ -1,11 +1,14 @@
 """Where a model keeps its blocks, and which of them are read.
 
-Every transformers architecture holds its blocks in one `nn.ModuleList` all of whose children are a
-`GradientCheckpointingLayer`. Wrappers (PEFT, DDP, a compiled module, a user's own class) only lengthen its path.
+Architectures of transformers hold their blocks in one `nn.ModuleList` all of whose children are a
+`GradientCheckpointingLayer`; a few old ones, and models of users, in a list of plain modules. Wrappers (PEFT, DDP, a
+compiled module, a user's own class) only lengthen its path.
 """
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
 from topo_callback.errors import ConfigurationError, UnsupportedModelError
 
 Kind = Literal["decoder", "encoder", "encoder-decoder", "state-space"]
+Container = nn.ModuleList | nn.Sequential
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,43 +37,46 @@ class BlockStack:
         path: its dotted path inside the model that was given.
         kind: "encoder-decoder" is the decoder's stack of such a model; its encoder's stack is an "encoder".
         width: length of the vectors between blocks.
-        depth: number of blocks, the L of the layer numbers 0..L.
+        depth: number of blocks, the L of the layer numbers 0..L where each is called once.
+        choice: which stack was taken and why, where neither the user nor the configuration says so; else empty.
     """
 
-    blocks: nn.ModuleList
+    blocks: Container
     path: str
     kind: Kind
     width: int
     depth: int
+    choice: str = ""
 
 
 def find_blocks(model: nn.Module, path: str | None = None) -> BlockStack:
     """Find the stack of blocks whose outputs are the layers 1..L.
 
-    The stack is the ModuleList all of whose children are `GradientCheckpointingLayer`s and whose length is the
-    configured number of layers. Of several, an encoder-decoder gives its decoder's; else the longest is taken.
+    Of a model that reads images too it is the stack of its language model, of an encoder-decoder that of its decoder.
+    There it is the outermost list all of whose children are `GradientCheckpointingLayer`s; where there is none, the
+    outermost list of modules that hold others; where there is none either, the list of like modules. Of several, the
+    one as long as the configured number of layers; a stack of another length is taken when it is the only one.
 
     Args:
         model: a transformers model, bare or inside PEFT, DDP, torch.compile or another module.
         path: dotted path of the stack when it is not found by itself: complete, or an ending that is unique.
 
     Raises:
-        UnsupportedModelError: no such stack (the message lists the candidate paths), an image or audio model, or a
-            model under tensor, pipeline or context parallelism.
+        UnsupportedModelError: no such stack, or several (the message lists the candidate paths), a model that does not
+            read text, or one under tensor, pipeline or context parallelism.
     """
     language_model = find_language_model(model)
     _refuse_other_inputs(language_model)
     _refuse_parallelism(model, language_model)
     config = language_model.config
+    choice = ""
     if path is not None:
         path, blocks = _given_stack(model, path)
     else:
-        path, blocks = _found_stack(model, config)
+        path, blocks, choice = _found_stack(model, language_model)
     kind = _kind(config, path, blocks)
-    width = getattr(_text_config(config, decoder=kind != "encoder"), "hidden_size", None)
-    if not isinstance(width, int):
-        raise UnsupportedModelError(f"the configuration of {type(language_model).__name__} gives no hidden_size")
-    return BlockStack(blocks=blocks, path=path, kind=kind, width=width, depth=len(blocks))
+    width = _width(language_model, _text_config(config, decoder=kind != "encoder"))
+    return BlockStack(blocks=blocks, path=path, kind=kind, width=width, depth=len(blocks), choice=choice)
 
 
 def resolve_layers(setting: int | str | tuple[int, ...], depth: int) -> tuple[int, ...]:
@@ -131,63 +138,152 @@ def find_language_model(model: nn.Module) -> PreTrainedModel:
     )
 
 
-def _stacks(model: nn.Module) -> Iterator[tuple[str, nn.ModuleList]]:
+def _stacks(model: nn.Module) -> Iterator[tuple[str, Container]]:
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) > 0:
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) > 0:
             yield name, module
 
 
-def _found_stack(model: nn.Module, config: Any) -> tuple[str, nn.ModuleList]:
-    found = [
-        (name, stack)
-        for name, stack in _stacks(model)
-        if all(isinstance(bare(child), GradientCheckpointingLayer) for child in stack)
-    ]
+def _found_stack(model: nn.Module, language_model: PreTrainedModel) -> tuple[str, Container, str]:
+    """Path and stack, and a sentence where it is not the one that the configuration describes."""
+    config = language_model.config
+    inside = set(_text_part(language_model).modules())
+    stacks = [(name, stack) for name, stack in _stacks(model) if stack in inside and name]
     if getattr(config, "is_encoder_decoder", False):
-        found = [item for item in found if _is_decoder_path(item[0])] or found
+        stacks = [item for item in stacks if _is_decoder_path(item[0])] or stacks
     expected = _configured_depth(config)
-    fitting = [item for item in found if expected is None or len(item[1]) == expected]
-    if fitting:
-        return max(fitting, key=lambda item: len(item[1]))  # the first of equals: named_modules is in order
+    for number, holds_blocks in enumerate((_checkpointing, _composite, _alike)):
+        fitting = [(name, stack) for name, stack in stacks if holds_blocks(stack)]
+        found = _outermost(fitting)
+        if not found:
+            continue
+        chosen = [item for item in found if len(item[1]) == expected] if expected is not None else []
+        if not chosen and (expected is None or number == 0 or not _nested(found, fitting)):
+            # a list of one is as often a list of heads; only ALBERT's kind of shared block is one of its own
+            chosen = [item for item in found if len(item[1]) > 1] or found
+        if not chosen or (len(chosen) > 1 and not (number == 0 and expected is None)):
+            break
+        name, stack = max(chosen, key=lambda item: len(item[1]))
+        if sum(len(other) == len(stack) for _, other in chosen) > 1:
+            break
+        mismatch = expected is not None and len(stack) != expected
+        if number == 0 and not mismatch:
+            return name, stack, ""
+        reason = f"the only stack of blocks in {type(language_model).__name__}"
+        if mismatch:
+            reason += f", whose configuration has num_hidden_layers={expected}"
+        return name, stack, f"blocks are read from {name} ({_contents(stack)}), {reason}"
     reason = "no stack of blocks found"
-    if found:
-        lengths = ", ".join(f"{name} ({len(stack)})" for name, stack in found)
-        reason = f"num_hidden_layers is {expected}, but the stacks found are {lengths}"
+    if any(_checkpointing(stack) or _composite(stack) for _, stack in stacks):
+        reason = f"more than one stack may hold its blocks (num_hidden_layers is {expected})"
     raise UnsupportedModelError(f"{type(bare(model)).__name__}: {reason}; {_candidates(model)}")
 
 
-def _given_stack(model: nn.Module, path: str) -> tuple[str, nn.ModuleList]:
+def _checkpointing(stack: Container) -> bool:
+    return all(isinstance(bare(child), GradientCheckpointingLayer) for child in stack)
+
+
+def _composite(stack: Container) -> bool:
+    """Whether the children are modules with parts, of few classes, as blocks are."""
+    return _mostly_one_class(stack) and all(any(True for _ in bare(child).children()) for child in stack)
+
+
+def _alike(stack: Container) -> bool:
+    """Whether the children are several modules of one class with weights: the blocks of a simple recurrent model."""
+    kinds = {type(bare(child)) for child in stack}
+    return len(stack) > 1 and len(kinds) == 1 and all(any(True for _ in child.parameters()) for child in stack)
+
+
+def _mostly_one_class(stack: Container) -> bool:
+    kinds = {type(bare(child)) for child in stack}
+    lists = any(issubclass(kind, (nn.ModuleList, nn.ModuleDict)) for kind in kinds)  # these cannot be called
+    return not lists and 2 * len(kinds) <= max(len(stack), 2)
+
+
+def _outermost(found: list[tuple[str, Container]]) -> list[tuple[str, Container]]:
+    return [item for item in found if not any(item[0].startswith(name + ".") for name, _ in found)]
+
+
+def _nested(outer: list[tuple[str, Container]], found: list[tuple[str, Container]]) -> bool:
+    """Whether a stack has stacks inside: then its children may be stages of several blocks."""
+    return any(name.startswith(path + ".") and len(stack) > 1 for path, _ in outer for name, stack in found)
+
+
+def _text_part(language_model: PreTrainedModel) -> nn.Module:
+    """The part that reads text: of a model that reads images or sound too, its language model."""
+    config = language_model.config
+    text = config.get_text_config(decoder=True)
+    part: nn.Module = language_model
+    if text is config or getattr(config, "is_encoder_decoder", False):
+        return part
+    own: list[nn.Module] = [m for m in part.modules() if isinstance(m, PreTrainedModel) and m.config is text]
+    if own:
+        return own[0]
+    with contextlib.suppress(NotImplementedError, AttributeError):  # not every architecture, nor every version, has one
+        decoder = language_model.get_decoder()
+        part = decoder if isinstance(decoder, nn.Module) else part
+    return part
+
+
+def _given_stack(model: nn.Module, path: str) -> tuple[str, Container]:
     matches = [(name, s) for name, s in _stacks(model) if name == path] or [
         (name, s) for name, s in _stacks(model) if name.endswith("." + path)
     ]
     if len(matches) == 1:
         return matches[0]
-    what = "names no ModuleList" if not matches else f"fits {', '.join(name for name, _ in matches)}"
+    what = "names no ModuleList or Sequential" if not matches else f"fits {', '.join(name for name, _ in matches)}"
     raise UnsupportedModelError(f"blocks={path!r} {what} of {type(bare(model)).__name__}; {_candidates(model)}")
 
 
 def _candidates(model: nn.Module) -> str:
-    """Every ModuleList of more than one child of one class: what a user can choose from."""
+    """Every list of several modules of few classes: what a user can choose from."""
     paths = [
-        f"{name} ({len(stack)} x {type(bare(stack[0])).__name__})"
+        f"{name} ({_contents(stack)})"
         for name, stack in _stacks(model)
-        if len(stack) > 1 and len({type(bare(child)) for child in stack}) == 1
+        if name and len(stack) > 1 and _mostly_one_class(stack)
     ]
-    return f"give one of these paths as `blocks`: {', '.join(paths) or '(the model has no such ModuleList)'}"
+    if not paths:
+        return "it has no ModuleList or Sequential of like modules; keep its blocks in an nn.ModuleList"
+    return f"pass one of these paths as TopologyConfig(blocks=...): {', '.join(paths)}"
 
 
-def _kind(config: Any, path: str, blocks: nn.ModuleList) -> Kind:
-    model_type = getattr(config, "model_type", "")
+def _contents(stack: Container) -> str:
+    """What a list holds, such as "12 x Block"."""
+    kinds = dict.fromkeys(type(bare(child)).__name__ for child in stack)
+    return f"{len(stack)} x {' or '.join(kinds)}"
+
+
+def _width(language_model: PreTrainedModel, text_config: Any) -> int:
+    """The length of the vectors between blocks, as configured; else that of the input embedding's vectors."""
+    width = getattr(text_config, "hidden_size", None)
+    if isinstance(width, int):
+        return width
+    with contextlib.suppress(NotImplementedError, AttributeError):
+        width = getattr(language_model.get_input_embeddings(), "embedding_dim", None)
+    if not isinstance(width, int):
+        tables = (module for module in language_model.modules() if isinstance(module, nn.Embedding))
+        width = next((table.embedding_dim for table in tables), None)
+    if not isinstance(width, int):
+        raise UnsupportedModelError(
+            f"{type(language_model).__name__} has no nn.Embedding, and its configuration no hidden_size; set it to the "
+            "length of the vectors between blocks"
+        )
+    return width
+
+
+def _kind(config: Any, path: str, blocks: Container) -> Kind:
     if getattr(config, "is_encoder_decoder", False):
         return "encoder-decoder" if _is_decoder_path(path) else "encoder"
     if not any(word in type(m).__name__.lower() for m in blocks.modules() for word in ("attention", "attn")):
         return "state-space"
     if getattr(config, "use_bidirectional_attention", False) is True:
         return "encoder"
+    described = (config, _text_config(config, decoder=True))
+    model_types = {getattr(each, "model_type", "") for each in described}
     # is_decoder alone does not tell: transformers 4 has it False for every decoder
-    masked = model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    only_encoder = model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "encoder" in path.split(".")
-    if not getattr(config, "is_decoder", False) and (masked or only_encoder):
+    masked = not model_types.isdisjoint(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    only_encoder = model_types.isdisjoint(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) and "encoder" in path.split(".")
+    if not any(getattr(each, "is_decoder", False) for each in described) and (masked or only_encoder):
         return "encoder"
     return "decoder"
 
@@ -214,12 +310,25 @@ def _text_config(config: Any, *, decoder: bool) -> Any:
 
 
 def _refuse_other_inputs(language_model: PreTrainedModel) -> None:
-    config, name = language_model.config, type(language_model).__name__
+    """Refuse a model that cannot be run on text alone."""
+    name, config = type(language_model).__name__, language_model.config
     main_input = getattr(language_model, "main_input_name", "input_ids")
-    if main_input == "pixel_values" or getattr(config, "vision_config", None) is not None:
-        raise UnsupportedModelError(f"{name} reads images; image inputs are not supported yet")
-    if main_input != "input_ids":
-        raise UnsupportedModelError(f"{name} reads {main_input}; only models that read input_ids are supported")
+    signature = inspect.signature(type(language_model).forward).parameters
+    if "input_ids" in signature and config.get_text_config(decoder=True) is not config:
+        needed = [
+            key
+            for key, parameter in list(signature.items())[1:]
+            if parameter.default is parameter.empty
+            and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            and key != "input_ids"
+        ]
+        main_input = needed[0] if needed else "input_ids"
+    if main_input == "input_ids":
+        return
+    what = "images" if main_input == "pixel_values" else main_input
+    raise UnsupportedModelError(
+        f"{name} reads {what}; accepted: models that can be run on input_ids alone, vision-language models among them"
+    )
 
 
 def _refuse_parallelism(model: nn.Module, language_model: PreTrainedModel) -> None:

@@ -229,6 +229,8 @@ class Monitor:
         )
         for note in self._reader.notes:
             say(note)
+        if run["model"]["blocks_choice"]:
+            say(run["model"]["blocks_choice"])
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
         threads = self._config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._sinks if self._sinks is not None else default_sinks(args.report_to)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from topo_callback.capture.blocks import find_language_model
+from topo_callback.capture.blocks import find_blocks, find_language_model
 from topo_callback.config import TopologyConfig
 from topo_callback.probe import Probe
 from topo_callback.records.record import SCHEMA
@@ -38,6 +38,7 @@ def describe_run(
             "name": getattr(language_model.config, "_name_or_path", "") or "",
             "class": type(language_model).__name__,
             "blocks": reader.stack_path,
+            "blocks_choice": find_blocks(model, config.blocks).choice,
             "kind": reader.kind,
             "depth": reader.depth,
             "width": reader.width,
