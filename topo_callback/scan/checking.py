@@ -34,7 +34,7 @@ def check_model(folder: Path, *, allow_pickle: bool) -> dict[str, Any]:
     """
     if (folder / "adapter_config.json").is_file():
         raise UnreadableCheckpointError(f"{folder.name} is an adapter where a whole model is needed")
-    _refuse_pipes(folder)
+    refuse_pipes(folder)
     config = read_object(folder / "config.json")
     _refuse_code(config)
     tensors = _check_weights(folder, "model", "pytorch_model", allow_pickle)
@@ -48,7 +48,7 @@ def check_adapter(folder: Path, *, allow_pickle: bool) -> str:
     Raises:
         UnreadableCheckpointError: as in `check_model`, or no base is named.
     """
-    _refuse_pipes(folder)
+    refuse_pipes(folder)
     config = read_object(folder / "adapter_config.json")
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base or "\0" in base:
@@ -110,7 +110,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     return found
 
 
-def _refuse_pipes(folder: Path) -> None:
+def refuse_pipes(folder: Path) -> None:
     """Refuse what would be waited for when it is opened, whichever library opens it, and small files that are large."""
     for path in folder.iterdir():
         try:

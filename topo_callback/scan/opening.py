@@ -15,7 +15,8 @@ import torch
 
 from topo_callback.errors import ConfigurationError, TopologyError, described
 from topo_callback.scan.adapters import check_adapter_size, check_against_base
-from topo_callback.scan.checking import check_adapter, check_model, weight_files
+from topo_callback.scan.bounded import BoundedTokenizer, check_bounded
+from topo_callback.scan.checking import check_adapter, check_model, refuse_pipes, weight_files
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.hub import local_folder
 from topo_callback.scan.json_file import read_object
@@ -131,19 +132,27 @@ def outline(files: CheckedFiles, *, dtype: str) -> Any:
 
 
 def open_tokenizer(folders: list[Path]) -> Any:
-    """The tokenizer in the first of the folders that has one; None where there is none."""
+    """The tokenizer in the first of the folders that has one, a BoundedTokenizer; None where there is none.
+
+    Raises:
+        ConfigurationError: it cannot be read, or takes too long or too much memory for it.
+    """
     from transformers import AutoTokenizer
 
     for folder in folders:
         if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-            with quiet_loading():
-                try:
-                    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-                except Exception as error:  # every format raises kinds of its own
+            refuse_pipes(folder)
+
+            def opened(folder: Path = folder) -> Any:
+                return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+            with quiet_loading(), nothing_fetched():
+                wrong = check_bounded(opened)
+                if wrong:
                     raise ConfigurationError(
-                        f"the tokenizer of {folder.name} cannot be read ({described(error)}); name another "
-                        "with --tokenizer"
-                    ) from error
+                        f"the tokenizer of {folder.name} cannot be read ({wrong}); name another with --tokenizer"
+                    )
+                return BoundedTokenizer(opened())
     return None
 
 
