@@ -23,7 +23,7 @@ import numpy as np
 
 from topo_callback.errors import RecordError
 
-SCHEMA = 1
+SCHEMA = 2  # 1: centroids in float32, no norms, no largest coordinates
 _LABEL = b"topo_callback sha256:"
 _DIGEST_LENGTH = 64
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal content, equal bytes
