@@ -254,3 +254,12 @@ def test_invalid_distances_come_last() -> None:
 def test_too_many_neighbours_are_refused(k: int) -> None:
     with pytest.raises(ConfigurationError, match="accepted: 1 to 4"):
         nearest_neighbours(condensed_distances(cloud(5, 3)), k)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e10, 1e15])
+def test_a_point_far_away_costs_the_others_no_digit(far: float) -> None:
+    cloud = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    cloud[4] *= far
+    found = squareform(condensed_distances(cloud).numpy())
+    expected = squareform(pdist(cloud.double().numpy()))
+    np.testing.assert_allclose(found, expected, rtol=1.2e-7)

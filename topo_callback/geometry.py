@@ -60,11 +60,13 @@ def condensed_distances(
             return condensed  # the embedding under last-token pooling; every pair would be computed twice below
         exact = _has_float64(cloud.device)
         rows = _rows(cloud, metric, torch.float64 if exact else torch.float32)
+        # the centre, which one far point can carry away from all others, is no part of a difference
+        apart = replace(rows, centre=None)
         if exact and least + 8 * points * width <= device_bytes:
             rows = rows.kept()
         filled = 0
         for block in _slices(points, TILE):
-            strip = _strip(rows, block, exact=exact, halved=metric != "euclidean")
+            strip = _strip(rows, apart, block, exact=exact, halved=metric != "euclidean")
             first = torch.arange(points, device=cloud.device)[block, None]
             values = strip.masked_select(torch.arange(points, device=cloud.device) > first)
             condensed[filled : filled + len(values)] = values
@@ -124,6 +126,44 @@ def invalid_points(cloud: Num[Tensor, "points width"], *, metric: str = "euclide
     return int(bad.sum())
 
 
+def point_norms(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> Float[Tensor, " points"]:
+    """The size of each point against which its coordinates are rounded, in the unit of its Euclidean distances.
+
+    Euclidean: its norm |x|. The metrics "cosine" and "correlation" look at points of norm 1, which are x / |x|, and x
+    less its mean m over the norm of that: 1 and |x| / |x - m|. Float32, on the device of the cloud.
+    """
+    with torch.no_grad():
+        cloud = cloud.detach()
+        dtype = torch.float64 if _has_float64(cloud.device) else torch.float32
+        if metric == "cosine":
+            return torch.ones(len(cloud), dtype=torch.float32, device=cloud.device)
+        norms = _Rows(cloud, dtype).row_sums(squared=True).sqrt_()
+        if metric == "correlation":
+            scale = _rows(cloud, metric, dtype).scale
+            assert scale is not None
+            norms = norms / scale[:, 0]
+        return norms.float()
+
+
+def largest_coordinate(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> tuple[int, float] | None:
+    """The coordinate that carries the largest share of the total variance, counted from 0, and its share, 0 to 1.
+
+    Of the points that the metric sees: normalised ones for "cosine" and "correlation". None where all points are equal
+    or one is not finite. Cost: three passes over the cloud in float64 (float32 where the device has none).
+    """
+    with torch.no_grad():
+        cloud = cloud.detach()
+        rows = _rows(cloud, metric, torch.float64 if _has_float64(cloud.device) else torch.float32)
+        if rows.centre is None:
+            rows = replace(rows, centre=rows.mean())
+        sums = rows.column_sums(squared=True)
+        total = float(sums.sum())
+        if not 0 < total < math.inf or _one_point(cloud):
+            return None
+        index = int(sums.argmax())
+        return index, float(sums[index]) / total
+
+
 @dataclass(frozen=True)
 class _Rows:
     """The points whose Euclidean distances are wanted, (cloud - shifts) / scale - centre, computed tile by tile."""
@@ -164,14 +204,19 @@ class _Rows:
                 sums[rows] += (tile.square() if squared else tile).sum(1)
         return sums
 
-    def mean(self) -> Tensor:
-        """Mean over the points: [width]."""
+    def column_sums(self, *, squared: bool) -> Tensor:
+        """Sum over the points of each coordinate, or of its square: [width]."""
         points, width = self.cloud.shape
         sums = torch.zeros(width, dtype=self.dtype, device=self.cloud.device)
         for rows in _slices(points, TILE):
             for columns in _slices(width, COLUMNS):
-                sums[columns] += self.tile(rows, columns).sum(0)
-        return sums / points
+                tile = self.tile(rows, columns)
+                sums[columns] += (tile.square() if squared else tile).sum(0)
+        return sums
+
+    def mean(self) -> Tensor:
+        """Mean over the points: [width]."""
+        return self.column_sums(squared=False) / self.cloud.shape[0]
 
 
 def _rows(cloud: Tensor, metric: str, dtype: torch.dtype) -> _Rows:
@@ -189,18 +234,21 @@ def _rows(cloud: Tensor, metric: str, dtype: torch.dtype) -> _Rows:
     return replace(rows, centre=rows.mean()) if dtype == torch.float64 else rows
 
 
-def _strip(rows: _Rows, block: slice, *, exact: bool, halved: bool) -> Tensor:
-    """Distances from the points of `block` to the points from its first one on: float32 [block, points]."""
+def _strip(rows: _Rows, apart: _Rows, block: slice, *, exact: bool, halved: bool) -> Tensor:
+    """Distances from the points of `block` to the points from its first one on: float32 [block, points].
+
+    `apart` are the rows without their centre, for differences.
+    """
     points = rows.cloud.shape[0]
     size = len(range(points)[block])
     strip = torch.zeros((size, points), dtype=torch.float32, device=rows.cloud.device)
     for other in _slices(points, TILE, start=block.start):
-        squares = _squares(rows, block, other) if exact else _differences_squared(rows, block, other)
+        squares = _squares(rows, apart, block, other) if exact else _differences_squared(apart, block, other)
         strip[:, other] = (squares.mul_(0.5) if halved else squares.sqrt_()).float()
     return strip
 
 
-def _squares(rows: _Rows, block: slice, other: slice) -> Tensor:
+def _squares(rows: _Rows, apart: _Rows, block: slice, other: slice) -> Tensor:
     """Squared distances between two blocks of points in float64, by products and, for near pairs, by differences."""
     device = rows.cloud.device
     own_norm = torch.zeros(block.stop - block.start, dtype=rows.dtype, device=device)
@@ -220,7 +268,7 @@ def _squares(rows: _Rows, block: slice, other: slice) -> Tensor:
     first, second = near.nonzero(as_tuple=True)
     for pairs in _slices(len(first), PAIRS):
         squares[first[pairs], second[pairs]] = _pair_squares(
-            rows, first[pairs] + block.start, second[pairs] + other.start
+            apart, first[pairs] + block.start, second[pairs] + other.start
         )
     return squares
 

@@ -40,7 +40,7 @@ def test_undefined_cosines_are_missing() -> None:
         "the distances of the earlier sample are no longer kept"
     }
     flat = dataclasses.replace(view, distances=np.zeros(6, np.float32))
-    assert reasons(centred_cosine(flat)) == {"fewer than two points away from the centroid"}
+    assert reasons(centred_cosine(flat)) == {"fewer than two points, or than half of them, are away from the centroid"}
 
 
 def test_hubness_is_the_skewness_of_the_in_degree() -> None:
@@ -54,3 +54,14 @@ def test_hubness_is_the_skewness_of_the_in_degree() -> None:
 def test_a_graph_in_which_all_are_listed_equally_often_has_no_hubness() -> None:
     ring = dataclasses.replace(layer_view(np.eye(5)), neighbours=np.roll(np.arange(5, dtype=np.int32), -1)[:, None])
     assert reasons(hubness(ring)) == {"every point is listed equally often"}
+
+
+@pytest.mark.parametrize("times", [30, 3000, 1e5])
+def test_far_points_take_no_angle_from_others(times: float) -> None:
+    cloud = np.random.default_rng(3).standard_normal((60, 30))
+    cloud[:2] = times * cloud[:1] * [[1], [-1]]  # balanced: the centroid stays among the others
+    found = centred_cosine(layer_view(cloud))
+    if times < 1e5:
+        assert found["centred_cosine"] == pytest.approx(by_definition(cloud), abs=2e-3)
+    else:  # the mean square of their distances to these two is rounded by more than they are apart
+        assert reasons(found) == {"fewer than two points, or than half of them, are away from the centroid"}

@@ -58,6 +58,24 @@ def test_a_record_of_an_older_version_has_no_tokens(tmp_path: Path) -> None:
     same(Sample.read(path), Sample(step=7, layers=(1, 4), distances=whole().distances, neighbours=None))
 
 
+def test_a_record_of_schema_1_has_centroids_in_float32(tmp_path: Path) -> None:
+    """The next version keeps them in float64, with norms and the largest coordinates beside them."""
+    path = tmp_path / "old.npz"
+    manifest = {"schema": 1, "kind": "sample", "step": 7, "layers": [1, 4], "invalid": {}, "facts": {}}
+    centroids = np.full((2, 3), 0.1, dtype=np.float32)
+    path.write_bytes(encode_record({"distances": whole().distances, "centroids": centroids}, manifest))
+    old = Sample(step=7, layers=(1, 4), distances=whole().distances, neighbours=None, centroids=centroids)
+    same(Sample.read(path), old)
+    new = replace(
+        old,
+        centroids=np.full((2, 3), 0.1),
+        norms=np.ones((2, 5), dtype=np.float32),
+        largest_coordinates=np.array([[3, 0.5], [np.nan, np.nan]]),
+    )
+    same(read_back(new, tmp_path), new)
+    assert b'"schema": 2' in new.encode()
+
+
 def test_bytes_are_those_of_all_arrays() -> None:
     assert whole().nbytes == 2 * 10 * 4 + 2 * 5 * 2 * 4 + 2 * 2 * 5 * 4 + 2 * 30 * 2
     assert replace(whole(), next_token_roots=None).nbytes == whole().nbytes - 120

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from topo_callback.measures.rounding import COARSE_ROUNDING, POINT_ROUNDING
+
 LEAST_TOKENS = 3
 CHUNK_BYTES = 1 << 26  # of the float64 copy of hidden states
 
@@ -148,21 +150,22 @@ def token_cosine(paths: TokenPaths) -> Float[Tensor, " rows"]:
 def token_two_nn(paths: TokenPaths) -> Float[Tensor, " rows"]:
     """TwoNN dimension of the tokens of one prompt, by maximum likelihood: (N - 1) / sum log(r_2 / r_1).
 
-    Facco et al., Scientific Reports 7, 2017; Denti et al., 2022. N counts the tokens whose nearest other token is
-    further away than 3e-7 of their norms (1e-3 without float64): equal ones have no ratio. Undefined for fewer than 3,
-    or ratios that are all 1. A local estimate, its neighbourhood being the prompt; arXiv 2506.01034 takes the 128
-    nearest tokens of a whole data set, so levels differ. Cost: tokens^2 width, shared with `prompt_entropy`.
+    Facco et al., Scientific Reports 7, 2017; Denti et al., 2022. N counts the tokens that have a ratio. What is
+    rounding is judged as for the cloud of prompts, by the rule of `measures/rounding.py`: distances that differ by no
+    more than 2^-21 of the token's norm (2^-9.5 without float64) are the same. Undefined for fewer than 3, or ratios
+    that are all 1. A local estimate, its neighbourhood being the prompt; arXiv 2506.01034 takes the 128 nearest tokens
+    of a whole data set, so levels differ. Cost: tokens^2 width, shared with `prompt_entropy`.
     """
-    squares, near = paths.squares, 1e-13 if paths.states.dtype == torch.float64 else 1e-6
-    both = squares[:, :, None] + squares[:, None, :]
-    apart = (both - 2 * paths.gram).clamp(min=0)
+    squares = paths.squares
+    floors = squares.sqrt() * (POINT_ROUNDING if paths.states.dtype == torch.float64 else COARSE_ROUNDING)
+    apart = (squares[:, :, None] + squares[:, None, :] - 2 * paths.gram).clamp(min=0)
     own = torch.eye(apart.shape[1], dtype=torch.bool, device=apart.device)
-    apart = torch.where(paths.inside[:, None, :] & ~own, torch.where(apart > near * both, apart, 0), math.inf)
+    apart = torch.where(paths.inside[:, None, :] & ~own, apart, math.inf)
     if apart.shape[1] < LEAST_TOKENS:
         return squares.new_full((len(squares),), torch.nan)
-    first, second = apart.topk(2, dim=2, largest=False).values.unbind(dim=2)
-    defined = paths.inside & (first > 0) & second.isfinite()
-    ratios = torch.where(defined, (second / first).log() / 2, 0)
+    near, far = apart.topk(2, dim=2, largest=False).values.sqrt().unbind(dim=2)
+    defined = paths.inside & (near > floors) & far.isfinite()
+    ratios = torch.where(defined & (far - near > floors), (far / near).log(), 0)
     count, total = defined.sum(dim=1), ratios.sum(dim=1)
     return torch.where((count >= LEAST_TOKENS) & (total > 0), (count - 1) / total, torch.nan)
 

@@ -62,9 +62,13 @@ def layer_views(
 ) -> tuple[dict[int, LayerView], dict[int, float]]:
     """Views of the ok layers, and the covering radii of landmarks where H2 needed them; layers side by side."""
     rows = {layer: row for row, layer in enumerate(sample.layers) if status[layer] == "ok"}
+    norms = sample.norms if sample.norms is not None else [None] * len(sample.layers)
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(
-            lambda layer: _view(layer, sample.distances[rows[layer]], neighbours[rows[layer]], config), rows
+            lambda layer: _view(
+                layer, sample.distances[rows[layer]], neighbours[rows[layer]], norms[rows[layer]], config
+            ),
+            rows,
         )
         measured = dict(zip(rows, found, strict=True))
     views = {layer: view for layer, (view, _) in measured.items()}
@@ -75,6 +79,7 @@ def _view(
     layer: int,
     distances: Float32[np.ndarray, " pairs"],
     neighbours: Int32[np.ndarray, "points k"],
+    norms: Float32[np.ndarray, " points"] | None,
     config: TopologyConfig,
 ) -> tuple[LayerView, float | None]:
     """The view of one layer, and the covering radius of the landmarks when H2 needed them."""
@@ -109,6 +114,7 @@ def _view(
         median=float(np.median(distances)),
         metric=config.metric,
         distances=distances,
+        norms=norms,
         gaussian_neighbours=gaussian,
         subsamples=subsamples,
         subsample_barcodes=parts,

@@ -14,6 +14,7 @@ from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measurement.centroids import centroid_drift
 from topo_callback.measurement.found_numbers import FoundNumbers
+from topo_callback.measurement.influence import largest_shares, most_influential
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measurement.token_cloud import token_cloud_numbers
 from topo_callback.measures import (
@@ -77,9 +78,9 @@ def measure_sample(
             distances = (kept or {}).get(earlier.step)
             _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
             numbers.put(None, _next_tokens(sample, distances, label, wanted=config.next_token_prompts > 0))
-            if sample.centroids is not None and config.metric == "euclidean":
+            if sample.centroids is not None:
                 for layer in views:
-                    drift = centroid_drift(layer, sample, distances, earlier.numbers["median_distance"])
+                    drift = centroid_drift(layer, sample, distances, earlier.numbers["median_distance"], config.metric)
                     numbers.put(layer, {f"centroid_drift.{label}": drift})
     displacement = numbers.values.get("wasserstein_h1.first") if first is not None else None
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
@@ -102,6 +103,7 @@ def measure_sample(
         provenance={
             "facts": dict(sample.facts),
             "config": config.to_dict(),
+            "most_influential": most_influential(sample, views) if "scale" in config.measures else {},
             "landmark_covering_radius": {str(layer): radius for layer, radius in radii.items()},
             "seconds": {
                 "homology": round(homology_seconds, 4),
@@ -121,6 +123,8 @@ def _of_this_sample(
     """The numbers of every layer by itself, and of the sample as a whole."""
     for layer, view in views.items():
         numbers.put(layer, {"median_distance": view.median})
+        if "scale" in config.measures:
+            numbers.put(layer, largest_shares(sample, view))
         for name in _named(config.measures, layer_measures):
             numbers.put(layer, layer_measures[name](view))
     for layer in sample.layers:

@@ -75,6 +75,7 @@ def _views(sample: Sample, config: TopologyConfig, threads: int) -> tuple[dict[i
         distances=sample.token_distances,
         neighbours=sample.token_neighbours,
         invalid=sample.token_invalid,
+        norms=sample.token_norms,
     )
     status = layer_status(tokens)
     neighbours = sample_neighbours(tokens, status, config.neighbours)

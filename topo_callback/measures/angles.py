@@ -8,7 +8,7 @@ from scipy.spatial.distance import squareform
 
 from topo_callback.measures.missing import NOT_KEPT, Missing, Number, or_missing
 from topo_callback.measures.registry import layer_measure
-from topo_callback.measures.squared_distances import centroid_distances, squared_distances
+from topo_callback.measures.squared_distances import centroid_distances, row_means, squared_distances
 from topo_callback.measures.views import LayerView
 
 
@@ -17,19 +17,25 @@ def mean_centred_cosine(condensed: Float64[np.ndarray, " pairs"]) -> float | Non
 
     By the law of cosines, (a_i + a_j - d_ij^2) / (2 sqrt(a_i a_j)) with a_i the squared distance of point i to the
     centroid. The lowest value is that of unit vectors that add up to zero. A point counts as lying at the centroid,
-    where it has no angle, when a_i is below 1e-6 of the mean of a, which is the rounding of float32 distances; pairs
-    with such a point are left out.
+    where it has no angle, when a_i is no more than what the rounding of its own distances to float32 can make of 0:
+    each square is right to 2^-23 d^2, so their mean to 2^-23 sqrt(sum_j d_ij^4) / points or so, of which eight are
+    taken. Pairs with such a point are left out.
 
     Args:
         condensed: squared distances, see `squared_distances`.
 
     Returns:
-        None where fewer than two points have an angle.
+        None where fewer than two points have an angle, or fewer than half of them: beside points that are very far
+        away and balance, rounding hides where the others are.
     """
     squares = centroid_distances(condensed)
-    away = squares > 1e-6 * squares.mean()
+    largest = float(condensed.max(initial=0.0))
+    if largest == 0:
+        return None
+    rounding = np.sqrt(row_means((condensed / largest) ** 2) / squares.size)
+    away = squares > 8 * float(np.finfo(np.float32).eps) * largest * rounding
     count = int(away.sum())
-    if count < 2:
+    if count < 2 or 2 * count < squares.size:
         return None
     inverse = np.zeros_like(squares)
     inverse[away] = 1 / np.sqrt(squares[away])
@@ -50,4 +56,6 @@ def centred_cosine(view: LayerView) -> dict[str, Number]:
     if view.distances is None:
         return {"centred_cosine": Missing(NOT_KEPT)}
     value = mean_centred_cosine(squared_distances(view.distances, view.metric))
-    return {"centred_cosine": or_missing(value, "fewer than two points away from the centroid")}
+    return {
+        "centred_cosine": or_missing(value, "fewer than two points, or than half of them, are away from the centroid")
+    }

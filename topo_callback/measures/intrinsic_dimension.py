@@ -12,6 +12,8 @@ from scipy.spatial.distance import squareform
 
 from topo_callback.measures.missing import NOT_KEPT, Missing, Number, all_missing, or_missing
 from topo_callback.measures.registry import layer_measure
+from topo_callback.measures.rounding import log_ratio, rounding_floors
+from topo_callback.measures.squared_distances import chords
 from topo_callback.measures.views import LayerView
 
 GRIDE_SCALES = (2, 4, 8, 16)
@@ -19,30 +21,30 @@ KEPT_SHARE = 0.9
 
 
 def log_ratios(
-    distances: Float[np.ndarray, " pairs"], orders: tuple[tuple[int, int], ...], metric: str = "euclidean"
+    distances: Float[np.ndarray, " pairs"],
+    orders: tuple[tuple[int, int], ...],
+    metric: str = "euclidean",
+    norms: Float[np.ndarray, " points"] | None = None,
 ) -> list[Float64[np.ndarray, " _"]]:
     """For every (near, far) of `orders`: log(r_far / r_near) of the points, r_j the distance to neighbour number j.
 
-    Points whose near neighbour is at distance 0 are left out: their ratio is undefined.
+    Points that are equal to their near neighbour up to rounding are left out: their ratio is undefined; and where both
+    neighbours are equally far up to rounding, the ratio is 1. See `rounding.py` for the rule.
 
     Args:
         distances: condensed, finite.
         orders: numbers of neighbours, from 1; each far one at most points - 1.
         metric: of cosine and correlation distances, which go with the square of the chord between normalised points,
             the ratios are those of the chords.
+        norms: of the points, by which rounding is judged; see `rounding.rounding_floors`.
     """
-    square = squareform(distances)
+    square = squareform(chords(distances, metric))
+    floors = rounding_floors(square, norms)
     furthest = max(far for _, far in orders)
     # the smallest entry of a row is the point itself, at 0
     square.partition(furthest, axis=1)
-    nearest = np.sort(square[:, : furthest + 1], axis=1)[:, 1:].astype(np.float64)
-    power = 1.0 if metric == "euclidean" else 0.5
-    found = []
-    for near, far in orders:
-        inner, outer = nearest[:, near - 1], nearest[:, far - 1]
-        defined = inner > 0
-        found.append(power * np.log(outer[defined] / inner[defined]))
-    return found
+    nearest = np.sort(square[:, : furthest + 1], axis=1)[:, 1:]
+    return [log_ratio(nearest[:, near - 1], nearest[:, far - 1], floors) for near, far in orders]
 
 
 def two_nn(ratios: Float64[np.ndarray, " points"]) -> float | None:
@@ -112,15 +114,16 @@ def intrinsic_dimension(view: LayerView) -> dict[str, Number]:
 
     `two_nn` by regression and `two_nn_ml` by maximum likelihood look at the nearest two neighbours, `gride_<j>` at
     neighbours j and 2j, a larger scale. A scale with 2j >= points is missing, and so is what the functions leave out.
-    Cost: a partial sort of every row of the distance matrix, points^2 operations; memory one matrix in float32.
+    Cost: a partial sort of every row of the distance matrix, points^2 operations; memory two matrices of doubles.
     """
     points = len(view.neighbours)
     names = ("two_nn", "two_nn_ml", *(f"gride_{scale}" for scale in GRIDE_SCALES))
     if view.distances is None or points < 3:
         return all_missing(names, NOT_KEPT if view.distances is None else "fewer than 3 points")
     scales = [scale for scale in GRIDE_SCALES if 2 * scale < points]
-    nearest, *wider = log_ratios(view.distances, ((1, 2), *((scale, 2 * scale) for scale in scales)), view.metric)
-    few = "fewer than 3 points with neighbours at different distances"
+    orders = ((1, 2), *((scale, 2 * scale) for scale in scales))
+    nearest, *wider = log_ratios(view.distances, orders, view.metric, view.norms)
+    few = "fewer than 3 points with neighbours at distances that differ by more than rounding"
     found = {"two_nn": or_missing(two_nn(nearest), few), "two_nn_ml": or_missing(two_nn_ml(nearest), few)}
     for scale in GRIDE_SCALES:
         found[f"gride_{scale}"] = Missing(f"{points} points have no neighbour number {2 * scale}")

@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.spatial.distance import squareform
 
-from topo_callback.measures.intrinsic_dimension import KEPT_SHARE
+from topo_callback.measures.intrinsic_dimension import two_nn
 from topo_callback.measures.missing import NOT_KEPT, Number, all_missing
 from topo_callback.measures.registry import layer_measure
+from topo_callback.measures.rounding import log_ratio, rounding_floors
+from topo_callback.measures.squared_distances import chords
 from topo_callback.measures.views import LayerView
 
 NEIGHBOURHOOD = 128
@@ -16,7 +18,9 @@ NAMES = ("local_two_nn", "local_two_nn_std")
 
 
 def local_two_nn(
-    distances: Float[np.ndarray, "points points"], neighbourhood: int = NEIGHBOURHOOD, metric: str = "euclidean"
+    distances: Float[np.ndarray, "points points"],
+    neighbourhood: int = NEIGHBOURHOOD,
+    norms: Float[np.ndarray, " points"] | None = None,
 ) -> Float64[np.ndarray, " points"]:
     """TwoNN by regression of each point's `neighbourhood` nearest points, itself left out, among one another.
 
@@ -24,30 +28,25 @@ def local_two_nn(
     pointwise fit. See `intrinsic_dimension.two_nn` for the regression.
 
     Args:
-        distances: square, symmetric, zero diagonal.
+        distances: square, symmetric, zero diagonal, Euclidean (see `squared_distances.chords`).
         neighbourhood: points in each, at least 3, at most points - 1; ties go to the lower index.
-        metric: as for `intrinsic_dimension.log_ratios`.
+        norms: of the points, by which rounding is judged; see `rounding.rounding_floors`.
 
     Returns:
-        One dimension for each point, NaN where fewer than 3 of its neighbours have a neighbour at a positive distance,
+        One dimension for each point, NaN where fewer than 3 of its neighbours differ from theirs by more than rounding,
         or all ratios that are kept are 1. Cost: points * neighbourhood^2 operations; memory 4 * neighbourhood^2 bytes.
     """
     points = len(distances)
     found = np.full(points, np.nan)
-    power = 1.0 if metric == "euclidean" else 0.5
+    floors = rounding_floors(distances, norms)
     for point in range(points):
         order = np.argsort(distances[point], kind="stable")
         near = order[order != point][:neighbourhood]
         inside = np.partition(distances[np.ix_(near, near)], 2, axis=1)[:, :3]
         first, second = np.sort(inside, axis=1)[:, 1:].T.astype(np.float64)
-        defined = first > 0
-        count = int(defined.sum())
-        kept = int(KEPT_SHARE * count)
-        if count >= 3:
-            x = np.sort(power * np.log(second[defined] / first[defined]))[:kept]
-            moment = float(x @ x)
-            if moment > 0:
-                found[point] = float(x @ -np.log1p(-np.arange(1, kept + 1) / count)) / moment
+        value = two_nn(log_ratio(first, second, floors[near]))
+        if value is not None:
+            found[point] = value
     return found
 
 
@@ -66,8 +65,10 @@ def local_intrinsic_dimension(view: LayerView) -> dict[str, Number]:
         return all_missing(
             NAMES, f"neighbourhoods of {NEIGHBOURHOOD} need {NEIGHBOURHOOD + 2} points, here are {points}"
         )
-    local = local_two_nn(squareform(view.distances), metric=view.metric)
+    local = local_two_nn(squareform(chords(view.distances, view.metric)), norms=view.norms)
     local = local[np.isfinite(local)]
     if local.size == 0:
-        return all_missing(NAMES, "no neighbourhood has 3 points with neighbours at different distances")
+        return all_missing(
+            NAMES, "no neighbourhood has 3 points with neighbours at distances that differ by more than rounding"
+        )
     return {"local_two_nn": float(local.mean()), "local_two_nn_std": float(local.std())}

@@ -23,6 +23,12 @@ def squared_distances(
     return condensed**2 if metric == "euclidean" else 2 * condensed
 
 
+def chords(distances: Float[np.ndarray, " pairs"], metric: str = "euclidean") -> Float64[np.ndarray, " pairs"]:
+    """Euclidean distances, condensed, in double precision: of the normalised points for cosine and correlation."""
+    condensed = distances.astype(np.float64)
+    return condensed if metric == "euclidean" else np.sqrt(2 * condensed)
+
+
 def row_means(condensed: Float64[np.ndarray, " pairs"]) -> Float64[np.ndarray, " points"]:
     """The mean of every row of the symmetric matrix with zero diagonal behind `condensed`, over all points."""
     points = num_obs_y(condensed)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from topo_callback.dynamics.dominance import Dominance, dominances, in_words
 from topo_callback.page.run_content import points, table_of
 from topo_callback.page.velocity import fact, velocities
 from topo_callback.page.wording import count, percent, rounded
@@ -26,6 +27,7 @@ def summary(trajectory: Trajectory) -> list[str]:
         *_neighbours(trajectory),
         *_survival(trajectory),
         *_loss(trajectory),
+        *_dominated(trajectory),
         *_missing(trajectory),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -142,6 +144,16 @@ def _loss(trajectory: Trajectory) -> list[str]:
         f"The logged training loss {verb} from {rounded(before)} (step {step_name(first)}) to {rounded(after)} "
         f"(step {step_name(last)})."
     ]
+
+
+def _dominated(trajectory: Trajectory) -> list[str]:
+    """Layers whose numbers one prompt or coordinate decides, each as it was first."""
+    seen: dict[tuple[int, str], Dominance] = {}
+    for step in trajectory.steps:
+        for each in dominances(trajectory.overview(step)):
+            seen.setdefault((each.layer, each.measure), each)
+    sentences = in_words(sorted(seen.values(), key=lambda each: (each.measure, each.layer)))
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences[:8]]
 
 
 def _missing(trajectory: Trajectory) -> list[str]:

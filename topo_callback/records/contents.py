@@ -75,7 +75,10 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
 
     points = _check_distances(arrays, "distances", layers)
     _check_graphs(arrays, "neighbours", layers, points)
-    _check_array(arrays, "centroids", "float32", (len(layers), None))
+    old = "centroids" in arrays and str(arrays["centroids"].dtype) == "float32"  # as in records of schema 1
+    _check_array(arrays, "centroids", "float32" if old else "float64", (len(layers), None))
+    _check_array(arrays, "norms", "float32", (len(layers), points))
+    _check_array(arrays, "largest_coordinates", "float64", (len(layers), 2))
     measures = manifest.get("token_measures", [])
     _require(isinstance(measures, list) and all(map(_is_text, measures)), "token_measures")
     _check_array(arrays, "token_numbers", "float32", (len(layers), len(measures), points))
@@ -91,6 +94,7 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
         _check_graphs(arrays, "token_neighbours", layers, tokens)
         _require("token_places" in arrays, "token_places")
         _check_array(arrays, "token_places", "int32", (tokens, 2))
+        _check_array(arrays, "token_norms", "float32", (len(layers), tokens))
     else:
         _require("token_neighbours" not in arrays, "token_distances")
 

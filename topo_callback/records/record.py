@@ -24,7 +24,7 @@ import numpy as np
 
 from topo_callback.errors import RecordError, described
 
-SCHEMA = 1
+SCHEMA = 2  # 1: centroids in float32, no norms, no largest coordinates
 _LABEL = b"topo_callback sha256:"
 _DIGEST_LENGTH = 64
 _MOST_MEMBERS = 64  # a sample has 10 arrays, a snapshot 10

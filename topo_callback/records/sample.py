@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int32
+from jaxtyping import Float, Float16, Float32, Float64, Int32
 
 from topo_callback.errors import RecordError
 from topo_callback.records.contents import check_sample
@@ -17,11 +17,14 @@ from topo_callback.records.record import encode_record, read_record
 _OPTIONAL = (
     "neighbours",
     "centroids",
+    "norms",
+    "largest_coordinates",
     "token_numbers",
     "next_token_roots",
     "token_places",
     "token_distances",
     "token_neighbours",
+    "token_norms",
 )
 
 
@@ -37,7 +40,12 @@ class Sample:
             they are left to the worker: they follow from the distances, and on a CPU they would cost the training
             thread more than these.
         invalid: why a layer has no distances, by layer number ("3 of 256 points are not finite").
-        centroids: float32 [layers, width], the mean of each layer's points, 0 for invalid ones; None in older records.
+        centroids: float64 [layers, width], the mean of each layer's points, 0 for invalid ones, so that a drift of
+            1e-6 beside a coordinate of 3,000 is kept. Float32 in records of schema 1, None in still older ones.
+        norms: float32 [layers, points], the size of each point against which its coordinates are rounded, in the unit
+            of its Euclidean distances: see `geometry.point_norms`. 0 for invalid layers; None in records of schema 1.
+        largest_coordinates: float64 [layers, 2], the coordinate with the largest share of the total variance, counted
+            from 0, and that share; NaN where there is none. None in records of schema 1.
         facts: JSON-compatible values known at the step: epoch, dtype, seconds spent, ...
         token_measures: names of the token-level measures that were taken.
         token_numbers: float32 [layers, measures, points], one number for each prompt's tokens; NaN where undefined.
@@ -48,6 +56,7 @@ class Sample:
         token_places: int32 [tokens, 2], the prompt and the position of each token of the token cloud; None without one.
         token_distances: float32 [layers, pairs of tokens], condensed, as `distances`.
         token_neighbours: int32 [layers, tokens, k], as `neighbours`, and None when left to the worker.
+        token_norms: float32 [layers, tokens], as `norms`.
         token_invalid: why the token cloud of a layer has no distances.
         study_numbers: what the studies found: measure -> layer, None for the whole depth -> value.
         study_missing: and why other numbers of theirs are not there, in the same form.
@@ -63,10 +72,13 @@ class Sample:
     token_numbers: Float32[np.ndarray, "layers measures points"] | None = None
     next_token_points: tuple[int, ...] = ()
     next_token_roots: Float16[np.ndarray, "prompts vocabulary"] | None = None
-    centroids: Float32[np.ndarray, "layers width"] | None = None
+    centroids: Float[np.ndarray, "layers width"] | None = None
+    norms: Float32[np.ndarray, "layers points"] | None = None
+    largest_coordinates: Float64[np.ndarray, "layers 2"] | None = None
     token_places: Int32[np.ndarray, "tokens 2"] | None = None
     token_distances: Float32[np.ndarray, "layers token_pairs"] | None = None
     token_neighbours: Int32[np.ndarray, "layers tokens k"] | None = None
+    token_norms: Float32[np.ndarray, "layers tokens"] | None = None
     token_invalid: Mapping[int, str] = field(default_factory=dict)
     study_numbers: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
     study_missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)

@@ -41,6 +41,7 @@ from topo_callback.probe import Probe
 from topo_callback.records.sample import Sample
 from topo_callback.spacing import evenly_spaced
 from topo_callback.studies import Reading, StudyResults, StudyRunner
+from topo_callback.watching.point_facts import norms_of, point_facts
 
 logger = logging.getLogger("topo_callback")
 
@@ -241,7 +242,7 @@ class Reader:
             next_token_roots = self._next_token_roots(read.roots)
             read.roots.clear()
             distances, neighbours, invalid = self._geometry(clouds)
-            centroids = self._centroids(clouds, invalid)
+            of_points: dict[str, Any] = point_facts(clouds, self.layers, invalid, self._config.metric)
             token_cloud = self._token_geometry(read.tokens, clouds.device)
         except torch.OutOfMemoryError as error:
             raise ReadingError(f"out of memory for the distances of {self._most_points} points") from error
@@ -265,7 +266,7 @@ class Reader:
             token_numbers=tokens[:, :own] if own else None,
             next_token_points=() if next_token_roots is None else self._next_token_points,
             next_token_roots=next_token_roots,
-            centroids=centroids,
+            **of_points,
             **token_cloud,
             study_numbers=results.numbers,
             study_missing=results.missing,
@@ -370,17 +371,9 @@ class Reader:
             "token_places": np.array(self._token_cloud.places, dtype=np.int32),
             "token_distances": distances,
             "token_neighbours": neighbours,
+            "token_norms": norms_of(states, self.layers, invalid, self._config.metric),
             "token_invalid": invalid,
         }
-
-    def _centroids(self, clouds: Float[Tensor, "layers points width"], invalid: Mapping[int, str]) -> np.ndarray:
-        """The mean of each layer's points, float32 [layers, width], in float64 where the device has it."""
-        wide = torch.float32 if clouds.device.type == "mps" else torch.float64
-        found = np.zeros((len(self.layers), clouds.shape[2]), dtype=np.float32)
-        for row, layer in enumerate(self.layers):
-            if layer not in invalid:
-                found[row] = clouds[row].mean(dim=0, dtype=wide).float().cpu().numpy()
-        return found
 
     def _geometry(
         self, clouds: Float[Tensor, "layers points width"]

@@ -19,6 +19,7 @@ from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.protocol import Sink
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import Actions, EventFunction
+from topo_callback.watching.dominance import DominanceWatch
 from topo_callback.watching.pace import Pace
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.dispatcher import Dispatcher, Lost
@@ -56,6 +57,7 @@ class Recorder:
         self._on_event = on_event
         self.pace = Pace()
         self.actions = self._actions(())
+        self._dominance = DominanceWatch(self.note)
         self._warned_loss = False
         self._closed = False
         self._steps: set[int] = set()
@@ -78,6 +80,7 @@ class Recorder:
         self.actions = self._actions(
             [each for each in journal if each["event"] == "event" and recorded and each["known_at"] <= recorded[-1]]
         )
+        self._dominance = DominanceWatch(self.note, journal)
         self._steps = set(recorded) | set(self.folder.steps(self.folder.spool))
         self._newest_sent = max(recorded, default=-1)
         at_exit(self.close)
@@ -112,6 +115,7 @@ class Recorder:
         for outcome in self._dispatcher.outcomes():
             if isinstance(outcome, Snapshot):
                 self._send(outcome)
+                self._dominance.take(outcome)
                 self.pace.observe(outcome.provenance.get("velocity"))
                 self.actions.take(outcome.provenance.get("events", ()))
             elif isinstance(outcome, Lost) and not self._warned_loss and self.stopped is None:

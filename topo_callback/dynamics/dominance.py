@@ -1,0 +1,63 @@
+"""Layers whose numbers a single prompt or a single coordinate decides, in a sample's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from topo_callback.records.snapshot import Snapshot
+
+PROMPT, COORDINATE = "largest_prompt_share", "largest_coordinate_share"
+DOMINANT = 0.5  # more than all others together
+_FOLLOWS = {
+    PROMPT: "total_variance, effective_rank and the rest of the spectrum, and cka follow it",
+    COORDINATE: "all distances, and what is made from them, follow it",
+}
+_WHAT = {PROMPT: "prompt", COORDINATE: "coordinate"}
+
+
+@dataclass(frozen=True)
+class Dominance:
+    """A layer in which one prompt or one coordinate carries more than half of the total variance.
+
+    Attributes:
+        layer: number of the layer.
+        measure: `largest_prompt_share` or `largest_coordinate_share`.
+        index: of the prompt in the probe, or of the coordinate; from 0.
+        share: 0 to 1.
+    """
+
+    layer: int
+    measure: str
+    index: int
+    share: float
+
+
+def dominances(snapshot: Snapshot) -> list[Dominance]:
+    """The layers of a sample in which one prompt or coordinate carries more than `DOMINANT` of the variance."""
+    places = snapshot.provenance.get("most_influential", {})
+    found = []
+    for measure in (PROMPT, COORDINATE):
+        by_layer = places.get(measure, {}) if isinstance(places, Mapping) else {}
+        for layer, share in snapshot.numbers.get(measure, {}).items():
+            index = by_layer.get(str(layer)) if isinstance(by_layer, Mapping) else None
+            if layer is not None and type(index) is int and share > DOMINANT:
+                found.append(Dominance(layer, measure, index, share))
+    return found
+
+
+def in_words(found: list[Dominance]) -> list[str]:
+    """One sentence for each prompt or coordinate, the layers in which it dominates joined."""
+    groups: dict[tuple[str, int], list[Dominance]] = {}
+    for each in found:
+        groups.setdefault((each.measure, each.index), []).append(each)
+    sentences = []
+    for (measure, index), parts in groups.items():
+        layers = ", ".join(str(part.layer) for part in parts)
+        low, high = min(part.share for part in parts), max(part.share for part in parts)
+        share = f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}"
+        sentences.append(
+            f"layer{'s' * (len(parts) > 1)} {layers}: {_WHAT[measure]} {index} (from 0) carries {share} of the "
+            f"variance; {_FOLLOWS[measure]}"
+        )
+    return sentences
