@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ TRAINED = sorted({*PLACES} - {"panic", "template", "no_copy"})  # two are said t
 
 
 @pytest.fixture(scope="module")
-def left_behind(engines_ready: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
+def left_behind(engines_ready: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("leaks")
     environment = {
         **os.environ,
@@ -47,15 +46,12 @@ def left_behind(engines_ready: None, tmp_path_factory: pytest.TempPathFactory) -
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             found.update(unpacked(str(path.relative_to(folder)), path.read_bytes()))
-    yield found
+    return found
 
 
 def journal(left_behind: dict[str, bytes], place: str) -> list[dict[str, object]]:
-    (text,) = [
-        data
-        for name, data in left_behind.items()
-        if name.startswith(f"out/{place}/") and name.endswith("journal.jsonl")
-    ]
+    names = [name for name in left_behind if name.startswith(f"out/{place}/") and name.endswith("journal.jsonl")]
+    (text,) = [left_behind[name] for name in names]
     return [json.loads(line) for line in text.splitlines()]
 
 
