@@ -70,7 +70,7 @@ def left_behind(
     found = {"console": console}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            found.update(_unpacked(str(path.relative_to(folder)), path.read_bytes()))
+            found.update(unpacked(str(path.relative_to(folder)), path.read_bytes()))
     # it did watch, log and print
     assert Trajectory.load(folder / "out").steps == (0, 1, 2, 3, 4)
     assert any(name.endswith(".wandb") for name in found)
@@ -85,7 +85,7 @@ def meant(left_behind: dict[str, bytes]) -> list[str]:
     return [name for name in left_behind if name.startswith("out/topology/") and name.endswith("/prompts.jsonl")]
 
 
-def _unpacked(name: str, data: bytes) -> dict[str, bytes]:
+def unpacked(name: str, data: bytes) -> dict[str, bytes]:
     """A file, and the members of an archive instead of its compressed bytes."""
     if not name.endswith(".npz"):
         return {name: data}

@@ -7,6 +7,7 @@ the memory within one call, where nothing in the same process can stop them.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import pickle
@@ -189,6 +190,7 @@ def _serve(asked: int, answered: int, answer: Callable[[bytes], bytes]) -> None:
     """The life of the child."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        faulthandler.disable()  # a library that finds no memory aborts
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):

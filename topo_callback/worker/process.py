@@ -7,6 +7,9 @@ import signal
 import sys
 import threading
 import time
+import warnings
+from pathlib import Path
+from typing import Any
 
 from topo_callback.errors import described
 from topo_callback.terminal import DEBUG
@@ -27,6 +30,7 @@ def start_worker(parent: int, log_file: str, memory_bytes: int | None) -> None:
     os.environ.pop(DEBUG, None)  # what is printed here ends on disk
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then ends the worker
     _redirect_output(log_file)
+    _say_without_words()
     _watch(parent)
     if memory_bytes is not None:
         _limit_memory(memory_bytes)
@@ -46,6 +50,22 @@ def _redirect_output(log_file: str) -> None:
     for spare in (null, log):
         os.close(spare)
     print(f"worker {os.getpid()} started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _say_without_words() -> None:
+    """What Python itself prints of errors and warnings goes to the log by type and place only."""
+
+    def say(error: BaseException | None) -> None:
+        if error is not None:
+            print(described(error), file=sys.stderr, flush=True)  # noqa: T201
+
+    def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        print(f"{category.__name__} in {Path(filename).name}:{lineno}", file=sys.stderr, flush=True)  # noqa: T201
+
+    sys.excepthook = lambda kind, error, trace: say(error)
+    threading.excepthook = lambda raised: say(raised.exc_value)
+    sys.unraisablehook = lambda raised: say(raised.exc_value)
+    warnings.showwarning = warned  # type: ignore[assignment]
 
 
 def _watch(parent: int) -> None:
