@@ -37,7 +37,7 @@ from topo_callback.measures import (
     pair_measures,
     time_measures,
 )
-from topo_callback.measures.gaussian import gaussian_neighbours
+from topo_callback.measures.gaussian import gaussian_draws
 from topo_callback.measures.gram import gram_matrix
 
 CLOUDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"
@@ -54,7 +54,7 @@ def make_view(cloud: np.ndarray, layer: int) -> LayerView:
         neighbours=nearest_neighbours(square, NEIGHBOURS),
         median=float(np.median(distances)),
         distances=distances,
-        gaussian_neighbours=gaussian_neighbours(gram_matrix(distances), NEIGHBOURS, 0),
+        gaussian_neighbours=gaussian_draws(gram_matrix(distances), NEIGHBOURS, 0),
     )
 
 

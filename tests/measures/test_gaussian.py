@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from topo_callback.measures.gaussian import gaussian_distances, gaussian_neighbours
+from topo_callback.measures import gaussian
+from topo_callback.measures.gaussian import gaussian_distances, gaussian_draws, gaussian_neighbours
 from topo_callback.measures.gram import gram_matrix
 
 
@@ -55,3 +58,21 @@ def test_neighbours_are_those_of_its_distances() -> None:
     distances = gaussian_distances(gram, seed=1)
     np.fill_diagonal(distances, np.inf)
     np.testing.assert_array_equal(gaussian_neighbours(gram, 4, seed=1), np.argsort(distances, axis=1)[:, :4])
+
+
+def test_draws_are_independent_and_the_first_is_that_of_the_seed() -> None:
+    gram = gram_matrix(pdist(two_clusters(60)))
+    draws = gaussian_draws(gram, 4, seed=7)
+    assert draws.shape == (60, 16)
+    np.testing.assert_array_equal(draws[:, :4], gaussian_neighbours(gram, 4, seed=7))
+    parts = [draws[:, start : start + 4] for start in range(0, 16, 4)]
+    chance = 4 / 59
+    for one, other in combinations(parts, 2):
+        shared = np.mean([np.intersect1d(mine, theirs).size / 4 for mine, theirs in zip(one, other, strict=True)])
+        assert shared < 3 * chance
+    np.testing.assert_array_equal(draws, gaussian_draws(gram, 4, seed=7))
+
+
+def test_of_very_many_points_one_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaussian, "MOST_POINTS_DRAWN", 59)
+    assert gaussian_draws(gram_matrix(pdist(two_clusters(60))), 4, seed=7).shape == (60, 4)

@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbour_graphs import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measures.missing import Missing
 from topo_callback.measures.persistence_similarity import stage_survival
 from topo_callback.measures.survival import survival, survival_gaussian, two_stage_survival
 from topo_callback.measures.views import LayerView
@@ -53,9 +54,27 @@ def test_stages_in_between_only_lose_loops(drifting: np.ndarray) -> None:
 def test_the_floor_is_of_the_gaussian_clouds_and_missing_without_them(drifting: np.ndarray) -> None:
     earlier, now = view(drifting[0], drifting[1]), view(drifting[5], drifting[4])
     assert survival(now, earlier) == {"survival_h1": two_stage_survival(drifting[0], drifting[5])}
-    assert survival_gaussian(now, earlier) == {"survival_h1_gaussian": two_stage_survival(drifting[1], drifting[4])}
+    assert survival_gaussian(now, earlier) == {
+        "survival_h1_gaussian": two_stage_survival(drifting[1], drifting[4]),
+        "survival_h1_gaussian_error": Missing("a single Gaussian draw"),
+    }
     without = survival_gaussian(now, dataclasses.replace(earlier, gaussian_neighbours=None))
     assert reasons(without) == {"no Gaussian cloud of the earlier sample"}
+
+
+def test_the_floor_is_the_mean_over_draws_with_its_standard_error(drifting: np.ndarray) -> None:
+    earlier = view(drifting[0], np.concatenate([drifting[1], drifting[2], drifting[3]], axis=1))
+    now = view(drifting[5], np.concatenate([drifting[4], drifting[4], drifting[5], drifting[0]], axis=1))
+    each = [two_stage_survival(drifting[i], drifting[j]) for i, j in ((1, 4), (2, 4), (3, 5))]  # those of both
+    found = survival_gaussian(now, earlier)
+    assert found["survival_h1_gaussian"] == pytest.approx(np.mean(each))
+    assert found["survival_h1_gaussian_error"] == pytest.approx(np.std(each, ddof=1) / np.sqrt(3))
+
+
+def test_a_record_of_an_older_version_has_one_draw_and_goes_on_with_it(drifting: np.ndarray) -> None:
+    now = view(drifting[5], np.concatenate([drifting[4], drifting[3]], axis=1))
+    found = survival_gaussian(now, view(drifting[0], drifting[1]))
+    assert found["survival_h1_gaussian"] == two_stage_survival(drifting[1], drifting[4])
 
 
 def test_a_graph_without_loops_has_no_survival() -> None:

@@ -21,7 +21,10 @@ from topo_callback.errors import ConfigurationError
 AXES = ("step", "progress", "clock")
 CLOCKS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
 # numbers about the measuring, not about the model
-BOOKKEEPING = ("overhead", "thinned_samples", "previous_sample_seconds", "invalid_layers")
+BOOKKEEPING = (
+    "overhead", "thinned_samples", "previous_sample_seconds", "invalid_layers",
+    "survival_h1_gaussian_error.previous", "survival_h1_gaussian_error.first",
+)  # fmt: skip
 
 Values = Mapping[str, Mapping[int | None, Float64[np.ndarray, "runs points"]]]
 

@@ -16,7 +16,7 @@ from topo_callback.homology.landmarks import landmark_persistence
 from topo_callback.homology.neighbour_graphs import nearest_neighbours
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
 from topo_callback.measures import LayerView
-from topo_callback.measures.gaussian import gaussian_neighbours, uses_gaussian_clouds
+from topo_callback.measures.gaussian import gaussian_draws, uses_gaussian_clouds
 from topo_callback.measures.gram import gram_matrix
 from topo_callback.records.sample import Sample
 from topo_callback.subsamples import subsample_indices
@@ -106,7 +106,7 @@ def _view(
         parts = tuple(rips_persistence_batch(clouds, engine=engine, threads=1))
     gaussian = None
     if uses_gaussian_clouds(config.measures):
-        gaussian = gaussian_neighbours(gram_matrix(distances, config.metric), config.neighbours, config.seed)
+        gaussian = gaussian_draws(gram_matrix(distances, config.metric), config.neighbours, config.seed)
     view = LayerView(
         layer=layer,
         barcode=barcode,

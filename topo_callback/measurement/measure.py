@@ -95,7 +95,7 @@ def measure_sample(
         missing=numbers.missing,
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
-        gaussian_neighbours=_gaussian_neighbours(sample, views, neighbours),
+        gaussian_neighbours=_gaussian_neighbours(sample, views),
         depth_zigzag=zigzag,
         zigzag_layers=tuple(views) if zigzag is not None else (),
         previous=previous.step if previous else None,
@@ -213,12 +213,13 @@ def _next_token_js(now: Sample, earlier: Sample | None) -> Number:
     return or_missing(value, "no prompt has a next-token distribution at both samples")
 
 
-def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView], like: np.ndarray) -> np.ndarray | None:
-    if not views or any(view.gaussian_neighbours is None for view in views.values()):
+def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView]) -> np.ndarray | None:
+    clouds = {layer: view.gaussian_neighbours for layer, view in views.items() if view.gaussian_neighbours is not None}
+    if not clouds or len(clouds) < len(views):
         return None
-    found = np.full_like(like, -1)
-    for layer, view in views.items():
-        found[sample.layers.index(layer)] = view.gaussian_neighbours
+    found = np.full((len(sample.layers), *next(iter(clouds.values())).shape), -1, dtype=np.int32)
+    for layer, neighbours in clouds.items():
+        found[sample.layers.index(layer)] = neighbours
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Integer
 
-from topo_callback.measures.missing import Missing, Number, or_missing
+from topo_callback.measures.missing import Missing, Number, all_missing, or_missing
 from topo_callback.measures.registry import pair_measure
 from topo_callback.measures.views import LayerView
 
@@ -36,10 +38,22 @@ def survival(now: LayerView, earlier: LayerView) -> dict[str, Number]:
 def survival_gaussian(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """The floor for `survival`: the same of two Gaussian clouds that have the covariance of the two samples jointly.
 
-    A survival no higher than this is explained by how the cloud's covariance moved. One draw of the Gaussian clouds,
-    the same for the whole run.
+    A survival no higher than this is explained by how the cloud's covariance moved. `survival_h1_gaussian` is the mean
+    over `gaussian.DRAWS` draws of the Gaussian clouds, the same draws for the whole run, and
+    `survival_h1_gaussian_error` its standard error over them, s / sqrt(draws); missing with a single draw, which
+    records of more than 1,000 points, or that an older version began, have.
     """
+    names = ("survival_h1_gaussian", "survival_h1_gaussian_error")
     if now.gaussian_neighbours is None or earlier.gaussian_neighbours is None:
-        return {"survival_h1_gaussian": Missing("no Gaussian cloud of the earlier sample")}
-    value = two_stage_survival(earlier.gaussian_neighbours, now.gaussian_neighbours)
-    return {"survival_h1_gaussian": or_missing(value, _NO_LOOPS)}
+        return all_missing(names, "no Gaussian cloud of the earlier sample")
+    k = now.neighbours.shape[1]
+    draws = min(now.gaussian_neighbours.shape[1], earlier.gaussian_neighbours.shape[1]) // k
+    columns = [slice(k * draw, k * (draw + 1)) for draw in range(draws)]
+    each = [
+        two_stage_survival(earlier.gaussian_neighbours[:, part], now.gaussian_neighbours[:, part]) for part in columns
+    ]
+    values = np.array(each)[~np.isnan(each)]
+    if values.size == 0:
+        return all_missing(names, _NO_LOOPS)
+    error = float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else Missing("a single Gaussian draw")
+    return {names[0]: float(values.mean()), names[1]: error}

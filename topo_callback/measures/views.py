@@ -25,8 +25,8 @@ class LayerView:
         distances: float32 [pairs], condensed; None for an earlier sample whose distances are no longer kept.
         norms: float32 [points], the size of each point against which its coordinates are rounded, in the unit of
             `squared_distances.chords`; None in older records. See `Sample.norms`.
-        gaussian_neighbours: int32 [points, k], of the Gaussian cloud of equal covariance that the seed draws; None
-            where no measure asked for it.
+        gaussian_neighbours: int32 [points, draws * k], of the Gaussian clouds of equal covariance that the seed draws,
+            k columns for each; None where no measure asked for it.
         subsamples: int64 [count, size], the same at every step; None when sub-sampling is off.
         subsample_barcodes: one barcode for each row of `subsamples`.
     """
@@ -38,7 +38,7 @@ class LayerView:
     metric: str = "euclidean"
     distances: Float32[np.ndarray, " pairs"] | None = None
     norms: Float32[np.ndarray, " points"] | None = None
-    gaussian_neighbours: Int32[np.ndarray, "points k"] | None = None
+    gaussian_neighbours: Int32[np.ndarray, "points draws_times_k"] | None = None
     subsamples: Int64[np.ndarray, "count size"] | None = None
     subsample_barcodes: tuple[Barcode, ...] = ()
 

@@ -29,8 +29,8 @@ class Snapshot:
         missing: measure -> layer -> why the value is not defined. Of layers that are not ok, `status` says why.
         barcodes: Vietoris-Rips barcode per ok layer, in units of the metric.
         neighbours: int32 [layers, points, k]; -1 for layers that are invalid.
-        gaussian_neighbours: int32 [layers, points, k] of the Gaussian clouds of equal covariance, -1 for layers that
-            are not ok; None when no measure asked for them.
+        gaussian_neighbours: int32 [layers, points, draws * k] of the Gaussian clouds of equal covariance, k columns for
+            each draw, one draw in older records; -1 for layers that are not ok; None when no measure asked for them.
         depth_zigzag: zigzag barcode over `zigzag_layers` (the i-th of them is complex 2i); None when not computed.
         zigzag_layers: the layers that enter the depth zigzag: those that are ok.
         previous: step of the sample that `.previous` numbers compare with; None for the first sample.
@@ -44,7 +44,7 @@ class Snapshot:
     numbers: Mapping[str, Mapping[int | None, float]]
     barcodes: Mapping[int, Barcode]
     neighbours: Int32[np.ndarray, "layers points k"]
-    gaussian_neighbours: Int32[np.ndarray, "layers points k"] | None = None
+    gaussian_neighbours: Int32[np.ndarray, "layers points draws_times_k"] | None = None
     depth_zigzag: Barcode | None = None
     zigzag_layers: tuple[int, ...] = ()
     previous: int | None = None
