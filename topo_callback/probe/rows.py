@@ -26,6 +26,7 @@ from topo_callback.probe.formats import (
     row_format,
     token_list,
 )
+from topo_callback.probe.padding import Padding
 from topo_callback.terminal import show_if_asked
 
 IGNORED_LABEL = -100
@@ -76,6 +77,12 @@ class RowTokenizer:
         names = ("bos_token_id", "cls_token_id")
         return frozenset(i for name in names if (i := getattr(self._tokenizer, name, None)) is not None)
 
+    @property
+    def padding(self) -> Padding:
+        """What padding of rows in tokens looks like."""
+        names = ("pad_token_id", "eos_token_id", "bos_token_id")
+        return Padding(*(i if isinstance(i := getattr(self._tokenizer, name, None), int) else None for name in names))
+
     def sequences(self, row: Any, name: str) -> list[TokenSequence]:
         """The token sequences of one checked row: one, or several for a packed row.
 
@@ -88,7 +95,7 @@ class RowTokenizer:
         """
         kind = row_format(row, name)
         if kind == "tokens":
-            return tokenised_sequences(row, name)
+            return tokenised_sequences(row, name, self.padding)
         if self._tokenizer is None:
             raise ProbeError(
                 f"{name} holds text, and no tokenizer was given; pass processing_class=tokenizer, or rows of input_ids"
@@ -180,19 +187,19 @@ class RowTokenizer:
         return cleaned
 
 
-def tokenised_sequences(row: Mapping[str, Any], name: str) -> list[TokenSequence]:
+def tokenised_sequences(row: Mapping[str, Any], name: str, padding: Padding | None = None) -> list[TokenSequence]:
     """The sequences of a row that holds token ids already, as TRL's trainers and a plain Trainer prepare them.
 
     - input_ids: the prompt is what completion_mask, or labels that repeat the ids, leave out of the loss in front;
-      without either, all of it. Positions with attention_mask 0 are padding. seq_lengths, or position_ids that begin
-      again at 0, cut a packed row at its texts; rows packed with the strategy "wrapped" carry no boundaries and stay
-      one sequence.
+      without either, all of it. Positions with attention_mask 0 are padding; without a mask, what `padding` takes for
+      it. seq_lengths, or position_ids that begin again at 0, cut a packed row at its texts; rows packed with the
+      strategy "wrapped" carry no boundaries and stay one sequence.
     - prompt_ids, with completion_ids or chosen_ids (DPO, KTO).
     - chosen_ids alone: with chosen_labels (LLaMA-Factory's DPO and Reward) as input_ids with labels; without (TRL's
       Reward) all of it, since a reward model reads the last token.
     """
     if row.get("input_ids") is not None:
-        return _from_input_ids(row, name)
+        return _from_input_ids(row, name, padding)
     prompt_column, chosen_column = _first_present(row, PROMPT_IDS), _first_present(row, CHOSEN_IDS)
     if prompt_column is None:
         assert chosen_column is not None, "row_format found one of them"
@@ -204,7 +211,7 @@ def tokenised_sequences(row: Mapping[str, Any], name: str) -> list[TokenSequence
     return [TokenSequence((*prompt, *completion), len(prompt))]
 
 
-def _from_input_ids(row: Mapping[str, Any], name: str) -> list[TokenSequence]:
+def _from_input_ids(row: Mapping[str, Any], name: str, padding: Padding | None) -> list[TokenSequence]:
     ids = token_list(row, "input_ids", name)
     in_loss = _loss_mask(row, ids)
     starts = _text_starts(row, ids)
@@ -216,6 +223,11 @@ def _from_input_ids(row: Mapping[str, Any], name: str) -> list[TokenSequence]:
         if not ids:
             raise ProbeError(f"{name}: attention_mask leaves no tokens; leave the row out")
     lengths = as_list(row.get("seq_lengths"))
+    if padding is not None and attended is None and not lengths:
+        labelled = _labelled(row.get("labels"), ids)
+        masked = [not label for label in labelled] if any(labelled) else [False] * len(ids)
+        first, last = padding.text(ids, masked, name)
+        ids, in_loss, starts = ids[first:last], in_loss[first:last], starts[first:last]
     if not lengths:
         return _cut_at(starts, ids, in_loss)
     if sum(lengths) != len(ids):
