@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from families import FAMILIES, HEADLESS, Prompts, clouds, lora, prompts, tiny
+from notes import Notes
 from torch import Tensor, nn
 
 from topo_callback.capture import NextTokens, find_blocks, make_batches, padding_id, quiet, read_batch, resolve_pooling
@@ -119,7 +120,7 @@ def test_clouds_are_the_same_bit_for_bit() -> None:
 
 def test_the_head_sees_one_token_of_each_row() -> None:
     model, probe = tiny("llama"), prompts()
-    seen: list[tuple[int, ...]] = []
+    seen: Notes[tuple[int, ...]] = Notes()
     model.lm_head.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape)))
     read(model, probe)
     assert [shape[1:] for shape in seen] == [(1, 101)] * 3

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from families import clouds, lora, prompts, tiny
+from notes import Notes
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks
@@ -94,8 +95,8 @@ def tiny_values(model: nn.Module) -> list[Tensor]:
 
 def test_no_more_than_one_block_output_is_alive() -> None:
     model, probe = tiny("llama", num_hidden_layers=6), prompts()
-    outputs: list[weakref.ref[Tensor]] = []
-    alive: list[int] = []
+    outputs: Notes[weakref.ref[Tensor]] = Notes()
+    alive: Notes[int] = Notes()
 
     def watch(module: nn.Module, args: Any, output: Tensor) -> None:
         alive.append(sum(ref() is not None for ref in outputs))
@@ -110,7 +111,7 @@ def test_no_more_than_one_block_output_is_alive() -> None:
 
 def test_logits_of_one_token_only_and_no_cache() -> None:
     model = tiny("llama")
-    seen: list[Any] = []
+    seen: Notes[Any] = Notes()
     model.register_forward_hook(lambda module, args, output: seen.append(output))
     clouds(model, prompts())
     assert all(output.logits.shape[1] == 1 and output.past_key_values is None for output in seen)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES, LAYERS, Prompts, clouds, final_norm_off, lora, prompts, reference, tiny
+from notes import Notes
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, quiet, read_batch, read_clouds, resolve_pooling
@@ -100,7 +101,7 @@ TAPS |= {"bert": "attention.output.LayerNorm", "roberta": "attention.output.Laye
 @pytest.mark.parametrize("family", TAPS)
 def test_norm_after_attention(family: str) -> None:
     model, probe = tiny(family), prompts((4, 4))
-    seen: list[Tensor] = []
+    seen: Notes[Tensor] = Notes()
     module = find_blocks(model).blocks[1].get_submodule(TAPS[family])
     handle = module.register_forward_hook(lambda module, args, output: seen.append(output))
     read = clouds(model, probe, tap="post_attention_norm", pooling="last_token", layers=(0, 2))

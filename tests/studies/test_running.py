@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from notes import Notes
 from tiny import CORPUS, tiny_llama, tiny_tokenizer
 
 from topo_callback import Probe, TopologyConfig
@@ -87,7 +88,7 @@ def test_the_sample_is_the_same_bit_for_bit_with_and_without() -> None:
 )
 def test_variants_are_read_once_and_counted(names: tuple[str, ...], passes: int) -> None:
     model = tiny_llama(tiny_tokenizer())
-    seen = []
+    seen: Notes[int] = Notes()
     model.register_forward_hook(lambda *_: seen.append(1))
     sample = read(model, studies=names)
     batches = -(-len(TEXTS) // 5)
@@ -147,7 +148,7 @@ def test_a_forward_pass_that_fails_on_a_variant_costs_that_study_alone(own: dict
 
 def test_out_of_memory_halves_the_batches_of_variants_alone() -> None:
     model = tiny_llama(tiny_tokenizer())
-    sizes: list[int] = []
+    sizes: Notes[int] = Notes()
 
     def full(module: Any, args: Any, options: Any) -> None:
         sizes.append(len(options["input_ids"]))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import families
 import pytest
 import torch
+from notes import Notes
 from studies.model_contexts import context_of, hooks, probe_of
 from torch import Tensor, nn
 
@@ -224,7 +225,7 @@ def test_answers_that_are_not_finite_are_missing() -> None:
 
 def test_no_tensor_of_the_forward_pass_is_changed_in_place() -> None:
     model = families.tiny("llama")
-    kept: list[tuple[Tensor, Tensor]] = []
+    kept: Notes[tuple[Tensor, Tensor]] = Notes()
     handle = model.get_input_embeddings().register_forward_hook(
         lambda module, args, output: kept.append((output, output.clone()))
     )

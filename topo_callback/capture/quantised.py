@@ -1,4 +1,4 @@
-"""Quantised layers that settle something at their first forward pass: what the probe settles is not training's."""
+"""Quantised layers that would pack their weights anew in a forward pass of ours."""
 
 from __future__ import annotations
 
@@ -8,29 +8,20 @@ from collections.abc import Iterator
 from torch import nn
 
 _REPACKS = "support_avx512bf16_for_cpu"
-# of bitsandbytes' 4-bit layers: the dtype to compute in, taken from the first input, and whether the weights may be
-# packed anew, and for good, in a forward pass without training
-_SETTLED = ("compute_dtype", "compute_type_is_set", _REPACKS)
 
 
 @contextlib.contextmanager
-def left_open(model: nn.Module) -> Iterator[None]:
-    """Let no quantised layer settle anything for good inside, where it is bitsandbytes' 4-bit layers that would.
+def unpacked(model: nn.Module) -> Iterator[None]:
+    """Have bitsandbytes' 4-bit layers compute as they do in training, on processors where they would not.
 
-    Under mixed precision the first input of training has another dtype than that of the probe; and packed weights give
-    other bits, in training too.
+    Without training they pack their weights anew, which gives other bits. To be entered inside `untouched(model)`,
+    which puts back what the layers settle at their first pass, such as the dtype to compute in.
     """
-    before = [
-        (module, {name: held[name] for name in _SETTLED if name in held})
-        for module in model.modules()
-        if "compute_type_is_set" in (held := vars(module))
-    ]
+    packing = [module for module in model.modules() if vars(module).get(_REPACKS)]
+    for module in packing:
+        setattr(module, _REPACKS, False)
     try:
-        for module, kept in before:
-            if _REPACKS in kept:
-                setattr(module, _REPACKS, False)
         yield
     finally:
-        for module, kept in before:
-            for name, value in kept.items():
-                setattr(module, name, value)
+        for module in packing:
+            setattr(module, _REPACKS, True)

@@ -18,10 +18,11 @@ from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import Traversal, distinct_blocks, first_tensor, listening
 from topo_callback.capture.devices import model_device
+from topo_callback.capture.guard import rewind, untouched
 from topo_callback.capture.layout import expected_layout
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling
-from topo_callback.capture.quantised import left_open
+from topo_callback.capture.quantised import unpacked
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
 from topo_callback.capture.token_cloud import TokenCloud
 from topo_callback.errors import USERS_OWN, TopologyError, UnsupportedModelError
@@ -175,6 +176,7 @@ def run_forward(
     _seed(model, seed)
     output = None
     with contextlib.ExitStack() as context:
+        context.callback(rewind, model)  # the next pass begins where this one did
         if is_sharded(model):
             context.callback(reshard, model)
             context.enter_context(to_the_end(distinct_blocks(stack), failures))
@@ -209,20 +211,25 @@ def quiet(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, after which everything is as it was.
 
     Restored exactly, also after an error: each module's training flag, the random states of python, numpy, the CPU
-    and the model's own devices, what quantised layers settle, and the gradient mode. Flags are set one by one:
-    `model.eval()` would run whatever a module does in its own `train`. Nothing is created in inference mode, so no
-    tensor that the model caches can break a later backward pass.
+    and the model's own devices, the gradient mode and the default dtype, and all that the model holds (see
+    `capture/guard.py`). Flags are set one by one: `model.eval()` would run whatever a module does in its own `train`.
+    Nothing is created in inference mode, so no tensor that the model caches can break a later backward pass.
+
+    Raises:
+        UnsupportedModelError: the model was changed in a way that cannot be put back.
     """
     flags = [(module, module.training) for module in model.modules()]
-    states = _random_states({p.device for p in model.parameters()})
+    states = _random_states({tensor.device for tensor in (*model.parameters(), *model.buffers())})
+    dtype = torch.get_default_dtype()
     try:
         for module, _ in flags:
             module.training = False
-        with torch.no_grad(), left_open(model):
+        with torch.no_grad(), untouched(model), unpacked(model):
             yield
     finally:
         for module, training in flags:
             module.training = training
+        torch.set_default_dtype(dtype)
         # inside somebody's autocast, older torch would let training reuse weights that were cast without gradients
         torch.clear_autocast_cache()
         for restore, state in states:
@@ -244,12 +251,11 @@ def _random_states(devices: set[torch.device]) -> list[tuple[Callable[[Any], Non
         (torch.set_rng_state, torch.get_rng_state()),
     ]
     for device in devices:
-        if device.type == "cuda":
-            states.append(
-                (functools.partial(torch.cuda.set_rng_state, device=device), torch.cuda.get_rng_state(device))
-            )
-        elif device.type == "mps":
+        if device.type == "mps":
             states.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
+        elif device.type not in ("cpu", "meta"):
+            of_kind = torch.get_device_module(device)
+            states.append((functools.partial(of_kind.set_rng_state, device=device), of_kind.get_rng_state(device)))
     return states
 
 

@@ -1,0 +1,283 @@
+"""Everything that a model holds outside its tensors: shallow copies of all objects in reach, put back in place.
+
+Reached are the modules' own dictionaries (attributes, parameters, buffers, submodules, hooks), plain containers,
+configurations and other plain objects, and what the functions among the hooks are bound to: objects, closures, default
+arguments, and in user's code global names. Left alone is machinery that runs on its own: threads, queues, files,
+trainers, data loaders, process groups, trackers.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import functools
+import io
+import random
+import types
+from collections.abc import Callable, Iterator
+from operator import is_
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
+
+from topo_callback.capture.copies import Copy, cell_content, class_data, copy_of, named_globals, slots_of
+from topo_callback.capture.foreign import LEFT_ALONE, global_names, is_plain, is_users
+
+_ATOMS: frozenset[type] = frozenset(
+    {
+        *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type, types.ModuleType),
+        *(types.BuiltinFunctionType, types.CodeType, types.GetSetDescriptorType, types.MemberDescriptorType),
+        *(
+            torch.dtype,
+            torch.device,
+            torch.layout,
+            torch.memory_format,
+            torch.Size,
+            property,
+            staticmethod,
+            classmethod,
+        ),
+    }
+)
+_GLOBAL_HOOKS = [value for name, value in vars(module_hooks).items() if name.startswith("_global_") and value == {}]
+
+
+class Reachable:
+    """What can be reached from a model, as it is when this is made.
+
+    Attributes:
+        tensors: every tensor, by the module that holds it (its name in the model).
+        opaque: other objects whose state cannot be looked into, by their module.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.tensors: list[tuple[Tensor, str]] = []
+        self.opaque: list[tuple[Any, str]] = []
+        self._seen: set[int] = set()
+        self._hooks: set[int] = set()
+        self._dicts: list[tuple[dict[Any, Any], dict[Any, Any], str]] = []
+        self._others: list[tuple[Any, Copy, str]] = []
+        self._waiting: list[tuple[Any, str]] = [(hooks, "global hooks") for hooks in _GLOBAL_HOOKS if hooks]
+        self._waiting += [(module, name or type(model).__name__) for name, module in reversed(list(_named(model)))]
+        while self._waiting:
+            value, owner = self._waiting.pop()
+            if id(value) not in self._seen:
+                self._seen.add(id(value))
+                self._look(value, owner)
+
+    def put_back(self, *, hooks: bool = True) -> list[str]:
+        """Make every object hold what it held; the modules in which something else was found.
+
+        Args:
+            hooks: also which hooks the modules have.
+        """
+        changed = []
+        for held, saved, owner in self._dicts:
+            if not hooks and id(held) in self._hooks:
+                continue
+            if not _same_keys(held, saved) or not all(map(is_, _values(held), saved.values())):
+                _refill(held, saved)
+                changed.append(owner)
+        for held, copy, owner in self._others:
+            if copy.put_back(held):
+                changed.append(owner)
+        return changed
+
+    def replace(self, one: Any, other: Any) -> None:
+        """Have `other` wherever `one` is held, at the next `put_back`."""
+        for _, saved, _ in self._dicts:
+            for key, value in saved.items():
+                if value is one:
+                    saved[key] = other
+        for _, copy, _ in self._others:
+            copy.replace(one, other)
+
+    def _look(self, value: Any, owner: str) -> None:
+        cls = type(value)
+        look = _LOOKS.get(cls)
+        if look is None:
+            look = _LOOKS[cls] = _look_for(cls)
+        look(self, value, owner)
+
+    def _further(self, values: Any, owner: str) -> None:
+        """Look at these later; what cannot change is left out here, since most of it is."""
+        self._waiting += [
+            (value, owner) for value in values if type(value) not in _ATOMS and id(value) not in self._seen
+        ]
+
+    # one kind of object each
+
+    def _nothing(self, value: Any, owner: str) -> None:
+        pass
+
+    def _dict(self, value: dict[Any, Any], owner: str) -> None:
+        saved = dict(_items(value)) if value else {}
+        self._dicts.append((value, saved, owner))
+        if saved:
+            self._further(saved.values(), owner)
+        if type(value) not in (dict, collections.OrderedDict):
+            self._attributes(value, owner)
+
+    def _attributes(self, value: Any, owner: str) -> None:
+        try:
+            held = object.__getattribute__(value, "__dict__")
+        except AttributeError:
+            held = None
+        if type(held) is dict and id(held) not in self._seen:
+            self._seen.add(id(held))
+            self._dict(held, owner)
+        cls: Any = type(value)
+        slots = _slots(cls)
+        if slots:
+            copy = slots_of(value, slots)
+            self._others.append((value, copy, owner))
+            self._further(copy.saved.values(), owner)
+
+    def _module(self, value: nn.Module, owner: str) -> None:
+        self._hooks |= {id(held) for name, held in vars(value).items() if "_hooks" in name and isinstance(held, dict)}
+        self._attributes(value, owner)
+        self._class(type(value), owner)
+
+    def _object(self, value: Any, owner: str) -> None:
+        self._attributes(value, owner)
+        self._class(type(value), owner)
+
+    def _class(self, cls: type, owner: str) -> None:
+        """The data of user's classes, and what their methods reach by global names."""
+        if id(cls) in self._seen:
+            return
+        self._seen.add(id(cls))
+        for each in cls.__mro__:
+            if is_users(each.__module__):
+                copy = class_data(each)
+                self._others.append((each, copy, owner))
+                self._further(copy.saved.values(), owner)
+                self._further([held for held in vars(each).values() if type(held) is types.FunctionType], owner)
+
+    def _sequence(self, value: Any, owner: str) -> None:
+        self._others.append((value, copy_of(value), owner))
+        self._further(list(value), owner)
+        if type(value) not in (list, set, collections.deque):
+            self._attributes(value, owner)
+
+    def _fixed(self, value: Any, owner: str) -> None:
+        self._further(list(value), owner)
+
+    def _copied(self, value: Any, owner: str) -> None:
+        self._others.append((value, copy_of(value), owner))
+
+    def _tensor(self, value: Tensor, owner: str) -> None:
+        self.tensors.append((value, owner))
+        held = vars(value)
+        if held and not hasattr(value, "ds_id"):  # DeepSpeed keeps its own account there
+            self._dict(held, owner)
+        if value.grad_fn is None and value.is_leaf and value.grad is not None:
+            self._further([value.grad], owner)
+
+    def _function(self, value: types.FunctionType, owner: str) -> None:
+        for cell in value.__closure__ or ():
+            copy = cell_content(cell)
+            self._others.append((cell, copy, owner))
+            self._further(copy.saved.values(), owner)
+        self._further([*(value.__defaults__ or ()), value.__kwdefaults__], owner)
+        if value.__dict__:
+            self._further([value.__dict__], owner)
+        if is_users(value.__module__):
+            stored, read = global_names(value.__code__)
+            if stored:
+                copy = named_globals(value.__globals__, stored)
+                self._others.append((value.__globals__, copy, owner))
+                self._further(copy.saved.values(), owner)
+            for name in read:
+                held = value.__globals__.get(name)
+                if type(held) in _DATA or isinstance(held, Tensor):
+                    self._further([held], owner)
+
+    def _method(self, value: types.MethodType, owner: str) -> None:
+        self._further([value.__self__, value.__func__], owner)
+
+    def _partial(self, value: functools.partial[Any], owner: str) -> None:
+        self._further([value.func, value.args, value.keywords], owner)
+        self._attributes(value, owner)
+
+    def _opaque(self, value: Any, owner: str) -> None:
+        self.opaque.append((value, owner))
+
+
+_Look = Callable[[Reachable, Any, str], None]
+_DATA = {
+    *(dict, list, set, collections.deque, collections.OrderedDict, collections.defaultdict, collections.Counter),
+    *(bytearray, np.ndarray, random.Random, np.random.Generator, np.random.RandomState, torch.Generator),
+}
+_LOOKS: dict[type, _Look] = {
+    **dict.fromkeys(_ATOMS, Reachable._nothing),
+    types.FunctionType: Reachable._function,
+    types.MethodType: Reachable._method,
+}
+# the first that fits
+_KINDS: tuple[tuple[Any, _Look], ...] = (
+    (type, Reachable._nothing),
+    (nn.Module, Reachable._module),
+    (Tensor, Reachable._tensor),
+    (dict, Reachable._dict),
+    ((list, set, collections.deque), Reachable._sequence),
+    ((tuple, frozenset), Reachable._fixed),
+    (functools.partial, Reachable._partial),
+    ((bytearray, array.array, np.ndarray, io.BytesIO, io.StringIO), Reachable._copied),
+    ((random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator), Reachable._copied),
+    (torch.Generator, Reachable._copied),
+)
+
+
+def _look_for(cls: type) -> _Look:
+    if getattr(cls, LEFT_ALONE, False):
+        return Reachable._nothing
+    for kinds, look in _KINDS:
+        if issubclass(cls, kinds):
+            return look
+    plain = is_plain(cls)
+    if plain is None:
+        return Reachable._nothing
+    return Reachable._object if plain else Reachable._opaque
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    yield from model.named_modules()
+
+
+def _items(held: dict[Any, Any]) -> Any:
+    """The items in their order, whatever a subclass has made of its methods."""
+    return collections.OrderedDict.items(held) if isinstance(held, collections.OrderedDict) else dict.items(held)
+
+
+def _values(held: dict[Any, Any]) -> Any:
+    return collections.OrderedDict.values(held) if isinstance(held, collections.OrderedDict) else dict.values(held)
+
+
+def _same_keys(held: dict[Any, Any], saved: dict[Any, Any]) -> bool:
+    keys = collections.OrderedDict.keys(held) if isinstance(held, collections.OrderedDict) else dict.keys(held)
+    return len(held) == len(saved) and all(map(is_, keys, saved))
+
+
+def _refill(held: dict[Any, Any], saved: dict[Any, Any]) -> None:
+    cls: Any = collections.OrderedDict if isinstance(held, collections.OrderedDict) else dict
+    if _same_keys(held, saved):
+        for key, value in saved.items():
+            cls.__setitem__(held, key, value)
+        return
+    cls.clear(held)
+    for key, value in saved.items():
+        cls.__setitem__(held, key, value)
+
+
+@functools.cache
+def _slots(cls: Any) -> tuple[str, ...]:
+    found: list[str] = []
+    for each in cls.__mro__:
+        for name, member in vars(each).items():
+            if type(member) is types.MemberDescriptorType and is_plain(each) and "__slots__" in vars(each):
+                found.append(name)
+    return tuple(found)

@@ -1,0 +1,187 @@
+"""What operations write into a model's tensors: copied before the first write (copy on write), and put back.
+
+Operations say in their schema which arguments they write, and a dispatch mode sees every one of them, also on views,
+on `.data` and in C++. Custom operations are not believed: what they could write is compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+
+# the schemas of these are complete
+_BELIEVED = {
+    *("aten", "prim", "prims", "quantized", "mkldnn", "mkl", "onednn", "sparse", "inductor", "profiler", "rngprims"),
+    *("c10d", "_c10d_functional", "_c10d_functional_autograd", "fsdp", "symm_mem"),
+}
+# ... but for these, which write running statistics without saying so
+_UNSAID = {"aten::native_batch_norm": (3, 4), "aten::cudnn_batch_norm": (3, 4), "aten::miopen_batch_norm": (3, 4)}
+_CHUNK = 1 << 20  # elements of a digest at once
+
+
+class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While this mode is on, tensors that share memory with the given ones are copied before they are written.
+
+    Attributes:
+        written: the memory that was written, by `memory_of`.
+
+    Args:
+        tensors: plain tensors, without wrapper subclasses.
+        doubting: compare what every custom operation is given with what it leaves.
+        doubted: custom operations that are known to write without saying so; added to.
+    """
+
+    supports_higher_order_operators = True  # those are run as they are
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else every operation passes through a wrapper that keeps it from being compiled
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        return True  # functions that models compile stay compiled
+
+    def __init__(self, tensors: Iterable[Tensor], *, doubting: bool, doubted: set[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._memory = {storage for tensor in tensors if (storage := memory_of(tensor)) is not None}
+        self._doubting, self._doubted = doubting, doubted
+        self.written: set[int] = set()
+        self._log: list[tuple[Tensor, Tensor]] = []
+        self._saved: set[Any] = set()
+        self._harmless: set[Any] = set()
+        self._places: dict[Any, tuple[int | str, ...]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._harmless:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        return self._guarded(func, args, kwargs or {})
+
+    def put_back(self) -> None:
+        """Write the copies back, newest first, so that overlapping ones end with the oldest."""
+        while self._log:
+            tensor, copy = self._log.pop()
+            overwrite(tensor, copy)
+        self._saved.clear()
+
+    def _guarded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        places = self._places.get(func)
+        if places is None:
+            places = self._places[func] = _written_places(func)
+            if not places and (_is_believed(func) or (not self._doubting and func not in self._doubted)):
+                self._harmless.add(func)
+        for place in places:
+            given = args[place] if isinstance(place, int) and place < len(args) else kwargs.get(_name(func, place))
+            for region in self._regions(given):
+                self._save(*region, region[1].clone())
+        if _is_believed(func) or (not self._doubting and func not in self._doubted):
+            return func(*args, **kwargs)
+        before = [(key, view, view.clone()) for key, view in self._regions([*args, *kwargs.values()])]
+        try:
+            return func(*args, **kwargs)
+        finally:
+            for key, view, copy in before:
+                if not same_bytes(view, copy):
+                    self._doubted.add(func)
+                    self._save(key, view, copy)
+
+    def _regions(self, given: Any) -> list[tuple[Any, Tensor]]:
+        """What of the guarded memory, not saved yet, the tensors given to an operation show."""
+        found = []
+        for tensor in _tensors(given):
+            for plain in plain_tensors(tensor):
+                memory = memory_of(plain)
+                if memory in self._memory:
+                    key = (memory, plain.storage_offset(), plain.size(), plain.stride(), plain.dtype)
+                    if key not in self._saved:
+                        found.append((key, plain.detach()))
+        return found
+
+    def _save(self, key: Any, view: Tensor, copy: Tensor) -> None:
+        if key not in self._saved:
+            self._saved.add(key)
+            self.written.add(key[0])
+            self._log.append((view, copy))
+
+
+def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors that a wrapper subclass (a DTensor, a quantised weight) is made of; a plain one itself."""
+    if type(tensor) is Tensor or type(tensor) is torch.nn.Parameter or not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    names, _ = tensor.__tensor_flatten__()
+    for name in names:
+        inner = getattr(tensor, name)
+        if isinstance(inner, Tensor):  # a DTensor names its mesh too
+            yield from plain_tensors(inner)
+
+
+def memory_of(tensor: Tensor) -> int | None:
+    """What tells whether two tensors share memory; None for those that have none of their own (meta, sparse)."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage._cdata if storage.device.type != "meta" and storage.nbytes() else None
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def overwrite(tensor: Tensor, copy: Tensor) -> None:
+    """Write values back, leaving the count of versions that autograd looks at."""
+    with torch.inference_mode() if tensor.is_inference() else contextlib.nullcontext(), torch.no_grad():
+        tensor.copy_(copy)
+
+
+def same_bytes(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape and type hold the same bytes."""
+    return torch.equal(_bytes(one), _bytes(other))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
+    return (torch.view_as_real(flat).reshape(-1) if flat.is_complex() else flat).view(torch.uint8)
+
+
+def digest(tensor: Tensor) -> Tensor | None:
+    """A number on the tensor's device that other bytes would change; None for memory that cannot be read."""
+    if memory_of(tensor) is None:
+        return None
+    flat = _bytes(tensor)
+    whole = len(flat) // 8 * 8
+    total = torch.zeros((), dtype=torch.int64, device=flat.device)
+    for part in [*flat[:whole].view(torch.int64).split(_CHUNK), flat[whole:].to(torch.int64)]:  # type: ignore[no-untyped-call]
+        odd = torch.arange(1, 2 * len(part), 2, dtype=torch.int64, device=flat.device)
+        total = total * 1_000_003 + (part * odd).sum()
+    return total
+
+
+def _is_believed(func: Any) -> bool:
+    return getattr(func, "namespace", "") in _BELIEVED or not hasattr(func, "_schema")
+
+
+def _written_places(func: Any) -> tuple[int | str, ...]:
+    schema = getattr(func, "_schema", None)
+    if schema is None:  # a higher-order operator
+        return ()
+    if schema.name in _UNSAID:
+        return _UNSAID[schema.name]
+    return tuple(
+        argument.name if argument.kwarg_only else place
+        for place, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )
+
+
+def _name(func: Any, place: int | str) -> str:
+    return place if isinstance(place, str) else str(func._schema.arguments[place].name)
+
+
+def _tensors(given: Any) -> Iterator[Tensor]:
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, (list, tuple)):
+        for each in given:
+            yield from _tensors(each)
