@@ -13,15 +13,17 @@ from jaxtyping import Float64
 from topo_callback.dynamics.clock import CLOCKS, choose_clock
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.setting_changes import shared_settings
 
 HEADLINE = "wasserstein_h1"
 AGREEMENTS = ("mutual_knn", "cka", "survival")  # 1 where nothing moved: the displacement is one minus them
 COVARIATES = ("loss", "grad_norm", "learning_rate")
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
-_MODEL = ("name", "class", "depth", "width")
-_SCHEDULE = ("max_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio")
-_READING = ("pooling", "tap", "metric", "subsamples", "subsample_size", "max_tokens")
+_MODEL = ("name", "class", "depth", "width", "dtype")
+_SCHEDULE = ("max_steps", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")
+_TRAINING = ("batch_size", "optimizer", "trained_parameters", "autocast", "data")
+_READING = ("pooling", *shared_settings())
 
 
 @dataclass(frozen=True)
@@ -128,17 +130,25 @@ class Series:
 
 
 def identity_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says that runs must share to be references of one another, and their configuration's hash."""
+    """What run.json says that runs must share to be references of one another, and their configuration's hash.
+
+    What it does not say is left out: References tell what is unknown from what differs.
+    """
     model, training, config, reading, probe = (
         _mapping(run, name) for name in ("model", "training", "config", "reading", "probe")
     )
     return {
-        "model": {name: model.get(name) for name in _MODEL},
+        "model": _named(_MODEL, model),
         "probe": probe.get("hash"),
-        "schedule": {name: training.get(name) for name in _SCHEDULE},
-        "reading": {name: reading.get(name, config.get(name)) for name in _READING},
+        "schedule": _named(_SCHEDULE, training),
+        "training": _named(_TRAINING, {"autocast": reading.get("autocast", "unknown"), **training}),
+        "reading": {**_named(_READING, config), **_named(_READING, reading)},
         "config_hash": run.get("config_hash"),
     }
+
+
+def _named(names: Sequence[str], part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part[name] for name in names if name in part}
 
 
 def _mapping(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
