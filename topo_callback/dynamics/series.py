@@ -11,19 +11,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.dynamics.clock import CLOCKS, choose_clock
+from topo_callback.dynamics.identity import identity_of, part_of
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.setting_changes import shared_settings
 
 HEADLINE = "wasserstein_h1"
 AGREEMENTS = ("mutual_knn", "cka", "survival")  # 1 where nothing moved: the displacement is one minus them
 COVARIATES = ("loss", "grad_norm", "learning_rate")
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
-_MODEL = ("name", "class", "depth", "width", "dtype")
-_SCHEDULE = ("max_steps", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")
-_TRAINING = ("batch_size", "optimizer", "trained_parameters", "autocast", "data")
-_READING = ("pooling", *shared_settings())
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Series:
         covariates: loss, gradient norm, learning rate -> float64 [samples]; NaN where missing.
         sizes: effective rank, scaled total persistence -> float64 [samples, layers]; NaN where missing.
         status: of every layer, for every sample: "ok", "degenerate: ..." or "invalid: ...".
-        identity: what runs must share to be compared: model, probe, schedule, reading.
+        identity: what runs must share to be compared, from `identity_of`.
     """
 
     steps: tuple[int, ...]
@@ -94,7 +90,7 @@ class Series:
             {name for snapshot in snapshots for name in snapshot.numbers if name.endswith(_PREVIOUS)}
             - {name for snapshot in snapshots for name in snapshot.numbers if None in snapshot.numbers[name]}
         )
-        max_steps = _mapping(run, "training").get("max_steps")
+        max_steps = part_of(run, "training").get("max_steps")
         return cls(
             steps=steps,
             layers=layers,
@@ -127,34 +123,6 @@ class Series:
     def progress(self) -> Float64[np.ndarray, " samples"] | None:
         """Share of the training steps done at every sample; None where the planned number is not known."""
         return None if self.max_steps is None else np.array(self.steps, dtype=np.float64) / self.max_steps
-
-
-def identity_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says that runs must share to be references of one another, and their configuration's hash.
-
-    What it does not say is left out: References tell what is unknown from what differs.
-    """
-    model, training, config, reading, probe = (
-        _mapping(run, name) for name in ("model", "training", "config", "reading", "probe")
-    )
-    return {
-        "model": _named(_MODEL, model),
-        "probe": probe.get("hash"),
-        "schedule": _named(_SCHEDULE, training),
-        "training": _named(_TRAINING, {"autocast": reading.get("autocast", "unknown"), **training}),
-        "reading": {**_named(_READING, config), **_named(_READING, reading)},
-        "config_hash": run.get("config_hash"),
-    }
-
-
-def _named(names: Sequence[str], part: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: part[name] for name in names if name in part}
-
-
-def _mapping(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of run.json; empty where it is missing, or where somebody wrote something else."""
-    part = run.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:
