@@ -98,7 +98,7 @@ def test_presets_differ_from_the_defaults_by_what_they_say() -> None:
         ({"steps": 5}, "steps=5; accepted: a non-empty list"),
         ({"measures": 3}, "measures=3; accepted: 'all', or a list of"),
         ({"folder": 3}, "folder=3; accepted: a text, or None"),
-        ({"steps": {"a": 1}}, "accepted: a list"),
+        ({"steps": {"a": 1}}, "accepted: a non-empty list of steps"),
     ],
 )
 def test_a_setting_of_another_type_is_named(setting: dict[str, Any], message: str) -> None:

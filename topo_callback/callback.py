@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -17,6 +16,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.errors import ConfigurationError, TopologyError
 from topo_callback.probe import Probe, check_rows
+from topo_callback.settings import is_disabled
 from topo_callback.sinks.protocol import Sink
 from topo_callback.watching.actions import EventFunction
 from topo_callback.watching.monitor import Monitor
@@ -101,7 +101,7 @@ class TopologyCallback(TrainerCallback):
         self._executor = executor
         self._sinks = sinks
         self._on_event = tuple(functions)
-        self._disabled = os.environ.get("TOPO_DISABLED", "") not in ("", "0")
+        self._disabled = is_disabled()
         self._monitor = self._new_monitor()
         if isinstance(probe, Probe):
             self.config.check_points(len(probe))

@@ -129,9 +129,16 @@ def _events(given: argparse.Namespace) -> None:
     from topo_callback.records.trajectory import Trajectory
 
     references = None if given.references is None else References.load(given.references)
-    findings = find_events(Series.of(Trajectory.load(given.folder)), references)
+    trajectory = Trajectory.load(given.folder)
+    findings = find_events(Series.of(trajectory), references)
     for event in findings.events:
-        sys.stdout.write(f"step {event.known_at}: {event.kind.replace('_', ' ')}: {event.explanation}\n")
+        sys.stdout.write(f"step {event.known_at}: {event.said}\n")
+    for entry in trajectory.journal:
+        if entry["event"] == "training_stopped":
+            sys.stdout.write(
+                f"step {entry.get('step')}: training was stopped by the action 'stop', because of {entry.get('kind')} "
+                f"({entry.get('level')})\n"
+            )
     for note in findings.notes:
         sys.stdout.write(f"note: {note}\n")
     if not findings.events:

@@ -6,13 +6,25 @@ from typing import Any
 
 import numpy as np
 
+from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Series
+from topo_callback.setting_changes import shared_settings
 
 IDENTITY = {
     "model": {"name": "example/model", "class": "Example", "depth": 8, "width": 16},
     "probe": "0" * 64,
-    "schedule": {"max_steps": 640, "lr_scheduler_type": "cosine"},
-    "reading": {"pooling": "last_prompt_token"},
+    "schedule": {"max_steps": 640, "learning_rate": 1e-4, "lr_scheduler_type": "cosine"},
+    "training": {
+        "batch_size": 32,
+        "optimizer": {"name": "AdamW", "weight_decay": 0.0, "betas": [0.9, 0.999], "eps": 1e-8},
+        "trained_parameters": 1000,
+        "data": {"rows": 500, "digest": "3" * 16},
+        "autocast": "none",
+    },
+    "reading": {
+        "pooling": "last_prompt_token",
+        **{name: value for name, value in TopologyConfig().to_dict().items() if name in shared_settings()},
+    },
     "config_hash": "1" * 64,
 }
 

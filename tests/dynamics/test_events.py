@@ -117,7 +117,7 @@ def test_a_layer_without_any_displacement_is_left_out() -> None:
     assert all(event.layers == tuple(range(2, 9)) for event in found.events)
 
 
-def test_invalid_layers_and_collapse_are_facts() -> None:
+def test_invalid_layers_are_facts_and_a_collapse_is_noted() -> None:
     series = simulated_series(7, samples=6, layers=3)
     status = [dict.fromkeys((1, 2, 3), "ok") for _ in range(6)]
     for sample in (2, 3):
@@ -133,6 +133,9 @@ def test_invalid_layers_and_collapse_are_facts() -> None:
     )
     assert invalid.explanation == "layers 2-3 invalid in steps 256-384: 4 activations are not finite"
     assert (collapse.kind, collapse.first_step, collapse.known_at) == ("collapse", 512, 640)
+    assert (collapse.level, collapse.measured, invalid.measured) == ("noted", False, True)
+    assert collapse.said.startswith("noted, no alarm: collapse: effective rank is 12%")
+    assert collapse.said.endswith("; how often this rule is wrong is not known")
     assert collapse.layers == (1, 2)
     assert collapse.explanation.startswith("effective rank is 12% of its first value")
     once = rank.copy()

@@ -12,7 +12,9 @@ from typing import Any
 from topo_callback.comparison.wandb_runs import PREFIX, run_folder
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.setting_changes import unlike_settings
 
+_LABELS = {"neighbours": "neighbours (k)"}
 EXAMPLE = "helpful=runs/helpful-0,runs/helpful-1 'harmless=runs/harmless-*'"
 
 
@@ -125,26 +127,27 @@ def _check_comparable(runs: Sequence[Run]) -> None:
                     f"runs with different {name} are never compared: {_shown(settings[name])} in {first.given}, "
                     f"{_shown(value)} in {run.given}"
                 )
+        for name, (there, here) in _unlike(first, run).items():
+            raise ConfigurationError(
+                f"runs with different {_LABELS.get(name, name)} are never compared: {_shown(there)} in {first.given}, "
+                f"{_shown(here)} in {run.given}"
+            )
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """What the level of a number depends on, beside the model."""
+    """What the level of a number depends on, beside the model and the settings that are compared by value."""
     content = run.trajectory.run
     config, probe, reading = (content.get(part, {}) for part in ("config", "probe", "reading"))
-    subsampled = bool(config.get("subsamples"))
     return {
         "probes (hash)": probe.get("hash"),
         "numbers of points": probe.get("points"),
-        "neighbours (k)": config.get("neighbours"),
-        "metric": config.get("metric"),
-        "tap": config.get("tap"),
         "pooling": reading.get("pooling", config.get("pooling")),
         "layers": content.get("layers"),
-        "sub-samples (count, size, seed)": [config.get(key) for key in ("subsamples", "subsample_size", "seed")]
-        if subsampled
-        else None,
-        "landmarks": config.get("landmarks") if config.get("max_dimension") == 2 else None,
     }
+
+
+def _unlike(first: Run, other: Run) -> dict[str, tuple[Any, Any]]:
+    return unlike_settings(*(run.trajectory.run.get("config", {}) for run in (first, other)))
 
 
 def _shown(value: Any) -> str:

@@ -49,8 +49,10 @@ def find_events(series: Series, references: References | None = None, *, measure
     Level "nominal" is a decision on the run alone, with at least eight samples; level "calibrated" one against at least
     19 reference runs. Each is one decision over all layers, samples and looks, with a probability of at most 5 % to
     alarm in a quiet run: for the calibrated level, a run exchangeable with its references; for the nominal one, under
-    the conditions in benchmarks/RESULTS_alerts.md. Level "observed" is no test: layers that are not finite, and rank or
-    persistence that is lost.
+    the conditions in benchmarks/RESULTS_alerts.md, of which one is a clock that follows the weights. Level "observed"
+    is a fact: layers that are not finite. Level "noted" is a rule without an error rate: rank or persistence that is
+    lost. An event is `measured` where its error rate is known. It is not for notes, for nominal events by step counts,
+    and for calibrated ones by references that do not say how they were trained.
 
     Deterministic, and a function of the past: samples that are added never take an alarm back.
 
@@ -97,7 +99,9 @@ def _nominal(series: Series, measure: str, notes: list[str]) -> Iterator[Event]:
         first, last = start, end
     velocity = np.full(len(series.path), np.nan)
     velocity[kept] = values[0]
-    window = Window("nominal", float(decision.p_value[0]), first, last, samples)
+    # the bound was found for a clock that follows the weights, which step counts do not
+    measured = series.clock != "steps"
+    window = Window("nominal", float(decision.p_value[0]), first, last, samples, measured)
     yield from reorganisation(series, window, velocity, log_layer_velocities(log_displacement, series.path))
 
 
@@ -109,6 +113,12 @@ def _calibrated(series: Series, references: References, measure: str, notes: lis
             "p-value of 5 %"
         )
         return
+    unsaid = references.unsaid(series.identity)
+    if unsaid:
+        notes.append(
+            f"the references or this run do not say their {', '.join(unsaid)}: the error rate of the calibrated level "
+            "holds only if these are the same; collect the references again with `topo-callback calibrate`"
+        )
     progress = series.progress()
     comparison = Comparison(series, usable, measure)
     for samples in range(2, len(series.steps) + 1):
@@ -122,6 +132,6 @@ def _calibrated(series: Series, references: References, measure: str, notes: lis
         present = np.isfinite(layers).any(axis=1)
         velocity = np.full(len(series.path), np.nan)
         velocity[present] = summarise(layers[present])[decision.summary]
-        window = Window("calibrated", decision.p_value, decision.first, decision.last, samples)
+        window = Window("calibrated", decision.p_value, decision.first, decision.last, samples, not unsaid)
         yield from reorganisation(series, window, velocity, layers)
         return

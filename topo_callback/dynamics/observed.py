@@ -1,4 +1,4 @@
-"""Events that are facts, and no test: layers that are not finite, and rank or persistence that is lost."""
+"""What is seen without a test: layers that are not finite, a fact; rank or persistence that is lost, a note."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def invalid_layers(series: Series) -> Iterator[Event]:
 
 
 def collapses(series: Series) -> Iterator[Event]:
-    """One event for every size whose median over layers fell below a quarter of its first value, and stayed there."""
+    """One note for every size whose median over layers fell below a quarter of its first value, and stayed there.
+
+    A rule without an error rate: it came true in 4 of 4 healthy runs with a probe of 24 to 36 templated prompts.
+    """
     for name, values in series.sizes.items():
         ratio = _ratio_to_first(values)
         median = np.full(len(ratio), np.nan)
@@ -49,7 +52,7 @@ def collapses(series: Series) -> Iterator[Event]:
                 f"{series.steps[first + 1]}, lowest in {layers_in_words(layers, series.layers)}"
             )
             steps = series.steps[first], series.steps[first + 1]
-            yield Event("collapse", "observed", *steps, steps[1], layers, share, None, words)
+            yield Event("collapse", "noted", *steps, steps[1], layers, share, None, words, measured=False)
 
 
 def _ratio_to_first(values: np.ndarray) -> np.ndarray:

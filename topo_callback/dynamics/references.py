@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from topo_callback.dynamics.series import Series, identity_of
+from topo_callback.dynamics.identity import SHARED, differences, identity_of, unsaid
+from topo_callback.dynamics.series import Series
 from topo_callback.errors import RecordError, TopologyError
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.trajectory import Trajectory
-
-_SHARED = ("model", "probe", "schedule", "reading")
 
 
 class ReferencesError(TopologyError, ValueError):
@@ -77,21 +76,30 @@ class References:
 
     def check(self, run: Series, name: str = "this run") -> None:
         """Raise ReferencesError, with both values, where a run differs in what it must share with the references."""
-        self._check({**_shared(run.identity), "layers": list(run.layers), "clock": run.clock}, name)
+        self._check(run.identity, {"layers": list(run.layers), "clock": run.clock}, name)
 
     def check_run(self, run: Mapping[str, Any], name: str = "this run") -> None:
         """The same for the content of a run.json, before there is a sample; so without the clock."""
-        self._check({**_shared(identity_of(run)), "layers": list(run["layers"])}, name)
+        self._check(identity_of(run), {"layers": list(run["layers"])}, name)
 
-    def _check(self, own: Mapping[str, Any], name: str) -> None:
+    def unsaid(self, identity: Mapping[str, Any]) -> tuple[str, ...]:
+        """What runs must share and a run or the references do not say, as in records of older versions.
+
+        Args:
+            identity: of the run, from `identity_of`.
+        """
+        return unsaid(self.runs[0].identity, identity)
+
+    def _check(self, identity: Mapping[str, Any], beside: Mapping[str, Any], name: str) -> None:
         first = self.runs[0]
-        theirs: dict[str, Any] = {**_shared(first.identity), "layers": list(first.layers), "clock": first.clock}
-        for what, value in own.items():
-            if value != theirs[what]:
-                raise ReferencesError(
-                    f"the references have {what} {_difference(theirs[what], value)}, {name} has "
-                    f"{_difference(value, theirs[what])}; collect references of the same model, probe and schedule"
-                )
+        found = differences(first.identity, identity)
+        theirs = {"layers": list(first.layers), "clock": first.clock}
+        found |= {what: (theirs[what], value) for what, value in beside.items() if value != theirs[what]}
+        for what, (there, here) in found.items():
+            raise ReferencesError(
+                f"the references have {what} {there}, {name} has {here}; collect references of the same model, probe, "
+                "schedule, optimizer, batch size and data"
+            )
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.
@@ -139,14 +147,7 @@ class References:
 
 
 def _shared(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: identity.get(name) for name in _SHARED}
-
-
-def _difference(value: Any, other: Any) -> Any:
-    """A mapping without the entries that both have, so that a message shows what differs."""
-    if isinstance(value, Mapping) and isinstance(other, Mapping):
-        return {key: entry for key, entry in value.items() if other.get(key) != entry}
-    return value
+    return {name: identity.get(name) for name in SHARED}
 
 
 def _displacements(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

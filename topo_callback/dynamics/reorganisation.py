@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -14,6 +16,7 @@ from topo_callback.dynamics.series import Series
 LATE = 0.5  # share of the training steps from which on a reorganisation is late
 SETTLED_INTERVALS = 3
 _CALM = 0.22  # log velocity: a quarter above the prediction
+UNMEASURED = "how often this rule is wrong is not known"
 _UNITS = {
     "path_length": "what the weights' path predicts",
     "learning_rate_sum": "what the sum of learning rates predicts",
@@ -27,7 +30,8 @@ class Event:
 
     Attributes:
         kind: `onset`, `peak`, `settled`, `late_reorganisation`, `collapse` or `invalid_layers`.
-        level: `calibrated` or `nominal`, the decision it belongs to; `observed` for facts that are no test.
+        level: `calibrated` or `nominal`, the decision it belongs to; `observed` for facts that are no test; `noted` for
+            what a rule says of which nobody knows how often it is wrong.
         first_step: where it begins.
         last_step: where it ends.
         known_at: step of the first sample with which it could be said.
@@ -35,6 +39,8 @@ class Event:
         factor: how many times as far as predicted the named layers moved; for a collapse, what is left. None else.
         p_value: of the decision; None for facts that are no test.
         explanation: in words and numbers.
+        measured: whether it is known how often a run in which nothing happened is told this (docs/measures.md); without
+            that nothing follows from an event: no alert, no checkpoint, no stop. Facts count as known.
     """
 
     kind: str
@@ -46,6 +52,30 @@ class Event:
     factor: float | None
     p_value: float | None
     explanation: str
+    measured: bool = True
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Event:
+        """An event from its fields as plain values; records of older versions do not say whether it is measured."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        plain = {name: value for name, value in fields.items() if name in known}
+        return cls(**{"measured": is_measured(fields), **plain, "layers": tuple(fields["layers"])})
+
+    @property
+    def said(self) -> str:
+        """Kind and explanation in one line, with what is to be known of a rule without an error rate."""
+        return event_words(self.kind, self.explanation, measured=self.measured)
+
+
+def is_measured(fields: Mapping[str, Any]) -> bool:
+    """`measured` of an event in a record, also of an older version, which had it of all kinds but collapses."""
+    return bool(fields.get("measured", fields["kind"] != "collapse"))
+
+
+def event_words(kind: str, explanation: str, *, measured: bool) -> str:
+    """An event in one line, with what is to be known of a rule without an error rate."""
+    words = f"{kind.replace('_', ' ')}: {explanation}"
+    return words if measured else f"noted, no alarm: {words}; {UNMEASURED}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +87,7 @@ class Window:
     first: int
     last: int
     samples: int
+    measured: bool = True
 
 
 def reorganisation(
@@ -78,7 +109,7 @@ def reorganisation(
     start, end = steps[window.first], steps[window.last + 1]
 
     def event(kind: str, first: int, last: int, known_at: int, words: str) -> Event:
-        return Event(kind, window.level, first, last, known_at, named, factor, window.p_value, words)
+        return Event(kind, window.level, first, last, known_at, named, factor, window.p_value, words, window.measured)
 
     span = f"{moved}, steps {start}-{end} ({shown})"
     yield event("onset", start, steps[window.first + 1], known, span)

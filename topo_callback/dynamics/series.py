@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.dynamics.clock import CLOCKS, choose_clock
+from topo_callback.dynamics.identity import identity_of, part_of
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
 
@@ -19,9 +20,6 @@ AGREEMENTS = ("mutual_knn", "cka", "survival")  # 1 where nothing moved: the dis
 COVARIATES = ("loss", "grad_norm", "learning_rate")
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
-_MODEL = ("name", "class", "depth", "width")
-_SCHEDULE = ("max_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio")
-_READING = ("pooling", "tap", "metric", "subsamples", "subsample_size", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Series:
         covariates: loss, gradient norm, learning rate -> float64 [samples]; NaN where missing.
         sizes: effective rank, scaled total persistence -> float64 [samples, layers]; NaN where missing.
         status: of every layer, for every sample: "ok", "degenerate: ..." or "invalid: ...".
-        identity: what runs must share to be compared: model, probe, schedule, reading.
+        identity: what runs must share to be compared, from `identity_of`.
     """
 
     steps: tuple[int, ...]
@@ -92,7 +90,7 @@ class Series:
             {name for snapshot in snapshots for name in snapshot.numbers if name.endswith(_PREVIOUS)}
             - {name for snapshot in snapshots for name in snapshot.numbers if None in snapshot.numbers[name]}
         )
-        max_steps = _mapping(run, "training").get("max_steps")
+        max_steps = part_of(run, "training").get("max_steps")
         return cls(
             steps=steps,
             layers=layers,
@@ -125,26 +123,6 @@ class Series:
     def progress(self) -> Float64[np.ndarray, " samples"] | None:
         """Share of the training steps done at every sample; None where the planned number is not known."""
         return None if self.max_steps is None else np.array(self.steps, dtype=np.float64) / self.max_steps
-
-
-def identity_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says that runs must share to be references of one another, and their configuration's hash."""
-    model, training, config, reading, probe = (
-        _mapping(run, name) for name in ("model", "training", "config", "reading", "probe")
-    )
-    return {
-        "model": {name: model.get(name) for name in _MODEL},
-        "probe": probe.get("hash"),
-        "schedule": {name: training.get(name) for name in _SCHEDULE},
-        "reading": {name: reading.get(name, config.get(name)) for name in _READING},
-        "config_hash": run.get("config_hash"),
-    }
-
-
-def _mapping(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of run.json; empty where it is missing, or where somebody wrote something else."""
-    part = run.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, create_model
 from topo_callback.callback import TopologyCallback
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import MissingExtraError
-from topo_callback.integrations.settings import PREFIX, read_setting, setting_names
+from topo_callback.settings import PREFIX, read_setting, setting_names
 
 try:
     _BasePlugin: Any = import_module("axolotl.integrations.base").BasePlugin

@@ -28,7 +28,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _run(given: argparse.Namespace) -> None:
     from topo_callback.integrations.run_script import run_script
-    from topo_callback.integrations.settings import PREFIX, gather_settings
+    from topo_callback.settings import PREFIX, gather_settings
 
     words = _run_parser().parse_args(given.words)
     options = {name.removeprefix(PREFIX): text for name, text in vars(words).items() if name.startswith(PREFIX)}
@@ -38,7 +38,7 @@ def _run(given: argparse.Namespace) -> None:
 
 def _run_parser() -> argparse.ArgumentParser:
     """The parser behind `topo-callback run`, with an option for every setting."""
-    from topo_callback.integrations.settings import PREFIX, setting_help, setting_names
+    from topo_callback.settings import PREFIX, setting_help, setting_names
 
     parser = argparse.ArgumentParser(
         prog="topo-callback run",

@@ -11,6 +11,7 @@ from types import TracebackType
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
 from topo_callback.integrations.attach import Attachment
+from topo_callback.settings import is_disabled
 from topo_callback.terminal import say
 
 _LLAMA_FACTORY = "topo-callback run -m llamafactory.launcher CONFIG (instead of: llamafactory-cli train CONFIG)"
@@ -84,8 +85,7 @@ def _lead_path(folder: str) -> None:
 
 
 def _report(script: str, attachment: Attachment) -> None:
-    disabled = os.environ.get("TOPO_DISABLED", "") not in ("", "0")
-    if attachment.begun == 0 and not disabled and os.environ.get("RANK", "0") == "0":
+    if attachment.begun == 0 and not is_disabled() and os.environ.get("RANK", "0") == "0":
         say(f"nothing was watched: {script} trained with no transformers Trainer in this process")
 
 

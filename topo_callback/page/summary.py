@@ -21,6 +21,7 @@ def summary(trajectory: Trajectory) -> list[str]:
     """Sentences, the most important one first; numbers are rounded to two digits."""
     sentences = [
         _what(trajectory),
+        *_stopped(trajectory),
         *_displacement(trajectory),
         *_largest_move(trajectory),
         *_velocity(trajectory),
@@ -39,6 +40,20 @@ def _what(trajectory: Trajectory) -> str:
     text = f"{count(len(steps), 'sample')} {span}, {count(len(trajectory.layers), 'layer')}, "
     text += f"{count(points(trajectory), 'prompt')}."
     return text if trajectory.state == "finished" else f"{text} The run is {trajectory.state}."
+
+
+def _stopped(trajectory: Trajectory) -> list[str]:
+    """Training that ended before its time because the callback was told to stop it."""
+    return [
+        f"Training was stopped after step {step_name(entry['step'])} by the action 'stop', because of {entry['kind']} "
+        f"({entry['level']}) at step {step_name(entry['known_at'])}."
+        for entry in trajectory.journal
+        if entry["event"] == "training_stopped"
+        and isinstance(entry.get("step"), int)
+        and isinstance(entry.get("known_at"), int)
+        and isinstance(entry.get("kind"), str)
+        and isinstance(entry.get("level"), str)
+    ]
 
 
 def _displacement(trajectory: Trajectory) -> list[str]:

@@ -21,12 +21,10 @@ from topo_callback.records.record import write_whole
 from topo_callback.scan.checkpoint import Series
 from topo_callback.scan.unit import units_folder
 from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.setting_changes import changed_settings, deciding_settings, with_harmless
+from topo_callback.settings import setting_names
 
-# settings that change no number, or that are kept from the first scan
-_FREE = (
-    "threads", "deadline_seconds", "worker_bytes", "spool_bytes", "drain_seconds", "device_bytes", "probe_batch",
-    "pictures", "picture_layers", "keep_prompts",
-)  # fmt: skip
+_FREE = tuple(name for name in setting_names() if name not in deciding_settings())  # as they are now
 
 
 @dataclass(frozen=True)
@@ -179,11 +177,7 @@ def _joined(before: dict[str, Any], now: dict[str, Any], config: TopologyConfig,
             f"another {name} of the model": (before["model"][name], now["model"][name])
             for name in ("dtype", "depth", "width")
         },
-        **{
-            f"another setting {name}": (before["config"].get(name), value)
-            for name, value in now["config"].items()
-            if name not in _FREE
-        },
+        **{f"another setting {name}": values for name, values in changed_settings(before, now).items()},
     }
     if config.probe_batch is not None:
         pairs["another probe_batch"] = (before["reading"]["probe_batch"], config.probe_batch)
@@ -196,7 +190,13 @@ def _joined(before: dict[str, Any], now: dict[str, Any], config: TopologyConfig,
                 "was made with"
             )
     checkpoints = {**old["checkpoints"], **now["scan"]["checkpoints"]}
-    return {**before, "scan": {**old, "checkpoints": dict(sorted(checkpoints.items(), key=lambda item: int(item[0])))}}
+    settings = TopologyConfig.from_dict(with_harmless(before["config"], now["config"]))
+    return {
+        **before,
+        "config": settings.to_dict(),
+        "config_hash": settings.hash,
+        "scan": {**old, "checkpoints": dict(sorted(checkpoints.items(), key=lambda item: int(item[0])))},
+    }
 
 
 def _shown(value: Any) -> str:

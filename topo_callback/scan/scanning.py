@@ -16,9 +16,10 @@ from topo_callback.scan.prompts import Prompts
 from topo_callback.scan.running import require_backend, run_units
 from topo_callback.scan.unit import Outcome, Unit, is_done, skipped_reason
 from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.setting_changes import watching_settings
 from topo_callback.spacing import evenly_spaced
 
-OF_TRAINING = ("samples", "steps", "sample_on_save", "max_overhead", "folder")
+OF_TRAINING = watching_settings()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from topo_callback.dynamics.reorganisation import event_words, is_measured
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import PREFIX, TextStream
 
@@ -63,7 +64,7 @@ class LiveSink:
         if velocity is not None:
             self._velocities.append(float(velocity))
         for event in snapshot.provenance.get("events", ()):
-            self._event = f"{event['kind'].replace('_', ' ')}: {event['explanation']}"
+            self._event = event_words(event["kind"], event["explanation"], measured=is_measured(event))
         if self._bar is not None:
             self._show(self._line(snapshot.step))
 

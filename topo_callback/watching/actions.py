@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from topo_callback.terminal import say, show_if_asked
 
 SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
 _SAVING = ("peak", "settled")
-_STOPPING = ("onset", "collapse")
+_STOPPING = ("onset",)
 
 logger = logging.getLogger("topo_callback")
 EventFunction = Callable[[Event], object]
@@ -44,6 +45,7 @@ class Actions:
         self._note = note
         self._alert = alert
         self._asked = 0
+        self._stopping: Event | None = None
         self._known = {_identity(event) for event in known}
         self._settled = any(event["kind"] == "settled" for event in known)
 
@@ -57,17 +59,13 @@ class Actions:
             if _identity(fields) in self._known:
                 continue
             self._known.add(_identity(fields))
-            event = Event(**{**fields, "layers": tuple(fields["layers"])})
-            self._settled = self._settled or event.kind == "settled"
-            self._note("event", **dict(fields))
+            event = Event.of(fields)
+            self._settled = self._settled or (event.kind == "settled" and event.measured)
+            self._note("event", **dataclasses.asdict(event))
             if "log" in self._config.actions:
-                say(f"step {event.known_at}: {event.kind.replace('_', ' ')}: {event.explanation}")
-            if "alert" in self._config.actions:
-                self._alert(event)
-            if "save" in self._config.actions and event.kind in _SAVING:
-                self._asked |= SAVE
-            if "stop" in self._config.actions and event.kind in _STOPPING:
-                self._stop(event)
+                say(f"step {event.known_at}: {event.said}")
+            if event.measured:
+                self._act(event)
             for function in self._functions:
                 self._call(function, event)
 
@@ -81,13 +79,40 @@ class Actions:
         asked, self._asked = self._asked, 0
         return asked
 
+    def _act(self, event: Event) -> None:
+        """What follows from an event of which it is known how often it is wrong."""
+        if "alert" in self._config.actions:
+            self._alert(event)
+        if "save" in self._config.actions and event.kind in _SAVING:
+            self._asked |= SAVE
+        if "stop" in self._config.actions and event.kind in _STOPPING:
+            self._stop(event)
+
     def _stop(self, event: Event) -> None:
         if self._config.stop_dry_run:
             say(f"step {event.known_at}: training would stop here (stop_dry_run=False makes it so)")
             self._note("would_stop", step=event.known_at, kind=event.kind, level=event.level)
-        else:
-            self._asked |= STOP
-            self._note("stop_asked", step=event.known_at, kind=event.kind, level=event.level)
+            return
+        self._asked |= STOP
+        self._stopping = event
+        self._note("stop_asked", step=event.known_at, kind=event.kind, level=event.level)
+
+    def stopped(self, step: int) -> None:
+        """The trainer is told to stop after this step: terminal, log, journal and trackers say so."""
+        event, self._stopping = self._stopping, None
+        if event is None:
+            return
+        words = (
+            f"training is stopped after step {step} by the action 'stop', because of {event.kind} ({event.level}) at "
+            f"step {event.known_at}: {event.explanation}"
+        )
+        say(words)
+        logger.warning("%s; leave 'stop' out of actions, or set stop_dry_run=True, to train on", words)
+        self._note(
+            "training_stopped", step=step, kind=event.kind, level=event.level, known_at=event.known_at,
+            explanation=event.explanation,
+        )  # fmt: skip
+        self._alert(dataclasses.replace(event, kind="training_stopped", known_at=step, explanation=words))
 
     def _call(self, function: EventFunction, event: Event) -> None:
         try:
@@ -101,6 +126,6 @@ class Actions:
 
 def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two findings one event: a test decides once in a run, while facts may come again elsewhere."""
-    if event["level"] == "observed":
+    if event["level"] in ("observed", "noted"):
         return event["kind"], event["level"], event["first_step"], tuple(event["layers"])
     return event["kind"], event["level"]

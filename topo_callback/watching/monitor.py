@@ -128,6 +128,8 @@ class Monitor:
             control.should_save = True
         if asked & STOP:
             control.should_training_stop = True
+            if self._recorder is not None:
+                self._recorder.actions.stopped(state.global_step)
 
     def saved(self, model: nn.Module, args: Any, state: Any) -> None:
         """A checkpoint has been saved."""
@@ -218,7 +220,7 @@ class Monitor:
         """Open the folder, the worker and the sinks, on the first rank."""
         if not self._ranks.first or self._reader is None or self._probe is None:
             return
-        run = describe_run(self._config, self._probe, self._reader, model, args, state, self._ranks.count)
+        run = describe_run(self._config, self._probe, self._reader, model, args, state, self._ranks.count, context)
         if self._config.references is not None:
             check_references(self._config.references, run)
         folder = open_folder(self._root(args), run, state.global_step, checkpoint=_checkpoint(args, state), again=again)

@@ -13,14 +13,10 @@ from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.setting_changes import changed_settings, deciding_settings
 from topo_callback.watching.recorder import close_left_open
 
-# settings that change what the numbers mean: a resumed run keeps them
-_DECIDING = (
-    "layers", "blocks", "pooling", "tap", "metric", "neighbours", "max_dimension", "landmarks", "subsamples",
-    "subsample_size", "zigzag_dimension", "time_window", "seed",
-)  # fmt: skip
-
+_DECIDING = deciding_settings()  # a resumed run keeps them
 _MARK = "topo_callback.json"  # the file that a checkpoint gets
 
 
@@ -118,10 +114,8 @@ def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
             f"this run is resumed with another probe: its trajectory has probe {old}, now it is {new}; give the same "
             "probe, or another folder=... to start a new trajectory"
         )
-    for name in _DECIDING:
-        if before["config"].get(name) != now["config"].get(name):
-            raise ConfigurationError(
-                f"this run is resumed with another setting: its trajectory has {name}={before['config'].get(name)!r}, "
-                f"now it is {now['config'].get(name)!r}; give the same setting, or another folder=... to start a new "
-                "trajectory"
-            )
+    for name, (there, given) in changed_settings(before, now).items():
+        raise ConfigurationError(
+            f"this run is resumed with another setting: its trajectory has {name}={there!r}, now it is {given!r}; give "
+            "the same setting, or another folder=... to start a new trajectory"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -13,10 +14,18 @@ from topo_callback.probe import Probe
 from topo_callback.records.record import SCHEMA
 from topo_callback.versions import versions
 from topo_callback.watching.reader import Reader
+from topo_callback.watching.training_description import describe_training
 
 
 def describe_run(
-    config: TopologyConfig, probe: Probe, reader: Reader, model: nn.Module, args: Any, state: Any, world_size: int
+    config: TopologyConfig,
+    probe: Probe,
+    reader: Reader,
+    model: nn.Module,
+    args: Any,
+    state: Any,
+    world_size: int,
+    context: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of run.json: plain JSON values, without prompts, paths of data, or anything secret."""
     language_model = find_language_model(model)
@@ -52,16 +61,7 @@ def describe_run(
             **_proved(reader),
             "autocast": "bfloat16" if args.bf16 else "float16" if args.fp16 else None,
         },
-        "training": {
-            "max_steps": int(state.max_steps),
-            "epochs": float(state.num_train_epochs),
-            "learning_rate": float(args.learning_rate),
-            "lr_scheduler_type": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
-            "warmup_steps": float(args.warmup_steps or 0),
-            "warmup_ratio": float(getattr(args, "warmup_ratio", None) or 0),
-            "world_size": world_size,
-            "seed": int(args.seed),
-        },
+        "training": describe_training(model, args, state, world_size, context or {}),
         "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
     }
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity, find_events, layer_velocities
-from topo_callback.dynamics.series import SIZES, identity_of
+from topo_callback.dynamics.identity import identity_of
+from topo_callback.dynamics.series import SIZES
 from topo_callback.errors import RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.terminal import say
 
 _ALWAYS = 64  # samples up to which the run is looked at after each
 
@@ -102,4 +104,8 @@ def check_references(path: str, run: Mapping[str, Any]) -> None:
     references = References.load(path)
     empty = np.empty(0, dtype=np.float64)
     clock = references.runs[0].clock  # the run's own is known only when it has samples
-    references.check(Series((), tuple(run["layers"]), {}, empty, clock, identity=identity_of(run)))
+    identity = identity_of(run)
+    references.check(Series((), tuple(run["layers"]), {}, empty, clock, identity=identity))
+    unsaid = references.unsaid(identity)
+    if unsaid:
+        say(f"the references do not say their {', '.join(unsaid)}, so no alert or stop follows from them")

@@ -1,0 +1,144 @@
+"""What a setting may be: plain types, a sequence of one type, None; and how a value or a text is read as one."""
+
+from __future__ import annotations
+
+import json
+import math
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import NoneType
+from typing import Any
+
+TRUE, FALSE, NONE = ("true", "yes", "on", "1", "t", "y"), ("false", "no", "off", "0", "f", "n"), ("none", "null", "off")
+_NUMPY_SCALARS = ("bool", "bool_", "int", "uint", "float")
+
+
+def read_truth(text: str) -> bool:
+    """True for true, yes, on, 1, t, y and False for false, no, off, 0, f, n, in any case. Raises ValueError."""
+    word = text.strip().lower()
+    if word not in TRUE + FALSE:
+        raise ValueError(text)
+    return word in TRUE
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """`; did you mean 'seed'?`, or nothing where no known name is near."""
+    near = get_close_matches(given.lower(), list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near and near[0] != given else ""
+
+
+def plain_value(value: Any) -> Any:
+    """A NumPy scalar as Python's own bool, int or float, and a text of a subclass of str as str; all else as it is."""
+    if type(value).__module__ == "numpy" and type(value).__name__.rstrip("0123456789") in _NUMPY_SCALARS:
+        return value.item()
+    if isinstance(value, str) and type(value) is not str:
+        return str.__str__(value)
+    return value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one setting may be.
+
+    Attributes:
+        plain: of bool, int, float and str, those that a single value may be.
+        element: the type in a sequence of values; None where there is no such form.
+        optional: whether it may be None.
+        words: texts with a meaning of their own, or the names that there are; texts are matched with them in any case.
+        empty: whether a sequence may have no value.
+    """
+
+    plain: tuple[type, ...]
+    element: type | None
+    optional: bool
+    words: tuple[str, ...] = ()
+    empty: bool = False
+
+    @classmethod
+    def of(cls, hint: Any, words: Sequence[str] = (), *, empty: bool = False) -> Kind:
+        """The kind of a field from its annotation, such as `int | str | Sequence[int]`."""
+        members = typing.get_args(hint) if typing.get_origin(hint) is not Sequence else ()
+        members = members or (hint,)
+        elements = [typing.get_args(member)[0] for member in members if typing.get_origin(member) is Sequence]
+        plain = tuple(member for member in (bool, int, float, str) if member in members)
+        return cls(plain, elements[0] if elements else None, NoneType in members, tuple(words), empty)
+
+    @property
+    def accepted(self) -> str:
+        """In words, what a text may be."""
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        said = [names[each] for each in self.plain if each is not str or self.element is None]
+        if self.element is not None:
+            said += ["'all'"] * (str in self.plain)
+            said += ["whole numbers with commas between them" if self.element is int else "names with commas between"]
+        return ", ".join(said + ["none"] * self.optional)
+
+    def parse(self, text: str) -> Any:
+        """The value that a text stands for. Raises ValueError."""
+        text = text.strip()
+        word = text.lower()
+        if word in NONE and word not in self.words and (self.optional or self.empty):
+            return None if self.optional else ()
+        if self.element is not None:
+            return self._parse_sequence(text)
+        if self.plain == (bool,):
+            return read_truth(text)
+        return self._word(text) if self.plain == (str,) else self.plain[0](text)
+
+    def _parse_sequence(self, text: str) -> Any:
+        assert self.element is not None
+        if str in self.plain and text.lower() == "all":
+            return "all"
+        if text.startswith("["):
+            listed = json.loads(text)  # its error is a ValueError
+            return self.check(listed)
+        if int in self.plain and "," not in text:
+            return int(text)
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        if not parts and not self.empty:
+            raise ValueError(text)
+        return tuple(int(part) if self.element is int else self._word(part) for part in parts)
+
+    def _word(self, text: str) -> str:
+        """A word in the case in which it is known; a text that is no such word as it is."""
+        return text.lower() if text.lower() in self.words else text
+
+    def read(self, value: Any) -> Any:
+        """The value of a file that is no text; YAML has made truth values of `off` and `no`. Raises ValueError."""
+        if value is False and self.plain != (bool,):
+            return self.parse("off") if "off" in self.words or self.optional or self.empty else self.check(value)
+        return self.check(value)
+
+    def check(self, value: Any) -> Any:
+        """A value of Python, of plain types, as TopologyConfig keeps it. Raises ValueError."""
+        value = plain_value(value)
+        if value is None:
+            if self.optional:
+                return None
+            raise ValueError(value)
+        if type(value) is int and float in self.plain:
+            value = float(value)
+        if type(value) in self.plain and self._is_sound(value):
+            return value
+        if self.element is not None and not isinstance(value, (str, bytes, Mapping)) and isinstance(value, Iterable):
+            found = [plain_value(each) for each in value]
+            if all(type(each) is self.element for each in found):
+                # a set has another order in every process; and each once: given twice, a name asks for nothing more
+                return tuple(dict.fromkeys(sorted(found) if isinstance(value, (set, frozenset)) else found))
+        raise ValueError(value)
+
+    def _is_sound(self, value: Any) -> bool:
+        if type(value) is float:
+            return math.isfinite(value)
+        return type(value) is not str or self.element is not None or bool(value.strip())
+
+    def text(self, value: Any) -> str:
+        """The inverse of `parse`."""
+        if value is None or value == ():
+            return "none"
+        if isinstance(value, tuple):
+            # one layer number alone would read as a count of layers
+            return ",".join(map(str, value)) + "," * (len(value) == 1 and int in self.plain)
+        return str(value)

@@ -1,0 +1,160 @@
+"""The one parser of settings: TopologyConfig from text, the environment, YAML and JSON files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from topo_callback.config import TopologyConfig, effect_of, kind_of
+from topo_callback.errors import ConfigurationError
+from topo_callback.presets import PRESETS
+from topo_callback.setting_kinds import read_truth, suggestion
+from topo_callback.terminal import say
+
+PREFIX = "topo_"
+_SWITCH = "TOPO_DISABLED"
+_FIELDS = {field.name: field for field in dataclasses.fields(TopologyConfig)}
+
+
+def setting_names() -> tuple[str, ...]:
+    """The fields of TopologyConfig, in its order."""
+    return tuple(_FIELDS)
+
+
+def setting_help(name: str) -> str:
+    """The help text of a field with its default, in one line."""
+    return f"{_FIELDS[name].metadata['help']} (default: {kind_of(name).text(_FIELDS[name].default)})"
+
+
+def read_setting(name: str, value: Any, *, where: str | None = None) -> Any:
+    """One value for a field of TopologyConfig.
+
+    Text is read by the type of the field, words in any case: `8`, `0.05`, `true` or `no`, `none`, `all`, and with
+    commas for several values, as in `1,3,5` or `[1, 3, 5]` (`3,` is layer 3 alone, `3` are three layers). What is no
+    text, as from YAML, must have the type already; a `false` there is also the word `off`, where that has a meaning.
+
+    Args:
+        name: a field of TopologyConfig.
+        value: text or a plain value.
+        where: how the setting was named by who gave it, for the error.
+
+    Raises:
+        ConfigurationError: no such field, or a value of another type. Ranges and choices are left to TopologyConfig.
+    """
+    said = where or name
+    if name not in _FIELDS:
+        raise ConfigurationError(f"unknown setting {said}; accepted: {', '.join(_FIELDS)}{suggestion(name, _FIELDS)}")
+    kind = kind_of(name)
+    try:
+        return kind.parse(value) if isinstance(value, str) else kind.read(value)
+    except (ValueError, TypeError, RecursionError):
+        raise ConfigurationError(f"{said}={value!r}; accepted: {kind.accepted}") from None
+
+
+def is_disabled(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether TOPO_DISABLED is set to a true value; an empty one counts as not set.
+
+    Args:
+        environment: None: that of the process.
+
+    Raises:
+        ConfigurationError: it is no truth value.
+    """
+    text = (os.environ if environment is None else environment).get(_SWITCH, "")
+    try:
+        return bool(text.strip()) and read_truth(text)
+    except ValueError:
+        raise ConfigurationError(f"{_SWITCH}={text!r}; accepted: true or false, yes or no, on or off, 1 or 0") from None
+
+
+def gather_settings(
+    options: Mapping[str, str], *, environment: Mapping[str, str] | None = None, file: Path | None = None
+) -> TopologyConfig:
+    """The configuration from several places; an option counts more than the environment, and that more than the file.
+
+    Args:
+        options: field -> text, as given on a command line.
+        environment: variables, of which TOPO_<FIELD> are read; None: those of the process. A TOPO_ variable that is no
+            setting is named on the terminal and left alone; an empty one counts as not set.
+        file: YAML or JSON, a mapping of fields, with or without the prefix topo_.
+
+    Raises:
+        ConfigurationError: a file that cannot be read, an unknown field, or a value that is not accepted.
+    """
+    values = {} if file is None else read_file(file)
+    for variable, text in sorted((os.environ if environment is None else environment).items()):
+        name = variable.removeprefix("TOPO_").lower()
+        if not variable.startswith("TOPO_") or variable == _SWITCH or not text:
+            continue
+        if name in _FIELDS:
+            values[name] = read_setting(name, text, where=variable)
+        else:
+            near = suggestion(name, _FIELDS)
+            say(f"the environment variable {variable} is no setting of topo_callback and is left alone{near}")
+    for name, text in options.items():
+        values[name] = read_setting(name, text, where=f"--topo-{name.replace('_', '-')}")
+    return TopologyConfig(**values)
+
+
+def scan_settings(file: Path | None, assignments: Sequence[str], preset: str | None = None) -> TopologyConfig:
+    """The configuration of a scan: a preset, changed by a file, changed by assignments.
+
+    Args:
+        file: a mapping of TopologyConfig fields, in JSON (.json) or YAML.
+        assignments: `name=value`, the value in any form that `read_setting` takes.
+        preset: "economy", "standard" or "full".
+
+    Raises:
+        ConfigurationError: an unreadable file, an unknown name, a setting of training runs, or a value that is not
+            accepted.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigurationError(f"unknown preset {preset!r}; accepted: {', '.join(PRESETS)}")
+    given = read_file(file) if file is not None else {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        name = name.strip().removeprefix(PREFIX).replace("-", "_")
+        if not separator:
+            raise ConfigurationError(f"--set {assignment!r}; accepted: name=value, such as --set layers=all")
+        if name not in _FIELDS:
+            known = [each for each in _FIELDS if not effect_of(each).watching]
+            raise ConfigurationError(
+                f"unknown setting {name!r}; accepted: {', '.join(known)}{suggestion(name, _FIELDS)}"
+            )
+        given[name] = read_setting(name, text, where=f"--set {name}")
+    for name in given:
+        if effect_of(name).watching:
+            raise ConfigurationError(f"{name} is a setting of training runs; a scan reads every checkpoint it is given")
+    return TopologyConfig(**{**(PRESETS[preset] if preset else {}), **given})
+
+
+def read_file(file: Path) -> dict[str, Any]:
+    """The settings in a YAML or JSON file: a mapping of fields, with or without the prefix topo_.
+
+    Raises:
+        ConfigurationError: it cannot be read, holds something else, an unknown field, one field twice, or a value of
+            another type.
+    """
+    import yaml
+
+    format_name = "JSON" if file.suffix == ".json" else "YAML"
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text) if format_name == "JSON" else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigurationError(f"settings {file} cannot be read as {format_name}: {said}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"settings {file} holds a {type(content).__name__}; accepted: a mapping of settings")
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        name = str(key).removeprefix(PREFIX)
+        if name in values:
+            raise ConfigurationError(f"settings {file} has {name} twice, with and without {PREFIX}; give it once")
+        values[name] = read_setting(name, value, where=f"{key} in {file}")
+    return values

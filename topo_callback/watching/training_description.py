@@ -1,0 +1,135 @@
+"""What run.json says of training itself: what another run must share to be a reference of this one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from topo_callback.errors import USERS_OWN
+from topo_callback.spacing import evenly_spaced
+
+_OF_OPTIMIZERS = ("betas", "eps", "alpha", "momentum", "nesterov", "amsgrad")
+_ROWS = 16  # of the training data, evenly spaced, that its digest is of
+
+
+def describe_training(
+    model: nn.Module, args: Any, state: Any, world_size: int, context: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part `training` of run.json: plain JSON values; what is not known is left out.
+
+    Args:
+        model, args, state, context: what the trainer's event gives; of the context `optimizer` and `train_dataloader`.
+        world_size: processes that train.
+    """
+    optimizer = _inner(context.get("optimizer"))
+    found = {
+        "max_steps": int(state.max_steps),
+        "epochs": float(state.num_train_epochs),
+        "learning_rate": _learning_rate(optimizer, args),
+        "lr_scheduler_type": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+        "lr_scheduler_kwargs": _plain(getattr(args, "lr_scheduler_kwargs", None) or {}),
+        "warmup_steps": float(args.warmup_steps or 0),
+        "warmup_ratio": float(getattr(args, "warmup_ratio", None) or 0),
+        "world_size": world_size,
+        "seed": int(args.seed),
+        "optimizer": _describe_optimizer(optimizer, args),
+        "trained_parameters": _trained_parameters(model),
+        **_batch(args, state, world_size),
+    }
+    dataset = getattr(context.get("train_dataloader"), "dataset", None)
+    if dataset is not None:
+        found["data"] = describe_data(dataset)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def describe_data(dataset: Any) -> dict[str, Any]:
+    """Rows of a training data set, and a digest of some of them where they can be read without any code of the user.
+
+    A random fingerprint, as `datasets` gives after a function that it cannot hash, would make every run another one;
+    rows do not.
+    """
+    try:
+        rows = len(dataset)
+    except USERS_OWN:
+        raise
+    except BaseException:  # noqa: BLE001 - a data set of the user's, which need not know its length
+        return {"rows": None, "digest": None}
+    try:
+        digest = _digest(dataset, evenly_spaced(rows, _ROWS))
+    except USERS_OWN:
+        raise
+    except BaseException:  # noqa: BLE001 - rows of any kind; they are described by their number alone
+        digest = None
+    return {"rows": rows, "digest": digest}
+
+
+def _digest(dataset: Any, places: Any) -> str | None:
+    """SHA-256, its first 16 digits, of some rows of a list, or of a data set of `datasets` read from its table."""
+    content: Any = None
+    if type(dataset) in (list, tuple):
+        content = json.dumps([dataset[place] for place in places], sort_keys=True)  # what is not plain has no digest
+    elif "datasets" in sys.modules and type(dataset) is sys.modules["datasets"].Dataset:
+        # the table itself: no transform of the user's is called
+        content = repr(sorted(dataset.with_format("arrow")[list(places)].to_pydict().items()))
+    return None if content is None else hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _inner(optimizer: Any) -> Any:
+    """The optimizer below the wrappers of accelerate."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _groups(optimizer: Any) -> list[Mapping[str, Any]]:
+    groups = getattr(optimizer, "param_groups", None)
+    return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
+
+
+def _learning_rate(optimizer: Any, args: Any) -> float:
+    """The highest rate of all groups before the schedule, which an optimizer of the user's has from elsewhere."""
+    rates = [group["initial_lr"] for group in _groups(optimizer) if "initial_lr" in group]
+    return max(map(float, rates), default=float(args.learning_rate))
+
+
+def _describe_optimizer(optimizer: Any, args: Any) -> dict[str, Any] | None:
+    groups = _groups(optimizer)
+    name = type(optimizer).__name__ if groups else getattr(args, "optim", None)
+    if name is None:
+        return None
+    found: dict[str, Any] = {"name": str(getattr(name, "value", name))}
+    if groups:
+        found["weight_decay"] = max(float(group.get("weight_decay", 0.0)) for group in groups)
+        found |= _plain({key: groups[0][key] for key in _OF_OPTIMIZERS if key in groups[0]})
+    if getattr(args, "max_grad_norm", None) is not None:
+        found["max_grad_norm"] = float(args.max_grad_norm)
+    return found
+
+
+def _batch(args: Any, state: Any, world_size: int) -> dict[str, int]:
+    """Rows of one optimizer step over all processes, and what they are made of."""
+    per_process = getattr(state, "train_batch_size", None) or getattr(args, "per_device_train_batch_size", None)
+    if not per_process:
+        return {}
+    accumulated = int(getattr(args, "gradient_accumulation_steps", 1))
+    return {
+        "batch_size": int(per_process) * accumulated * world_size,
+        "gradient_accumulation_steps": accumulated,
+    }
+
+
+def _trained_parameters(model: nn.Module) -> int:
+    """Numbers in the trained weights; those of ZeRO-3 by their whole size."""
+    return sum(
+        int(getattr(weight, "ds_numel", weight.numel())) for weight in model.parameters() if weight.requires_grad
+    )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as run.json has them, so that a record and a run compare equal."""
+    return {str(name): json.loads(json.dumps(value, default=str)) for name, value in values.items()}
