@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, find_language_model
+from topo_callback.errors import USERS_OWN
 
 
 class NextTokens:
@@ -45,7 +46,7 @@ class NextTokens:
 
     @contextlib.contextmanager
     def listening(
-        self, model: nn.Module, stack: BlockStack, head: nn.Module, batch: ProbeBatch, failures: list[Exception]
+        self, model: nn.Module, stack: BlockStack, head: nn.Module, batch: ProbeBatch, failures: list[BaseException]
     ) -> Iterator[None]:
         """Listen during one forward pass of the whole batch; what raises inside is put into `failures`."""
         self.roots = None
@@ -77,7 +78,9 @@ class NextTokens:
                 try:
                     chosen = logits[wanted.to(logits.device), 0].float()
                     self.roots = (torch.log_softmax(chosen, dim=1) / 2).exp().half()
-                except Exception as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
+                except USERS_OWN:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
                     failures.append(error)
 
         handles = [

@@ -23,7 +23,7 @@ from topo_callback.capture.quantised import left_open
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
 from topo_callback.capture.taps import tap_module
 from topo_callback.capture.token_cloud import TokenCloud
-from topo_callback.errors import TopologyError, UnsupportedModelError
+from topo_callback.errors import USERS_OWN, TopologyError, UnsupportedModelError
 
 
 def read_clouds(
@@ -106,7 +106,7 @@ def read_batch(
     inputs = _inputs(model, batch, device, all_to_head=head is not None)
     pooling = Pooling(stack, batch)
     points: dict[int, Tensor] = {}
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def take(layer: int, hidden: Any) -> None:
         if failures:
@@ -121,7 +121,9 @@ def read_batch(
             if token_cloud is not None:
                 pooling.take_tokens(layer, hidden, token_cloud)
             points[layer] = point.to(device)
-        except Exception as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
             failures.append(error)
 
     with contextlib.ExitStack() as hooks:
@@ -135,7 +137,9 @@ def read_batch(
         hooks.enter_context(_without_compiled_code(model))
         try:
             entry(model)(**inputs)
-        except Exception:
+        except USERS_OWN:
+            raise
+        except BaseException:
             if not failures:  # else this is what came of it
                 raise
     if failures:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from topo_callback.errors import UnsupportedModelError
+from topo_callback.errors import USERS_OWN, UnsupportedModelError
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -21,7 +21,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def to_the_end(blocks: Iterable[nn.Module], failures: list[Exception]) -> Iterator[None]:
+def to_the_end(blocks: Iterable[nn.Module], failures: list[BaseException]) -> Iterator[None]:
     """Let the forward pass go on when a block fails on this rank, without computing anything more.
 
     The other ranks wait for this one at the next block, in the collective that gathers its parameters. So a failed
@@ -43,7 +43,9 @@ def to_the_end(blocks: Iterable[nn.Module], failures: list[Exception]) -> Iterat
                     output = forward(*arguments, **options)
                     tuples.append(isinstance(output, tuple))
                     return output
-                except Exception as error:  # noqa: BLE001 - raised by the caller once the pass is over
+                except USERS_OWN:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised by the caller once the pass is over
                     failures.append(error)
             hidden = arguments[0] if arguments else options.get("hidden_states")
             if not isinstance(hidden, Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from topo_callback.capture import NextTokens, ProbeBatch, TokenCloud, find_blocks, quiet, read_batch
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Gathering, Ranks
+from topo_callback.errors import USERS_OWN, described
 
 DONE, OUT_OF_MEMORY, FAILED = 0, 1, 2
 
@@ -98,9 +100,17 @@ class Turns:
             if next_tokens is not None and next_tokens.roots is not None:
                 roots.put(turn, next_tokens.roots[None])
 
-        with quiet(model):
-            for turn, index in enumerate(turns):
-                self._do_together(functools.partial(read, turn, batches[index]))
+        failed: tuple[int, str] | None = None  # not the error itself, which would hold on to all that was read
+        with contextlib.ExitStack() as quietly:  # an interrupt leaves evaluation mode, too
+            self.together(lambda: quietly.enter_context(quiet(model)))
+            try:
+                for turn, index in enumerate(turns):
+                    self.together(functools.partial(read, turn, batches[index]))
+            except AgreedError as error:
+                failed = error.code, error.cause
+            self.together(quietly.close)
+        if failed is not None:
+            raise AgreedError(*failed)
         found = Read(columns=columns.gather())
         if token_cloud is not None:
             token_cloud.states.clear()
@@ -111,15 +121,17 @@ class Turns:
                 found.roots = roots.gather()
         return found
 
-    def _do_together(self, work: Callable[[], None]) -> None:
+    def together(self, work: Callable[[], object]) -> None:
         """Do something on every rank; when it fails on one, all raise AgreedError, before the next collective."""
         code, cause = DONE, ""
         try:
             work()
+        except USERS_OWN:
+            raise
         except torch.OutOfMemoryError as error:
-            code, cause = OUT_OF_MEMORY, f"{type(error).__name__}: {error}"
-        except Exception as error:  # noqa: BLE001 - known to all ranks first
-            code, cause = FAILED, f"{type(error).__name__}: {error}"
+            code, cause = OUT_OF_MEMORY, described(error)
+        except BaseException as error:  # noqa: BLE001 - known to all ranks first
+            code, cause = FAILED, described(error)
         worst = self._ranks.worst(code)
         if worst != DONE:
             raise AgreedError(worst, self._ranks.first_text(cause if code == worst else ""))

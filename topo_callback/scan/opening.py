@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from topo_callback.errors import ConfigurationError, TopologyError
+from topo_callback.errors import USERS_OWN, ConfigurationError, TopologyError
 from topo_callback.scan.checking import check_adapter, check_model, weight_files
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.hub import local_folder
@@ -143,7 +143,9 @@ def open_tokenizer(folders: list[Path]) -> Any:
             with quiet_loading():
                 try:
                     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-                except Exception as error:  # every format raises kinds of its own
+                except USERS_OWN:
+                    raise
+                except BaseException as error:  # every format raises kinds of its own
                     raise ConfigurationError(
                         f"the tokenizer of {folder.name} cannot be read ({_first_line(error)}); name another "
                         "with --tokenizer"
@@ -184,13 +186,13 @@ def _readable() -> Iterator[None]:
     """Every way in which loading fails is a reason to leave the checkpoint out."""
     try:
         yield
-    except TopologyError:
+    except (TopologyError, *USERS_OWN):
         raise
-    except Exception as error:  # every file format and architecture raises kinds of its own
+    except BaseException as error:  # every file format and architecture raises kinds of its own
         raise UnreadableCheckpointError(f"cannot be loaded ({_first_line(error)})") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

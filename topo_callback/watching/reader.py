@@ -26,6 +26,7 @@ from topo_callback.capture import (
 )
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.distributed.together import do_together
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Read, Turns, asked, assembled, assembled_tokens
 from topo_callback.errors import ConfigurationError
 from topo_callback.geometry import condensed_distances, invalid_points, least_bytes, nearest_neighbours
@@ -93,7 +94,8 @@ class Reader:
             raise ConfigurationError(
                 "the ranks have different probes, because their training data differ; pass one probe to all of them"
             )
-        self._make_batches(-self._ranks.worst(-self._wanted))
+        smallest = -self._ranks.worst(-self._wanted)
+        do_together(self._ranks, lambda: self._make_batches(smallest))
         if self._config.studies:
             self._studies.agree(self._probe)
 
@@ -211,8 +213,12 @@ class Reader:
             # here nothing holds the memory of the attempt any more
             if code == OUT_OF_MEMORY and not self._halved and self.batch_size > 1:
                 self._halved = True
-                self._make_batches(self.batch_size // 2)
-                continue
+                try:
+                    self._turns.together(lambda: self._make_batches(self.batch_size // 2))
+                    continue
+                except AgreedError as error:
+                    cause = error.cause
+                raise ReadingError(cause)
             if code == OUT_OF_MEMORY:
                 cause = f"out of memory with {self.batch_size} prompts per forward pass ({cause})"
             raise ReadingError(cause)
