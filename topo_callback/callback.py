@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.errors import ConfigurationError, TopologyError
+from topo_callback.errors import USERS_OWN, ConfigurationError, TopologyError
 from topo_callback.probe import Probe, check_rows
 from topo_callback.settings import is_disabled
 from topo_callback.sinks.protocol import Sink
@@ -25,9 +25,10 @@ logger = logging.getLogger("topo_callback")
 
 
 def _harmless(event: Callable[..., None]) -> Callable[..., None]:
-    """Keep every Exception of an event away from the trainer: one warning, and the callback is off.
+    """Keep all that an event raises away from the trainer: one warning, and the callback is off.
 
-    Only setting up may raise: a TopologyError before the first training step is the user's to see.
+    Only setting up may raise: a TopologyError before the first training step is the user's to see. What is raised to
+    end the process passes through. All else does not, panics of Rust libraries and cancelled tasks included.
     """
 
     @functools.wraps(event)
@@ -38,12 +39,12 @@ def _harmless(event: Callable[..., None]) -> Callable[..., None]:
         started = time.perf_counter()
         try:
             event(self, args, state, control, **context)
-        except TopologyError:
-            if beginning:
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # nothing of ours reaches the trainer
+            if beginning and isinstance(error, TopologyError):
                 raise
-            self._monitor.fail()
-        except Exception:  # noqa: BLE001 - nothing of ours reaches the trainer
-            self._monitor.fail()
+            self._monitor.fail(error)
         self._monitor.budget.spend(time.perf_counter() - started)
 
     return guarded
@@ -54,8 +55,8 @@ class TopologyCallback(TrainerCallback):
 
     On a schedule it reads the activations of a fixed probe, and a worker process turns them into a trajectory on disk
     and in the trackers of the run. Training is not disturbed, and nothing that goes wrong here stops it: after
-    `on_train_begin` no Exception leaves the callback. `TOPO_DISABLED=1` in the environment turns it into nothing, on
-    all ranks when it is set on one.
+    `on_train_begin` nothing leaves the callback but a KeyboardInterrupt or SystemExit. `TOPO_DISABLED=1` in the
+    environment turns it into nothing, on all ranks when it is set on one.
 
     Args:
         probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the
@@ -116,7 +117,7 @@ class TopologyCallback(TrainerCallback):
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         again = self.folder if self._monitor.running and getattr(args, "auto_find_batch_size", False) else None
-        self._monitor.close(finished=False, drain_seconds=0.0)
+        self._monitor.abandon()
         self._monitor = self._new_monitor()
         if _disabled_together(Ranks.here(args.device), self._disabled):
             self._monitor.off = True

@@ -47,7 +47,9 @@ def described(error: BaseException) -> str:
     """
     if isinstance(error, TopologyError):
         return f"{type(error).__name__}: {error}"
-    reason = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{reason}{place}"
+    number = error.errno if isinstance(error, OSError) else None  # which may be anything
+    reason = f" ({os.strerror(number)})" if isinstance(number, int) and 0 < number < 1 << 16 else ""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):  # unlike extract_tb it reads no file
+        place = f" in {frame.f_code.co_name}, {Path(frame.f_code.co_filename).name}:{line}"
+    return f"{type(error).__name__}{reason}{place}".encode(errors="replace").decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from topo_callback.errors import RecordError, described
+from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.worker.self_check import EngineCheckError
 from topo_callback.worker.task import draw_run, measure_spooled
@@ -48,14 +48,18 @@ def finish_folder(path: str | Path) -> Finished:
                 raise
             except RecordError as error:
                 failed[step] = str(error)
-            except Exception as error:  # noqa: BLE001 - whatever is in one file, the others are measured
+            except USERS_OWN:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever is in one file, the others are measured
                 failed[step] = described(error)
             else:
                 measured.append(step)
                 folder.note("recovered", step=step)
         try:
             draw_run(str(folder.path))
-        except Exception as error:  # noqa: BLE001 - the numbers are recorded all the same
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the numbers are recorded all the same
             undrawn = described(error)
     finally:
         folder.unlock()

@@ -66,3 +66,12 @@ def test_the_pace_is_faster_than_usual_or_not() -> None:
     pace.observe(1.1)
     assert not pace.faster
     assert not Pace().faster
+
+
+@given(st.integers(1, 400), st.integers(1, 40), st.booleans(), st.none() | st.lists(st.integers(0, 500), min_size=1))
+def test_ranks_meet_at_the_steps_that_may_be_sampled(
+    max_steps: int, samples: int, adaptive: bool, steps: list[int] | None
+) -> None:
+    config = TopologyConfig(samples=samples, adaptive=adaptive, steps=None if steps is None else tuple(set(steps)))
+    schedule = Schedule.of(max_steps, config)
+    assert schedule.meetings() == {step for step in range(max_steps + 1) if step in schedule}

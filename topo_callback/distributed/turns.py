@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -108,9 +109,17 @@ class Turns:
             if next_tokens is not None and next_tokens.roots is not None:
                 roots.put(turn, next_tokens.roots[None])
 
-        with quiet(model):
-            for turn, index in enumerate(turns):
-                self.together(functools.partial(read, turn, batches[index]))
+        failed: tuple[int, str] | None = None  # not the error itself, which would hold on to all that was read
+        with contextlib.ExitStack() as quietly:  # an interrupt leaves evaluation mode, too
+            self.together(lambda: quietly.enter_context(quiet(model)))
+            try:
+                for turn, index in enumerate(turns):
+                    self.together(functools.partial(read, turn, batches[index]))
+            except AgreedError as error:
+                failed = error.code, error.cause
+            self.together(quietly.close)
+        if failed is not None:
+            raise AgreedError(*failed)
         found = Read(columns=columns.gather())
         if token_cloud is not None:
             token_cloud.states.clear()

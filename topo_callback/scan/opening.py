@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from topo_callback.errors import ConfigurationError, TopologyError, described
+from topo_callback.errors import USERS_OWN, ConfigurationError, TopologyError, described
 from topo_callback.scan.adapters import check_adapter_size, check_against_base
 from topo_callback.scan.bounded import BoundedTokenizer, check_bounded
 from topo_callback.scan.checking import check_adapter, check_model, refuse_pipes, weight_files
@@ -209,9 +209,9 @@ def _readable() -> Iterator[None]:
     """Every way in which loading fails is a reason to leave the checkpoint out."""
     try:
         yield
-    except TopologyError:
+    except (TopologyError, *USERS_OWN):
         raise
-    except Exception as error:  # every file format and architecture raises kinds of its own
+    except BaseException as error:  # every file format and architecture raises kinds of its own
         raise UnreadableCheckpointError(f"cannot be loaded ({described(error)})") from error
 
 

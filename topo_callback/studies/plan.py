@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.errors import USERS_OWN
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
 from topo_callback.studies.registry import NoStudyError, ProbeStudy, Study, studies
@@ -38,7 +39,9 @@ class StudyPlan:
                     made = study.probes(probe, seed)
                 except NoStudyError as error:
                     plan.refused[study.name] = str(error)
-                except Exception as error:  # noqa: BLE001 - a study costs no sample; it may quote a prompt, so no text
+                except USERS_OWN:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a study costs no sample; it may quote a prompt, so no text
                     plan.refused[study.name] = f"its variants of the probe could not be made ({type(error).__name__})"
                 else:
                     plan.wanted[study.name] = tuple(variant.hash for variant in made)

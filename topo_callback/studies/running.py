@@ -16,8 +16,9 @@ from topo_callback.capture.batches import ONE_AT_A_TIME
 from topo_callback.capture.sharded import is_sharded
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.distributed.together import do_together
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Turns, assembled
-from topo_callback.errors import described
+from topo_callback.errors import USERS_OWN, described
 from topo_callback.measures.missing import Missing
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
@@ -78,8 +79,12 @@ class StudyRunner:
 
     def agree(self, probe: Probe) -> None:
         """Make the variants of the probe, the same on every rank. All ranks call this together."""
-        self._plan = StudyPlan.of(tuple(self._config.studies), probe, self._config.seed).agreed(self._ranks)
+        do_together(self._ranks, lambda: self._make_plan(probe))
+        self._plan = self._plan.agreed(self._ranks)
         self.token_measures = self._plan.token_measures
+
+    def _make_plan(self, probe: Probe) -> None:
+        self._plan = StudyPlan.of(tuple(self._config.studies), probe, self._config.seed)
 
     def read(self, model: nn.Module, batch_size: int) -> dict[str, Reading | str]:
         """The readings of the variants by their hashes, or why one failed; nothing beside the first rank.
@@ -95,9 +100,8 @@ class StudyRunner:
         for _ in range(2):
             assert self._batch_size is not None
             try:
-                batches = make_batches(
-                    variant, self._batch_size, self._pooling, pad_id=self._pad_id, rows=self._turns.rows
-                )
+                batches: list[ProbeBatch] = []
+                self._turns.together(lambda: batches.extend(self._batches_of(variant)))  # noqa: B023 - called at once
                 read = self._turns.read(model, batches, token_measures=self._plan.tokens_of(variant.hash))
                 return self._reading(batches, read.columns, variant) if self._ranks.first else ""
             except AgreedError as error:
@@ -108,13 +112,19 @@ class StudyRunner:
             self._batch_size //= 2
         return f"a variant of the probe could not be read: {cause}"
 
+    def _batches_of(self, variant: ProbeVariant) -> tuple[ProbeBatch, ...]:
+        assert self._batch_size is not None
+        return make_batches(variant, self._batch_size, self._pooling, pad_id=self._pad_id, rows=self._turns.rows)
+
     def _reading(
         self, batches: Sequence[ProbeBatch], columns: Sequence[Tensor], variant: ProbeVariant
     ) -> Reading | str:
         names = self._plan.tokens_of(variant.hash)
         try:
             clouds, numbers = assembled(batches, columns, len(names), torch.device("cpu"))
-        except Exception as error:  # noqa: BLE001 - on this rank only, and no collective depends on it
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - on this rank only, and no collective depends on it
             return f"a variant of the probe could not be kept: {type(error).__name__}"
         return Reading(clouds, variant.points, _by_name(names, torch.from_numpy(numbers)))
 
@@ -170,7 +180,9 @@ class StudyRunner:
                 }
                 try:
                     results.put(self._of_study(study, model, common, readings, batches))
-                except Exception as error:  # noqa: BLE001 - costs the numbers of this study
+                except USERS_OWN:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - costs the numbers of this study
                     said = described(error)
                     show_if_asked(error)
                     results.refuse(study, common["layers"], said)

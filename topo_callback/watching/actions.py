@@ -9,7 +9,7 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.errors import described
+from topo_callback.errors import USERS_OWN, described
 from topo_callback.terminal import say, show_if_asked
 
 SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
@@ -117,7 +117,9 @@ class Actions:
     def _call(self, function: EventFunction, event: Event) -> None:
         try:
             function(event)
-        except Exception as error:  # noqa: BLE001 - a user's function may raise anything; training does not hear of it
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a user's function may raise anything; training does not hear of it
             name = getattr(function, "__name__", type(function).__name__)
             self._note("action_failed", action=name, kind=event.kind, cause=described(error))
             show_if_asked(error)

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from topo_callback.errors import USERS_OWN
 from topo_callback.probe import Probe
 from topo_callback.probe.files import kept_probe
 from topo_callback.records.folder import TrajectoryFolder
@@ -31,7 +32,9 @@ def keep_prompts(folder: TrajectoryFolder, probe: Probe | None, args: Any) -> No
             )
         else:
             write_whole(folder.prompts, kept_probe(probe))
-    except Exception as error:  # noqa: BLE001 - a disk, a tokenizer; its words might quote a prompt
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a disk, a tokenizer; its words might quote a prompt
         logger.warning("the prompts are not kept in %s (%s)", folder.path, type(error).__name__)
 
 

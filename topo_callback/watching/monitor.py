@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,17 @@ from topo_callback.capture.batches import PADDED
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
-from topo_callback.errors import ConfigurationError, described
+from topo_callback.errors import USERS_OWN, ConfigurationError, described
 from topo_callback.probe import Probe, choose_probe
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say, show_if_asked
 from topo_callback.watching.actions import SAVE, STOP, EventFunction
+from topo_callback.watching.announcements import announce_cost, announce_thinned
 from topo_callback.watching.budget import OverheadBudget
+from topo_callback.watching.decisions import END, SKIP, TAKE, agree, decide
+from topo_callback.watching.guards import guarded, unheard
 from topo_callback.watching.kept_prompts import keep_prompts
 from topo_callback.watching.reader import Reader, ReadingError
 from topo_callback.watching.recorder import Recorder
@@ -36,8 +38,7 @@ from topo_callback.watching.training_facts import TrainingFacts
 from topo_callback.worker.executor import default_threads
 from topo_callback.worker.findings import check_references
 
-_SKIP, _TAKE, _END = 0, 1, 2  # what is done at a scheduled step
-_ACTIONS = 4  # combinations of what actions ask for
+_Facts = dict[str, Any]
 
 logger = logging.getLogger("topo_callback")
 
@@ -45,7 +46,9 @@ logger = logging.getLogger("topo_callback")
 class Monitor:
     """One training run, from `begin` to `close`. The model is passed in anew each time and never kept.
 
-    `begin` may raise; what the other methods raise is for `fail`.
+    Every event of the trainer has one form, `_event`: what this rank does alone, guarded; then the one collective, if
+    the schedule has one there, in which a rank that failed says so; then what all ranks do. So no rank ever waits for
+    one that failed. Only `begin` may raise.
 
     Attributes:
         folder: the trajectory's folder, on the first rank, once there is one.
@@ -76,6 +79,7 @@ class Monitor:
         self._on_event = on_event
         self._ranks = Ranks()
         self._schedule = Schedule(0, 1)
+        self._meetings: frozenset[int] = frozenset()
         self._probe: Probe | None = None
         self._reader: Reader | None = None
         self._recorder: Recorder | None = None
@@ -101,28 +105,34 @@ class Monitor:
         self.budget.begin()
         try:
             do_together(self._ranks, lambda: self._prepare(args, state, model, context))
+            do_together(self._ranks, self._agree_on_meeting)
             reader = self._reader
             assert reader is not None
             do_together(self._ranks, lambda: reader.agree(model))
             do_together(self._ranks, lambda: self._open(args, state, model, context, again))
-        except Exception:
-            self.close(finished=False)
+        except USERS_OWN:
+            raise
+        except BaseException:
             self.off = True
+            self.abandon()
             raise
         self.running = True
         # a resumed run may have died between saving its checkpoint and sampling it
         saved = state.global_step > 0 and self._samples_at_saves
-        if saved or state.global_step in self._schedule:
-            self._sample(model, state, must=True)
-        self._announce_cost(state.global_step)
+        self._event(model, state, sampled=saved or state.global_step in self._meetings, must=True)
+        with guarded(self.fail):
+            if self._recorder is not None:
+                announce_cost(self.budget, self._schedule, state.global_step)
 
     def step_ended(self, model: nn.Module, state: Any, control: Any) -> None:
         """An optimizer step is done; `control` is told when an event asks to save or to stop, on every rank."""
-        self.poll()
-        if self._training is not None and not self._broken:
-            self._training.step_ended()
-        if state.global_step in self._schedule:
-            self._sample(model, state, must=self._schedule.never_thinned(state.global_step))
+
+        def follow() -> None:
+            self.poll()
+            if self._training is not None and not self._broken:
+                self._training.step_ended()
+
+        self._event(model, state, follow, sampled=state.global_step in self._meetings)
         asked, self._asked = self._asked, 0
         if asked & SAVE:
             control.should_save = True
@@ -133,39 +143,30 @@ class Monitor:
 
     def saved(self, model: nn.Module, args: Any, state: Any) -> None:
         """A checkpoint has been saved."""
-        self._mark(args, state)
-        if self._samples_at_saves:
-            self._sample(model, state, must=False)
+        self._event(model, state, lambda: self._mark(args, state), sampled=self._samples_at_saves, must=False)
 
     def logged(self, logs: Mapping[str, Any]) -> None:
-        """The trainer has logged something."""
-        self.poll()
-        if self._training is not None:
-            self._training.logged(logs)
+        """The trainer has logged something; no ranks meet here."""
+        with guarded(self.fail):
+            self.poll()
+            if self._training is not None and not self._broken:
+                self._training.logged(logs)
 
     def ended(self, model: nn.Module, args: Any, state: Any) -> None:
         """Training has come to its end."""
-        try:
-            # with load_best_model_at_end the model is now the best one, not the one of the last step
-            if not args.load_best_model_at_end and self._config.steps is None:
-                self._sample(model, state, must=True)
-        except Exception:  # noqa: BLE001 - the run has come to its end all the same
-            self.fail()
-        if self._recorder is not None and self.budget.thinned:
-            left_out = (
-                f"{self.budget.thinned} planned samples were" if self.budget.thinned > 1 else "a planned sample was"
-            )
-            say(f"{left_out} left out to stay below max_overhead={self._config.max_overhead:g} of the run")
-        self.close(finished=True)
+        # with load_best_model_at_end the model is now the best one, not the one of the last step
+        sampled = not args.load_best_model_at_end and self._config.steps is None
+        self._event(model, state, sampled=sampled, must=True)
+        with guarded(self.fail):
+            if self._recorder is not None:
+                announce_thinned(self.budget)
+        with guarded(self.fail):
+            self.close(finished=not self._broken)
 
     def poll(self) -> None:
-        """Forward what has finished. Raises no Exception, because a sample that all ranks take may follow."""
-        if self._recorder is None or self._broken:
-            return
-        try:
+        """Forward what has finished."""
+        if self._recorder is not None and not self._broken:
             self._recorder.poll()
-        except Exception:  # noqa: BLE001 - known to all ranks at the next sample
-            self.fail()
 
     def close(self, *, finished: bool, drain_seconds: float | None = None) -> None:
         """End the recording; the arguments are those of `Recorder.close`."""
@@ -174,21 +175,30 @@ class Monitor:
         if recorder is not None:
             recorder.close(finished=finished, drain_seconds=drain_seconds)
 
-    def fail(self) -> None:
-        """Something of ours raised: say it once, and be nothing from here on."""
-        error = sys.exc_info()[1]
-        assert error is not None
+    def abandon(self) -> None:
+        """Close at once what is open of a run that does not come to its end; what waits stays in the spool. Raises
+        nothing but what is the user's."""
+        with unheard():
+            self.close(finished=False, drain_seconds=0.0)
+
+    def fail(self, error: BaseException) -> None:
+        """Something of ours raised: say it once, and be nothing from here on. Raises nothing but what is the user's.
+
+        The other ranks hear of it at the next step where ranks meet, and until then this one meets them as before.
+        """
+        known, self._broken = self._broken, True
+        alone = self._ranks.count == 1
+        self.off = self.off or alone
         said = str(error) if isinstance(error, ElsewhereError) else described(error)
-        level = logging.DEBUG if isinstance(error, ElsewhereError) else logging.WARNING
-        logger.log(level, "monitoring is off, training goes on: %s", said)
-        show_if_asked(error)
-        if self._recorder is not None:
-            self._recorder.note("stopped", reason=said)
-        if self._ranks.count == 1:
-            self.off = True
-            self.close(finished=False, drain_seconds=0.0)  # what waits stays in the spool: training goes on now
-        else:
-            self._broken = True  # told to the other ranks at the next scheduled sample
+        with unheard():  # also what writes lines and logs may raise
+            quietly = known or isinstance(error, ElsewhereError)
+            logger.log(logging.DEBUG if quietly else logging.WARNING, "monitoring is off, training goes on: %s", said)
+            show_if_asked(error)
+        with unheard():
+            if self._recorder is not None and not known:
+                self._recorder.note("stopped", reason=said)
+        if alone:
+            self.abandon()
 
     # setting up
 
@@ -210,11 +220,28 @@ class Monitor:
                 f"steps={list(self._config.steps or ())} has no step of this run, which has {state.max_steps}; give "
                 "some of them, or None for the default schedule"
             )
+        # looked up, not computed, at every step: nothing there can fail on one rank alone
+        self._meetings = self._schedule.meetings()
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self._config.pictures))
         # a resumed run keeps its batches: another shape would round differently
         resumed = state.global_step > 0
         recorded = recorded_batches(self._root(args), _checkpoint(args, state)) if resumed else (None, PADDED)
         self._reader = Reader(model, self._probe, self._config, self._ranks, *recorded)
+
+    def _agree_on_meeting(self) -> None:
+        """Ranks wait for each other at the same steps, for the same things. All ranks call this together.
+
+        Raises:
+            ConfigurationError: their settings or numbers of steps differ.
+        """
+        names = ("samples", "steps", "adaptive", "sample_on_save", "next_token_prompts", "token_cloud", "studies")
+        mine = {"max_steps": self._schedule.max_steps, **{name: getattr(self._config, name) for name in names}}
+        said = self._ranks.texts(repr(mine))
+        if len(set(said)) > 1:
+            raise ConfigurationError(
+                f"the ranks would read the model at different times ({' | '.join(dict.fromkeys(said))}); give every "
+                "rank the same settings and the same number of steps"
+            )
 
     def _open(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any], again: Path | None) -> None:
         """Open the folder, the worker and the sinks, on the first rank."""
@@ -260,39 +287,77 @@ class Monitor:
     def _mark(self, args: Any, state: Any) -> None:
         """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
         checkpoint = _checkpoint(args, state)
-        if self._recorder is not None and checkpoint.is_dir():
-            self._recorder.note("saved", step=state.global_step)
-            with contextlib.suppress(OSError):
+        if self._recorder is None:
+            return
+        with contextlib.suppress(OSError):
+            if checkpoint.is_dir():
+                self._recorder.note("saved", step=state.global_step)
                 mark_checkpoint(checkpoint, self._recorder.folder.path)
 
     # sampling
 
-    def _sample(self, model: nn.Module, state: Any, *, must: bool) -> None:
-        """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps."""
+    def _event(
+        self,
+        model: nn.Module,
+        state: Any,
+        alone: Callable[[], None] | None = None,
+        *,
+        sampled: bool,
+        must: bool | None = None,
+    ) -> None:
+        """One event of the trainer, in the only form an event has.
+
+        Args:
+            alone: what this rank does by itself; it may raise anything.
+            sampled: the step may be sampled; the same on every rank.
+            must: the sample is taken whatever it costs; None: as the schedule says.
+        """
+        if alone is not None:
+            with guarded(self.fail):
+                alone()
+        if sampled:
+            self._sample(model, state, must=must)
+
+    def _sample(self, model: nn.Module, state: Any, *, must: bool | None) -> None:
+        """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps.
+
+        Whether there is a collective follows from what all ranks know; what it says, from a guarded wish.
+        """
         step = state.global_step
-        if self._reader is None or self._last_sampled == step or (self._refused == step and not must):
+        if not self.running or self._last_sampled == step or (self._refused == step and not must):
             return
         started = time.perf_counter()
-        # the first rank's actions ride on the collective that is made anyway
-        asked = self._recorder.actions.asked() if self._recorder is not None and not self._broken else 0
-        decision, asked = divmod(self._ranks.worst(_ACTIONS * self._wish(step, must) + asked), _ACTIONS)
-        self._asked |= asked
-        if decision == _END:
-            self.off = True
-            self.close(finished=False, drain_seconds=0.0)
-            return
-        if decision == _SKIP:
-            self._refused = step
-            return
-        self._last_sampled = step
+        wish, facts = (END, 0), _Facts()
+        with guarded(self.fail):
+            wish, facts = self._wish(step, state, must)
         try:
-            sample = self._reader.read(model, step, self._facts(step, state))
+            decision, asked = agree(self._ranks, *wish)
+        except RuntimeError as error:  # a rank is lost: there is nobody to meet any more
+            self.fail(error)
+            self.off = True
+            return
+        self._asked |= asked
+        if decision == END:
+            self.off = True
+            self.abandon()
+        elif decision == SKIP:
+            self._refused = step
+        else:
+            self._last_sampled = step
+            with guarded(self.fail):
+                self._take(model, step, facts)
+                self.budget.sampled(time.perf_counter() - started)
+
+    def _take(self, model: nn.Module, step: int, facts: _Facts) -> None:
+        """Read the model, on all ranks together, and hand the sample on."""
+        assert self._reader is not None
+        try:
+            sample = self._reader.read(model, step, facts)
         except ReadingError as error:
             self._skipped(step, error)
             return
         if sample is not None and self._recorder is not None:
             self._recorder.put(sample)
-        self.budget.sampled(time.perf_counter() - started)
 
     def _facts(self, step: int, state: Any) -> dict[str, Any]:
         """What is known beside the model at a sample."""
@@ -323,52 +388,16 @@ class Monitor:
                 self._recorder.folder.journal_file,
             )
 
-    def _wish(self, step: int, must: bool) -> int:
-        """What this rank wants: the first one decides for all, and any rank can end it. Raises no Exception."""
+    def _wish(self, step: int, state: Any, must: bool | None) -> tuple[tuple[int, int], _Facts]:
+        """What this rank says to the others: the first one decides for all, any rank can end it, and what the first
+        rank's actions ask for rides along. With it, what is known beside the model at a sample that is to be taken."""
         if self._broken:
-            return _END
-        try:
-            return self._decision(step, must)
-        except Exception:  # noqa: BLE001 - the other ranks wait for the answer
-            self.fail()
-            return _END
-
-    def _decision(self, step: int, must: bool) -> int:
-        """What the first rank decides; the others follow."""
+            return (END, 0), {}
         if self._recorder is None:
-            return _SKIP
-        if self._recorder.stopped is not None:
-            return _END
-        if self._recorder.has(step):
-            return _SKIP
-        if must:
-            return _TAKE
-        if self._adapted_away(step):
-            return _SKIP
-        if self.budget.allows():
-            return _TAKE
-        self._recorder.note("thinned", step=step, cause=f"overhead {self.budget.overhead():.4f}")
-        return _SKIP
-
-    def _adapted_away(self, step: int) -> bool:
-        """Whether an adaptive schedule leaves a step out: one in between unless the model moves fast, and every second
-        regular one when it has settled."""
-        if self._recorder is None or self._schedule.dense is None:
-            return False
-        if not self._schedule.is_fixed(step):
-            return not self._recorder.pace.faster
-        settled = self._recorder.actions.settled and not self._recorder.pace.faster
-        return settled and self._schedule.is_spare(step)
-
-    def _announce_cost(self, now: int) -> None:
-        """What the first sample cost, and what the rest will at most."""
-        cost = self.budget.last_cost
-        if self._recorder is None or cost == 0:  # a resumed run may already have the sample of its checkpoint
-            return
-        later = sum(step > now for step in self._schedule.planned())
-        share = self._config.max_overhead
-        limit = "" if share is None else f", or as many as fit into {share:.0%} of the run (max_overhead)"
-        say(f"a sample takes {cost:.2g} s of training time; {later} more planned, about {cost * later:.2g} s{limit}")
+            return (SKIP, 0), {}
+        decision = decide(self._recorder, self._schedule, self.budget, step, must)
+        facts = self._facts(step, state) if decision == TAKE else {}
+        return (decision, self._recorder.actions.asked()), facts
 
 
 def _checkpoint(args: Any, state: Any) -> Path:

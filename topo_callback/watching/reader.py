@@ -333,8 +333,12 @@ class Reader:
             # here nothing holds the memory of the attempt any more
             if code == OUT_OF_MEMORY and not self._halved and self.batch_size > 1:
                 self._halved = True
-                self._make_batches(self.batch_size // 2)
-                continue
+                try:
+                    self._turns.together(lambda: self._make_batches(self.batch_size // 2))
+                    continue
+                except AgreedError as error:
+                    cause = error.cause
+                raise ReadingError(cause)
             if code == OUT_OF_MEMORY:
                 cause = f"out of memory with {self.batch_size} prompts per forward pass ({cause})"
             raise ReadingError(cause)

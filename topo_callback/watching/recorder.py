@@ -11,7 +11,7 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.errors import RecordError, described
+from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
@@ -155,7 +155,9 @@ class Recorder:
                 )
             for sink in list(self._sinks):
                 self._call(sink, "finish", self.folder.path)
-        except Exception as error:  # noqa: BLE001 - the end of monitoring is never the end of a run
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the end of monitoring is never the end of a run
             logger.warning("monitoring ended with %s", described(error))
             show_if_asked(error)
         finally:
@@ -190,7 +192,9 @@ class Recorder:
         """Call a sink; one that raises gets no further calls."""
         try:
             return getattr(sink, method)(*arguments)
-        except Exception as error:  # noqa: BLE001 - a sink may raise anything; training does not hear of it
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a sink may raise anything; training does not hear of it
             self._sinks.remove(sink)
             self.note("sink_dead", sink=type(sink).__name__, method=method, cause=described(error))
             show_if_asked(error)

@@ -56,6 +56,11 @@ class Schedule:
         """Whether an adaptive schedule leaves a step out once the model has settled: every second regular one."""
         return self.dense is not None and not self.never_thinned(step) and step // self.interval % 2 == 1
 
+    def meetings(self) -> frozenset[int]:
+        """All steps of the run that are sampled, or may be by an adaptive schedule."""
+        between = () if self.dense is None else range(0, self.max_steps + 1, self.dense)
+        return frozenset({*self.planned(), *between})
+
     def planned(self) -> list[int]:
         """All steps that are sampled whatever the model does, ascending."""
         if self.steps is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from topo_callback.errors import RecordError, described
+from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.record import read_record, write_record
 from topo_callback.watching.weight_path import WeightPath
 
@@ -63,7 +63,9 @@ class TrainingFacts:
         if self._path is not None:
             try:
                 self._path.step_ended()
-            except Exception as error:  # noqa: BLE001 - weights that moved elsewhere: the path is missing, nothing more
+            except USERS_OWN:
+                raise
+            except BaseException as error:  # noqa: BLE001 - weights that moved elsewhere: the path is missing, nothing more
                 self._path = None
                 logger.warning("the path of the weights is no longer followed: %s", described(error))
         if self._rate is not None:

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -177,7 +177,7 @@ class Dispatcher:
                 self._flush_held()
                 self._check_running()
                 self._start_next()
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with monitoring, training goes on
+            except BaseException as error:  # noqa: BLE001 - whatever is wrong with monitoring, training goes on
                 self._stop(described(error))
                 show_if_asked(error)
 
@@ -233,7 +233,7 @@ class Dispatcher:
             self._death(task, f"no result within {self._config.deadline_seconds:g} s")
 
     def _finish(self, task: _Task) -> None:
-        error = task.future.exception()
+        error = CancelledError() if task.future.cancelled() else task.future.exception()
         result = None if error is not None else task.future.result()
         if task.kind == "measure" and isinstance(result, Snapshot):
             self._deaths = 0
@@ -324,7 +324,7 @@ class Dispatcher:
         future: Future[Any]
         try:
             future = self._executor.submit(function, *arguments)
-        except Exception as error:  # noqa: BLE001 - a broken executor of the user's is a death like any other
+        except BaseException as error:  # noqa: BLE001 - a broken executor of the user's is a death like any other
             future = Future()
             future.set_exception(error)
         if not self._exit_registered:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from topo_callback.config import TopologyConfig
-from topo_callback.errors import RecordError, described
+from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs
 from topo_callback.records.record import read_record, write_record
@@ -113,7 +113,9 @@ def _with_findings(folder: TrajectoryFolder, snapshot: Snapshot, config: Topolog
 
     try:
         found = find_in_run(folder, snapshot.step, config)
-    except Exception as error:  # noqa: BLE001 - the numbers are recorded; the reason goes to the worker's log
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the numbers are recorded; the reason goes to the worker's log
         print(described(error), file=sys.stderr, flush=True)  # noqa: T201
         return snapshot
     return _with_provenance(snapshot, {**snapshot.provenance, **found})
@@ -198,6 +200,8 @@ def _with_pictures(folder: TrajectoryFolder, snapshot: Snapshot, config: Topolog
     try:
         pictures += draw_sample_pictures(folder, snapshot, layers)
         pictures += draw_time_pictures(folder, Trajectory(folder), layers)
-    except Exception as error:  # noqa: BLE001 - the numbers are recorded; the reason goes to the worker's log
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the numbers are recorded; the reason goes to the worker's log
         print(described(error), file=sys.stderr, flush=True)  # noqa: T201
     return _with_provenance(snapshot, {**snapshot.provenance, "pictures": pictures})

@@ -1,0 +1,210 @@
+"""Runs of two gloo ranks in which something of the callback's own raises on one of them; each rank writes what it saw.
+
+    python -m torch.distributed.run --nproc_per_node 2 rank_events_run.py FOLDER CASE [CASE ...]
+
+CASE: RANK-PLACE-ERROR, with PLACE one of `PLACES` and ERROR one of `ERRORS`, or "unwatched" for a run without the
+callback. From the chosen moment on, the place raises on that rank whenever it is come to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from small_runs import TEXTS
+from tiny import tiny_llama, tiny_tokenizer
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from topo_callback import TopologyCallback, TopologyConfig
+from topo_callback.capture import NextTokens
+from topo_callback.distributed import turns
+from topo_callback.distributed.ranks import Ranks
+from topo_callback.studies import StudyRunner, running
+from topo_callback.watching import monitor, reader
+from topo_callback.watching.actions import Actions
+from topo_callback.watching.budget import OverheadBudget
+from topo_callback.watching.pace import Pace
+from topo_callback.watching.reader import Reader
+from topo_callback.watching.recorder import Recorder
+from topo_callback.watching.schedule import Schedule
+from topo_callback.watching.training_facts import TrainingFacts
+
+STEPS, SAVE_STEPS = 6, 2
+CONFIG = TopologyConfig(
+    neighbours=3, probe_batch=8, max_overhead=None, measures=("scale",), next_token_prompts=4, pictures=0, samples=3,
+    engine="gudhi", zigzag_engine="off", drain_seconds=20.0, keep_prompts=True, adaptive=True,
+    studies=("random_tokens",),
+)  # fmt: skip
+
+
+class Panic(BaseException):
+    """What pyo3 makes of a panic in Rust: no Exception."""
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "panic": lambda: Panic("injected"),
+    "cancelled": lambda: asyncio.CancelledError("injected"),
+    "generator": lambda: GeneratorExit("injected"),
+    "stop": lambda: StopIteration("injected"),
+    "value": lambda: ValueError("injected"),
+    "disk": lambda: PermissionError(13, "injected"),
+    "odd": lambda: OSError("errno may be anything", "injected"),
+    "key": lambda: KeyError("injected"),
+}
+
+AT_THE_START = -1  # from before `on_train_begin`
+# where it raises -> what is replaced, and from the end of which step on
+PLACES: dict[str, tuple[Any, str, int]] = {
+    # on_train_begin
+    "choose_probe": (monitor, "choose_probe", AT_THE_START),
+    "schedule": (Schedule, "planned", AT_THE_START),
+    "make_batches": (reader, "make_batches", AT_THE_START),
+    "study_plan": (StudyRunner, "_make_plan", AT_THE_START),
+    "describe_run": (monitor, "describe_run", AT_THE_START),
+    "open_folder": (monitor, "open_folder", AT_THE_START),
+    "recorder_start": (Recorder, "start", AT_THE_START),
+    "keep_prompts": (monitor, "keep_prompts", AT_THE_START),
+    "announce": (monitor, "announce_cost", AT_THE_START),
+    # on_step_end, before ranks meet and after
+    "poll": (Recorder, "poll", 1),
+    "followed_weights": (TrainingFacts, "step_ended", 1),
+    "never_thinned": (Schedule, "never_thinned", 1),
+    "spare": (Schedule, "is_fixed", 1),
+    "pace": (Pace, "faster", 1),
+    "asked": (Actions, "asked", 1),
+    "has": (Recorder, "has", 1),
+    "overhead": (OverheadBudget, "overhead", 1),
+    "facts": (TrainingFacts, "now", 1),
+    "enter_quiet": (turns, "quiet", 1),
+    "head": (NextTokens, "head", 1),
+    "leave_quiet": (turns, "_left", 1),
+    "study_batches": (running, "make_batches", 1),
+    "geometry": (Reader, "_geometry", 1),
+    "put": (Recorder, "put", 1),
+    # on_save, on_log, on_train_end
+    "checkpoint": (Path, "is_dir", 1),
+    "mark": (monitor, "mark_checkpoint", 1),
+    "note": (Recorder, "note", 1),
+    "logged": (TrainingFacts, "logged", 1),
+    "logged_at_the_end": (TrainingFacts, "logged", STEPS),
+    "poll_at_the_end": (Recorder, "poll", STEPS),
+    "close": (Recorder, "close", 1),
+    "thinned": (monitor, "announce_thinned", 1),
+}
+
+
+class Moment(TrainerCallback):
+    """Breaks the place when its moment has come; before our callback in the trainer's list."""
+
+    def __init__(self, begin: Callable[[], None], moment: int) -> None:
+        self.begin, self.moment = begin, moment
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        if self.moment == AT_THE_START:
+            self.begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        if state.global_step == self.moment:
+            self.begin()
+
+
+@contextlib.contextmanager
+def broken(case: str, rank: int, callbacks: list[TrainerCallback], hits: list[int]) -> Iterator[None]:
+    """Let the place of a case raise on its rank from its moment on, until the run is over."""
+    where, place, kind = case.split("-")
+    owner, name, moment = PLACES[place]
+    if place == "leave_quiet":
+        owner, name = turns, "quiet"
+    old = owner.__dict__[name]
+
+    def raising(*arguments: Any, **options: Any) -> Any:
+        if place == "checkpoint" and not arguments[0].name.startswith("checkpoint-"):
+            return old(*arguments, **options)
+        hits.append(1)
+        raise ERRORS[kind]()
+
+    @contextlib.contextmanager
+    def quiet_that_cannot_be_left(*arguments: Any) -> Iterator[None]:
+        with old(*arguments):
+            yield
+        hits.append(1)
+        raise ERRORS[kind]()
+
+    def begin() -> None:
+        new: Any = quiet_that_cannot_be_left if place == "leave_quiet" else raising
+        setattr(owner, name, property(new) if isinstance(old, property) else new)
+
+    if int(where) == rank:
+        callbacks.insert(0, Moment(begin, moment))
+    try:
+        yield
+    finally:
+        setattr(owner, name, old)
+
+
+def train(folder: Path, case: str, pool: Executor) -> dict[str, Any]:
+    """One run on this rank."""
+    torch.manual_seed(3)
+    tokenizer = tiny_tokenizer()
+    encoded = tokenizer(list(TEXTS), padding="max_length", truncation=True, max_length=24, return_tensors="pt")
+    rows = [{"input_ids": ids, "labels": ids} for ids in encoded["input_ids"]]
+    callbacks: list[TrainerCallback] = []
+    if case != "unwatched":
+        watch = TopologyCallback(list(TEXTS), config=CONFIG, processing_class=tokenizer, executor=pool, sinks=[])
+        callbacks.append(watch)
+    args = TrainingArguments(
+        str(folder / case), max_steps=STEPS, per_device_train_batch_size=2, learning_rate=1e-2, use_cpu=True,
+        report_to=[], disable_tqdm=True, save_strategy="steps", save_steps=SAVE_STEPS, logging_steps=1, seed=3,
+        save_only_model=True,
+    )  # fmt: skip
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("topo_callback").addHandler(handler)
+    rank, hits, error, started = PartialState().process_index, [], None, time.monotonic()
+    with broken(case, rank, callbacks, hits) if callbacks else contextlib.nullcontext():
+        trainer = Trainer(tiny_llama(tokenizer), args, train_dataset=rows, callbacks=callbacks)
+        try:
+            trainer.train()
+        except BaseException as caught:  # noqa: BLE001 - reported
+            error = f"{type(caught).__name__}: {caught}"
+    logging.getLogger("topo_callback").removeHandler(handler)
+    return {
+        "error": error,
+        "step": trainer.state.global_step,
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "warnings": warnings,
+        "raised": len(hits),
+        "training": all(module.training for module in trainer.model.modules()),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def main(folder: str, *cases: str) -> None:
+    torch.set_num_threads(1)
+    # a rank that waits in vain for another ends the run soon, and with an error
+    state = PartialState(cpu=True, timeout=timedelta(seconds=30))
+    results = Path(folder) / f"rank{state.process_index}.json"
+    seen = {}
+    with ThreadPoolExecutor(1) as pool:
+        for case in cases:
+            seen[case] = train(Path(folder), case, pool)
+            results.write_text(json.dumps(seen))
+            Ranks.here(torch.device("cpu")).worst(0)  # as many collectives on both ranks, or this one is not met
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
