@@ -13,7 +13,6 @@ import io
 import json
 import math
 import os
-import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from topo_callback.errors import RecordError
+from topo_callback.records.files import open_plain, read_plain
 
 SCHEMA = 1
 _LABEL = b"topo_callback sha256:"
@@ -106,12 +106,10 @@ def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read and check one record.
 
     Raises:
-        RecordError: see `decode_record`.
+        RecordError: see `decode_record`; or it is no regular file. Symbolic links are not followed.
         OSError: the file cannot be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would be read for ever
-        raise RecordError(f"{path.name}: not a regular file")
-    return decode_record(path.read_bytes(), path.name)
+    return decode_record(read_plain(path), path.name)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -119,10 +117,11 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises:
         OSError: disk full, folder gone, no permission; nothing is left behind under `path`.
+        RecordError: something that is no file has the name of the temporary one.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(open_plain(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
