@@ -34,13 +34,20 @@ def open_plain(path: Path, flags: int) -> int:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise RecordError(f"{path.name}: {_kind(path)}")
-        if descriptor < _FIRST_FREE:
-            low, descriptor = descriptor, fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
-            os.close(low)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    return above_streams(descriptor)
+
+
+def above_streams(descriptor: int) -> int:
+    """The same open file under a number that no standard stream has, also in a process that has closed those."""
+    if descriptor >= _FIRST_FREE:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    finally:
+        os.close(descriptor)
 
 
 def read_plain(path: Path) -> bytes:

@@ -358,7 +358,7 @@ class Dispatcher:
         elif isinstance(error, OSError) and error.errno in _DISK_ERRORS and task.kind == "measure":
             self._disk_trouble(error)
         elif error is not None:
-            self._death(task, described(error))
+            self._death(task, getattr(error, "described", None) or described(error))
         elif task.kind != "warm_up":
             self._death(task, f"the worker returned {type(result).__name__} instead of a snapshot")
 
