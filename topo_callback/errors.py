@@ -35,6 +35,10 @@ class MissingExtraError(TopologyError, ImportError):
     """An optional package that a chosen setting needs and that is not installed."""
 
 
+class LateError(OSError):
+    """A disk that did not answer in the time that the training thread waits for it."""
+
+
 USERS_OWN = (KeyboardInterrupt, SystemExit)
 """What is raised to end the process: it passes through everything. All else that is raised inside, also what is no
 Exception (a panic of a Rust library, a cancelled task), goes no further than the guard around it."""
@@ -45,7 +49,7 @@ def described(error: BaseException) -> str:
 
     The message of foreign code may quote what it was given, which may be a prompt or a key.
     """
-    if isinstance(error, TopologyError):
+    if isinstance(error, (TopologyError, LateError)):
         return f"{type(error).__name__}: {error}"
     number = error.errno if isinstance(error, OSError) else None  # which may be anything
     reason = f" ({os.strerror(number)})" if isinstance(number, int) and 0 < number < 1 << 16 else ""

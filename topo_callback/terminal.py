@@ -22,10 +22,12 @@ class TextStream(Protocol):
 
 
 def say(text: str, stream: TextStream | None = None) -> None:
-    """Write one line, by default to standard error, between the bars that tqdm draws there."""
+    """Write one line, by default to standard error if there is one, between the bars that tqdm draws there."""
     line = (PREFIX + text).rstrip()
     if stream is None:
         stream = sys.stderr
+    if stream is None:
+        return  # a process without standard streams, such as a daemon
     bars = sys.modules.get("tqdm")
     if bars is not None:
         # a plain print would leave half a progress bar on the line; only bars of a loaded tqdm can be in the way

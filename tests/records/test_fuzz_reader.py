@@ -320,6 +320,9 @@ def test_pipes_devices_links_and_folders_in_place_of_a_sample_are_named() -> Non
                 victim.touch()
         victim.unlink()
         victim.symlink_to("step-00000002.npz")
+        assert "symbolic link, which is not followed" in Trajectory.load(path).damaged[VICTIM]
+        victim.unlink()
+        victim.hardlink_to(path / "samples" / "step-00000002.npz")
         assert "step 2" in Trajectory.load(path).damaged[VICTIM]
 
 

@@ -126,7 +126,7 @@ class References:
             RecordError: it cannot be read, is damaged, or is no such file.
         """
         try:
-            arrays, manifest = read_record(Path(path))
+            arrays, manifest = read_record(Path(path).resolve())  # given by the user, links and all
         except OSError as error:
             raise RecordError(f"references {path} cannot be read ({error.strerror or error})") from error
         if manifest.get("kind") != "references":

@@ -12,16 +12,20 @@
     start-weights.npz             the trained weights that are followed, as they were when the run began
     journal.jsonl                 what was lost, thinned, decided; one JSON object a line
     worker.log  lock
+
+Symbolic links in a run's folder are not followed, neither for reading nor for writing or dropping.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import logging
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Mapping
@@ -29,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import FolderBusyError, RecordError, described
+from topo_callback.records.files import open_plain, read_plain, refuse_link
 from topo_callback.records.record import write_whole
 
 _STEP_FILE = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,15})\.npz")
@@ -52,15 +57,19 @@ class TrajectoryFolder:
         self.start_weights = path / "start-weights.npz"
         self._parts = (self.samples, self.distances, self.spool, self.pictures)
         self._lock: int | None = None
+        self._key: str | None = None
 
     @classmethod
     def new(cls, root: Path) -> TrajectoryFolder:
-        """A folder with a fresh run id under `root`, made and named by `latest`; no random generator is touched."""
+        """A folder with a fresh run id under `root`, made and named by `latest`; no random generator is touched.
+
+        A `latest` that cannot be written, such as a folder of that name, leaves the run without one.
+        """
         run_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6]
         folder = cls(root / run_id)
         for part in folder._parts:
             part.mkdir(parents=True)
-        write_whole(root / "latest", (run_id + "\n").encode())
+        folder.name_newest()
         return folder
 
     @classmethod
@@ -73,11 +82,9 @@ class TrajectoryFolder:
         for candidate in (path, path / "topology"):
             if (candidate / "run.json").is_file():
                 return cls(candidate)
-            if (candidate / "latest").is_file():
-                name = (candidate / "latest").read_text(errors="replace").strip()
-                plain = name == Path(name).name and name != ".." and len(name) < 200
-                if plain and (candidate / name / "run.json").is_file():
-                    return cls(candidate / name)
+            newest = _newest(candidate)
+            if newest is not None and (newest / "run.json").is_file():
+                return cls(newest)
         below = sorted(str(found.parent.parent) for found in path.glob("*/topology/latest"))[:3]
         raise RecordError(
             f"no trajectory at {path}: expected a folder with run.json, or an output_dir with topology/latest in it"
@@ -88,6 +95,14 @@ class TrajectoryFolder:
     def run_id(self) -> str:
         return self.path.name
 
+    def name_newest(self) -> None:
+        """Let `latest` name this run."""
+        latest = self.path.parent / "latest"
+        try:
+            write_whole(latest, (self.run_id + "\n").encode())
+        except IsADirectoryError:
+            logger.warning("%s is a folder; give the run's own folder, %s, to read this run", latest, self.path)
+
     def lock(self) -> None:
         """Become the one writer of this folder until `unlock` or the end of the process.
 
@@ -96,67 +111,141 @@ class TrajectoryFolder:
 
         Raises:
             FolderBusyError: another process, or another callback of this one, is writing.
+            RecordError: a link, or something else that is no folder, has the place of one.
+            OSError: the disk refuses.
         """
-        key = str(self.path.resolve())
+        key = writing_key(self.path)
         if key in _held:
             raise FolderBusyError(f"{self.path} is already being written by this process")
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        self._take_lock()
+        _held.add(key)
+        self._key = key
+        try:
+            self._mend()
+        except BaseException:
+            self.unlock()
+            raise
+
+    def _take_lock(self) -> None:
+        handle = open_plain(self.path / "lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                logger.warning(
-                    "%s: this file system has no locks (%s); take care of a second writer", self.path, described(error)
-                )
-                os.close(handle)
-                _held.add(key)
-                self._mend()
-                return
             os.close(handle)
-            raise FolderBusyError(
-                f"{self.path} is being written by another process; wait for it, or use another output_dir"
-            ) from error
-        _held.add(key)
-        self._lock = handle
-        self._mend()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise FolderBusyError(
+                    f"{self.path} is being written by another process; wait for it, or use another output_dir"
+                ) from error
+            logger.warning("%s: this file system has no locks (%s); take care of a second writer", self.path, error)
+        else:
+            self._lock = handle
 
     def _mend(self) -> None:
-        try:
-            for part in (self.path, *self._parts):
+        for part in self._parts:
+            refuse_link(part)
+        for part in (self.path, *self._parts):
+            try:
                 part.mkdir(exist_ok=True)
-                for torn in part.glob(".*.tmp"):
-                    torn.unlink(missing_ok=True)
-        except OSError:
-            self.unlock()
-            raise
+            except FileExistsError:
+                raise RecordError(f"{part} is not a folder; remove it, or give another output_dir") from None
+            for torn in part.glob(".*.tmp"):
+                torn.unlink(missing_ok=True)
+
+    def remake(self, run: Mapping[str, Any]) -> list[str]:
+        """Make again what was deleted of a folder that this process writes; the names of what was missing.
+
+        Args:
+            run: content of run.json.
+
+        Raises:
+            RecordError: a link, or something else that is no folder, has the place of one.
+            OSError: the disk refuses.
+        """
+        for part in self._parts:
+            refuse_link(part)
+        missing = [part.name for part in self._parts if not part.is_dir()]
+        if not self.run_file.is_file():
+            missing.append(self.run_file.name)
+        if not missing:
+            return []
+        gone = not self.path.is_dir()
+        self.path.mkdir(parents=True, exist_ok=True)
+        if gone:  # the lock went with it
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+            self._take_lock()
+            self.name_newest()
+        self._mend()
+        if self.run_file.name in missing:
+            self.write_run(run)
+        return missing
 
     def unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        _held.discard(str(self.path.resolve()))
+        if self._key is not None:
+            _held.discard(self._key)
+            self._key = None
 
     def is_locked(self) -> bool:
         """Whether some process is writing this folder now."""
-        if str(self.path.resolve()) in _held:
+        if writing_key(self.path) in _held:
             return True
         if not (self.path / "lock").is_file():
             return False
         try:
-            with open(self.path / "lock", "r+b") as handle:
+            with open(open_plain(self.path / "lock", os.O_RDWR), "r+b") as handle:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except RecordError:
+            return False
         except OSError as error:
             # a folder that may not be written is not being written
             return error.errno == errno.EAGAIN or (error.errno == errno.EACCES and os.access(self.path, os.W_OK))
         return False
 
     def step_file(self, part: Path, step: int) -> Path:
+        """Where the file of a step is, in one of the parts.
+
+        Raises:
+            RecordError: the part is a symbolic link.
+        """
+        refuse_link(part)
         return part / f"step-{step:08d}.npz"
 
     def steps(self, part: Path) -> list[int]:
-        """The steps with a file in one of the parts, ascending."""
+        """The steps with a file in one of the parts, ascending; reading one names what is no file.
+
+        Raises:
+            RecordError: the part is a symbolic link.
+        """
+        refuse_link(part)
         names = os.listdir(part) if part.is_dir() else []
         return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
+
+    def waiting(self) -> dict[int, int]:
+        """Steps with a regular file in the spool -> bytes, ascending.
+
+        Raises:
+            RecordError: the spool is a symbolic link.
+        """
+        found = {}
+        for step in self.steps(self.spool):
+            with contextlib.suppress(FileNotFoundError):  # measured in the meantime
+                status = self.step_file(self.spool, step).lstat()
+                if stat.S_ISREG(status.st_mode):
+                    found[step] = status.st_size
+        return found
+
+    def misplaced(self) -> str | None:
+        """The first name of a step that something other than a file has; None when there is none."""
+        for part in (self.samples, self.distances, self.spool):
+            for step in self.steps(part):
+                path = self.step_file(part, step)
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    return f"{part.name}/{path.name}"
+        return None
 
     def write_run(self, run: Mapping[str, Any]) -> None:
         write_whole(self.run_file, (json.dumps(run, indent=2, sort_keys=True) + "\n").encode())
@@ -168,7 +257,7 @@ class TrajectoryFolder:
             RecordError: it is missing or damaged.
         """
         try:
-            run = json.loads(self.run_file.read_text())
+            run = json.loads(read_plain(self.run_file))
         except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"{self.run_file}: cannot be read ({described(error)})") from error
         if not isinstance(run, dict) or run.get("tool") != "topo_callback":
@@ -183,10 +272,11 @@ class TrajectoryFolder:
 
         Raises:
             OSError: disk full, folder gone.
+            RecordError: the journal is no regular file.
         """
         line = json.dumps({"event": event, "time": round(time.time(), 3), **details}, sort_keys=True) + "\n"
         # one write to a descriptor in append mode: a kill leaves at most one torn last line
-        descriptor = os.open(self.journal_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = open_plain(self.journal_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(descriptor, line.encode())
             os.fsync(descriptor)
@@ -194,9 +284,12 @@ class TrajectoryFolder:
             os.close(descriptor)
 
     def journal(self) -> list[dict[str, Any]]:
-        """The lines of the journal; torn or damaged lines are skipped."""
+        """The lines of the journal; torn or damaged lines are skipped, and a journal that is no file has none."""
+        try:
+            text = read_plain(self.journal_file).decode(errors="replace")
+        except (FileNotFoundError, NotADirectoryError, RecordError):
+            return []
         entries = []
-        text = self.journal_file.read_text(errors="replace") if self.journal_file.is_file() else ""
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
@@ -207,10 +300,36 @@ class TrajectoryFolder:
         return entries
 
     def drop_after(self, step: int) -> list[int]:
-        """Remove samples, distances and spooled samples of later steps; return the steps whose samples went."""
+        """Remove samples, distances and spooled samples of later steps; return the steps whose samples went.
+
+        Raises:
+            RecordError: one of the parts is a symbolic link; nothing outside the folder is removed.
+        """
         dropped = [later for later in self.steps(self.samples) if later > step]
         for part in (self.samples, self.distances, self.spool):
             for later in self.steps(part):
                 if later > step:
                     self.step_file(part, later).unlink(missing_ok=True)
         return dropped
+
+
+def writing_key(path: Path) -> str:
+    """What tells the folders that this process writes apart, by whichever path they are given."""
+    return str(path.resolve())
+
+
+def _newest(root: Path) -> Path | None:
+    """The folder that `latest` names, which is one beside it and no link to elsewhere."""
+    try:
+        name = read_plain(root / "latest").decode(errors="replace").strip()
+    except (OSError, RecordError):
+        return None
+    return named_beside(root, name)
+
+
+def named_beside(root: Path, name: object) -> Path | None:
+    """The folder under `root` that a file names; None where the name leads elsewhere."""
+    if not isinstance(name, str) or not 0 < len(name) < 200 or "\0" in name:
+        return None
+    path = root / name
+    return None if name != Path(name).name or name == ".." or path.is_symlink() else path

@@ -13,7 +13,6 @@ import io
 import json
 import math
 import os
-import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from topo_callback.errors import RecordError, described
+from topo_callback.records.files import open_plain, read_plain
 
 SCHEMA = 2  # 1: centroids in float32, no norms, no largest coordinates
 _LABEL = b"topo_callback sha256:"
@@ -146,15 +146,13 @@ def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read and check one record.
 
     Raises:
-        RecordError: see `decode_record`.
+        RecordError: see `decode_record`; or it is no regular file. Symbolic links are not followed.
         OSError: the file cannot be read.
     """
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode):  # a pipe or a device would be read for ever
-        raise RecordError(f"{path.name}: not a regular file")
-    if state.st_size > _half_of_memory():
-        raise RecordError(f"{path.name}: {state.st_size} bytes, more than half of this machine's memory")
-    return decode_record(path.read_bytes(), path.name)
+    size = path.lstat().st_size
+    if size > _half_of_memory():
+        raise RecordError(f"{path.name}: {size} bytes, more than half of this machine's memory")
+    return decode_record(read_plain(path), path.name)
 
 
 def _half_of_memory() -> int:
@@ -166,10 +164,11 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises:
         OSError: disk full, folder gone, no permission; nothing is left behind under `path`.
+        RecordError: something that is no file has the name of the temporary one.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(open_plain(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

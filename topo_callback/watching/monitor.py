@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -19,6 +18,8 @@ from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
 from topo_callback.errors import USERS_OWN, ConfigurationError, described
 from topo_callback.probe import Probe, choose_probe
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
@@ -84,6 +85,7 @@ class Monitor:
         self._reader: Reader | None = None
         self._recorder: Recorder | None = None
         self._training: TrainingFacts | None = None
+        self._patience = Patience(0.0)
         self._pictured: frozenset[int] = frozenset()
         self._last_sampled: int | None = None
         self._refused: int | None = None
@@ -103,6 +105,7 @@ class Monitor:
         """
         self._ranks = Ranks.here(args.device)
         self.budget.begin()
+        self._patience = Patience(max(self._config.drain_seconds, LEAST_SECONDS))
         try:
             do_together(self._ranks, lambda: self._prepare(args, state, model, context))
             do_together(self._ranks, self._agree_on_meeting)
@@ -111,6 +114,7 @@ class Monitor:
             do_together(self._ranks, lambda: reader.agree(model))
             do_together(self._ranks, lambda: self._open(args, state, model, context, again))
         except USERS_OWN:
+            self.close(finished=False, drain_seconds=0.0)
             raise
         except BaseException:
             self.off = True
@@ -225,7 +229,9 @@ class Monitor:
         self._pictured = frozenset(planned[i] for i in evenly_spaced(len(planned), self._config.pictures))
         # a resumed run keeps its batches: another shape would round differently
         resumed = state.global_step > 0
-        recorded = recorded_batches(self._root(args), _checkpoint(args, state)) if resumed else (None, PADDED)
+        recorded: tuple[int | None, str] = (None, PADDED)
+        if resumed:
+            recorded = self._patience.ask(recorded_batches, self._root(args), _checkpoint(args, state))
         self._reader = Reader(model, self._probe, self._config, self._ranks, *recorded)
 
     def _agree_on_meeting(self) -> None:
@@ -249,8 +255,34 @@ class Monitor:
             return
         run = describe_run(self._config, self._probe, self._reader, model, args, state, self._ranks.count, context)
         if self._config.references is not None:
-            check_references(self._config.references, run)
-        folder = open_folder(self._root(args), run, state.global_step, checkpoint=_checkpoint(args, state), again=again)
+            self._patience.ask(check_references, self._config.references, run)
+        folder = open_folder(
+            self._root(args),
+            run,
+            state.global_step,
+            checkpoint=_checkpoint(args, state),
+            again=again,
+            patience=self._patience,
+        )
+        try:
+            self._record_in(folder, run, args, state, model, context)
+        except BaseException:
+            if self._recorder is None:
+                self._patience.ask(folder.unlock)
+            raise
+
+    def _record_in(
+        self,
+        folder: TrajectoryFolder,
+        run: Mapping[str, Any],
+        args: Any,
+        state: Any,
+        model: nn.Module,
+        context: Mapping[str, Any],
+    ) -> None:
+        """Start to record in an open folder."""
+        assert self._reader is not None
+        assert self._probe is not None
         self.folder = folder.path
         say(
             f"{len(self._probe)} prompts ({self._probe.source}), {len(self._reader.layers)} of {self._reader.depth} "
@@ -267,15 +299,16 @@ class Monitor:
             model,
             context.get("lr_scheduler"),
             seed=self._config.seed,
-            before=last_facts(folder),
+            before=self._patience.ask(last_facts, folder),
             log_history=state.log_history,
             blocks=self._reader.stack_path,
             start_file=folder.start_weights,
             resumed=state.global_step > 0,
+            patience=self._patience,
         )
         self._recorder = Recorder(folder, self._config, sinks, self._executor, threads=threads, on_event=self._on_event)
-        self._recorder.start()
-        keep_prompts(folder, self._probe if self._config.keep_prompts else None, args)
+        self._recorder.start(self._patience)
+        keep_prompts(folder, self._probe if self._config.keep_prompts else None, args, self._recorder.tell)
 
     def _root(self, args: Any) -> Path:
         return Path(self._config.folder or Path(args.output_dir) / "topology")
@@ -286,13 +319,8 @@ class Monitor:
 
     def _mark(self, args: Any, state: Any) -> None:
         """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
-        checkpoint = _checkpoint(args, state)
-        if self._recorder is None:
-            return
-        with contextlib.suppress(OSError):
-            if checkpoint.is_dir():
-                self._recorder.note("saved", step=state.global_step)
-                mark_checkpoint(checkpoint, self._recorder.folder.path)
+        if self._recorder is not None:
+            self._recorder.tell(mark_checkpoint, _checkpoint(args, state), self._recorder.folder, state.global_step)
 
     # sampling
 

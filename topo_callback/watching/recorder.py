@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.errors import USERS_OWN, RecordError, described
-from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.records.record import read_record
+from topo_callback.errors import USERS_OWN, described
+from topo_callback.records.folder import TrajectoryFolder, writing_key
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.sinks.protocol import Sink
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import Actions, EventFunction
@@ -27,13 +27,19 @@ from topo_callback.worker.executor import WorkerExecutor
 
 logger = logging.getLogger("topo_callback")
 
+_SETTLE_SECONDS = 5.0  # for a disk to take what it has been given, after the drain
+_INTERRUPTED_SECONDS = 1.0  # the same after an interrupt
 
 _open_recorders: weakref.WeakValueDictionary[str, Recorder] = weakref.WeakValueDictionary()
 
 
-def close_left_open(folder: Path) -> None:
-    """Close what a training run of this process that ended with an exception left open on a folder."""
-    recorder = _open_recorders.get(str(folder.resolve()))
+def close_left_open(key: str) -> None:
+    """Close what a training run of this process that ended with an exception left open on a folder.
+
+    Args:
+        key: the folder's `writing_key`.
+    """
+    recorder = _open_recorders.get(key)
     if recorder is not None:
         recorder.close(drain_seconds=0.0)
 
@@ -61,30 +67,32 @@ class Recorder:
         self._warned_loss = False
         self._closed = False
         self._steps: set[int] = set()
-        self._newest_sent = -1
+        self._handed_over: set[int] = set()  # without an outcome yet
         if executor is None:
             executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
-        self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close)
+        self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close_at_exit)
 
-    def start(self) -> None:
-        """Start sinks and worker, first with what an earlier process of this run left in the spool."""
-        run = self.folder.read_run()
-        _open_recorders[str(self.folder.path.resolve())] = self
+    def start(self, patience: Patience | None = None) -> None:
+        """Start sinks and worker, first with what an earlier process of this run left in the spool.
+
+        Args:
+            patience: how long to wait for the disk.
+
+        Raises:
+            RecordError, OSError: the folder cannot be read. LateError: the disk does not answer in time.
+        """
+        kept = (patience or Patience(LEAST_SECONDS)).ask(_kept_of, self.folder)
+        _open_recorders[kept.key] = self
         trackers: dict[str, Any] = {}
         for sink in list(self._sinks):
-            facts = self._call(sink, "start", run, self.folder.path)
+            facts = self._call(sink, "start", kept.run, self.folder.path)
             trackers.update(facts if isinstance(facts, Mapping) else {})
-        self.folder.write_run({**run, "trackers": {**run.get("trackers", {}), **trackers}})
-        journal = self.folder.journal()
-        recorded = self.folder.steps(self.folder.samples)
-        self.actions = self._actions(
-            [each for each in journal if each["event"] == "event" and recorded and each["known_at"] <= recorded[-1]]
-        )
-        self._dominance = DominanceWatch(self.note, journal)
-        self._steps = set(recorded) | set(self.folder.steps(self.folder.spool))
-        self._newest_sent = max(recorded, default=-1)
-        at_exit(self.close)
-        self._dispatcher.start(self.folder.steps(self.folder.spool))
+        self.actions = self._actions(kept.events)
+        self._dominance = DominanceWatch(self.note, kept.journal)
+        self._steps = {*kept.recorded, *kept.waiting}
+        at_exit(self.close_at_exit)
+        self._dispatcher.start(kept.run, kept.waiting, max(kept.recorded, default=-1))
+        self._dispatcher.describe({**kept.run, "trackers": {**kept.run.get("trackers", {}), **trackers}})
 
     @property
     def stopped(self) -> str | None:
@@ -98,21 +106,22 @@ class Recorder:
     def put(self, sample: Sample) -> None:
         """Hand over a sample; returns at once."""
         self._steps.add(sample.step)
+        self._handed_over.add(sample.step)
         self._dispatcher.put(sample)
 
     def note(self, event: str, **details: Any) -> None:
         """Write a decision to the journal; returns at once."""
-        if not self._closed:
-            self._dispatcher.note(event, **details)
-            return
-        try:
-            self.folder.note(event, **details)
-        except OSError as error:
-            logger.debug("journal entry %s not written: %s", event, described(error))
+        self._dispatcher.note(event, **details)
+
+    def tell(self, function: Callable[..., object], /, *arguments: Any) -> None:
+        """Have something called that uses the disk, on a thread that may wait for it; returns at once."""
+        self._dispatcher.tell(function, *arguments)
 
     def poll(self) -> None:
         """Forward what has finished to the sinks."""
         for outcome in self._dispatcher.outcomes():
+            if isinstance(outcome, (Snapshot, Lost)):
+                self._handed_over.discard(outcome.step)
             if isinstance(outcome, Snapshot):
                 self._send(outcome)
                 self._dominance.take(outcome)
@@ -130,6 +139,8 @@ class Recorder:
     def close(self, *, finished: bool = False, drain_seconds: float | None = None) -> None:
         """Draw the pictures of the run, wait for pending samples as long as the configuration allows, end the worker.
 
+        A disk that does not answer is waited for 5 s longer. An interrupt ends the wait at once.
+
         Args:
             finished: the run came to its end, as opposed to being interrupted.
             drain_seconds: longest wait for pending samples; None: what the configuration allows.
@@ -137,48 +148,59 @@ class Recorder:
         if self._closed:
             return
         self._closed = True
+        seconds = self._config.drain_seconds if drain_seconds is None else drain_seconds
+        left = 0.0
         try:
             if finished:
                 self._dispatcher.draw_run()
-            self._dispatcher.drain(self._config.drain_seconds if drain_seconds is None else drain_seconds)
-            self._dispatcher.close()
+            self._dispatcher.drain(seconds)
+            settled = self._dispatcher.settle(finished=finished, seconds=_SETTLE_SECONDS)
             self.poll()
-            self._send_recorded()
-            waiting = len(self.folder.steps(self.folder.spool))
-            if finished:
-                self.note("finished", waiting=waiting)
-            if waiting:
-                logger.warning(
-                    "%d samples still wait to be measured; `topo-callback finish %s` does it, for the record on disk",
-                    waiting,
-                    self.folder.path,
-                )
+            left = _SETTLE_SECONDS if settled else 0.0
+            self._say_what_waits(settled)
             for sink in list(self._sinks):
                 self._call(sink, "finish", self.folder.path)
         except USERS_OWN:
+            left = _INTERRUPTED_SECONDS
+            logger.warning(
+                "interrupted: what still waits in %s is measured by `topo-callback finish %s`",
+                self.folder.spool,
+                self.folder.path,
+            )
             raise
         except BaseException as error:  # noqa: BLE001 - the end of monitoring is never the end of a run
             logger.warning("monitoring ended with %s", described(error))
             show_if_asked(error)
         finally:
-            self._dispatcher.close()  # again, where an interrupt came before it
-            self.folder.unlock()
+            self._dispatcher.close(left)
+
+    def close_at_exit(self) -> None:
+        """End what a run that broke off left open, when the interpreter ends; no sample is waited for."""
+        try:
+            self.close(drain_seconds=0.0)
+        except KeyboardInterrupt:
+            return  # the process is ending already
+
+    def _say_what_waits(self, settled: bool) -> None:
+        waiting = self._dispatcher.waiting
+        if not settled:
+            open_steps = sorted(self._handed_over)
+            logger.warning(
+                "the disk of %s does not answer; training goes on without what was still to be written there%s",
+                self.folder.path,
+                f", the samples of steps {', '.join(map(str, open_steps))}" if open_steps else "",
+            )
+        elif waiting:
+            logger.warning(
+                "%d %s to be measured; `topo-callback finish %s` does it, for the record on disk",
+                waiting,
+                "samples still wait" if waiting > 1 else "sample still waits",
+                self.folder.path,
+            )
 
     def _send(self, snapshot: Snapshot) -> None:
-        self._newest_sent = snapshot.step
         for sink in list(self._sinks):
             self._call(sink, "log", snapshot)
-
-    def _send_recorded(self) -> None:
-        """Hand on what the worker recorded and had no time to report."""
-        for step in self.folder.steps(self.folder.samples):
-            if step > self._newest_sent:
-                try:
-                    snapshot = Snapshot.from_record(*read_record(self.folder.step_file(self.folder.samples, step)))
-                except (RecordError, OSError) as error:
-                    logger.debug("record of step %d not handed on: %s", step, described(error))
-                    continue
-                self._send(snapshot)
 
     def _actions(self, known: Sequence[Mapping[str, Any]]) -> Actions:
         return Actions(self._config, on_event=self._on_event, note=self.note, alert=self._alert, known=known)
@@ -206,3 +228,44 @@ class Recorder:
                 self.folder.path,
             )
             return None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a folder holds when a run begins or goes on.
+
+    Attributes:
+        run: content of run.json.
+        journal: all of it.
+        events: those in it, known by the newest recorded sample.
+        recorded: steps.
+        waiting: steps in the spool -> bytes.
+        key: the folder in the eyes of `close_left_open`.
+    """
+
+    run: dict[str, Any]
+    journal: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    recorded: list[int]
+    waiting: dict[int, int]
+    key: str
+
+
+def _kept_of(folder: TrajectoryFolder) -> _Kept:
+    recorded = folder.steps(folder.samples)
+    newest = max(recorded, default=-1)
+    journal = folder.journal()
+    events = [entry for entry in journal if _is_event(entry) and entry["known_at"] <= newest]
+    return _Kept(folder.read_run(), journal, events, recorded, folder.waiting(), writing_key(folder.path))
+
+
+def _is_event(entry: Mapping[str, Any]) -> bool:
+    """Whether a line of the journal is an event with all that makes it one; a damaged line is none."""
+    texts, numbers, layers = ("kind", "level"), ("known_at", "first_step"), entry.get("layers")
+    return (
+        entry["event"] == "event"
+        and all(isinstance(entry.get(name), str) for name in texts)
+        and all(isinstance(entry.get(name), int) for name in numbers)
+        and isinstance(layers, list)
+        and all(isinstance(layer, int) for layer in layers)
+    )

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from topo_callback.capture.batches import PADDED, ROWS
-from topo_callback.errors import ConfigurationError, RecordError
-from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.records.record import read_record
+from topo_callback.errors import ConfigurationError, LateError, RecordError, described
+from topo_callback.records.files import read_plain
+from topo_callback.records.folder import TrajectoryFolder, named_beside, writing_key
+from topo_callback.records.record import read_record, write_whole
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.setting_changes import changed_settings, deciding_settings
+from topo_callback.records.waiting import LEAST_SECONDS, Patience
+from topo_callback.setting_changes import changed_settings
 from topo_callback.watching.recorder import close_left_open
 
-_DECIDING = deciding_settings()  # a resumed run keeps them
+logger = logging.getLogger("topo_callback")
 _MARK = "topo_callback.json"  # the file that a checkpoint gets
 
 
 def open_folder(
-    root: Path, run: Mapping[str, Any], step: int, *, checkpoint: Path, again: Path | None = None
+    root: Path,
+    run: Mapping[str, Any],
+    step: int,
+    *,
+    checkpoint: Path,
+    again: Path | None = None,
+    patience: Patience | None = None,
 ) -> TrajectoryFolder:
     """The locked folder of a run: its own when it is resumed at a later step than 0, a new one otherwise.
 
-    Records of steps that are done anew are dropped. run.json is written.
+    A record that is damaged is left as it is, and the run gets a new folder beside it, whose journal says why. Records
+    of steps that are done anew are dropped. run.json is written.
 
     Args:
         root: where the folders of runs are.
@@ -33,24 +44,96 @@ def open_folder(
         step: optimizer steps already done.
         checkpoint: the folder of the checkpoint of that step, which says whose it is; it need not exist.
         again: the folder of the same run when the trainer starts it over with a smaller batch.
+        patience: how long to wait for the disk.
 
     Raises:
         ConfigurationError: the run to be resumed had another probe, or settings that change what the numbers mean.
         FolderBusyError: another process is writing the folder.
+        OSError: no folder can be made. LateError: the disk does not answer in time.
     """
-    folder = TrajectoryFolder(again) if again else _folder_to_resume(root, checkpoint) if step > 0 else None
+    patience = patience or Patience(LEAST_SECONDS)
+    damage = ""
+    if again or step > 0:
+        found = patience.ask(_own_record, root, checkpoint, again)
+        damage = found.damage
+        if found.folder is not None and not damage:
+            _refuse_other_run(found.run, run)
+            close_left_open(found.key)  # may finish trackers, so here
+            try:
+                return patience.ask(_go_on, found, run, step, undo=TrajectoryFolder.unlock)
+            except (RecordError, OSError) as error:
+                if isinstance(error, LateError):
+                    raise
+                damage = described(error)
+        if damage:
+            logger.warning("the trajectory of this run cannot be continued, a new one begins: %s", damage)
+    return patience.ask(_begin, root, run, step, damage, undo=TrajectoryFolder.unlock)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is of a run that goes on.
+
+    Attributes:
+        folder: its folder; None where there is none.
+        run: content of run.json.
+        key: the folder in the eyes of `close_left_open`.
+        damage: why the folder cannot be gone on with; "" where it can.
+    """
+
+    folder: TrajectoryFolder | None
+    run: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
+    damage: str = ""
+
+
+def _own_record(root: Path, checkpoint: Path, again: Path | None) -> _Found:
+    folder = TrajectoryFolder(again) if again else _folder_to_resume(root, checkpoint)
     if folder is None:
-        folder = TrajectoryFolder.new(root)
-        before: dict[str, Any] = {}
-    else:
-        before = folder.read_run()
-        _refuse_other_run(before, run)
-        close_left_open(folder.path)
+        unreadable = (root / "latest").exists()
+        return _Found(None, damage=f"{root / 'latest'} does not name the folder of a run" if unreadable else "")
+    try:
+        run = folder.read_run()
+        return _Found(folder, run, writing_key(folder.path), _damage(run))
+    except (RecordError, OSError) as error:
+        return _Found(folder, damage=described(error))
+
+
+def _damage(run: Mapping[str, Any]) -> str:
+    """What is missing in run.json that going on relies on; "" when nothing is."""
+    probe, reading, trackers = run.get("probe"), run.get("reading"), run.get("trackers", {})
+    if not isinstance(probe, Mapping) or not isinstance(probe.get("hash"), str):
+        return "run.json is damaged: it has no probe"
+    if not isinstance(reading, Mapping) or not isinstance(trackers, Mapping):
+        return "run.json is damaged: it does not say how the model was read"
+    return ""
+
+
+def _go_on(found: _Found, run: Mapping[str, Any], step: int) -> TrajectoryFolder:
+    folder = found.folder
+    assert folder is not None
     folder.lock()
     try:
-        dropped = folder.drop_after(step if step > 0 else -1)
-        folder.write_run({**before, **run, "run_id": folder.run_id})
-        folder.note("resumed" if before else "started", step=step, dropped=dropped)
+        odd = folder.misplaced()
+        if odd is not None:
+            raise RecordError(f"{folder.path}: {odd} is not a regular file")
+        last = step if step > 0 else -1
+        # first, since it fails where the journal is no file, and then nothing has been dropped
+        folder.note("resumed", step=step, dropped=[each for each in folder.steps(folder.samples) if each > last])
+        folder.drop_after(last)
+        folder.write_run({**found.run, **run, "run_id": folder.run_id})
+    except BaseException:
+        folder.unlock()
+        raise
+    return folder
+
+
+def _begin(root: Path, run: Mapping[str, Any], step: int, damage: str) -> TrajectoryFolder:
+    folder = TrajectoryFolder.new(root)
+    folder.lock()
+    try:
+        folder.write_run({**run, "run_id": folder.run_id})
+        folder.note("started", step=step, dropped=[], **({"beside": damage} if damage else {}))
     except BaseException:
         folder.unlock()
         raise
@@ -73,35 +156,37 @@ def last_facts(folder: TrajectoryFolder) -> Mapping[str, Any]:
     return {}
 
 
-def mark_checkpoint(checkpoint: Path, folder: Path) -> None:
+def mark_checkpoint(checkpoint: Path, folder: TrajectoryFolder, step: int) -> None:
     """Leave the run's id with a checkpoint, so that resuming from it continues this run and no other.
+
+    Nothing is done where there is no such checkpoint.
 
     Raises:
         OSError: the checkpoint cannot be written.
     """
-    (checkpoint / _MARK).write_text(json.dumps({"run_id": folder.name}) + "\n")
+    if checkpoint.is_dir():
+        folder.note("saved", step=step)
+        write_whole(checkpoint / _MARK, (json.dumps({"run_id": folder.run_id}) + "\n").encode())
 
 
 def recorded_batches(root: Path, checkpoint: Path) -> tuple[int | None, str]:
     """Prompts per forward pass of the run that a checkpoint belongs to, and how they share one; None and "padded" where
-    there is none."""
-    folder = _folder_to_resume(root, checkpoint)
-    if folder is None:
-        return None, PADDED
-    reading = folder.read_run()["reading"]
-    rows = reading.get("rows")  # not in records of old
-    return int(reading["probe_batch"]), rows if rows in ROWS else PADDED
+    there is none, or it is damaged."""
+    found = _own_record(root, checkpoint, None)
+    reading = {} if found.damage or found.folder is None else found.run["reading"]
+    size, rows = reading.get("probe_batch"), reading.get("rows")  # the latter is not in records of old
+    return size if type(size) is int and size > 0 else None, rows if rows in ROWS else PADDED
 
 
 def _folder_to_resume(root: Path, checkpoint: Path) -> TrajectoryFolder | None:
     """The folder of the run that saved a checkpoint; the newest one where the checkpoint does not say."""
     try:
-        run_id = json.loads((checkpoint / _MARK).read_text())["run_id"]
-    except (OSError, ValueError, LookupError):
-        run_id = None
+        named = named_beside(root, json.loads(read_plain(checkpoint / _MARK))["run_id"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        named = None
+    if named is not None and named.is_dir():
+        return TrajectoryFolder(named)
     try:
-        if isinstance(run_id, str) and run_id == Path(run_id).name and (root / run_id).is_dir():
-            return TrajectoryFolder.find(root / run_id)
         return TrajectoryFolder.find(root)
     except RecordError:
         return None

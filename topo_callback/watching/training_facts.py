@@ -13,6 +13,7 @@ from torch import nn
 
 from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.record import read_record, write_record
+from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.watching.weight_path import WeightPath
 
 _LOGGED = ("loss", "grad_norm", "learning_rate")
@@ -33,6 +34,7 @@ class TrainingFacts:
         start_file: where the followed weights of the start are kept (at most 256 KB), so that a resumed run still knows
             them; None: such a run does not.
         resumed: the run goes on from a checkpoint, so the weights of now are not those of the start.
+        patience: how long to wait for the disk with that file.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class TrainingFacts:
         blocks: str | None = None,
         start_file: Path | None = None,
         resumed: bool = False,
+        patience: Patience | None = None,
     ) -> None:
         before = before or {}
         start = float(before.get("path_length", 0.0))
         self._path: WeightPath | None = WeightPath(model, seed=seed, start=start, blocks=blocks)
-        self._no_start = _remember_start(self._path, start_file, resumed=resumed, known=bool(before))
+        patience = patience or Patience(LEAST_SECONDS)
+        self._no_start = patience.ask(_remember_start, self._path, start_file, resumed=resumed, known=bool(before))
         self._scheduler = scheduler
         self._rate = self._current_rate()
         self._rates = float(before.get("learning_rate_sum", 0.0))

@@ -1,7 +1,8 @@
-"""The dispatcher: a thread of the training process that spools samples and feeds them to the worker, one at a time.
+"""The dispatcher: a thread of the training process that uses the disk for it, and feeds the worker one task at a time.
 
-The training thread only puts samples in and takes outcomes out; it never waits for the disk or the worker. One queue
-carries everything that can happen to the thread: a new sample, a finished task, the wish to stop.
+The training thread only puts samples and calls in and takes outcomes out; it never waits for the disk or the worker,
+but for a limited time at the end. One queue carries everything that can happen to the thread: a new sample, a finished
+task, something to be called, the wish to stop. No lock that the training thread takes is held while the disk is used.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from topo_callback.config import TopologyConfig
-from topo_callback.errors import described
+from topo_callback.errors import FolderBusyError, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import show_if_asked
@@ -40,11 +42,12 @@ logger = logging.getLogger("topo_callback")
 
 
 @dataclass(frozen=True)
-class _Note:
-    """A line for the journal."""
+class _Call:
+    """Something that uses the disk."""
 
-    event: str
-    details: dict[str, Any]
+    function: Callable[..., object]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Dispatcher:
 
     Attributes:
         stopped: why monitoring ended before its time; None while it goes on.
+        waiting: samples left in the spool, once `settle` has come to its end.
     """
 
     def __init__(
@@ -90,11 +94,12 @@ class Dispatcher:
         on_exit: Callable[[], None],
     ) -> None:
         self.stopped: str | None = None
+        self.waiting = 0
         self._folder = folder
         self._config = config
         self._executor = executor
         self._threads = threads
-        self._messages: queue.SimpleQueue[Sample | _Note | str] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Sample | _Call | str] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._pending = 0
         self._changed = threading.Condition()
@@ -105,16 +110,29 @@ class Dispatcher:
         self._deaths = 0
         self._retry_at = 0.0
         self._warned_disk = False
+        self._run_json: Mapping[str, Any] = {}
+        self._newest = -1  # step whose snapshot has been handed on
+        self._remade_for = -1  # step that was tried again after its folder had been gone
+        self._ending = False
+        self._settled = threading.Event()
         self._exit_registered = False
         self._on_exit = on_exit
         self._thread = threading.Thread(target=self._run, name="topo-dispatcher", daemon=True)
 
     # called on the training thread
 
-    def start(self, leftover: list[int]) -> None:
-        """Begin, first with the steps that an earlier process of this run left in the spool."""
-        for step in leftover:
-            self._spool.found(step, self._folder.step_file(self._folder.spool, step).stat().st_size)
+    def start(self, run: Mapping[str, Any], leftover: Mapping[int, int], newest: int = -1) -> None:
+        """Begin, first with the steps that an earlier process of this run left in the spool.
+
+        Args:
+            run: content of run.json.
+            leftover: step -> bytes.
+            newest: step of the newest sample that is recorded.
+        """
+        self._run_json = run
+        self._newest = newest
+        for step, size in leftover.items():
+            self._spool.found(step, size)
         self._pending = len(leftover)
         self._thread.start()
         self._messages.put("look")
@@ -125,9 +143,18 @@ class Dispatcher:
             self._pending += 1
         self._messages.put(sample)
 
+    def tell(self, function: Callable[..., object], /, *arguments: Any, **options: Any) -> None:
+        """Have something called that uses the disk, in its turn; returns at once. What it raises is logged."""
+        self._messages.put(_Call(function, arguments, options))
+
     def note(self, event: str, **details: Any) -> None:
         """Write a line to the journal; returns at once."""
-        self._messages.put(_Note(event, details))
+        self.tell(self._note, event, **details)
+
+    def describe(self, run: Mapping[str, Any]) -> None:
+        """Write another run.json; returns at once."""
+        self._run_json = run
+        self.tell(self._folder.write_run, run)
 
     def draw_run(self) -> None:
         """Ask for the pictures of the run, drawn once nothing else waits."""
@@ -148,45 +175,109 @@ class Dispatcher:
             self._changed.wait_for(lambda: self._pending == 0 or self.stopped is not None, timeout=seconds)
             return self._pending
 
-    def close(self) -> None:
-        """Stop the thread and end the worker; samples in the spool stay there."""
+    def settle(self, *, finished: bool, seconds: float) -> bool:
+        """End the worker, and have everything written and read that is left; samples in the spool stay there.
+
+        Args:
+            finished: the run came to its end, which the journal then says.
+            seconds: longest wait for it.
+
+        Returns:
+            whether it was done in time; then `waiting` and the outcomes are complete.
+        """
+        if self._thread.ident is None:
+            return False
+        self.tell(self._settle, finished)
+        return self._settled.wait(seconds)
+
+    def close(self, seconds: float = 0.0) -> bool:
+        """Stop the thread, which ends the worker and gives the folder free; whether it stopped in so many seconds."""
         self._messages.put("stop")
-        if self._thread.ident is not None:
-            self._thread.join(timeout=10)
-        if isinstance(self._executor, WorkerExecutor):
-            self._executor.shutdown()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout=seconds)
+        return not self._thread.is_alive()
 
     # everything below runs on the dispatcher's thread
 
     def _run(self) -> None:
-        while True:
-            try:
-                message = self._messages.get(timeout=self._patience())
-            except queue.Empty:
-                message = "look"
-            try:
-                if message == "stop":
-                    self._lose_held("the run ended before the sample could be written to disk")
-                    return
-                if message == "draw":
-                    self._draw = True
-                elif isinstance(message, Sample):
-                    self._hold(message)
-                elif isinstance(message, _Note):
-                    self._note(message.event, **message.details)
-                self._flush_held()
-                self._check_running()
-                self._start_next()
-            except BaseException as error:  # noqa: BLE001 - whatever is wrong with monitoring, training goes on
-                self._stop(described(error))
-                show_if_asked(error)
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._end_worker()
+            self._folder.unlock()
+
+    def _turn(self) -> bool:
+        """Do what the next message asks for, and what has become possible; whether to go on."""
+        try:
+            message = self._messages.get(timeout=self._patience())
+        except queue.Empty:
+            message = "look"
+        try:
+            if message == "stop":
+                self._lose_held("the run ended before the sample could be written to disk")
+                return False
+            if message == "draw":
+                self._draw = True
+            elif isinstance(message, Sample):
+                self._hold(message)
+            elif isinstance(message, _Call):
+                self._call(message)
+            self._flush_held()
+            self._check_running()
+            self._start_next()
+        except BaseException as error:  # noqa: BLE001 - whatever is wrong with monitoring, training goes on
+            self._stop(described(error))
+            show_if_asked(error)
+        return message != "stop"
+
+    def _call(self, call: _Call) -> None:
+        try:
+            call.function(*call.arguments, **call.options)
+        except (OSError, RecordError) as error:
+            logger.debug("%s: %s", getattr(call.function, "__name__", "a call"), described(error))
+
+    def _settle(self, finished: bool) -> None:
+        """What is left to do when nothing more is waited for, but for the last lines of the journal."""
+        self._ending = True
+        self._retry_at = 0.0
+        self._flush_held()
+        self._lose_held("the run ended before the sample could be written to disk")
+        self._check_running()
+        self._running = None
+        self._end_worker()
+        try:
+            self._hand_on_recorded()
+            self.waiting = len(self._folder.steps(self._folder.spool))
+        except (OSError, RecordError) as error:
+            logger.debug("the folder cannot be looked at: %s", described(error))
+        if finished:
+            self._note("finished", waiting=self.waiting)
+        self._settled.set()
+
+    def _hand_on_recorded(self) -> None:
+        """Hand on what the worker recorded and had no time to report."""
+        for step in self._folder.steps(self._folder.samples):
+            if step > self._newest:
+                try:
+                    snapshot = Snapshot.from_record(*read_record(self._folder.step_file(self._folder.samples, step)))
+                except (RecordError, OSError) as error:
+                    logger.debug("record of step %d not handed on: %s", step, described(error))
+                    continue
+                self._outcomes.put(snapshot)
+
+    def _end_worker(self) -> None:
+        if isinstance(self._executor, WorkerExecutor):
+            self._executor.shutdown()
 
     def _patience(self) -> float | None:
         """Seconds until something must be looked at without a message."""
         times = []
         if self._running is not None:
             times.append(self._running.deadline)
-        waiting = self._spool.next_step() is not None and self._running is None and self.stopped is None
+        idle = self._running is None and self.stopped is None and not self._ending
+        waiting = idle and self._spool.next_step() is not None
         if self._spool.held or waiting:
             times.append(self._retry_at)
         return max(0.01, min(times) - time.monotonic()) if times else None
@@ -201,16 +292,33 @@ class Dispatcher:
         while self._spool.held and time.monotonic() >= self._retry_at:
             try:
                 dropped = self._spool.flush()
-            except OSError as error:
-                self._disk_trouble(error)
-                return
-            if dropped is not None:
-                self._lose(dropped, f"thinned: the spool holds {self._spool.bytes} bytes", event="thinned")
+            except (OSError, RecordError) as error:
+                if isinstance(error, IsADirectoryError):
+                    self._lose(self._spool.refuse(), "something else has the name of its file in the spool")
+                    continue
+                if not (isinstance(error, FileNotFoundError) and self._remade()):
+                    self._disk_trouble(error)
+                    return
+            else:
+                if dropped is not None:
+                    self._lose(dropped, f"thinned: the spool holds {self._spool.bytes} bytes", event="thinned")
 
-    def _disk_trouble(self, error: OSError) -> None:
-        if not self._folder.path.is_dir():
-            self._stop(f"the folder {self._folder.path} is gone")
-            return
+    def _remade(self) -> bool:
+        """Make again what has been deleted of the folder; whether the folder is whole now."""
+        try:
+            missing = self._folder.remake(self._run_json)
+        except (OSError, RecordError, FolderBusyError) as error:
+            self._disk_trouble(error)
+            return False
+        if missing:
+            running = set() if self._running is None else {self._running.step}
+            for step in self._spool.forget_all_but(running | set(self._folder.steps(self._folder.spool))):
+                self._lose(step, "its file was deleted")
+            logger.warning("%s: %s had been deleted and is made again", self._folder.path, ", ".join(missing))
+            self._note("remade", missing=missing)
+        return True
+
+    def _disk_trouble(self, error: Exception) -> None:
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         if not self._warned_disk:
             self._warned_disk = True
@@ -237,6 +345,7 @@ class Dispatcher:
         result = None if error is not None else task.future.result()
         if task.kind == "measure" and isinstance(result, Snapshot):
             self._deaths = 0
+            self._newest = max(self._newest, task.step)
             self._spool.measured(task.step)
             self._resolve(result)
         elif task.kind == "draw" and isinstance(result, list):
@@ -246,11 +355,13 @@ class Dispatcher:
         elif isinstance(error, FileNotFoundError) and self._left_the_spool(task):
             self._spool.measured(task.step)
             self._lose(task.step, f"its file left the spool: {described(error)}")
+        elif isinstance(error, FileNotFoundError) and task.kind == "measure" and task.step != self._remade_for:
+            self._remade_for = task.step  # a folder that was deleted in the meantime is made again before the next try
         elif isinstance(error, OSError) and error.errno in _DISK_ERRORS and task.kind == "measure":
             self._disk_trouble(error)
         elif error is not None:
             show_if_asked(error)
-            self._death(task, described(error))
+            self._death(task, getattr(error, "described", None) or described(error))
         elif task.kind != "warm_up":
             self._death(task, f"the worker returned {type(result).__name__} instead of a snapshot")
 
@@ -298,16 +409,18 @@ class Dispatcher:
     def _note(self, event: str, **details: Any) -> None:
         try:
             self._folder.note(event, **details)
-        except OSError as error:
+        except (OSError, RecordError) as error:
             logger.debug("journal entry %s %s not written: %s", event, details, described(error))
 
     def _start_next(self) -> None:
-        if self._running is not None or self.stopped is not None or time.monotonic() < self._retry_at:
+        if self._running is not None or self.stopped is not None or self._ending or time.monotonic() < self._retry_at:
             return
         path = str(self._folder.path)
         if not self._warm:
             self._warm = True
             self._submit("warm_up", -1, warm_up, self._config.engine, self._config.zigzag_engine)
+        elif self._spool.next_step() is not None and not self._remade():
+            return
         elif (step := self._spool.next_step()) is not None:
             self._submit("measure", step, measure_spooled, path, step, self._threads)
         elif self._draw and not self._spool.held:

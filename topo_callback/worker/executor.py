@@ -1,65 +1,205 @@
-"""The built-in executor: one loky process of our own that can be killed and started again."""
+"""The built-in executor: one process of our own that can be killed and started again."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
-from topo_callback.worker.process import start_worker
+from topo_callback.errors import RecordError, TopologyError
+from topo_callback.records.files import above_streams, open_plain
+from topo_callback.worker.process import BOOTSTRAP, receive, send
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_KILL_SECONDS = 5.0  # longest wait for a killed process, which one that waits for a disk may ignore
+
+
+class TerminatedWorkerError(TopologyError, RuntimeError):
+    """The worker ended before its task did."""
 
 
 class WorkerExecutor:
     """One worker process, started at the first task and again after `kill`.
 
-    It is not loky's shared reusable executor, which belongs to everyone in the process. The worker is spawned, not
-    forked, never imports the user's script, sees no GPU, and ends within seconds of the trainer.
+    The worker is a fresh interpreter, never a fork, and never imports the user's script. It sees no GPU, and is talked
+    to over a pair of sockets: it needs no shared memory, no semaphore, no helper process and no standard stream. It is
+    gone within 2 s of the trainer, however that ended; on Linux at once, also when it is stopped (SIGSTOP).
     """
 
     def __init__(self, log_file: Path, *, threads: int, memory_bytes: int | None) -> None:
         self.threads = threads
         self._log_file = log_file
         self._memory_bytes = memory_bytes if memory_bytes is not None else _half_of_memory()
-        self._pool: Any = None
+        self._worker: _Worker | None = None
         self._ended = False
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """Run a function of an importable module in the worker."""
+        """Run a function of an importable module in the worker; returns at once."""
         if self._ended:
             raise RuntimeError("the worker has been shut down")
-        if self._pool is None:
-            self._pool = self._start()
-        future: Future[Any] = self._pool.submit(function, *arguments)
-        return future
+        if self._worker is None:
+            self._worker = _Worker(self._log_file, self.threads, self._memory_bytes)
+        return self._worker.submit(function, arguments)
 
     def kill(self) -> None:
         """End the worker at once, with whatever it is doing; the next task starts a new one."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, kill_workers=True)
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.kill()
 
     def shutdown(self) -> None:
         """End the worker for good."""
         self._ended = True
         self.kill()
 
-    def _start(self) -> Any:
-        from loky import ProcessPoolExecutor
-        from loky.backend import get_context
 
-        environment = dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-        return ProcessPoolExecutor(
-            max_workers=1,
-            context=get_context("loky"),
-            initializer=start_worker,
-            initargs=(os.getpid(), str(self._log_file), self._memory_bytes),
-            env=environment,
-        )
+class _Worker:
+    """One process, and the thread that starts it, gives it tasks in turn, and reaps it.
+
+    The system ends the process with that very thread, so the thread lives as long as the process does.
+    """
+
+    def __init__(self, log_file: Path, threads: int, memory_bytes: int | None) -> None:
+        self._log_file = log_file
+        self._threads = threads
+        self._memory_bytes = memory_bytes
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+        self._thread = threading.Thread(target=self._serve, name="topo-worker", daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._tasks.put((future, pickle.dumps((function, arguments))))
+        return future
+
+    def kill(self) -> None:
+        self._killed = True
+        self._tasks.put(None)
+        if self._process is not None:
+            self._process.kill()
+        self._thread.join(_KILL_SECONDS)
+
+    def _serve(self) -> None:
+        # Ctrl-C in a terminal goes to all processes there; the new one starts with this mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            ours, process = self._start()
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the task
+            self._fail_all(error)
+            return
+        self._process = process
+        with ours:
+            while not self._killed and (task := self._tasks.get()) is not None:
+                if not _do(task, ours):
+                    process.kill()  # at the end of the file it has ended, or is of no use
+                    _fail(task[0], TerminatedWorkerError(_ending(process.wait())))
+                    break
+            process.kill()
+        process.wait()
+        self._fail_all(TerminatedWorkerError("the worker has been ended"))
+
+    def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        ours, theirs = map(_above_streams, socket.socketpair())
+        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(self._threads)), "CUDA_VISIBLE_DEVICES": ""}
+        log = _log(self._log_file)
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [_python(), "-P", "-c", BOOTSTRAP, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            if log >= 0:
+                os.close(log)
+        path = [each or os.getcwd() for each in sys.path]
+        with contextlib.suppress(OSError):  # it ended at once, which the first task says
+            send(ours, pickle.dumps((path, os.getpid(), self._memory_bytes)))
+        return ours, process
+
+    def _fail_all(self, error: BaseException) -> None:
+        while not self._tasks.empty():
+            task = self._tasks.get()
+            if task is not None:
+                _fail(task[0], error)
+
+
+def _do(task: tuple[Future[Any], bytes], channel: socket.socket) -> bool:
+    """Have a task done; whether there was an answer."""
+    future, words = task
+    if not future.set_running_or_notify_cancel():
+        return True
+    try:
+        send(channel, words)
+        answer = receive(channel)
+    except OSError:
+        return False
+    if answer is None:
+        return False
+    try:
+        result, error, place = pickle.loads(answer)
+    except Exception as caught:  # noqa: BLE001 - an answer that can only be read over there
+        result, error, place = None, caught, None
+    if error is None:
+        future.set_result(result)
+    else:
+        error.described = place
+        _fail(future, error)
+    return True
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    try:
+        future.set_exception(error)
+    except InvalidStateError:
+        return  # given up before
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"the worker exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the worker was ended by {name}"
+
+
+def _above_streams(end: socket.socket) -> socket.socket:
+    """The same socket under a number that no standard stream has, also where those are closed."""
+    return socket.socket(fileno=above_streams(end.detach()))
+
+
+def _log(path: Path) -> int:
+    """A descriptor for what the worker prints; where there can be no such file, of nowhere."""
+    try:
+        return open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except (OSError, RecordError):
+        return subprocess.DEVNULL
+
+
+def _python() -> str:
+    from multiprocessing.spawn import get_executable
+
+    return os.fsdecode(get_executable() or sys.executable)
 
 
 def default_threads(ranks_here: int, loader_workers: int) -> int:

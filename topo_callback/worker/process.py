@@ -1,9 +1,13 @@
-"""What happens inside the worker process before its first task."""
+"""What happens inside the worker process: the end with its parent, its limits, and one task after the other."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import pickle
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -15,41 +19,112 @@ from topo_callback.errors import described
 from topo_callback.terminal import DEBUG
 
 _WATCH_SECONDS = 1.0
+_LENGTH = struct.Struct("<Q")
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+
+# what the interpreter of the worker is started with; the first message says where modules are
+BOOTSTRAP = """
+import sys, socket, struct, pickle
+channel = socket.socket(fileno=int(sys.argv[1]))
+def take(size):
+    data = b""
+    while len(data) < size:
+        part = channel.recv(size - len(data))
+        if not part:
+            sys.exit()
+        data += part
+    return data
+sys.path[:], parent, memory_bytes = pickle.loads(take(struct.unpack("<Q", take(8))[0]))
+from topo_callback.worker.process import start_worker, work
+start_worker(parent, memory_bytes)
+work(channel)
+"""
 
 
-def start_worker(parent: int, log_file: str, memory_bytes: int | None) -> None:
-    """Cut the process loose from the trainer's terminal, limit its memory, and let it end when the trainer ends.
+def send(channel: socket.socket, message: bytes) -> None:
+    """Send one message.
+
+    Raises:
+        OSError: the other end is gone; no signal is raised.
+    """
+    channel.settimeout(None)
+    flags = getattr(socket, "MSG_NOSIGNAL", 0)
+    channel.sendall(_LENGTH.pack(len(message)) + message, flags)
+
+
+def receive(channel: socket.socket) -> bytes | None:
+    """The next message; None when the other end is gone."""
+    header = _exactly(channel, _LENGTH.size)
+    return None if header is None else _exactly(channel, _LENGTH.unpack(header)[0])
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes | None:
+    parts, missing = [], size
+    while missing:
+        part = channel.recv(min(missing, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+def start_worker(parent: int, memory_bytes: int | None) -> None:
+    """Let the process end when the trainer ends, keep it out of the terminal's way, and limit its memory.
 
     What a system does not allow (a limit of memory on macOS) is said in the log, and the worker goes on without it.
 
     Args:
         parent: process id of the trainer.
-        log_file: everything the worker prints goes here; when it cannot be opened, nowhere.
         memory_bytes: address space of the process; None: no limit.
     """
     os.environ.pop(DEBUG, None)  # what is printed here ends on disk
+    _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then ends the worker
-    _redirect_output(log_file)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _say_without_words()
-    _watch(parent)
+    print(f"worker {os.getpid()} started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=sys.stderr, flush=True)  # noqa: T201
     if memory_bytes is not None:
         _limit_memory(memory_bytes)
     _step_back()
 
 
-def _redirect_output(log_file: str) -> None:
-    """Point stdin, stdout and stderr away, so that a pipe of the trainer is never held open by the worker."""
+def work(channel: socket.socket) -> None:
+    """Do the tasks that come through a socket, until the other end is gone."""
+    while (message := receive(channel)) is not None:
+        try:
+            send(channel, _answer(message))
+        except OSError:
+            return
+
+
+def _answer(message: bytes) -> bytes:
+    """(result, error, the error described) of a task, pickled."""
+    from topo_callback.errors import described
+
     try:
-        log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    except OSError:
-        log = os.open(os.devnull, os.O_WRONLY)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    for spare in (null, log):
-        os.close(spare)
-    print(f"worker {os.getpid()} started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=sys.stderr, flush=True)  # noqa: T201
+        function, arguments = pickle.loads(message)
+        return pickle.dumps((function(*arguments), None, None), protocol=pickle.HIGHEST_PROTOCOL)
+    except BaseException as error:  # noqa: BLE001 - told to the trainer
+        place = described(error)
+        try:
+            answer = pickle.dumps((None, error, place))
+            pickle.loads(answer)
+        except Exception:  # noqa: BLE001 - an error that cannot travel is described
+            return pickle.dumps((None, RuntimeError(place), place))
+        return answer
+
+
+def _end_with(parent: int) -> None:
+    """End this process with its parent, however the parent ended, and also while this process is stopped."""
+    if sys.platform == "linux":
+        try:
+            # tied to the thread of the parent that started this process, which lives as long as this process
+            ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        except (OSError, AttributeError) as error:
+            print(f"no signal at the parent's death: {type(error).__name__}", file=sys.stderr, flush=True)  # noqa: T201
+
+    _watch(parent)
 
 
 def _say_without_words() -> None:

@@ -54,6 +54,7 @@ class Spool:
 
         Raises:
             OSError: the disk refuses; the sample is still held.
+            RecordError: the spool is a symbolic link; the sample is still held.
         """
         sample = self._held[0]
         data = sample.encode()
@@ -64,6 +65,19 @@ class Spool:
         self._held_bytes -= self._held.pop(0).nbytes
         return None if fits else sample.step
 
+    def refuse(self) -> int:
+        """Forget the oldest held sample, which can never be written; its step."""
+        sample = self._held.pop(0)
+        self._held_bytes -= sample.nbytes
+        return sample.step
+
+    def forget_all_but(self, steps: set[int]) -> list[int]:
+        """Count the files of these steps only, since others have been deleted; the steps of those, ascending."""
+        gone = sorted(set(self._waiting) - steps)
+        for step in gone:
+            self.measured(step)
+        return gone
+
     def found(self, step: int, size: int) -> None:
         """A sample is on disk, written now or by an earlier process."""
         self._waiting[step] = size
@@ -71,7 +85,7 @@ class Spool:
 
     def measured(self, step: int) -> None:
         """The file of a step has left the spool."""
-        self._bytes -= self._waiting.pop(step)
+        self._bytes -= self._waiting.pop(step, 0)
 
     def give_up(self, step: int) -> None:
         """A step is not tried again in this process; its file stays for `topo-callback finish`."""
