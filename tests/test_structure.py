@@ -21,7 +21,7 @@ ORDER = (
     "homology", "measures", "presets", "config", "settings", "setting_changes",
     "data_rows", "records",
     "dynamics", "measurement",
-    "probe", "capture", "geometry",
+    "state", "probe", "capture", "geometry",
     "sinks", "report", "comparison", "controls", "page", "worker", "finish", "pruning",
     "distributed", "studies", "watching",
     "callback", "scan", "integrations", "demo", "cli", "__main__", "__init__",

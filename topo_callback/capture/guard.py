@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from topo_callback.capture.opaque import Opaque
-from topo_callback.capture.reachable import Reachable
-from topo_callback.capture.writes import Writes, digest, memory_of, overwrite, plain_tensors, same_bytes
 from topo_callback.errors import UnsupportedModelError
+from topo_callback.state.opaque import Opaque
+from topo_callback.state.reachable import Reachable
+from topo_callback.state.writes import Writes, digest, memory_of, overwrite, plain_tensors, same_bytes
 
 _SMALL = 1 << 16  # bytes of a tensor, no parameter, that is copied before every reading
 _FIRST = 1 << 28  # bytes that are copied before the first reading, smallest tensors first; of others there are digests

@@ -15,6 +15,7 @@ from topo_callback.errors import ProbeError
 from topo_callback.probe.formats import check_row, is_stream, refuse_stream, without_output_format
 from topo_callback.probe.probe import Probe, ProbeCollection
 from topo_callback.probe.rows import RowTokenizer, TokenSequence
+from topo_callback.probe.untouched_rows import rows_untouched
 from topo_callback.terminal import show_if_asked
 
 # Many rows may repeat a prompt (several answers to each), yet a data set of millions is never read to its end.
@@ -59,7 +60,7 @@ def sample_probe(
 
     The sample depends on nothing but the rows, the tokenizer and the arguments, so every rank draws the same one. Rows
     are read by index, without a data loader; random numbers that a lazy transform of the data set draws come from
-    states of their own, and the global ones are as before.
+    states of their own, and the global ones are as before. So is the data set itself (see `untouched_rows.py`).
 
     Args:
         train_dataset: a map-style data set as trainers hand it to callbacks (`train_dataloader.dataset`): rows in
@@ -74,8 +75,8 @@ def sample_probe(
         chat_template_kwargs: options for the chat template, as GRPOConfig and RLOOConfig take them.
 
     Raises:
-        ProbeError: the data are a stream, of an unknown format, hold images, audio or video, or fewer than two
-            different prompts; pass a probe then.
+        ProbeError: the data are a stream, of an unknown format, hold images, audio or video, fewer than two different
+            prompts, or an iterator that cannot be set back; pass a probe then.
     """
     tokenizer = RowTokenizer(processing_class, chat_template_kwargs)
     if isinstance(eval_dataset, Mapping):
@@ -112,7 +113,7 @@ def _sample(dataset: Any, source: str, tokenizer: RowTokenizer, prompts: int, ma
     share = -(-prompts // rows)
     left: list[TokenSequence] = []
     first_error: ProbeError | None = None
-    with _own_random_state(seed):
+    with _own_random_state(seed), rows_untouched(dataset, order.tolist(), source):
         for reading, i in enumerate(order.tolist()):
             try:
                 sequences = _read(dataset, i, f"row {i} of the {source}", tokenizer)

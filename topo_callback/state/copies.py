@@ -128,6 +128,20 @@ class _Stream(Copy):
         held.seek(place)
 
 
+class _Place(Copy):
+    """Where in a file reading goes on."""
+
+    def _state(self, held: Any) -> Any:
+        try:
+            return held.tell() if not held.closed and held.seekable() and not held.isatty() else None
+        except (OSError, ValueError):
+            return None
+
+    def _set(self, held: Any) -> None:
+        if self.saved is not None and not held.closed:
+            held.seek(self.saved)
+
+
 class _Random(Copy):
     """Generators of random numbers, of Python, NumPy and torch."""
 
@@ -197,6 +211,7 @@ _COPIES: tuple[tuple[Any, type[Copy]], ...] = (
     ((bytearray, array.array), _Bytes),
     (np.ndarray, _Array),
     ((io.BytesIO, io.StringIO), _Stream),
+    (io.IOBase, _Place),
     ((random.Random, np.random.Generator, np.random.BitGenerator, np.random.RandomState, torch.Generator), _Random),
 )
 

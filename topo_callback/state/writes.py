@@ -153,7 +153,7 @@ def digest(tensor: Tensor) -> Tensor | None:
     whole = len(flat) // 8 * 8
     total = torch.zeros((), dtype=torch.int64, device=flat.device)
     for part in [*flat[:whole].view(torch.int64).split(_CHUNK), flat[whole:].to(torch.int64)]:  # type: ignore[no-untyped-call]
-        odd = torch.arange(1, 2 * len(part), 2, dtype=torch.int64, device=flat.device)
+        odd = 1 + 2 * torch.arange(len(part), dtype=torch.int64, device=flat.device)
         total = total * 1_000_003 + (part * odd).sum()
     return total
 

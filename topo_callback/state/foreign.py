@@ -21,7 +21,7 @@ _MACHINERY = (
     *("transformers.integrations.integration_utils", "sentencepiece", "tiktoken", "triton", "numba", "huggingface_hub"),
 )
 # exceptions inside those
-_PLAIN_INSIDE = ("torch.nn.utils", "torch.ao", "torchao", "trl.models")
+_PLAIN_INSIDE = ("torch.nn.utils", "torch.utils.data.dataset", "torch.ao", "torchao", "trl.models")
 _LIBRARIES = frozenset(
     [
         "torch",
@@ -70,14 +70,7 @@ def is_plain(cls: type) -> bool | None:
             return None if module not in ("itertools",) else False
         if _inside(module, _MACHINERY) and not _inside(module, _PLAIN_INSIDE):
             return None
-    return bool(cls.__flags__ & _HEAP) and _has_attributes(cls)
-
-
-_HEAP = 1 << 9  # made by a class statement, not in C
-
-
-def _has_attributes(cls: type) -> bool:
-    return getattr(cls, "__dictoffset__", 0) != 0 or any("__slots__" in vars(base) for base in cls.__mro__)
+    return cls.__dictoffset__ != 0 or any("__slots__" in vars(base) for base in cls.__mro__)
 
 
 def _inside(module: str, packages: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ import functools
 import io
 import random
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from topo_callback.capture.copies import Copy, cell_content, class_data, copy_of, named_globals, slots_of
-from topo_callback.capture.foreign import LEFT_ALONE, global_names, is_plain, is_users
+from topo_callback.state.copies import Copy, cell_content, class_data, copy_of, named_globals, slots_of
+from topo_callback.state.foreign import LEFT_ALONE, global_names, is_plain, is_users
 
 _ATOMS: frozenset[type] = frozenset(
     {
@@ -42,26 +42,38 @@ _ATOMS: frozenset[type] = frozenset(
         ),
     }
 )
+LONG = 4096  # items of a container, beyond which they are taken for data
 _GLOBAL_HOOKS = [value for name, value in vars(module_hooks).items() if name.startswith("_global_") and value == {}]
 
 
 class Reachable:
-    """What can be reached from a model, as it is when this is made.
+    """What can be reached from an object, as it is when this is made.
+
+    Args:
+        root: a model, a data set.
+        name: what its state is said to be of, where the object has no modules.
+        rows: of long containers, whose items are taken for data and not looked into, those that are.
 
     Attributes:
         tensors: every tensor, by the module that holds it (its name in the model).
         opaque: other objects whose state cannot be looked into, by their module.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, root: Any, name: str = "", *, rows: Sequence[int] = ()) -> None:
         self.tensors: list[tuple[Tensor, str]] = []
         self.opaque: list[tuple[Any, str]] = []
         self._seen: set[int] = set()
         self._hooks: set[int] = set()
         self._dicts: list[tuple[dict[Any, Any], dict[Any, Any], str]] = []
         self._others: list[tuple[Any, Copy, str]] = []
-        self._waiting: list[tuple[Any, str]] = [(hooks, "global hooks") for hooks in _GLOBAL_HOOKS if hooks]
-        self._waiting += [(module, name or type(model).__name__) for name, module in reversed(list(_named(model)))]
+        self._rows = rows
+        name = name or type(root).__name__
+        self._waiting: list[tuple[Any, str]] = [(root, name)]
+        self._names: dict[int, str] = {}
+        if isinstance(root, nn.Module):
+            self._names = {id(module): path or name for path, module in root.named_modules()}
+            self._waiting = [(hooks, "global hooks") for hooks in _GLOBAL_HOOKS if hooks]
+            self._waiting += [(root, name)]
         while self._waiting:
             value, owner = self._waiting.pop()
             if id(value) not in self._seen:
@@ -116,7 +128,7 @@ class Reachable:
     def _dict(self, value: dict[Any, Any], owner: str) -> None:
         saved = dict(_items(value)) if value else {}
         self._dicts.append((value, saved, owner))
-        if saved:
+        if saved and (len(saved) <= LONG or self._rows):
             self._further(saved.values(), owner)
         if type(value) not in (dict, collections.OrderedDict):
             self._attributes(value, owner)
@@ -137,6 +149,7 @@ class Reachable:
             self._further(copy.saved.values(), owner)
 
     def _module(self, value: nn.Module, owner: str) -> None:
+        owner = self._names.get(id(value), owner)
         self._hooks |= {id(held) for name, held in vars(value).items() if "_hooks" in name and isinstance(held, dict)}
         self._attributes(value, owner)
         self._class(type(value), owner)
@@ -158,13 +171,23 @@ class Reachable:
                 self._further([held for held in vars(each).values() if type(held) is types.FunctionType], owner)
 
     def _sequence(self, value: Any, owner: str) -> None:
-        self._others.append((value, copy_of(value), owner))
-        self._further(list(value), owner)
+        copy = copy_of(value)
+        self._others.append((value, copy, owner))
+        self._further(self._looked_into(copy.saved), owner)
         if type(value) not in (list, set, collections.deque):
             self._attributes(value, owner)
 
     def _fixed(self, value: Any, owner: str) -> None:
-        self._further(list(value), owner)
+        self._further(self._looked_into(value), owner)
+
+    def _rows_of_arrow(self, value: Any, owner: str) -> None:
+        """A `datasets.Dataset`: its rows do not change, a transform set on it may."""
+        self._further([vars(value).get("_format_kwargs")], owner)
+
+    def _looked_into(self, items: Any) -> Any:
+        if len(items) <= LONG or isinstance(items, frozenset):
+            return items
+        return [items[row] for row in self._rows if row < len(items)]
 
     def _copied(self, value: Any, owner: str) -> None:
         self._others.append((value, copy_of(value), owner))
@@ -178,6 +201,8 @@ class Reachable:
             self._further([value.grad], owner)
 
     def _function(self, value: types.FunctionType, owner: str) -> None:
+        if (value.__module__ or "").partition(".")[0] == "topo_callback":
+            return  # a hook of ours, with what it has read
         for cell in value.__closure__ or ():
             copy = cell_content(cell)
             self._others.append((cell, copy, owner))
@@ -193,7 +218,7 @@ class Reachable:
                 self._further(copy.saved.values(), owner)
             for name in read:
                 held = value.__globals__.get(name)
-                if type(held) in _DATA or isinstance(held, Tensor):
+                if type(held) in _DATA or isinstance(held, Tensor) or _is_users_own(held):
                     self._further([held], owner)
 
     def _method(self, value: types.MethodType, owner: str) -> None:
@@ -205,6 +230,14 @@ class Reachable:
 
     def _opaque(self, value: Any, owner: str) -> None:
         self.opaque.append((value, owner))
+
+
+def _is_users_own(held: Any) -> bool:
+    """An object of a user's plain class, or a function of the user's."""
+    if type(held) is types.FunctionType:
+        return is_users(held.__module__)
+    cls: Any = type(held)
+    return is_users(cls.__module__) and is_plain(cls) is True
 
 
 _Look = Callable[[Reachable, Any, str], None]
@@ -226,7 +259,7 @@ _KINDS: tuple[tuple[Any, _Look], ...] = (
     ((list, set, collections.deque), Reachable._sequence),
     ((tuple, frozenset), Reachable._fixed),
     (functools.partial, Reachable._partial),
-    ((bytearray, array.array, np.ndarray, io.BytesIO, io.StringIO), Reachable._copied),
+    ((bytearray, array.array, np.ndarray, io.IOBase), Reachable._copied),
     ((random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator), Reachable._copied),
     (torch.Generator, Reachable._copied),
 )
@@ -238,14 +271,12 @@ def _look_for(cls: type) -> _Look:
     for kinds, look in _KINDS:
         if issubclass(cls, kinds):
             return look
+    if cls.__module__ == "datasets.arrow_dataset":
+        return Reachable._rows_of_arrow
     plain = is_plain(cls)
     if plain is None:
         return Reachable._nothing
     return Reachable._object if plain else Reachable._opaque
-
-
-def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    yield from model.named_modules()
 
 
 def _items(held: dict[Any, Any]) -> Any:

@@ -1,0 +1,1 @@
+"""What objects and tensors hold, noted before something of ours runs and put back afterwards."""
