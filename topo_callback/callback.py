@@ -114,7 +114,7 @@ class TopologyCallback(TrainerCallback):
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         again = self.folder if self._monitor.running and getattr(args, "auto_find_batch_size", False) else None
-        self._monitor.close(finished=False, drain_seconds=0.0)
+        self._monitor.close(finished=False, drain_seconds=0.0, goes_on=again is not None)
         self._monitor = self._new_monitor()
         if _disabled_together(Ranks.here(args.device), self._disabled):
             self._monitor.off = True

@@ -21,6 +21,7 @@ from topo_callback.records.record import write_whole
 from topo_callback.scan.checkpoint import Series
 from topo_callback.scan.unit import units_folder
 from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.terminal import say
 
 # settings that change no number, or that are kept from the first scan
 _FREE = (
@@ -76,6 +77,7 @@ def plan_series(
     import torch
 
     from topo_callback.capture import batch_size_for
+    from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.scan.opening import outline, resolve_dtype
     from topo_callback.scan.trainer_state import training_facts
@@ -83,8 +85,13 @@ def plan_series(
     from topo_callback.watching.run_description import describe_run
 
     files = _first_whole(series, allow_pickle)
-    probe = probe_of(files.folders)
     model = outline(files, dtype=resolve_dtype(files, dtype))
+    # ids beyond the embedding of a checkpoint leave out that one alone, as does a shorter table of positions than here
+    probe, cut = model_limits(model).fit(probe_of(files.folders))
+    if cut:
+        say(f"{series.name}: {cut}")
+    if not (config.studies or config.keep_prompts):
+        probe = replace(probe, processing_class=None)  # no tokenizer goes to the processes of a scan for nothing
     batch = config.probe_batch or batch_size_for(model, probe, torch.device(device))
     reader = Reader(model, probe, config, Ranks(), batch)
     reader.agree()

@@ -18,7 +18,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
 from topo_callback.errors import ConfigurationError
-from topo_callback.probe import Probe, choose_probe
+from topo_callback.probe import Probe
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
@@ -30,8 +30,10 @@ from topo_callback.watching.reader import Reader, ReadingError
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import last_facts, mark_checkpoint, open_folder, recorded_batch_size
 from topo_callback.watching.run_description import describe_run
+from topo_callback.watching.run_probe import run_probe
 from topo_callback.watching.schedule import Schedule
 from topo_callback.watching.training_facts import TrainingFacts
+from topo_callback.watching.unasked import NothingToWatchError, asked_for
 from topo_callback.worker.executor import default_threads
 from topo_callback.worker.findings import check_references
 
@@ -99,10 +101,16 @@ class Monitor:
         self._ranks = Ranks.here(args.device)
         self.budget.begin()
         try:
-            do_together(self._ranks, lambda: self._prepare(args, state, model, context))
-            assert self._reader is not None
-            do_together(self._ranks, self._reader.agree)
-            do_together(self._ranks, lambda: self._open(args, state, model, context, again))
+            with asked_for(self._given is not None or self._config != TopologyConfig()):
+                do_together(self._ranks, lambda: self._prepare(args, state, model, context))
+                assert self._reader is not None
+                do_together(self._ranks, self._reader.agree)
+                do_together(self._ranks, lambda: self._open(args, state, model, context, again))
+        except NothingToWatchError as error:
+            self.close(finished=False)
+            self.off = True
+            logger.warning("monitoring is off, training goes on: %s", error)
+            return
         except Exception:
             self.close(finished=False)
             self.off = True
@@ -163,12 +171,12 @@ class Monitor:
         except Exception:  # noqa: BLE001 - known to all ranks at the next sample
             self.fail()
 
-    def close(self, *, finished: bool, drain_seconds: float | None = None) -> None:
+    def close(self, *, finished: bool, drain_seconds: float | None = None, goes_on: bool = False) -> None:
         """End the recording; the arguments are those of `Recorder.close`."""
         recorder, self._recorder, self._reader, self._training = self._recorder, None, None, None
         self.running = False
         if recorder is not None:
-            recorder.close(finished=finished, drain_seconds=drain_seconds)
+            recorder.close(finished=finished, drain_seconds=drain_seconds, goes_on=goes_on)
 
     def fail(self) -> None:
         """Something of ours raised: say it once, and be nothing from here on."""
@@ -187,15 +195,16 @@ class Monitor:
 
     def _prepare(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any]) -> None:
         """Everything that needs neither other ranks nor the disk."""
-        self._probe = choose_probe(
+        self._probe, cut = run_probe(
             self._given,
-            getattr(context.get("train_dataloader"), "dataset", None),
+            self._config,
             self._processing_class or context.get("processing_class"),
-            prompts=self._config.prompts,
-            max_tokens=self._config.max_tokens,
-            seed=self._config.seed,
-            chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
+            args,
+            model,
+            getattr(context.get("train_dataloader"), "dataset", None),
         )
+        if cut and self._ranks.first:
+            say(cut)
         self._schedule = Schedule.of(state.max_steps, self._config)
         planned = self._schedule.planned()
         if not planned:

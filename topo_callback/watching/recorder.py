@@ -122,12 +122,13 @@ class Recorder:
                     self.folder.journal_file,
                 )
 
-    def close(self, *, finished: bool = False, drain_seconds: float | None = None) -> None:
+    def close(self, *, finished: bool = False, drain_seconds: float | None = None, goes_on: bool = False) -> None:
         """Draw the pictures of the run, wait for pending samples as long as the configuration allows, end the worker.
 
         Args:
             finished: the run came to its end, as opposed to being interrupted.
             drain_seconds: longest wait for pending samples; None: what the configuration allows.
+            goes_on: the run is started over in the same folder, which measures what waits.
         """
         if self._closed:
             return
@@ -142,7 +143,7 @@ class Recorder:
             waiting = len(self.folder.steps(self.folder.spool))
             if finished:
                 self.note("finished", waiting=waiting)
-            if waiting:
+            if waiting and not goes_on:
                 logger.warning(
                     "%d samples still wait to be measured; `topo-callback finish %s` does it, for the record on disk",
                     waiting,
