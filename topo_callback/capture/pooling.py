@@ -50,7 +50,7 @@ class Pooling:
         """
         hidden = self._rows(hidden)
         if self._stack.kind == "encoder-decoder":
-            return torch.full((len(hidden), len(names)), torch.nan, device=hidden.device)
+            return torch.full((len(hidden), len(names)), torch.nan, dtype=torch.float32, device=hidden.device)
         return token_numbers(hidden[:, self._shift(hidden) :], self._batch.spans[:, 1], names)
 
     def take_tokens(self, layer: int, hidden: Tensor, cloud: TokenCloud) -> None:
