@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -90,6 +91,22 @@ def test_the_public_names_are_these() -> None:
         assert getattr(topo_callback, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'TopologicalCallback'"):
         topo_callback.TopologicalCallback  # noqa: B018
+
+
+def test_names_that_are_loaded_on_first_use_are_listed() -> None:
+    from topo_callback import page, pruning, report, sinks
+
+    assert {*topo_callback.__all__, "__version__", "__doc__"} <= set(dir(topo_callback))
+    for package in (topo_callback, page, pruning, report, sinks):
+        assert set(package.__all__) <= set(dir(package))
+
+
+def test_the_version_is_written_once() -> None:
+    assert topo_callback.__version__ == importlib.metadata.version("topo_callback")
+    project = PACKAGE.parent / "pyproject.toml"
+    if project.is_file():
+        assert f'version = "{topo_callback.__version__}"' in project.read_text()
+        assert not any(topo_callback.__version__ in path.read_text() for path in PACKAGE.rglob("*.py"))
 
 
 def test_homology_hands_on_its_functions() -> None:

@@ -117,7 +117,7 @@ class TopologyCallback(TrainerCallback):
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         again = self.folder if self._monitor.running and getattr(args, "auto_find_batch_size", False) else None
-        self._monitor.abandon()
+        self._monitor.abandon(goes_on=again is not None)
         self._monitor = self._new_monitor()
         if _disabled_together(Ranks.here(args.device), self._disabled):
             self._monitor.off = True

@@ -244,7 +244,7 @@ class TopologyConfig:
         if self.neighbours >= points:
             raise ConfigurationError(
                 f"neighbours={self.neighbours} needs more than {self.neighbours} different prompts, the probe has "
-                f"{points}; give a larger probe or fewer neighbours"
+                f"{points}; give a larger probe, or TopologyConfig(neighbours=...) below {points}"
             )
         if self.subsamples and self.subsample_size > points:
             raise ConfigurationError(

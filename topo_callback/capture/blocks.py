@@ -147,7 +147,7 @@ def _stacks(model: nn.Module) -> Iterator[tuple[str, Container]]:
 def _found_stack(model: nn.Module, language_model: PreTrainedModel) -> tuple[str, Container, str]:
     """Path and stack, and a sentence where it is not the one that the configuration describes."""
     config = language_model.config
-    inside = set(_text_part(language_model).modules())
+    inside = set(text_part(language_model).modules())
     stacks = [(name, stack) for name, stack in _stacks(model) if stack in inside and name]
     if getattr(config, "is_encoder_decoder", False):
         stacks = [item for item in stacks if _is_decoder_path(item[0])] or stacks
@@ -209,7 +209,7 @@ def _nested(outer: list[tuple[str, Container]], found: list[tuple[str, Container
     return any(name.startswith(path + ".") and len(stack) > 1 for path, _ in outer for name, stack in found)
 
 
-def _text_part(language_model: PreTrainedModel) -> nn.Module:
+def text_part(language_model: PreTrainedModel) -> nn.Module:
     """The part that reads text: of a model that reads images or sound too, its language model."""
     config = language_model.config
     text = config.get_text_config(decoder=True)

@@ -52,7 +52,7 @@ class Pooling:
         """
         hidden = self._arranged(hidden)
         if self._decoder:
-            return torch.full((len(hidden), len(names)), torch.nan, device=hidden.device)
+            return torch.full((len(hidden), len(names)), torch.nan, dtype=torch.float32, device=hidden.device)
         front = self._front(hidden)
         return token_numbers(hidden[:, front : front + self._tokens], self._batch.spans[:, 1], names)
 

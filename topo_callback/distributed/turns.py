@@ -163,7 +163,7 @@ def assembled(
     points = sum(len(batch) for batch in batches)
     layers, _, columns = gathered[0].shape
     width = columns - measures
-    clouds = torch.empty((layers, points, width), device=device)
+    clouds = torch.empty((layers, points, width), dtype=torch.float32, device=device)
     numbers = np.empty((layers, measures, points), dtype=np.float32)
     for batch, part in zip(batches, gathered, strict=False):  # the last batch may be there twice
         part = part[:, : len(batch)]
@@ -180,7 +180,7 @@ def assembled_tokens(
 ) -> Float[Tensor, "layers tokens width"]:
     """The token clouds in the order of their places, on a device."""
     layers, _, width = gathered[0].shape
-    states = torch.empty((layers, len(cloud.places), width), device=device)
+    states = torch.empty((layers, len(cloud.places), width), dtype=torch.float32, device=device)
     for batch, part in zip(batches, gathered, strict=False):  # the last batch may be there twice
         inside = torch.tensor(cloud.of(batch), dtype=torch.int64, device=device)
         states[:, inside] = part[:, : len(inside)].to(device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from topo_callback._lazy import lazy_attribute
+from topo_callback._lazy import lazy_attribute, lazy_directory
 
 if TYPE_CHECKING:
     from topo_callback.page.page import report_page, write_page
@@ -21,3 +21,7 @@ _HOME = {"report_page": "page", "write_page": "page"}
 
 def __getattr__(name: str) -> Any:
     return lazy_attribute(__name__, _HOME, name)
+
+
+def __dir__() -> list[str]:
+    return lazy_directory(globals(), _HOME)

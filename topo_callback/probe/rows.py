@@ -74,8 +74,7 @@ class RowTokenizer:
     @property
     def leading_ids(self) -> frozenset[int]:
         """Tokens that open a sequence (BOS, CLS) and stay in front of a prompt that is cut on the left."""
-        names = ("bos_token_id", "cls_token_id")
-        return frozenset(i for name in names if (i := getattr(self._tokenizer, name, None)) is not None)
+        return leading_ids(self._tokenizer)
 
     @property
     def padding(self) -> Padding:
@@ -185,6 +184,13 @@ class RowTokenizer:
         if self._is_processor and isinstance(cleaned.get("content"), str):
             cleaned["content"] = [{"type": "text", "text": cleaned["content"]}]
         return cleaned
+
+
+def leading_ids(processing_class: Any) -> frozenset[int]:
+    """The ids of the tokens with which a tokenizer, or that of a processor, opens a sequence; none without one."""
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    names = ("bos_token_id", "cls_token_id")
+    return frozenset(i for name in names if (i := getattr(tokenizer, name, None)) is not None)
 
 
 def tokenised_sequences(row: Mapping[str, Any], name: str, padding: Padding | None = None) -> list[TokenSequence]:

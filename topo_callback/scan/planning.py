@@ -23,6 +23,7 @@ from topo_callback.scan.unit import units_folder
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.setting_changes import changed_settings, deciding_settings, with_harmless
 from topo_callback.settings import setting_names
+from topo_callback.terminal import say
 
 _FREE = tuple(name for name in setting_names() if name not in deciding_settings())  # as they are now
 
@@ -74,6 +75,7 @@ def plan_series(
     import torch
 
     from topo_callback.capture import batch_size_for
+    from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.scan.opening import outline, resolve_dtype
     from topo_callback.scan.trainer_state import training_facts
@@ -81,8 +83,13 @@ def plan_series(
     from topo_callback.watching.run_description import describe_run
 
     files = _first_whole(series, allow_pickle)
-    probe = probe_of(files.folders)
     model = outline(files, dtype=resolve_dtype(files, dtype))
+    # ids beyond the embedding of a checkpoint leave out that one alone, as does a shorter table of positions than here
+    probe, cut = model_limits(model).fit(probe_of(files.folders))
+    if cut:
+        say(f"{series.name}: {cut}")
+    if not (config.studies or config.keep_prompts):
+        probe = replace(probe, processing_class=None)  # no tokenizer goes to the processes of a scan for nothing
     batch = config.probe_batch or batch_size_for(model, probe, torch.device(device))
     reader = Reader(model, probe, config, Ranks(), batch)
     reader.agree(model)

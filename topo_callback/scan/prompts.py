@@ -62,8 +62,7 @@ class Prompts:
                     max_tokens=config.max_tokens,
                     seed=config.seed,
                 )
-            # studies change texts, keeping prompts writes them; else no tokenizer goes to the processes of a scan
-            return replace(probe, processing_class=tokenizer) if config.studies or config.keep_prompts else probe
+            return replace(probe, processing_class=tokenizer)
 
         return probe_of
 

@@ -124,6 +124,7 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
     """One reading, by the same Reader as the callback's."""
     import torch
 
+    from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.errors import TopologyError, described
     from topo_callback.scan.opening import check_checkpoint, open_model
@@ -135,6 +136,7 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
     try:
         model = open_model(files, dtype=run["model"]["dtype"], device=unit.device, allow_pickle=unit.allow_pickle)
         config = TopologyConfig.from_dict(run["config"])
+        model_limits(model).check(probe)
         reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"])
         reader.agree(model)
         for note in reader.notes:

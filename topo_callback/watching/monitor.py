@@ -17,7 +17,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
 from topo_callback.errors import USERS_OWN, ConfigurationError, described
-from topo_callback.probe import Probe, choose_probe
+from topo_callback.probe import Probe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.sinks import default_sinks
@@ -34,8 +34,10 @@ from topo_callback.watching.reader import Reader, ReadingError
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import last_facts, mark_checkpoint, open_folder, recorded_batches
 from topo_callback.watching.run_description import describe_run
+from topo_callback.watching.run_probe import run_probe
 from topo_callback.watching.schedule import Schedule
 from topo_callback.watching.training_facts import TrainingFacts
+from topo_callback.watching.unasked import NothingToWatchError, asked_for
 from topo_callback.worker.executor import default_threads
 from topo_callback.worker.findings import check_references
 
@@ -107,15 +109,21 @@ class Monitor:
         self.budget.begin()
         self._patience = Patience(max(self._config.drain_seconds, LEAST_SECONDS))
         try:
-            do_together(self._ranks, lambda: self._prepare(args, state, model, context))
-            do_together(self._ranks, self._agree_on_meeting)
-            reader = self._reader
-            assert reader is not None
-            do_together(self._ranks, lambda: reader.agree(model))
-            do_together(self._ranks, lambda: self._open(args, state, model, context, again))
+            with asked_for(self._given is not None or self._config != TopologyConfig()):
+                do_together(self._ranks, lambda: self._prepare(args, state, model, context))
+                do_together(self._ranks, self._agree_on_meeting)
+                reader = self._reader
+                assert reader is not None
+                do_together(self._ranks, lambda: reader.agree(model))
+                do_together(self._ranks, lambda: self._open(args, state, model, context, again))
         except USERS_OWN:
             self.close(finished=False, drain_seconds=0.0)
             raise
+        except NothingToWatchError as error:
+            self.off = True
+            self.abandon()
+            logger.warning("monitoring is off, training goes on: %s", error)
+            return
         except BaseException:
             self.off = True
             self.abandon()
@@ -172,18 +180,18 @@ class Monitor:
         if self._recorder is not None and not self._broken:
             self._recorder.poll()
 
-    def close(self, *, finished: bool, drain_seconds: float | None = None) -> None:
+    def close(self, *, finished: bool, drain_seconds: float | None = None, goes_on: bool = False) -> None:
         """End the recording; the arguments are those of `Recorder.close`."""
         recorder, self._recorder, self._reader, self._training = self._recorder, None, None, None
         self.running = False
         if recorder is not None:
-            recorder.close(finished=finished, drain_seconds=drain_seconds)
+            recorder.close(finished=finished, drain_seconds=drain_seconds, goes_on=goes_on)
 
-    def abandon(self) -> None:
+    def abandon(self, *, goes_on: bool = False) -> None:
         """Close at once what is open of a run that does not come to its end; what waits stays in the spool. Raises
         nothing but what is the user's."""
         with unheard():
-            self.close(finished=False, drain_seconds=0.0)
+            self.close(finished=False, drain_seconds=0.0, goes_on=goes_on)
 
     def fail(self, error: BaseException) -> None:
         """Something of ours raised: say it once, and be nothing from here on. Raises nothing but what is the user's.
@@ -208,15 +216,16 @@ class Monitor:
 
     def _prepare(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any]) -> None:
         """Everything that needs neither other ranks nor the disk."""
-        self._probe = choose_probe(
+        self._probe, cut = run_probe(
             self._given,
-            getattr(context.get("train_dataloader"), "dataset", None),
+            self._config,
             self._processing_class or context.get("processing_class"),
-            prompts=self._config.prompts,
-            max_tokens=self._config.max_tokens,
-            seed=self._config.seed,
-            chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
+            args,
+            model,
+            getattr(context.get("train_dataloader"), "dataset", None),
         )
+        if cut and self._ranks.first:
+            say(cut)
         self._schedule = Schedule.of(state.max_steps, self._config)
         planned = self._schedule.planned()
         if not planned:

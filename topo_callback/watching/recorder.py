@@ -136,7 +136,7 @@ class Recorder:
                     self.folder.journal_file,
                 )
 
-    def close(self, *, finished: bool = False, drain_seconds: float | None = None) -> None:
+    def close(self, *, finished: bool = False, drain_seconds: float | None = None, goes_on: bool = False) -> None:
         """Draw the pictures of the run, wait for pending samples as long as the configuration allows, end the worker.
 
         A disk that does not answer is waited for 5 s longer. An interrupt ends the wait at once.
@@ -144,6 +144,7 @@ class Recorder:
         Args:
             finished: the run came to its end, as opposed to being interrupted.
             drain_seconds: longest wait for pending samples; None: what the configuration allows.
+            goes_on: the run is started over in the same folder, which measures what waits.
         """
         if self._closed:
             return
@@ -157,7 +158,7 @@ class Recorder:
             settled = self._dispatcher.settle(finished=finished, seconds=_SETTLE_SECONDS)
             self.poll()
             left = _SETTLE_SECONDS if settled else 0.0
-            self._say_what_waits(settled)
+            self._say_what_waits(settled, goes_on)
             for sink in list(self._sinks):
                 self._call(sink, "finish", self.folder.path)
         except USERS_OWN:
@@ -181,7 +182,7 @@ class Recorder:
         except KeyboardInterrupt:
             return  # the process is ending already
 
-    def _say_what_waits(self, settled: bool) -> None:
+    def _say_what_waits(self, settled: bool, goes_on: bool) -> None:
         waiting = self._dispatcher.waiting
         if not settled:
             open_steps = sorted(self._handed_over)
@@ -190,7 +191,7 @@ class Recorder:
                 self.folder.path,
                 f", the samples of steps {', '.join(map(str, open_steps))}" if open_steps else "",
             )
-        elif waiting:
+        elif waiting and not goes_on:
             logger.warning(
                 "%d %s to be measured; `topo-callback finish %s` does it, for the record on disk",
                 waiting,
