@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
 import numpy as np
 import pytest
 from trajectories import LAYERS, make_sample
