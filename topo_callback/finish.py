@@ -7,6 +7,7 @@ from pathlib import Path
 
 from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.worker.failed_measures import FailedMeasures
 from topo_callback.worker.self_check import EngineCheckError
 from topo_callback.worker.task import draw_run, measure_spooled
 
@@ -40,10 +41,11 @@ def finish_folder(path: str | Path) -> Finished:
     folder = TrajectoryFolder.find(Path(path))
     folder.lock()
     measured, failed, undrawn = [], {}, None
+    failures = FailedMeasures()
     try:
         for step in folder.steps(folder.spool):
             try:
-                measure_spooled(str(folder.path), step)
+                failures.observe(measure_spooled(str(folder.path), step))
             except EngineCheckError:
                 raise
             except RecordError as error:

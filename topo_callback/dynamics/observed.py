@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -15,19 +15,19 @@ _NAMES = {"effective_rank": "effective rank", "h1_total_persistence_scaled": "to
 
 def invalid_layers(series: Series) -> Iterator[Event]:
     """One event for every stretch of samples in which the same layers are invalid."""
-    stretch: list[int] = []
+    stretch: list[tuple[int, Mapping[int, str]]] = []
     bad: tuple[int, ...] = ()
-    for number, status in enumerate([*series.status, {}]):
+    for step, status in [*series.every_status(), (-1, {})]:
         now = tuple(layer for layer in series.layers if status.get(layer, "ok").startswith("invalid"))
         if now != bad and bad:
-            steps = series.steps[stretch[0]], series.steps[stretch[-1]]
-            reason = series.status[stretch[0]][bad[0]].removeprefix("invalid: ")
+            steps = stretch[0][0], stretch[-1][0]
+            reason = stretch[0][1][bad[0]].removeprefix("invalid: ")
             where = f"at step {steps[0]}" if steps[0] == steps[1] else f"in steps {steps[0]}-{steps[1]}"
             words = f"{layers_in_words(bad, series.layers)} invalid {where}: {reason}"
             yield Event("invalid_layers", "observed", *steps, steps[0], bad, None, None, words)
         if now != bad:
             stretch = []
-        stretch.append(number)
+        stretch.append((step, status))
         bad = now
 
 

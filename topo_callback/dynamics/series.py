@@ -27,7 +27,7 @@ class Series:
     """One run. Intervals lie between consecutive samples: interval i from sample i to sample i + 1.
 
     Attributes:
-        steps: optimizer steps of the samples, ascending.
+        steps: optimizer steps of the samples in which some layer is ok, ascending.
         layers: the layers, ascending.
         displacement: measure -> float64 [intervals, layers], how far each layer moved; NaN where missing.
         path: float64 [intervals], how far the weights moved, in the unit of the clock.
@@ -36,6 +36,8 @@ class Series:
         covariates: loss, gradient norm, learning rate -> float64 [samples]; NaN where missing.
         sizes: effective rank, scaled total persistence -> float64 [samples, layers]; NaN where missing.
         status: of every layer, for every sample: "ok", "degenerate: ..." or "invalid: ...".
+        without: step -> status of every layer, of the samples in which none is ok. No interval begins or ends there:
+            the next sample was compared with the one before them.
         identity: what runs must share to be compared, from `identity_of`.
     """
 
@@ -48,6 +50,7 @@ class Series:
     covariates: Mapping[str, Float64[np.ndarray, " samples"]] = field(default_factory=dict)
     sizes: Mapping[str, Float64[np.ndarray, "samples layers"]] = field(default_factory=dict)
     status: tuple[Mapping[int, str], ...] = ()
+    without: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,15 +77,18 @@ class Series:
         """The series of the samples of one run.
 
         Displacements are all numbers `<measure>.previous` of the snapshots, those of agreements as one minus their
-        value. A sample that was compared with another one than the sample before it (which was damaged since) has
-        none. The clock is the best of the facts `path_length`, `learning_rate_sum` (both cumulative from the start of
-        the run) that every sample has, else the step; `loss`, `grad_norm` and `learning_rate` are facts as well.
+        value. A layer that was compared with another sample than the one before it (in which that layer was not ok, or
+        which was damaged since) has none. The clock is the best of the facts `path_length`, `learning_rate_sum` (both
+        cumulative from the start of the run) that every sample has, else the step; `loss`, `grad_norm` and
+        `learning_rate` are facts as well.
 
         Args:
-            snapshots: ascending; only numbers, status, facts and `previous` are read.
+            snapshots: ascending; only numbers, status, facts and what they are compared with are read.
             run: content of run.json.
             layers: the layers that were read.
         """
+        without = {each.step: dict(each.status) for each in snapshots if not _some_ok(each)}
+        snapshots = [each for each in snapshots if each.step not in without]
         steps = tuple(snapshot.step for snapshot in snapshots)
         facts = [snapshot.provenance.get("facts", {}) for snapshot in snapshots]
         clock, reading = choose_clock(steps, {name: [fact.get(name) for fact in facts] for name in CLOCKS[:-1]})
@@ -105,6 +111,7 @@ class Series:
                 if any(name in snapshot.numbers for snapshot in snapshots)
             },
             status=tuple(dict(snapshot.status) for snapshot in snapshots),
+            without=without,
             identity=identity_of(run),
         )
 
@@ -120,6 +127,10 @@ class Series:
         values = self.displacement[measure]
         return np.log(np.where(values > 0, values, np.nan))
 
+    def every_status(self) -> list[tuple[int, Mapping[int, str]]]:
+        """The steps of all samples, ascending, those without an ok layer included, and the status of every layer."""
+        return sorted({**dict(zip(self.steps, self.status, strict=False)), **self.without}.items())
+
     def progress(self) -> Float64[np.ndarray, " samples"] | None:
         """Share of the training steps done at every sample; None where the planned number is not known."""
         return None if self.max_steps is None else np.array(self.steps, dtype=np.float64) / self.max_steps
@@ -128,9 +139,13 @@ class Series:
 def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:
     rows = np.full((max(0, len(snapshots) - 1), len(layers)), np.nan)
     for number, (before, snapshot) in enumerate(itertools.pairwise(snapshots)):
-        if snapshot.previous == before.step:
-            rows[number] = _row(snapshot, layers, name)
+        alike = [snapshot.compared_with("previous", layer) == before.step for layer in layers]
+        rows[number] = np.where(alike, _row(snapshot, layers, name), np.nan)
     return 1.0 - rows if name.startswith(AGREEMENTS) else rows
+
+
+def _some_ok(snapshot: Snapshot) -> bool:
+    return not snapshot.status or any(text == "ok" for text in snapshot.status.values())
 
 
 def _row(snapshot: Snapshot, layers: tuple[int, ...], name: str) -> list[float]:

@@ -12,7 +12,9 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.centroids import centroid_drift
+from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
 from topo_callback.measurement.found_numbers import FoundNumbers
 from topo_callback.measurement.influence import largest_shares, most_influential
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
@@ -43,6 +45,7 @@ def measure_sample(
     *,
     previous: Snapshot | None = None,
     first: Snapshot | None = None,
+    older: Sequence[Snapshot] = (),
     kept: Mapping[int, Sample] | None = None,
     history: Sequence[NeighbourGraphs] = (),
     threads: int = 1,
@@ -54,12 +57,15 @@ def measure_sample(
         config: which engines and measures.
         previous: snapshot of the newest earlier sample, for the `.previous` numbers.
         first: snapshot of the earliest sample, for the `.first` numbers.
+        older: snapshots of further earlier samples, for layers that have no shape in these two: each layer is compared
+            with the newest, and the first, sample in which it is ok. `Snapshot.compared` says which that was.
         kept: step -> earlier sample whose distances are still there, for measures that need those of both.
         history: neighbour graphs of earlier samples, ascending, for numbers over time.
         threads: layers measured side by side; the result does not depend on it.
 
     Returns:
-        Snapshot: deterministic but for `provenance["seconds"]`.
+        Snapshot: deterministic but for `provenance["seconds"]`. A measure that raises, or gives something else than
+        finite numbers, has its reason in `missing` and in `provenance["failed_measures"]`; it costs nothing else.
     """
     started = time.perf_counter()
     status = layer_status(sample)
@@ -67,26 +73,23 @@ def measure_sample(
     views, radii = layer_views(sample, status, neighbours, config, threads)
     homology_seconds = time.perf_counter() - started
 
-    numbers = FoundNumbers()
-    _of_this_sample(numbers, sample, status, views, config)
+    numbers, asking = FoundNumbers(), Asking()
+    earlier = Earlier(previous, first, older, kept)
+    _of_this_sample(numbers, asking, sample, status, views, config)
     _take_studies(numbers, sample, status)
-    of_tokens = token_cloud_numbers(sample, config, _labelled(previous, first, kept), threads)
+    of_tokens = token_cloud_numbers(sample, config, earlier, asking, threads)
     for layer in of_tokens:
         numbers.put(layer, of_tokens[layer])
-    for label, earlier in (("previous", previous), ("first", first)):
-        if earlier is not None:
-            distances = (kept or {}).get(earlier.step)
-            _compare(numbers, views, _earlier_views(earlier, distances, config), label, config)
-            numbers.put(None, _next_tokens(sample, distances, label, wanted=config.next_token_prompts > 0))
-            if sample.centroids is not None:
-                for layer in views:
-                    drift = centroid_drift(layer, sample, distances, earlier.numbers["median_distance"], config.metric)
-                    numbers.put(layer, {f"centroid_drift.{label}": drift})
-    displacement = numbers.values.get("wasserstein_h1.first") if first is not None else None
+    for label in earlier.labels():
+        _compare(numbers, asking, views, earlier, label, config)
+        numbers.put(None, _next_tokens(sample, earlier.answers(label), label, wanted=config.next_token_prompts > 0))
+        if sample.centroids is not None:
+            numbers.put_all({f"centroid_drift.{label}": _drifts(sample, views, earlier, label, config.metric)})
+    displacement = numbers.values.get("wasserstein_h1.first")
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
-    zigzag = _over_depth(numbers, views, config)
+    zigzag = _over_depth(numbers, asking, views, config)
     graphs = NeighbourGraphs(sample.step, {layer: view.neighbours for layer, view in views.items()})
-    _over_time(numbers, [*history, graphs], config, threads)
+    _over_time(numbers, asking, [*history, graphs], config, threads)
     return Snapshot(
         step=sample.step,
         layers=sample.layers,
@@ -98,10 +101,13 @@ def measure_sample(
         gaussian_neighbours=_gaussian_neighbours(sample, views),
         depth_zigzag=zigzag,
         zigzag_layers=tuple(views) if zigzag is not None else (),
-        previous=previous.step if previous else None,
-        first=first.step if first else None,
+        previous=earlier.step("previous"),
+        first=earlier.step("first"),
+        compared=earlier.compared(tuple(views)),
         provenance={
             "facts": dict(sample.facts),
+            **answered_prompts(sample),
+            **({"failed_measures": asking.failed} if asking.failed else {}),
             "config": config.to_dict(),
             "most_influential": most_influential(sample, views) if "scale" in config.measures else {},
             "landmark_covering_radius": {str(layer): radius for layer, radius in radii.items()},
@@ -115,6 +121,7 @@ def measure_sample(
 
 def _of_this_sample(
     numbers: FoundNumbers,
+    asking: Asking,
     sample: Sample,
     status: Mapping[int, str],
     views: Mapping[int, LayerView],
@@ -126,7 +133,7 @@ def _of_this_sample(
         if "scale" in config.measures:
             numbers.put(layer, largest_shares(sample, view))
         for name in _named(config.measures, layer_measures):
-            numbers.put(layer, layer_measures[name](view))
+            numbers.put(layer, asking.numbers(name, layer_measures[name], view))
     for layer in sample.layers:
         if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
             numbers.put(layer, _of_tokens(sample, layer))
@@ -134,37 +141,32 @@ def _of_this_sample(
     numbers.put(None, {"invalid_layers": float(sum(text.startswith("invalid") for text in status.values()))})
 
 
-def _earlier_views(earlier: Snapshot, kept: Sample | None, config: TopologyConfig) -> dict[int, LayerView]:
-    """The ok layers of an earlier sample, with their distances where these are kept."""
-    views = {}
-    for layer, barcode in earlier.barcodes.items():
-        row = earlier.layers.index(layer)
-        gaussian = earlier.gaussian_neighbours
-        views[layer] = LayerView(
-            layer=layer,
-            barcode=barcode,
-            neighbours=earlier.neighbours[row],
-            median=earlier.numbers["median_distance"][layer],
-            metric=config.metric,
-            distances=None if kept is None else kept.distances[row],
-            gaussian_neighbours=None if gaussian is None else gaussian[row],
-        )
-    return views
-
-
 def _compare(
     numbers: FoundNumbers,
+    asking: Asking,
     views: Mapping[int, LayerView],
-    earlier: Mapping[int, LayerView],
+    earlier: Earlier,
     label: str,
     config: TopologyConfig,
 ) -> None:
     for layer, view in views.items():
-        if layer in earlier:
-            for name in config.measures:
-                if name in pair_measures:
-                    found = pair_measures[name](view, earlier[layer])
-                    numbers.put(layer, {f"{key}.{label}": value for key, value in found.items()})
+        before = earlier.of(label, ("cloud", layer))
+        if before is not None:
+            then = earlier_view(before, earlier.kept(before), layer, config)
+            for name in _named(config.measures, pair_measures):
+                found = asking.numbers(name, pair_measures[name], view, then)
+                numbers.put(layer, {f"{key}.{label}": value for key, value in found.items()})
+
+
+def _drifts(
+    sample: Sample, views: Mapping[int, LayerView], earlier: Earlier, label: str, metric: str
+) -> dict[int | None, Number]:
+    found: dict[int | None, Number] = {}
+    for layer in views:
+        before = earlier.of(label, ("cloud", layer))
+        medians = {} if before is None else before.numbers["median_distance"]
+        found[layer] = centroid_drift(layer, sample, earlier.kept(before), medians, metric)
+    return found
 
 
 def _of_tokens(sample: Sample, layer: int) -> dict[str, Number]:
@@ -173,14 +175,6 @@ def _of_tokens(sample: Sample, layer: int) -> dict[str, Number]:
         return {}
     rows = zip(sample.token_measures, sample.token_numbers[sample.layers.index(layer)], strict=True)
     return {key: value for name, values in rows for key, value in over_prompts(name, values).items()}
-
-
-def _labelled(
-    previous: Snapshot | None, first: Snapshot | None, kept: Mapping[int, Sample] | None
-) -> dict[str, Sample | None]:
-    """The earlier samples that numbers compare with, None where their distances are gone."""
-    earlier = {"previous": previous, "first": first}
-    return {label: (kept or {}).get(snapshot.step) for label, snapshot in earlier.items() if snapshot is not None}
 
 
 def _take_studies(numbers: FoundNumbers, sample: Sample, status: Mapping[int, str]) -> None:
@@ -223,8 +217,12 @@ def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView]) -> np.n
     return found
 
 
-def _over_depth(numbers: FoundNumbers, views: Mapping[int, LayerView], config: TopologyConfig) -> Barcode | None:
-    """The depth zigzag over the ok layers, and the numbers of all layers together."""
+def _over_depth(
+    numbers: FoundNumbers, asking: Asking, views: Mapping[int, LayerView], config: TopologyConfig
+) -> Barcode | None:
+    """The depth zigzag over the ok layers, and the numbers of all layers together; none where no layer is ok."""
+    if not views:
+        return None
     zigzag = None
     if config.zigzag_engine != "off" and len(views) > 1:
         stages = np.stack([view.neighbours for view in views.values()])
@@ -232,11 +230,13 @@ def _over_depth(numbers: FoundNumbers, views: Mapping[int, LayerView], config: T
         zigzag = zigzag_persistence(stages, max_dimension=config.zigzag_dimension, engine=engine)
     depth = DepthView(layers=tuple(views), views=views, zigzag=zigzag)
     for name in _named(config.measures, depth_measures):
-        numbers.put_all(depth_measures[name](depth))
+        numbers.put_all(asking.by_layer(name, depth_measures[name], depth, views))
     return zigzag
 
 
-def _over_time(numbers: FoundNumbers, graphs: Sequence[NeighbourGraphs], config: TopologyConfig, threads: int) -> None:
+def _over_time(
+    numbers: FoundNumbers, asking: Asking, graphs: Sequence[NeighbourGraphs], config: TopologyConfig, threads: int
+) -> None:
     """The numbers of every layer's time zigzag up to the newest sample; none before the second one."""
     names = _named(config.measures, time_measures)
     if config.zigzag_engine == "off" or not names:
@@ -245,7 +245,7 @@ def _over_time(numbers: FoundNumbers, graphs: Sequence[NeighbourGraphs], config:
     def measured(layer: int) -> dict[str, Number]:
         zigzag, steps = time_zigzag(graphs, layer, window=config.time_window, engine=config.zigzag_engine)
         view = TimeView(layer=layer, steps=steps, zigzag=zigzag)
-        return {key: value for name in names for key, value in time_measures[name](view).items()}
+        return {k: value for name in names for k, value in asking.numbers(name, time_measures[name], view).items()}
 
     layers = [layer for layer in graphs[-1].neighbours if sum(layer in each.neighbours for each in graphs) > 1]
     with ThreadPoolExecutor(threads) as pool:

@@ -41,14 +41,15 @@ def velocities(trajectory: Trajectory) -> dict[int, list[float | None]]:
         return {}
     _, reading = timed
     place = {step: sample for sample, step in enumerate(trajectory.steps)}
-    path = np.full(len(trajectory.steps), np.nan)
-    for sample, step in enumerate(trajectory.steps):
-        previous = trajectory.overview(step).previous
-        if previous in place:
-            path[sample] = reading[sample] - reading[place[previous]]
     found: dict[int, list[float | None]] = {}
-    long_enough = comparable(np.nan_to_num(path, nan=0.0)) & (np.nan_to_num(path, nan=0.0) > 0)
     for layer in trajectory.layers:
+        # since the sample that the layer was compared with: the newest in which it was ok
+        path = np.full(len(trajectory.steps), np.nan)
+        for sample, step in enumerate(trajectory.steps):
+            previous = trajectory.overview(step).compared_with("previous", layer)
+            if previous in place:
+                path[sample] = reading[sample] - reading[place[previous]]
+        long_enough = comparable(np.nan_to_num(path, nan=0.0)) & (np.nan_to_num(path, nan=0.0) > 0)
         moved = np.array(
             [trajectory.overview(step).numbers.get(DISPLACEMENT, {}).get(layer, np.nan) for step in trajectory.steps],
             dtype=np.float64,

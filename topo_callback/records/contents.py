@@ -37,6 +37,7 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     _require(_are_names(manifest.get("measures")), "measures")
     _require(isinstance(manifest.get("provenance"), dict), "provenance")
     _check_by_layer(manifest, "missing", _is_text)
+    _check_by_layer(manifest, "compared", _is_step)
 
     held = {name: f"{array.dtype} {array.ndim}" for name, array in arrays.items()}
     _require(held.get("values") == "float64 2", "values")

@@ -33,8 +33,11 @@ class Snapshot:
             each draw, one draw in older records; -1 for layers that are not ok; None when no measure asked for them.
         depth_zigzag: zigzag barcode over `zigzag_layers` (the i-th of them is complex 2i); None when not computed.
         zigzag_layers: the layers that enter the depth zigzag: those that are ok.
-        previous: step of the sample that `.previous` numbers compare with; None for the first sample.
-        first: step of the sample that `.first` numbers compare with.
+        previous: step of the newest earlier sample in which some layer is ok; None where there is none.
+        first: step of the first such sample.
+        compared: label (`previous`, `first`, and `tokens.` in front of them for token clouds) -> layer, None for the
+            next-token distributions -> step of the sample that its numbers compare with: the newest, or first, one in
+            which that layer is ok. Empty in older records, see `compared_with`.
         provenance: configuration, probe hash, versions, engines, landmarks' covering radii, facts of the sample, ...
     """
 
@@ -51,6 +54,16 @@ class Snapshot:
     first: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)
+    compared: Mapping[str, Mapping[int | None, int]] = field(default_factory=dict)
+
+    def compared_with(self, label: str, layer: int | None) -> int | None:
+        """The step of the sample that a layer's `.previous` or `.first` numbers compare with; None without one.
+
+        Records of older versions have one such sample for all layers.
+        """
+        if label in self.compared:
+            return self.compared[label].get(layer)
+        return self.previous if label == "previous" else self.first
 
     def median(self, measure: str) -> float | None:
         """Median over layers of a number, or its value for the whole depth; None where it is undefined everywhere."""
@@ -91,6 +104,7 @@ class Snapshot:
             "zigzag_layers": list(self.zigzag_layers),
             "previous": self.previous,
             "first": self.first,
+            "compared": {label: [[*pair] for pair in steps.items()] for label, steps in self.compared.items()},
             "provenance": dict(self.provenance),
         }
         return arrays, manifest
@@ -128,6 +142,7 @@ class Snapshot:
                 name: {layer: sys.intern(reason) for layer, reason in pairs}
                 for name, pairs in manifest.get("missing", {}).items()
             },
+            compared={label: dict(map(tuple, pairs)) for label, pairs in manifest.get("compared", {}).items()},
         )
 
     @property

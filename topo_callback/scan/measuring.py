@@ -9,6 +9,7 @@ from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan.planning import Plan
 from topo_callback.scan.unit import is_done, skipped_reason, units_folder
+from topo_callback.worker.failed_measures import FailedMeasures
 from topo_callback.worker.task import draw_run, measure_spooled
 
 
@@ -91,12 +92,13 @@ def _measure(plan: Plan, folder: TrajectoryFolder, report: Callable[[int], None]
     if waiting and ended and ended[-1]["event"] == "finished":
         folder.note("resumed", step=waiting[0], dropped=[])
     folder.write_run(plan.run)
+    failures = FailedMeasures()
     for step in waiting:
         unit = folder.step_file(units, step)
         if unit.exists():
             os.replace(unit, folder.step_file(folder.spool, step))
         try:
-            measure_spooled(str(folder.path), step, threads)
+            failures.observe(measure_spooled(str(folder.path), step, threads))
         except RecordError as error:
             folder.step_file(folder.spool, step).unlink(missing_ok=True)
             raise RecordError(f"the sample of step {step} is damaged ({error}); run again to read it anew") from error

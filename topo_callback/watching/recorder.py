@@ -24,6 +24,7 @@ from topo_callback.watching.pace import Pace
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.dispatcher import Dispatcher, Lost
 from topo_callback.worker.executor import WorkerExecutor
+from topo_callback.worker.failed_measures import FailedMeasures
 
 logger = logging.getLogger("topo_callback")
 
@@ -65,6 +66,7 @@ class Recorder:
         self.actions = self._actions(())
         self._dominance = DominanceWatch(self.note)
         self._warned_loss = False
+        self._failed_measures = FailedMeasures()
         self._closed = False
         self._steps: set[int] = set()
         self._handed_over: set[int] = set()  # without an outcome yet
@@ -125,6 +127,7 @@ class Recorder:
             if isinstance(outcome, Snapshot):
                 self._send(outcome)
                 self._dominance.take(outcome)
+                self._failed_measures.observe(outcome)
                 self.pace.observe(outcome.provenance.get("velocity"))
                 self.actions.take(outcome.provenance.get("events", ()))
             elif isinstance(outcome, Lost) and not self._warned_loss and self.stopped is None:

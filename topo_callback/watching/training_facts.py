@@ -69,7 +69,7 @@ class TrainingFacts:
                 self._path.step_ended()
             except USERS_OWN:
                 raise
-            except BaseException as error:  # noqa: BLE001 - weights that moved elsewhere: the path is missing, nothing more
+            except BaseException as error:  # noqa: BLE001 - weights that moved elsewhere: no path, nothing more
                 self._path = None
                 logger.warning("the path of the weights is no longer followed: %s", described(error))
         if self._rate is not None:
@@ -77,11 +77,16 @@ class TrainingFacts:
             self._rate = self._current_rate()
 
     def logged(self, logs: Mapping[str, Any]) -> None:
-        """The trainer has logged something; the newest loss, gradient norm and learning rate are kept."""
+        """The trainer has logged something; the newest loss, gradient norm and learning rate are kept.
+
+        One that is not finite takes the place of an older one as well: then there is none.
+        """
         for name in _LOGGED:
-            value = _number(logs.get(name))
-            if value is not None:
-                self._logged[name] = value
+            if name in logs:
+                value = _number(logs[name])
+                self._logged.pop(name, None)
+                if value is not None:
+                    self._logged[name] = value
 
     def now(self) -> dict[str, Any]:
         """`path_length` and `learning_rate_sum` since step 0, and the newest logged `loss`, `grad_norm` and
@@ -117,7 +122,14 @@ class TrainingFacts:
         """The learning rate of the next step, of the first parameter group."""
         if self._scheduler is None:
             return None
-        return _number(self._scheduler.get_last_lr()[0])
+        try:
+            return _number(self._scheduler.get_last_lr()[0])
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a scheduler of the user's: the sum is missing, nothing more
+            self._scheduler = None
+            logger.warning("the learning rates are no longer followed: %s", described(error))
+            return None
 
 
 def _remember_start(path: WeightPath, start_file: Path | None, *, resumed: bool, known: bool) -> str:

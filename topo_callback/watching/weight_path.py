@@ -27,6 +27,8 @@ class WeightPath:
 
     Reading costs one small gather for each tensor and never waits for the device; no random state is touched, and
     nothing of the model is kept but references to its parameters and what the followed entries were at the start.
+    An entry that is not finite at a step counts again once it is, from its last finite value: one bad step does not
+    cost the path of the steps after it.
 
     Args:
         model: the model in training.
@@ -58,7 +60,8 @@ class WeightPath:
             layer = self._layer_of(name)
             if layer is not None:
                 self._sizes[layer] = self._sizes.get(layer, 0) + size
-        self._last: Tensor | None = None
+        self._last: Tensor | None = None  # the last finite values
+        self._newest: Tensor | None = None
         self._length: Tensor | None = None
         total = int(sizes.sum()) if len(sizes) else 0
         if total == 0:
@@ -86,6 +89,7 @@ class WeightPath:
             self._scale = math.sqrt(total / count)
             self.choice = choice.hexdigest()
             self._last = self._read()
+            self._newest = self._last
             self.first = self._last.cpu().numpy().copy()
             wide = torch.float32 if self._last.device.type == "mps" else torch.float64
             self._length = torch.tensor(start, dtype=wide, device=self._last.device)
@@ -94,13 +98,20 @@ class WeightPath:
         """Add the newest step."""
         if self._last is None or self._length is None:
             return
-        now = self._read()
-        self._length += torch.linalg.vector_norm(now - self._last, dtype=self._length.dtype) * self._scale
-        self._last = now
+        now = self._newest = self._read()
+        moved = now - self._last
+        moved = torch.where(moved.isfinite(), moved, 0.0)
+        self._length += torch.linalg.vector_norm(moved, dtype=self._length.dtype) * self._scale
+        self._last = torch.where(now.isfinite(), now, self._last)
 
     def length(self) -> float | None:
-        """The path since step 0, in the units of the weights; None when none is trained. Waits for the device."""
-        return None if self._length is None else float(self._length.item())
+        """The path since step 0, in the units of the weights; None when none is trained, or none of them is finite now.
+
+        Waits for the device.
+        """
+        if self._length is None or self._newest is None or not bool(self._newest.isfinite().any()):
+            return None
+        return float(self._length.item())
 
     def layer_changes(self) -> dict[int, tuple[float, float]] | None:
         """How far the trained weights of each layer are from where they were at the start, as norms.
@@ -114,12 +125,12 @@ class WeightPath:
             is 0), ascending; layers of which no entry is followed are left out. None where the start is not known, or
             the blocks are not.
         """
-        if self._last is None or self.first is None or self._block is None:
+        if self._newest is None or self.first is None or self._block is None:
             return None
         ends = np.cumsum([len(places) for _, places in self._chosen])[:-1]
         first, now = (
             dict(zip(self._names, np.split(entries, ends), strict=True))
-            for entries in (self.first, self._last.cpu().numpy())
+            for entries in (self.first, self._newest.cpu().numpy())
         )
         followed: dict[int, int] = {}
         for name, values in first.items():

@@ -47,7 +47,7 @@ def find_in_run(folder: TrajectoryFolder, step: int, config: TopologyConfig) -> 
     run = folder.read_run()
     series = Series.of_snapshots(_slim_snapshots(folder, steps), run, tuple(run["layers"]))
     found = find_events(series, _references(config.references)).to_dict()
-    velocity = _newest_velocity(series)
+    velocity = _newest_velocity(series) if series.steps[-1:] == (step,) else None
     return found if velocity is None else {**found, "velocity": velocity}
 
 

@@ -18,6 +18,7 @@ from topo_callback.records.record import read_record, write_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.versions import versions
+from topo_callback.worker.failed_measures import note_failed_measures
 
 _ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "dionysus")
 
@@ -31,6 +32,7 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
         RecordError: the spooled file is damaged. OSError: the disk is full or gone; nothing half-written is left.
     """
     from topo_callback.measurement import measure_sample
+    from topo_callback.worker.earlier import compared_steps
     from topo_callback.worker.self_check import check_engines
 
     folder = TrajectoryFolder(Path(path))
@@ -45,12 +47,15 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
         if sample.step != step:
             raise RecordError(f"{folder.step_file(folder.spool, step).name}: holds the sample of step {sample.step}")
         earlier = [other for other in folder.steps(folder.samples) if other < step]
+        needed = sorted(compared_steps(folder, earlier))
+        older = [found for each in needed if (found := _readable(folder, each)) is not None]
         snapshot = measure_sample(
             sample,
             config,
-            previous=_newest_readable(folder, earlier[::-1]),
-            first=_newest_readable(folder, earlier[:1]),
-            kept=_kept_samples(folder, [*earlier[:1], *earlier[-1:]]),
+            previous=older[-1] if older else None,
+            first=older[0] if older else None,
+            older=older,
+            kept=_kept_samples(folder, needed),
             history=_history(folder, earlier, config),
             threads=threads,
         )
@@ -62,6 +67,7 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
         }
         snapshot = _with_provenance(snapshot, provenance)
         write_record(target, *snapshot.to_record(), compress=True)
+        note_failed_measures(folder, snapshot)
     _retire_spooled(folder, step, keep_all=config.keep_distances)
     snapshot = _with_findings(folder, snapshot, config)
     if snapshot.provenance["facts"].get("pictures"):
@@ -125,13 +131,11 @@ def _with_provenance(snapshot: Snapshot, provenance: dict[str, Any]) -> Snapshot
     return replace(snapshot, provenance=provenance)
 
 
-def _newest_readable(folder: TrajectoryFolder, steps: list[int]) -> Snapshot | None:
-    for step in steps:
-        try:
-            return Snapshot.from_record(*read_record(folder.step_file(folder.samples, step)))
-        except (RecordError, OSError):
-            continue
-    return None
+def _readable(folder: TrajectoryFolder, step: int) -> Snapshot | None:
+    try:
+        return Snapshot.from_record(*read_record(folder.step_file(folder.samples, step)))
+    except (RecordError, OSError):
+        return None
 
 
 def _kept_samples(folder: TrajectoryFolder, steps: list[int]) -> dict[int, Sample]:
@@ -155,7 +159,9 @@ def _history(folder: TrajectoryFolder, steps: list[int], config: TopologyConfig)
     Graphs are remembered from sample to sample, those of this window only, by file and time of writing, which tells a
     record from one done anew.
     """
-    wanted = steps if config.time_window is None else steps[-(config.time_window - 1) :]
+    from topo_callback.worker.earlier import zigzag_steps
+
+    wanted = zigzag_steps(folder, steps, config.time_window)
     known = dict(_remembered)
     _remembered.clear()
     graphs, size = [], 0
@@ -177,15 +183,21 @@ def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> N
     """Move a measured sample's distances out of the spool.
 
     Kept are those of the first and the newest sample, and of the newest one at a saved checkpoint: a run that is
-    resumed there compares with it.
+    resumed there compares with it. And so are those of the first and the newest sample in which a layer is ok.
     """
+    from topo_callback.worker.earlier import compared_steps
+
     spooled = folder.step_file(folder.spool, step)
     if spooled.exists():
         os.replace(spooled, folder.step_file(folder.distances, step))
     if not keep_all:
         steps = folder.steps(folder.distances)
         saved = {entry.get("step") for entry in folder.journal() if entry["event"] == "saved"}
-        kept = {*steps[:1], *steps[-1:], *[each for each in steps if each in saved][-1:]}
+        last_saved = [each for each in steps if each in saved][-1:]
+        kept = {*steps[:1], *steps[-1:], *last_saved}
+        recorded = folder.steps(folder.samples)
+        for end in (step, *last_saved):
+            kept |= compared_steps(folder, [each for each in recorded if each <= end])
         for old in set(steps) - kept:
             folder.step_file(folder.distances, old).unlink(missing_ok=True)
 
