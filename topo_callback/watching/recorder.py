@@ -114,7 +114,6 @@ class Recorder:
         for outcome in self._dispatcher.outcomes():
             if isinstance(outcome, Snapshot):
                 self._send(outcome)
-                self._dominance.take(outcome)
                 self.pace.observe(outcome.provenance.get("velocity"))
                 self.actions.take(outcome.provenance.get("events", ()))
             elif isinstance(outcome, Lost) and not self._warned_loss and self.stopped is None:
@@ -162,6 +161,7 @@ class Recorder:
 
     def _send(self, snapshot: Snapshot) -> None:
         self._newest_sent = snapshot.step
+        self._dominance.take(snapshot)
         for sink in list(self._sinks):
             self._call(sink, "log", snapshot)
 
