@@ -137,7 +137,7 @@ def point_norms(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean"
         dtype = torch.float64 if _has_float64(cloud.device) else torch.float32
         if metric == "cosine":
             return torch.ones(len(cloud), dtype=torch.float32, device=cloud.device)
-        norms = torch.linalg.vector_norm(cloud, dim=1, dtype=dtype)
+        norms: Tensor = torch.linalg.vector_norm(cloud, dim=1, dtype=dtype)
         if metric == "correlation":
             scale = _uncentred(cloud, metric, dtype).scale
             assert scale is not None
