@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import pdist
+from small_runs import LIGHT, TEXTS
+from tiny import tiny_llama, tiny_tokenizer
+from transformers import Trainer, TrainingArguments
 
+from topo_callback import TopologyCallback, Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
 from topo_callback.geometry import condensed_distances, largest_coordinate, point_norms
 from topo_callback.measurement import measure_sample
+from topo_callback.page.summary import summary
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.watching.dominance import DominanceWatch
@@ -128,3 +135,31 @@ def test_centroids_keep_a_drift_of_a_millionth(shift: float) -> None:
     moved = dataclasses.replace(sample, step=1, centroids=other)
     drift = measure_sample(moved, config, previous=start, first=start, kept={0: sample}).numbers["centroid_drift.first"]
     assert drift[0] == pytest.approx(2.0**-20 / start.numbers["median_distance"][0], rel=1e-6)
+
+
+def test_a_run_says_it_on_the_terminal_in_the_journal_and_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = tiny_tokenizer()
+    model = tiny_llama(tokenizer)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight[5] *= 200  # a coordinate that the first block writes loudly
+    rows = [{"input_ids": ids, "labels": ids} for ids in (tokenizer(text)["input_ids"][:16] for text in TEXTS)]
+    callback = TopologyCallback(
+        TEXTS, config=TopologyConfig(steps=(0, 2), zigzag_engine="off", **LIGHT), processing_class=tokenizer
+    )
+    args = TrainingArguments(
+        str(tmp_path), max_steps=2, report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True
+    )
+    Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()
+    trajectory = Trajectory.load(tmp_path)
+    entries = [entry for entry in trajectory.journal if entry["event"] == "dominated"]
+    layers = list(trajectory.layers)
+    assert [entry["layer"] for entry in entries] == layers
+    assert {(entry["measure"], entry["index"], entry["step"]) for entry in entries} == {
+        ("largest_coordinate_share", 5, 0)
+    }
+    named = ": coordinate 5 (from 0) carries "
+    assert sum(named in line for line in capsys.readouterr().err.splitlines()) == 1
+    assert sum(named in sentence for sentence in summary(trajectory)) == 1
+    assert not any(text in json.dumps(trajectory.journal) for text in TEXTS)

@@ -17,7 +17,8 @@ def point_facts(
 ) -> dict[str, np.ndarray]:
     """`centroids`, `norms` and `largest_coordinates` of a `Sample`, by the names of its fields.
 
-    Cost: some five passes over the clouds in float64, on their device; a hundredth of the distances' at 256 points.
+    Cost: three passes over the clouds in float64, on their device: 1 to 2 ms for 256 points of width 768 on a CPU,
+    where the distances take 8.
     """
     centroids = np.zeros((len(layers), clouds.shape[2]))
     largest = np.full((len(layers), 2), np.nan)

@@ -126,7 +126,6 @@ class Recorder:
                 self._handed_over.discard(outcome.step)
             if isinstance(outcome, Snapshot):
                 self._send(outcome)
-                self._dominance.take(outcome)
                 self._failed_measures.observe(outcome)
                 self.pace.observe(outcome.provenance.get("velocity"))
                 self.actions.take(outcome.provenance.get("events", ()))
@@ -203,6 +202,7 @@ class Recorder:
             )
 
     def _send(self, snapshot: Snapshot) -> None:
+        self._dominance.take(snapshot)
         for sink in list(self._sinks):
             self._call(sink, "log", snapshot)
 
