@@ -11,7 +11,7 @@ import pytest
 from dynamics.simulated_series import IDENTITY, simulated_series
 from trajectories import write_trajectory
 
-from topo_callback.dynamics import References, ReferencesError
+from topo_callback.dynamics import References, ReferencesError, find_events
 from topo_callback.errors import RecordError
 from topo_callback.records.record import write_record
 
@@ -38,6 +38,14 @@ def test_the_file_gives_back_what_went_in(tmp_path: Path) -> None:
         ({"model": {**IDENTITY["model"], "name": "other"}}, r"model \{'name': 'example/model'\}.*\{'name': 'other'\}"),
         ({"schedule": {**IDENTITY["schedule"], "max_steps": 900}}, r"\{'max_steps': 640\}.*\{'max_steps': 900\}"),
         ({"reading": {"pooling": "mean"}}, "last_prompt_token.*mean"),
+        ({"schedule": {**IDENTITY["schedule"], "learning_rate": 1e-3}}, "learning_rate.: 0.0001}.*rate.: 0.001}"),
+        ({"schedule": {**IDENTITY["schedule"], "lr_scheduler_type": "linear"}}, "'cosine'.*'linear'"),
+        ({"training": {**IDENTITY["training"], "batch_size": 64}}, "training {'batch_size': 32}.*{'batch_size': 64}"),
+        ({"training": {**IDENTITY["training"], "optimizer": {"name": "SGD"}}}, "optimizer.*AdamW.*optimizer.*SGD"),
+        ({"training": {**IDENTITY["training"], "data": {"rows": 501, "digest": "3"}}}, "'rows': 500.*'rows': 501"),
+        ({"training": {**IDENTITY["training"], "trained_parameters": 99}}, "trained_parameters': 1000.*: 99"),
+        ({"training": {**IDENTITY["training"], "autocast": "bfloat16"}}, "autocast': 'none'.*'bfloat16'"),
+        ({"reading": {**IDENTITY["reading"], "neighbours": 7}}, "reading {'neighbours': 5}.*{'neighbours': 7}"),
     ],
 )  # fmt: skip
 def test_another_model_probe_or_schedule_is_refused(changed: dict[str, object], message: str) -> None:
@@ -89,3 +97,38 @@ def test_a_run_counts_once_and_a_file_that_is_not_there_is_named(tmp_path: Path)
         References.collect([folder, tmp_path / "run" / ".." / "run"])
     with pytest.raises(RecordError, match=r"references .*none.npz cannot be read \(No such file"):
         References.load(tmp_path / "none.npz")
+
+
+def test_what_older_references_do_not_say_is_said_and_no_alert_follows(tmp_path: Path) -> None:
+    older = {**IDENTITY, "training": {}, "reading": {"pooling": "last_prompt_token", "metric": "euclidean"}}
+    runs = [simulated_series(1000 + seed, identity=older) for seed in range(19)]
+    References.of(runs).save(tmp_path / "references.npz")
+    known = References.load(tmp_path / "references.npz")
+    run = simulated_series(8, burst={10: 6.0, 11: 6.0})
+    known.check(run)
+    assert {"batch_size", "optimizer", "data", "neighbours"} <= set(known.unsaid(run.identity))
+    found = find_events(run, known)
+    calibrated = [event for event in found.events if event.level == "calibrated"]
+    assert calibrated
+    assert not any(event.measured for event in calibrated)
+    assert any("do not say their batch_size, optimizer" in note for note in found.notes)
+    whole = find_events(run, References.of([simulated_series(1000 + seed) for seed in range(19)]))
+    assert all(event.measured for event in whole.events)
+    assert whole.notes == ()
+
+
+def test_references_without_a_learning_rate_are_refused() -> None:
+    schedule = {name: value for name, value in IDENTITY["schedule"].items() if name != "learning_rate"}
+    known = References.of([simulated_series(0, identity={**IDENTITY, "schedule": schedule})])
+    with pytest.raises(ReferencesError, match="'learning_rate': 'unknown'}, this run has {'learning_rate': 0.0001}"):
+        known.check(simulated_series(1))
+
+
+def test_an_alarm_by_step_counts_has_no_error_rate() -> None:
+    """The bound of the nominal level rests on a clock that follows the weights."""
+    series = simulated_series(1, burst={14: 8.0, 15: 8.0, 16: 8.0})
+    assert all(event.measured for event in find_events(series).events)
+    counted = dataclasses.replace(series, clock="steps")
+    events = find_events(counted).events
+    assert events
+    assert not any(event.measured for event in events)

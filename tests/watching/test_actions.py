@@ -102,3 +102,60 @@ def test_an_interrupt_in_a_function_goes_through() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Followed(functions=[interrupted]).take(ONSET)
+
+
+COLLAPSE = Event(
+    "collapse", "noted", 300, 330, 330, (2, 4), 0.2, None, "effective rank is 20% of its first value", measured=False
+)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        COLLAPSE,
+        dataclasses.replace(ONSET, measured=False),
+        dataclasses.replace(PEAK, measured=False),
+        dataclasses.replace(PEAK, kind="settled", measured=False),
+    ],
+)
+def test_nothing_follows_from_a_rule_without_an_error_rate(event: Event, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[Event] = []
+    followed = Followed(functions=[seen.append], actions=("log", "alert", "save", "stop"), stop_dry_run=False)
+    followed.take(event)
+    assert followed.actions.asked() == 0
+    assert followed.alerts == []
+    assert not followed.actions.settled
+    assert [name for name, _ in followed.notes] == ["event"]
+    assert followed.notes[0][1]["measured"] is False
+    said = capsys.readouterr().err
+    assert f"noted, no alarm: {event.kind}" in said
+    assert "how often this rule is wrong is not known" in said
+    assert seen == [event]
+
+
+def test_a_collapse_of_an_older_record_is_noted_too() -> None:
+    followed = Followed(actions=("alert", "stop"), stop_dry_run=False)
+    older = dataclasses.asdict(dataclasses.replace(COLLAPSE, level="observed"))
+    del older["measured"]
+    followed.actions.take([{**older, "of_a_newer_version": 1}])
+    assert (followed.actions.asked(), followed.alerts) == (0, [])
+
+
+def test_a_stop_that_is_meant_is_announced_everywhere(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    followed = Followed(actions=("stop",), stop_dry_run=False)
+    followed.take(ONSET)
+    assert followed.actions.asked() == STOP
+    followed.actions.stopped(18)
+    followed.actions.stopped(19)  # once
+    said = "training is stopped after step 18 by the action 'stop', because of onset (nominal) at step 16: layers 2-4"
+    assert capsys.readouterr().err.count(said) == 1
+    assert caplog.text.count(said) == 1
+    assert [name for name, _ in followed.notes] == ["event", "stop_asked", "training_stopped"]
+    assert followed.notes[-1][1] == {
+        "step": 18, "kind": "onset", "level": "nominal", "known_at": 16, "explanation": ONSET.explanation,
+    }  # fmt: skip
+    (alert,) = followed.alerts
+    assert (alert.kind, alert.known_at) == ("training_stopped", 18)
+    assert said in alert.explanation
