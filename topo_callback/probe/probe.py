@@ -27,6 +27,8 @@ class Probe:
         max_tokens: the length that longer prompts were cut to.
         source: where the prompts come from: "given", "training data" or "evaluation data".
         duplicates: how many prompts were removed because an earlier one was the same after cutting.
+        chat_template: SHA-256 of the chat template that rendered prompts, hexadecimal; None where none did, or where
+            the prompts came in tokens. No part of the probe's hash either, which is of the tokens.
         processing_class: the tokenizer, where one is at hand, for studies that change texts. No part of the probe's
             hash, nor of whether two probes are equal.
 
@@ -39,6 +41,7 @@ class Probe:
     max_tokens: int = 256
     source: str = "given"
     duplicates: int = 0
+    chat_template: str | None = field(default=None, compare=False)
     processing_class: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +105,7 @@ class Probe:
         collection = ProbeCollection(max_tokens, tokenizer.leading_ids)
         for i, row in enumerate(listed):
             collection.extend(tokenizer.sequences(row, f"row {i}"))
-        return collection.probe("given")
+        return collection.probe("given", tokenizer.used_template)
 
 
 class ProbeCollection:
@@ -135,7 +138,7 @@ class ProbeCollection:
             self._seen_texts.add(ids)
             self._sequences.append(TokenSequence(ids, prompt_length))
 
-    def probe(self, source: str) -> Probe:
+    def probe(self, source: str, chat_template: str | None = None) -> Probe:
         """The prompts so far as a Probe; ProbeError when there are fewer than two."""
         return Probe(
             token_ids=tuple(sequence.token_ids for sequence in self._sequences),
@@ -143,6 +146,7 @@ class ProbeCollection:
             max_tokens=self._max_tokens,
             source=source,
             duplicates=self._duplicates,
+            chat_template=chat_template,
         )
 
 

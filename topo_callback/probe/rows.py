@@ -12,6 +12,7 @@ positions of a decoder it changes nothing.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -65,11 +66,17 @@ class RowTokenizer:
         self._end_token: str | None = getattr(tokenizer, "eos_token", None)
         self._end_id: int | None = getattr(tokenizer, "eos_token_id", None)
         self._end_is_added = False
+        self._rendered = False
         self._chat_template_kwargs = dict(chat_template_kwargs or {})
         if tokenizer is not None:
             # The probe cuts by itself; the tokenizer would only warn that a text is longer than the model takes.
             tokenizer.model_max_length = int(1e30)
             self._end_is_added = self._end_id is not None and self._plain("")[-1:] == [self._end_id]
+
+    @property
+    def used_template(self) -> str | None:
+        """SHA-256 of the chat template, hexadecimal, once a row has been rendered with it."""
+        return hashlib.sha256(str(self._chat_template).encode()).hexdigest() if self._rendered else None
 
     @property
     def leading_ids(self) -> frozenset[int]:
@@ -169,6 +176,7 @@ class RowTokenizer:
                 f"{name} is conversational, and the tokenizer has no chat template; set tokenizer.chat_template, or "
                 "give plain text"
             )
+        self._rendered = True
         template = {"chat_template": self._chat_template, **self._chat_template_kwargs, **options}
         messages = [self._message(message) for message in messages]
         encoded = self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **template)

@@ -131,7 +131,7 @@ def _sample(dataset: Any, source: str, tokenizer: RowTokenizer, prompts: int, ma
     collection.extend(left, most=prompts)
     if len(collection) < 2 and first_error is not None:
         raise first_error
-    return collection.probe(source)
+    return collection.probe(source, tokenizer.used_template)
 
 
 def _read(dataset: Any, i: int, name: str, tokenizer: RowTokenizer) -> list[TokenSequence]:

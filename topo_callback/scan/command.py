@@ -57,6 +57,18 @@ def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     what.add_argument("--preset", metavar="NAME", help="economy, standard or full")
     what.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    what.add_argument(
+        "--autocast",
+        choices=("as-trained", "none", "bfloat16", "float16"),
+        default="as-trained",
+        help="how forward passes are cast (default: as in the run's own trajectory, where there is one)",
+    )
+    what.add_argument(
+        "--attention",
+        choices=("as-trained", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+        default="as-trained",
+        help="implementation of the attention (default: likewise, else what transformers chooses)",
+    )
     what.add_argument("--seed", type=int, metavar="N", help="training seed of the run, recorded for compare")
     what.add_argument(
         "--affinity", action="store_true", help="of exactly two models: which layers see the same neighbours"
@@ -115,6 +127,8 @@ def _scan(given: argparse.Namespace) -> None:
             given.output_dir,
             config,
             dtype=given.dtype,
+            autocast=given.autocast,
+            attention=given.attention,
             seed=given.seed,
             manner=manner,
             progress=progress,

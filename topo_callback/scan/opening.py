@@ -88,21 +88,24 @@ def resolve_dtype(files: CheckedFiles, dtype: str) -> str:
     return "float32"
 
 
-def open_model(files: CheckedFiles, *, dtype: str, device: str, allow_pickle: bool = False) -> Any:
+def open_model(
+    files: CheckedFiles, *, dtype: str, device: str, attention: str | None = None, allow_pickle: bool = False
+) -> Any:
     """The model on its device, in evaluation mode, with an adapter beside the weights it changes, not merged.
 
     Args:
         files: from `check_checkpoint`.
         dtype: from `resolve_dtype`.
         device: such as "cpu" or "cuda:1".
+        attention: its implementation, such as "sdpa"; None: what transformers chooses.
         allow_pickle: weights may be pickled.
 
     Raises:
         UnreadableCheckpointError: the files do not make the model they claim; weights that are missing would be random.
     """
     with _readable(), quiet_loading(), nothing_fetched():
-        _outline(files, dtype)
-        config = _configuration(files)
+        _outline(files, dtype, attention)
+        config = _configuration(files, attention)
         model, found = _model_class(config).from_pretrained(
             files.model,
             config=config,
@@ -121,14 +124,14 @@ def open_model(files: CheckedFiles, *, dtype: str, device: str, allow_pickle: bo
         return model.to(torch.device(device)).eval()
 
 
-def outline(files: CheckedFiles, *, dtype: str) -> Any:
+def outline(files: CheckedFiles, *, dtype: str, attention: str | None = None) -> Any:
     """The model without weights (on torch's meta device): enough to find its blocks and to say what it is.
 
     Raises:
         UnreadableCheckpointError: the configuration makes no model.
     """
     with _readable(), quiet_loading(), nothing_fetched():
-        return _outline(files, dtype)
+        return _outline(files, dtype, attention)
 
 
 def open_tokenizer(folders: list[Path]) -> Any:
@@ -215,9 +218,9 @@ def _readable() -> Iterator[None]:
         raise UnreadableCheckpointError(f"cannot be loaded ({described(error)})") from error
 
 
-def _outline(files: CheckedFiles, dtype: str) -> Any:
+def _outline(files: CheckedFiles, dtype: str, attention: str | None) -> Any:
     """The model without memory, seen to be no larger than its files, with its adapter."""
-    config = _configuration(files)
+    config = _configuration(files, attention)
     stored = weight_files(files.model)
     held = held_by(stored) if stored else Held(frozenset(), _pickled_bytes(files.model))
     with torch.device("meta"):
@@ -243,10 +246,11 @@ def _pickled_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.bin"))
 
 
-def _configuration(files: CheckedFiles) -> Any:
+def _configuration(files: CheckedFiles, attention: str | None) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(files.model, trust_remote_code=False, local_files_only=True)
+    chosen = {} if attention is None else {"attn_implementation": attention}
+    return AutoConfig.from_pretrained(files.model, trust_remote_code=False, local_files_only=True, **chosen)
 
 
 def _model_class(config: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from topo_callback.capture.conditions import Conditions
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.probe import Probe
@@ -19,6 +20,7 @@ from topo_callback.probe.files import kept_probe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.scan.checkpoint import Series
+from topo_callback.scan.training_run import AS_TRAINED, recorded_batch, recorded_reading, wanted_conditions
 from topo_callback.scan.unit import units_folder
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.setting_changes import changed_settings, deciding_settings, with_harmless
@@ -53,6 +55,8 @@ def plan_series(
     *,
     dtype: str = "auto",
     device: str = "cpu",
+    autocast: str = AS_TRAINED,
+    attention: str = AS_TRAINED,
     seed: int | None = None,
     allow_pickle: bool = False,
 ) -> Plan:
@@ -65,16 +69,19 @@ def plan_series(
         probe_of: from folders that may have a tokenizer to the probe.
         dtype: "auto", or a type in which all of them are loaded.
         device: where they are read; decides the size of a batch.
+        autocast, attention: as in `scan`.
         seed: training seed, for `compare`.
         allow_pickle: weights may be pickled.
 
     Raises:
         UnreadableCheckpointError: no checkpoint of the series can be read; the message has every reason.
-        ConfigurationError: the folder is of another scan.
+        ConfigurationError: the folder is of another scan, or the device cannot do what is asked for.
     """
     import torch
 
     from topo_callback.capture import batch_size_for
+    from topo_callback.capture.batches import PADDED, ROWS
+    from topo_callback.capture.conditions import attention_of
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.scan.opening import outline, resolve_dtype
@@ -83,23 +90,32 @@ def plan_series(
     from topo_callback.watching.run_description import describe_run
 
     files = _first_whole(series, allow_pickle)
-    model = outline(files, dtype=resolve_dtype(files, dtype))
+    trained = recorded_reading(series)
+    conditions = wanted_conditions(trained, autocast, attention)
+    conditions.check(torch.device(device))
+    model = outline(files, dtype=resolve_dtype(files, dtype), attention=conditions.attention)
+    conditions = replace(conditions, attention=attention_of(model))
     # ids beyond the embedding of a checkpoint leave out that one alone, as does a shorter table of positions than here
     probe, cut = model_limits(model).fit(probe_of(files.folders))
     if cut:
         say(f"{series.name}: {cut}")
     if not (config.studies or config.keep_prompts):
         probe = replace(probe, processing_class=None)  # no tokenizer goes to the processes of a scan for nothing
-    batch = config.probe_batch or batch_size_for(model, probe, torch.device(device))
-    reader = Reader(model, probe, config, Ranks(), batch)
+    batch = config.probe_batch or recorded_batch(trained) or batch_size_for(model, probe, torch.device(device))
+    rows = trained.get("rows")
+    reader = Reader(model, probe, config, Ranks(), batch, rows if rows in ROWS else PADDED)
     reader.agree(model)
+    reader.conditions = conditions
+    if trained:
+        say(f"{series.name}: read as its training run was: {conditions.said()}, {batch} prompts at a time")
     # what a training run says of itself and a checkpoint does not is left out below
     unknown = SimpleNamespace(
-        bf16=False, fp16=False, learning_rate=0, lr_scheduler_type="", warmup_steps=0, seed=0,
+        learning_rate=0, lr_scheduler_type="", warmup_steps=0, seed=0,
         max_steps=0, num_train_epochs=0,
     )  # fmt: skip
     run = describe_run(config, probe, reader, model, unknown, unknown, 1)
     run["model"]["name"] = files.name
+    run["reading"]["rows"] = reader.rows
     run["training"] = training_facts(_newest_state(series), seed)
     run["scan"] = {
         "identity": series.identity,
@@ -183,6 +199,11 @@ def _joined(before: dict[str, Any], now: dict[str, Any], config: TopologyConfig,
         **{
             f"another {name} of the model": (before["model"][name], now["model"][name])
             for name in ("dtype", "depth", "width")
+        },
+        **{
+            f"another {name} of the reading": (before["reading"][name], value)
+            for name, value in Conditions.recorded(now["reading"]).to_dict().items()
+            if name in before["reading"]  # not in records of old
         },
         **{f"another setting {name}": values for name, values in changed_settings(before, now).items()},
     }

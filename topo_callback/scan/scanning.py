@@ -14,10 +14,12 @@ from topo_callback.scan.measuring import measure_series, out_of_order, start_ove
 from topo_callback.scan.planning import Plan, make_folder, name_latest, plan_series
 from topo_callback.scan.prompts import Prompts
 from topo_callback.scan.running import require_backend, run_units
+from topo_callback.scan.training_run import AS_TRAINED
 from topo_callback.scan.unit import Outcome, Unit, is_done, skipped_reason
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.setting_changes import watching_settings
 from topo_callback.spacing import evenly_spaced
+from topo_callback.terminal import say
 
 OF_TRAINING = watching_settings()
 
@@ -96,6 +98,8 @@ def scan(
     config: TopologyConfig | None = None,
     *,
     dtype: str = "auto",
+    autocast: str = AS_TRAINED,
+    attention: str = AS_TRAINED,
     seed: int | None = None,
     manner: Manner | None = None,
     progress: Progress | None = None,
@@ -110,6 +114,9 @@ def scan(
         output_dir: every series gets a trajectory folder of its name in it.
         config: how models are read and measured; settings of training runs (when to sample) have no effect.
         dtype: "auto", "float32", "bfloat16" or "float16".
+        autocast: "as-trained" for what the training run's own trajectory says (none where there is none), "none",
+            "bfloat16" or "float16".
+        attention: "as-trained" likewise (what transformers chooses where there is none), "eager", "sdpa", ...
         seed: training seed of the run, for `compare`.
         manner: processes, devices, shard.
         progress: told what is done.
@@ -124,7 +131,9 @@ def scan(
     config, manner, progress = config or TopologyConfig(), manner or Manner(), progress or _Silent()
     require_backend(manner.backend, manner.jobs)
     _check_shard(manner.shard)
-    results, plans = _plan(series, prompts, output_dir, config, dtype, seed, manner)
+    reading = {"dtype": dtype, "autocast": autocast, "attention": attention}
+    results, plans = _plan(series, prompts, output_dir, config, reading, seed, manner)
+    _say_other_templates(plans)
     for name, plan in list(plans.items()):
         plans[name] = make_folder(plan)
         results[name].folder = plan.folder.path
@@ -150,7 +159,7 @@ def _plan(
     prompts: Prompts,
     output_dir: Path,
     config: TopologyConfig,
-    dtype: str,
+    reading: dict[str, str],
     seed: int | None,
     manner: Manner,
 ) -> tuple[dict[str, Scanned], dict[str, Plan]]:
@@ -164,7 +173,7 @@ def _plan(
                 output_dir,
                 config,
                 prompts.reader(config),
-                dtype=dtype,
+                **reading,
                 device=manner.devices[0],
                 seed=seed,
                 allow_pickle=manner.allow_pickle,
@@ -176,6 +185,17 @@ def _plan(
         reasons = [reason for result in results.values() for _, reason in list(result.skipped.values())[:1]]
         raise ConfigurationError(f"no checkpoint can be read: {'; '.join(reasons)}")
     return results, plans
+
+
+def _say_other_templates(plans: dict[str, Plan]) -> None:
+    """Models side by side are told apart by their chat templates, too."""
+    templates = {name: plan.probe.chat_template for name, plan in plans.items()}
+    if len(set(templates.values())) > 1:
+        said = ", ".join(f"{name}: {(template or 'none')[:12]}" for name, template in templates.items())
+        say(
+            f"the chat templates of these models differ ({said}), so part of what differs is the template: "
+            "one on one side only makes the effective rank two to four times as large (arXiv 2605.24583)"
+        )
 
 
 def _units(plans: Iterable[Plan], manner: Manner) -> list[Unit]:

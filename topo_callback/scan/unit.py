@@ -124,6 +124,8 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
     """One reading, by the same Reader as the callback's."""
     import torch
 
+    from topo_callback.capture.batches import PADDED, ROWS
+    from topo_callback.capture.conditions import Conditions, float32_products, run_under_autocast
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.errors import TopologyError, described
@@ -134,11 +136,25 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
     files = check_checkpoint(unit.checkpoint, allow_pickle=unit.allow_pickle)
     model = None
     try:
-        model = open_model(files, dtype=run["model"]["dtype"], device=unit.device, allow_pickle=unit.allow_pickle)
+        conditions = Conditions.recorded(run["reading"])
+        model = open_model(
+            files,
+            dtype=run["model"]["dtype"],
+            device=unit.device,
+            attention=conditions.attention,
+            allow_pickle=unit.allow_pickle,
+        )
+        run_under_autocast(model, conditions.autocast)
         config = TopologyConfig.from_dict(run["config"])
         model_limits(model).check(probe)
-        reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"])
-        reader.agree(model)
+        rows = run["reading"].get("rows")
+        reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"], rows if rows in ROWS else PADDED)
+        with float32_products(conditions.float32_products):
+            reader.agree(model)
+        if reader.conditions != conditions:
+            raise UnreadableCheckpointError(
+                f"computes {reader.conditions.said()}, and this trajectory was read {conditions.said()}"
+            )
         for note in reader.notes:
             _say_once(note)
         for name in ("depth", "width", "kind"):
@@ -147,7 +163,8 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
                     f"another model: {name} {getattr(reader, name)}, in this trajectory {run['model'][name]}"
                 )
         facts = {**step_facts(read_state(files.folders)), "world_size": 1, "pictures": unit.pictured}
-        sample = reader.read(model, unit.step, {**facts, "checkpoint": unit.checkpoint.label})
+        with float32_products(conditions.float32_products):
+            sample = reader.read(model, unit.step, {**facts, "checkpoint": unit.checkpoint.label})
     except UnreadableCheckpointError:
         raise
     except (TopologyError, ReadingError) as error:

@@ -29,6 +29,7 @@ from topo_callback.capture import (
 from topo_callback.capture.batches import PADDED
 from topo_callback.capture.blocks import find_language_model
 from topo_callback.capture.calls import Traversal, static_traversal
+from topo_callback.capture.conditions import Conditions, attention_of, observed
 from topo_callback.capture.layout import expected_layout
 from topo_callback.capture.proof import Proof, Prover
 from topo_callback.capture.survey import survey, surveyed_prompt
@@ -57,6 +58,7 @@ class Reader:
         stack_path: where the blocks were found.
         pooling: what "auto" became.
         batch_size: prompts per forward pass, at most; halved once when memory runs out.
+        conditions: under which the model computes, as a forward pass found them; before `agree`, as far as it says.
         proof: what showed that prompts can be read like that, once `agree` has been given a model that can run.
     """
 
@@ -82,6 +84,7 @@ class Reader:
         self.stack_path = stack.path
         self.kind = stack.kind
         self.proof: Proof | None = None
+        self.conditions = Conditions(attention=attention_of(model))
         self.pooling = resolve_pooling(config.pooling, stack.kind)
         self._probe = probe
         self._config = config
@@ -169,7 +172,9 @@ class Reader:
                 with quiet(model):
                     stack = find_blocks(model, self._config.blocks)
                     together = self._turns.together
-                    self._settle(survey(model, stack, surveyed_prompt(self._probe), together=together))
+                    with observed(model, stack) as seen:
+                        self._settle(survey(model, stack, surveyed_prompt(self._probe), together=together))
+                    self.conditions = seen[0]
                     prover = Prover(
                         model,
                         stack,

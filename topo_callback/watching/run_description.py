@@ -41,6 +41,7 @@ def describe_run(
             "max_tokens": probe.max_tokens,
             "source": probe.source,
             "duplicates": probe.duplicates,
+            "chat_template": probe.chat_template,
         },
         "layers": list(reader.layers),
         "model": {
@@ -59,7 +60,7 @@ def describe_run(
             "metric": config.metric,
             "probe_batch": reader.batch_size,
             **_proved(reader),
-            "autocast": "bfloat16" if args.bf16 else "float16" if args.fp16 else None,
+            **reader.conditions.to_dict(),
         },
         "training": describe_training(model, args, state, world_size, context or {}),
         "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
