@@ -48,7 +48,7 @@ def describe_run(
             "tap": config.tap,
             "metric": config.metric,
             "probe_batch": reader.batch_size,
-            **_proved(reader),
+            "rows": reader.rows,
             "autocast": "bfloat16" if args.bf16 else "float16" if args.fp16 else None,
         },
         "training": {
@@ -61,19 +61,15 @@ def describe_run(
             "world_size": world_size,
             "seed": int(args.seed),
         },
+        **_proved(reader),
         "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
     }
 
 
 def _proved(reader: Reader) -> dict[str, Any]:
-    """How prompts share a forward pass, and what showed that this changes none; nothing for a model without weights."""
+    """What showed that prompts that share a forward pass are what they are alone; nothing before a model could run."""
     proof = reader.proof
     if proof is None:
         return {}
-    return {
-        "rows": proof.rows,
-        "difference": proof.difference,
-        "allowed_difference": proof.allowed,
-        "noise": proof.noise,
-        "rows_refused": proof.refused,
-    }
+    names = ("difference", "allowed", "noise", "refused", "next_token_missing")
+    return {"proof": {name: getattr(proof, name) for name in names}}
