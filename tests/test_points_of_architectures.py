@@ -50,8 +50,8 @@ def points_alone(model: nn.Module, blocks: Any, probe: Prompts, pooling: str, fr
     return torch.stack(points, dim=1)
 
 
-def bare_call(model: Any, ids: tuple[int, ...]) -> None:
-    """The model's own defaults; without a cache where its own one fails."""
+def bare_call(model: Any, ids: tuple[int, ...], *, strictly: bool = False) -> None:
+    """The model's own defaults; without a cache where its own one fails, unless strictly."""
     torch.manual_seed(0)
     inputs: dict[str, Any] = {"input_ids": torch.tensor([ids])}
     if model.config.is_encoder_decoder:
@@ -60,7 +60,9 @@ def bare_call(model: Any, ids: tuple[int, ...]) -> None:
         inputs["decoder_input_ids"] = torch.tensor([[start]])
     try:
         model(**inputs)
-    except Exception:  # noqa: BLE001 - tiny configurations without a layer that keeps a cache
+    except Exception:  # tiny configurations without a layer that keeps a cache
+        if strictly:
+            raise
         model(**inputs, use_cache=False)
 
 
@@ -126,10 +128,15 @@ def test_each_point_is_the_models_own_or_the_model_is_refused() -> None:
             wrong.append(str(error))
         except Exception as error:  # noqa: BLE001 - a model that cannot be called on text alone
             outcomes["raises by itself"] += 1
-            with their_warnings_aside(), quiet(model), pytest.raises(type(error)):
-                bare_call(model, prompts((5,)).token_ids[0])
+            try:
+                with their_warnings_aside(), quiet(model):
+                    bare_call(model, prompts((5,)).token_ids[0], strictly=True)
+            except Exception:  # noqa: BLE001
+                continue
+            wrong.append(f"{model_type}: {type(error).__name__} in reading only: {error}")
     assert not wrong
-    assert all("blocks" in refusal or "layers" in refusal for refusal in said), said  # what to pass
+    silent = [refusal for refusal in said if "blocks=" not in refusal and "`blocks`" not in refusal]
+    assert all("not supported" in refusal for refusal in silent), silent  # else it says what to pass
     read = sum(outcomes[way] for way in ("padded", "equal lengths", "one at a time"))
     print(dict(outcomes))
     assert read >= LEAST_READ, dict(outcomes)
