@@ -77,6 +77,7 @@ class Run:
         self.in_block: Callable[[], None] | None = None
         self.undo: list[Callable[[], None]] = []
         self.trainer: Any = None
+        self.settled = False  # the reading is proved, and passes are those of samples
 
     @property
     def step(self) -> int:
@@ -98,7 +99,7 @@ class Run:
         inner = model.get_base_model() if self.base == "lora" else model
 
         def count(module: Any, arguments: Any, options: Any) -> None:
-            if not torch.is_grad_enabled():
+            if not torch.is_grad_enabled() and self.trainer is not None and self.settled:
                 self.forwards[self.step] = self.forwards.get(self.step, 0) + 1
 
         def inside(module: Any, arguments: Any) -> None:
@@ -110,6 +111,11 @@ class Run:
         return model
 
     def train(self) -> dict[str, Any]:
+        def agree(old: Any, reader: Any, model: Any) -> None:
+            old(reader, model)
+            self.settled = True
+
+        self.replace(Reader, "agree", agree)
         FAULTS.get(self.fault, lambda run: None)(self)
         torch.manual_seed(3)
         encoded = self.tokenizer(TEXTS, padding="max_length", truncation=True, max_length=24, return_tensors="pt")

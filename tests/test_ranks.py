@@ -193,9 +193,8 @@ def test_fault_20_a_failure_on_one_rank_is_known_to_both_before_the_next_collect
     assert first["step"] == second["step"] == 5
     (skipped,) = two.journal("full-forward_raises", "skipped")
     assert skipped["step"] == 2
-    assert skipped["cause"].startswith("rank 1: RuntimeError in ")
+    assert skipped["cause"].startswith("rank 1: RuntimeError in fail")
     assert "injected" not in skipped["cause"]
-    assert skipped["cause"].startswith("rank 1: RuntimeError in fail, rank_run.py:")
     assert two.trajectory("full-forward_raises").steps == (0, 1, 3, 4, 5)
     assert len(first["warnings"]) == 1
     assert second["warnings"] == []

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from scan.checkpoints import SETTINGS, save_model, write_probe
-from scan.test_same_numbers import assert_same
 from small_runs import LIGHT, TEXTS
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainingArguments

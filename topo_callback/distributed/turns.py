@@ -17,10 +17,10 @@ from topo_callback.capture.batches import PADDED
 from topo_callback.capture.calls import Traversal
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Gathering, Ranks
-from topo_callback.errors import USERS_OWN, described
+from topo_callback.errors import USERS_OWN, TopologyError, described
 from topo_callback.terminal import show_if_asked
 
-DONE, OUT_OF_MEMORY, FAILED = 0, 1, 2
+DONE, OUT_OF_MEMORY, FAILED, REFUSED = 0, 1, 2, 3
 
 
 class AgreedError(Exception):
@@ -137,6 +137,8 @@ class Turns:
             work()
         except USERS_OWN:
             raise
+        except TopologyError as error:
+            code, cause = REFUSED, str(error)
         except torch.OutOfMemoryError as error:
             code, cause = OUT_OF_MEMORY, described(error)
             show_if_asked(error)

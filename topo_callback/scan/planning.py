@@ -115,7 +115,6 @@ def plan_series(
     )  # fmt: skip
     run = describe_run(config, probe, reader, model, unknown, unknown, 1)
     run["model"]["name"] = files.name
-    run["reading"]["rows"] = reader.rows
     run["training"] = training_facts(_newest_state(series), seed)
     run["scan"] = {
         "identity": series.identity,

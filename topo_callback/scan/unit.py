@@ -101,9 +101,8 @@ def read_unit(unit: Unit, probe: Probe, parent: int | None = None) -> Outcome:
     folder = TrajectoryFolder(Path(unit.folder))
     if is_done(folder, unit.step):
         return Outcome(unit, None, os.getpid())
-    run = folder.read_run()
     try:
-        sample, reason = _sample(unit, run, probe), None
+        sample, reason = _sample(unit, folder, probe), None
     except UnreadableCheckpointError as error:
         sample, reason = None, " ".join(str(error).split())
     try:
@@ -120,11 +119,10 @@ def read_unit(unit: Unit, probe: Probe, parent: int | None = None) -> Outcome:
     return Outcome(unit, reason, os.getpid())
 
 
-def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
+def _sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
     """One reading, by the same Reader as the callback's."""
     import torch
 
-    from topo_callback.capture.batches import PADDED, ROWS
     from topo_callback.capture.conditions import Conditions, float32_products, run_under_autocast
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
@@ -133,6 +131,7 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
     from topo_callback.terminal import show_if_asked
     from topo_callback.watching.reader import Reader, ReadingError
 
+    run = folder.read_run()
     files = check_checkpoint(unit.checkpoint, allow_pickle=unit.allow_pickle)
     model = None
     try:
@@ -147,14 +146,14 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
         run_under_autocast(model, conditions.autocast)
         config = TopologyConfig.from_dict(run["config"])
         model_limits(model).check(probe)
-        rows = run["reading"].get("rows")
-        reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"], rows if rows in ROWS else PADDED)
+        reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"], _rows(run))
         with float32_products(conditions.float32_products):
             reader.agree(model)
         if reader.conditions != conditions:
             raise UnreadableCheckpointError(
                 f"computes {reader.conditions.said()}, and this trajectory was read {conditions.said()}"
             )
+        _record_rows(folder, reader.rows)
         for note in reader.notes:
             _say_once(note)
         for name in ("depth", "width", "kind"):
@@ -178,6 +177,21 @@ def _sample(unit: Unit, run: dict[str, Any], probe: Probe) -> Sample:
             torch.cuda.empty_cache()
     assert sample is not None
     return sample
+
+
+def _rows(run: dict[str, Any]) -> str:
+    """How prompts shared a forward pass in the checkpoints read so far."""
+    from topo_callback.capture.batches import PADDED, ROWS
+
+    rows = run["reading"].get("rows")
+    return rows if rows in ROWS else PADDED
+
+
+def _record_rows(folder: TrajectoryFolder, rows: str) -> None:
+    """Let run.json say how prompts share a forward pass, which only a model with weights shows."""
+    run = folder.read_run()
+    if _rows(run) != rows:
+        folder.write_run({**run, "reading": {**run["reading"], "rows": rows}})
 
 
 @lru_cache(maxsize=64)

@@ -27,7 +27,7 @@ from topo_callback.capture import (
     sample_tokens,
 )
 from topo_callback.capture.batches import PADDED
-from topo_callback.capture.blocks import find_language_model
+from topo_callback.capture.blocks import BlockStack
 from topo_callback.capture.calls import Traversal, static_traversal
 from topo_callback.capture.conditions import Conditions, attention_of, observed
 from topo_callback.capture.layout import expected_layout
@@ -35,7 +35,16 @@ from topo_callback.capture.proof import Proof, Prover
 from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Read, Turns, asked, assembled, assembled_tokens
+from topo_callback.distributed.turns import (
+    OUT_OF_MEMORY,
+    REFUSED,
+    AgreedError,
+    Read,
+    Turns,
+    asked,
+    assembled,
+    assembled_tokens,
+)
 from topo_callback.errors import ConfigurationError, UnsupportedModelError, described
 from topo_callback.geometry import condensed_distances, invalid_points, least_bytes, nearest_neighbours
 from topo_callback.probe import Probe
@@ -95,6 +104,7 @@ class Reader:
         places = sample_tokens(probe, config.token_cloud, self.pooling, self.kind, config.seed)
         self._token_cloud = TokenCloud(places) if len(places) > config.neighbours else None
         self._halved = False
+        self._unproved = False
         config.check_points(len(probe))
         self.batch_size = 0
         self._wanted = batch_size or config.probe_batch or batch_size_for(model, probe)
@@ -135,12 +145,12 @@ class Reader:
         The batch size is the smallest of all ranks. A model without weights (on the device "meta") is looked at as far
         as it can be, and nothing is proved.
 
-        All ranks call this together, and it fails on all or on none.
+        All ranks call this together, and it fails on all or on none. Where memory runs out, or the model raises an
+        error of its own, the proof is tried again with each sample, which is skipped until it holds.
 
         Raises:
             ConfigurationError: the ranks have different probes, or there is no such layer.
             UnsupportedModelError: the model cannot be read, or not so that a prompt is read as it is alone.
-            ReadingError: there is no memory for a single prompt.
         """
         if len(set(self._ranks.texts(self._probe.hash))) > 1:
             raise ConfigurationError(
@@ -152,7 +162,12 @@ class Reader:
         if model_device(model).type == "meta":
             self._outline(model)
         else:
-            self._prove(model)
+            try:
+                self._prove(model)
+            except ReadingError as error:
+                logger.debug("the reading is not proved yet: %s", error)
+                self._unproved = True
+                self._settle(self._turns.traversal)
         self._make_batches(self.batch_size)
 
     def _outline(self, model: nn.Module) -> None:
@@ -167,38 +182,57 @@ class Reader:
         self._settle(traversal)
 
     def _prove(self, model: nn.Module) -> None:
+        """Raises ReadingError where the model could not run; UnsupportedModelError where it is read wrongly."""
         while True:
             try:
                 with quiet(model):
-                    stack = find_blocks(model, self._config.blocks)
-                    together = self._turns.together
-                    with observed(model, stack) as seen:
-                        self._settle(survey(model, stack, surveyed_prompt(self._probe), together=together))
-                    self.conditions = seen[0]
-                    prover = Prover(
-                        model,
-                        stack,
-                        self._turns.traversal,
-                        layers=self.layers,
-                        tap=self._config.tap,
-                        pooling=self.pooling,
-                        pad_id=self._pad_id,
-                        states=bool(self._taken) or self._token_cloud is not None,
-                        next_tokens=bool(self._next_token_points),
-                        together=together,
-                        worst=self._ranks.worst,
-                    )
-                    self.proof = prover.prove(self._probe, self.batch_size, self._turns.rows)
-                    self._turns.rows = self.proof.rows
+                    self._prove_quietly(model, find_blocks(model, self._config.blocks))
                 return
             except AgreedError as error:
                 code, cause = error.code, error.cause
+            # here nothing holds the memory of the attempt any more
+            if code == REFUSED:
+                raise UnsupportedModelError(cause)
             if code != OUT_OF_MEMORY:
-                name = type(find_language_model(model)).__name__
-                raise UnsupportedModelError(f"{name} cannot be read, one prompt alone raises {cause}")
-            if self.batch_size == 1:
-                raise ReadingError(f"out of memory with one prompt per forward pass ({cause})")
+                raise ReadingError(cause)
+            if self._halved or self.batch_size == 1:
+                raise ReadingError(f"out of memory with {self.batch_size} prompts per forward pass, or fewer ({cause})")
+            self._halved = True
             self.batch_size //= 2
+
+    def _prove_quietly(self, model: nn.Module, stack: BlockStack) -> None:
+        """All passes of the proof; the model is quiet."""
+        together = self._turns.together
+        with observed(model, stack) as seen:
+            self._settle(survey(model, stack, surveyed_prompt(self._probe), together=together))
+        self.conditions = seen[0]
+        prover = Prover(
+            model,
+            stack,
+            self._turns.traversal,
+            layers=self.layers,
+            tap=self._config.tap,
+            pooling=self.pooling,
+            pad_id=self._pad_id,
+            states=bool(self._taken) or self._token_cloud is not None,
+            next_tokens=bool(self._next_token_points),
+            together=together,
+            worst=self._ranks.worst,
+        )
+        self.proof = prover.prove(self._probe, self.batch_size, self._turns.rows)
+        self._turns.rows = self.proof.rows
+
+    def _prove_late(self, model: nn.Module) -> None:
+        """The proof that could not be had before; the record already says which layers there are."""
+        recorded = self._turns.traversal
+        self._prove(model)
+        if self._turns.traversal.depth != recorded.depth:
+            raise UnsupportedModelError(
+                f"the model calls blocks {self._turns.traversal.depth} times, and {recorded.depth} times were expected "
+                "when it could not be run yet; start again with more memory"
+            )
+        self._unproved = False
+        self._make_batches(self.batch_size)
 
     def _settle(self, traversal: Traversal) -> None:
         """Take the layers of a model of this depth and width.
@@ -231,6 +265,8 @@ class Reader:
                 and tries once more); the message names the rank and its error. On the first rank also when the
                 distances do not fit in memory.
         """
+        if self._unproved:
+            self._prove_late(model)
         started = time.perf_counter()
         dtypes: dict[int, torch.dtype] = {}
         read = self._read_clouds(model, dtypes)

@@ -59,23 +59,19 @@ def describe_run(
             "tap": config.tap,
             "metric": config.metric,
             "probe_batch": reader.batch_size,
-            **_proved(reader),
+            "rows": reader.rows,
             **reader.conditions.to_dict(),
         },
+        **_proved(reader),
         "training": describe_training(model, args, state, world_size, context or {}),
         "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
     }
 
 
 def _proved(reader: Reader) -> dict[str, Any]:
-    """How prompts share a forward pass, and what showed that this changes none; nothing for a model without weights."""
+    """What showed that prompts that share a forward pass are what they are alone; nothing before a model could run."""
     proof = reader.proof
     if proof is None:
         return {}
-    return {
-        "rows": proof.rows,
-        "difference": proof.difference,
-        "allowed_difference": proof.allowed,
-        "noise": proof.noise,
-        "rows_refused": proof.refused,
-    }
+    names = ("difference", "allowed", "noise", "refused", "next_token_missing")
+    return {"proof": {name: getattr(proof, name) for name in names}}
