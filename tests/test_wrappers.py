@@ -167,7 +167,7 @@ class OutOfMemory:
         return model
 
 
-def test_a_batch_size_found_automatically_leaves_one_run(runner: Runner) -> None:
+def test_a_batch_size_found_automatically_leaves_one_run(runner: Runner, caplog: pytest.LogCaptureFixture) -> None:
     fault = OutOfMemory(4, training=True)
     trainer = runner.trainer(
         "run",
@@ -178,6 +178,7 @@ def test_a_batch_size_found_automatically_leaves_one_run(runner: Runner) -> None
     )
     trainer.train()
     assert fault.met == 2  # batches of 6 and of 5
+    assert "still wait" not in caplog.text  # the run goes on in the same folder
     assert len(list((runner.folder / "run" / "topology").iterdir())) == 2  # one run, and `latest`
     trajectory = runner.trajectory("run")
     assert trajectory.steps == tuple(range(STEPS + 1))
