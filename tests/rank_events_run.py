@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import sys
@@ -41,10 +42,10 @@ from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.schedule import Schedule
 from topo_callback.watching.training_facts import TrainingFacts
 
-STEPS, SAVE_STEPS = 6, 2
+STEPS, SAVE_STEPS = 6, 3  # step 3 is sampled only because it is saved
 CONFIG = TopologyConfig(
     neighbours=3, probe_batch=8, max_overhead=None, measures=("scale",), next_token_prompts=4, pictures=0, samples=3,
-    engine="gudhi", zigzag_engine="off", drain_seconds=20.0, keep_prompts=True, adaptive=True,
+    engine="gudhi", zigzag_engine="off", drain_seconds=20.0, keep_prompts=True,
     studies=("random_tokens",),
 )  # fmt: skip
 
@@ -162,7 +163,8 @@ def train(folder: Path, case: str, pool: Executor) -> dict[str, Any]:
     rows = [{"input_ids": ids, "labels": ids} for ids in encoded["input_ids"]]
     callbacks: list[TrainerCallback] = []
     if case != "unwatched":
-        watch = TopologyCallback(list(TEXTS), config=CONFIG, processing_class=tokenizer, executor=pool, sinks=[])
+        config = dataclasses.replace(CONFIG, adaptive=case.split("-")[1] in ("spare", "pace"))
+        watch = TopologyCallback(list(TEXTS), config=config, processing_class=tokenizer, executor=pool, sinks=[])
         callbacks.append(watch)
     args = TrainingArguments(
         str(folder / case), max_steps=STEPS, per_device_train_batch_size=2, learning_rate=1e-2, use_cpu=True,

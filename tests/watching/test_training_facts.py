@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,70 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_resumed_run(tmp_p
 def test_without_blocks_the_change_is_missing() -> None:
     facts = facts_of(model_of(), None, blocks=None)
     assert facts.now()["parameter_change_missing"] == "no trained weights in known blocks are followed"
+
+
+class Scheduler:
+    """A learning-rate scheduler whose rate cannot be asked for at some steps."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    def get_last_lr(self) -> list[float]:
+        if self.error is not None:
+            raise self.error
+        return [0.5]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("private"), asyncio.CancelledError("private"), GeneratorExit()])
+def test_fault_32_a_scheduler_that_raises_costs_the_sum_of_rates_only(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, scheduler = model_of(), Scheduler(None)
+    facts = TrainingFacts(model, scheduler, seed=0, blocks="layers")
+    step(model, facts)
+    assert facts.now()["learning_rate_sum"] == 0.5
+    scheduler.error = error
+    step(model, facts)
+    scheduler.error = None
+    step(model, facts)
+    found = facts.now()
+    assert "learning_rate_sum" not in found
+    assert found["path_length"] > 0
+    assert len(caplog.messages) == 1
+    assert "private" not in caplog.text
+
+
+def test_a_loss_that_is_not_finite_takes_the_place_of_the_one_before() -> None:
+    facts = facts_of(model_of(), None)
+    facts.logged({"loss": 2.5, "grad_norm": 1.0})
+    facts.logged({"loss": float("nan")})
+    assert "loss" not in facts.now()
+    assert facts.now()["grad_norm"] == 1.0
+
+
+def test_fault_37_weights_that_are_not_finite_at_one_step_cost_the_path_of_that_step_only() -> None:
+    """As after a step that overflowed and was taken back: the path goes on from the last finite weights."""
+    model = model_of()
+    facts = facts_of(model, None)
+    step(model, facts)
+    before = facts.now()["path_length"]
+    weight = model["layers"][0].weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.fill_(float("nan"))
+    facts.step_ended()
+    bad = facts.now()
+    assert bad["path_length"] == before  # nothing else moved
+    assert "1" not in bad["parameter_change"]
+    assert set(bad["parameter_change"]) == {"2", "3"}
+    with torch.no_grad():
+        weight.copy_(kept)
+    step(model, facts)
+    found = facts.now()
+    assert found["path_length"] == pytest.approx(2 * before, rel=1e-5)
+    assert found["parameter_change"]["1"] == pytest.approx(2 * 20**0.5, rel=1e-5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("inf"))
+    facts.step_ended()
+    assert "path_length" not in facts.now()
