@@ -116,7 +116,7 @@ def _probe_of_run(path: Path) -> Probe:
 
 def _kept_by(path: Path) -> Path:
     folder = TrajectoryFolder.find(path)
-    if not folder.prompts.is_file():
+    if not folder.prompts.is_file() or folder.prompts.is_symlink():
         raise ProbeError(
             f"the run in {folder.path} has no {folder.prompts.name}; give a file with the prompts, or record runs with "
             "TopologyConfig(keep_prompts=True)"

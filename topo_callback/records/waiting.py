@@ -76,7 +76,7 @@ class Patience:
             with waiting:
                 given_up = True
             if isinstance(caught, queue.Empty):
-                raise LateError(f"the disk did not answer in time ({name.strip('_')})") from None
+                raise LateError("the disk with the trajectory did not answer in time") from None
             raise
         finally:
             self._left -= time.monotonic() - started

@@ -18,6 +18,8 @@ def pictures_of(folder: Path, names: Iterable[str]) -> dict[str, Path]:
         names: file names, as snapshots give them in `provenance["pictures"]`; only their last part counts, and links
             are left out, so that nothing outside the folder is read.
     """
+    if (folder / "pictures").is_symlink():
+        return {}
     paths = (folder / "pictures" / Path(name).name for name in names)
     return {
         f"{PICTURES_KEY}/{_STEP.sub('', path.stem)}": path for path in paths if path.is_file() and not path.is_symlink()

@@ -221,7 +221,7 @@ class WandbSink:
         images: dict[str, Any] = {}
         for name in names:
             path = self._folder / "pictures" / Path(name).name if self._folder else Path(name)
-            if path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
                 key = f"{_PICTURES}/{_STEP.sub('', path.stem)}"
                 images[key] = wandb.Image(str(path), caption=path.stem)
         self._define(images, _IMAGE_FIELDS)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.errors import USERS_OWN, described
+from topo_callback.errors import USERS_OWN, LateError, RecordError, described
+from topo_callback.records.files import read_plain, refuse_link
 from topo_callback.records.folder import TrajectoryFolder, writing_key
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
@@ -68,6 +71,7 @@ class Recorder:
         self._warned_loss = False
         self._failed_measures = FailedMeasures()
         self._closed = False
+        self._disk_late = False
         self._steps: set[int] = set()
         self._handed_over: set[int] = set()  # without an outcome yet
         if executor is None:
@@ -161,8 +165,7 @@ class Recorder:
             self.poll()
             left = _SETTLE_SECONDS if settled else 0.0
             self._say_what_waits(settled, goes_on)
-            for sink in list(self._sinks):
-                self._call(sink, "finish", self.folder.path)
+            self._finish_sinks(settled)
         except USERS_OWN:
             left = _INTERRUPTED_SECONDS
             logger.warning(
@@ -187,11 +190,13 @@ class Recorder:
     def _say_what_waits(self, settled: bool, goes_on: bool) -> None:
         waiting = self._dispatcher.waiting
         if not settled:
-            open_steps = sorted(self._handed_over)
+            steps = ", ".join(map(str, sorted(self._handed_over)))
             logger.warning(
                 "the disk of %s does not answer; training goes on without what was still to be written there%s",
                 self.folder.path,
-                f", the samples of steps {', '.join(map(str, open_steps))}" if open_steps else "",
+                f" (samples without a record: steps {steps}; `topo-callback finish` does those in the spool)"
+                if steps
+                else "",
             )
         elif waiting and not goes_on:
             logger.warning(
@@ -201,8 +206,39 @@ class Recorder:
                 self.folder.path,
             )
 
+    def _finish_sinks(self, settled: bool) -> None:
+        """Sinks may read the whole folder here: where the disk does not answer, they are not waited for."""
+        reachable = settled and self._answers(_read_pictures, self.folder, None)
+        patience = Patience(_SETTLE_SECONDS)
+        for sink in list(self._sinks):
+            if reachable:
+                self._call(sink, "finish", self.folder.path)
+                continue
+            try:
+                patience.ask(self._call, sink, "finish", self.folder.path)
+            except LateError:
+                logger.warning("%s is left as it is: it waits for the disk", type(sink).__name__)
+
+    def _answers(self, function: Callable[..., None], *arguments: Any) -> bool:
+        """Whether what sinks are about to read can be read now; a disk that was late is not asked again."""
+        if self._disk_late:
+            return False
+        try:
+            Patience(_SETTLE_SECONDS).ask(function, *arguments)
+        except LateError:
+            self._disk_late = True
+            logger.warning("the disk of %s does not answer; trackers get no more pictures", self.folder.path)
+            return False
+        except (OSError, RecordError) as error:
+            logger.debug("pictures: %s", described(error))
+            return False
+        return True
+
     def _send(self, snapshot: Snapshot) -> None:
         self._dominance.take(snapshot)
+        pictures = snapshot.provenance.get("pictures", ())
+        if self._sinks and pictures and not self._answers(_read_pictures, self.folder, tuple(pictures)):
+            snapshot = replace(snapshot, provenance={**snapshot.provenance, "pictures": []})
         for sink in list(self._sinks):
             self._call(sink, "log", snapshot)
 
@@ -261,6 +297,17 @@ def _kept_of(folder: TrajectoryFolder) -> _Kept:
     journal = folder.journal()
     events = [entry for entry in journal if _is_event(entry) and entry["known_at"] <= newest]
     return _Kept(folder.read_run(), journal, events, recorded, folder.waiting(), writing_key(folder.path))
+
+
+def _read_pictures(folder: TrajectoryFolder, names: Sequence[str] | None) -> None:
+    """Read what sinks are about to read, so that it has answered and is in memory; None: all pictures."""
+    refuse_link(folder.pictures)
+    found = (
+        [path.name for path in folder.pictures.glob("*.png")] if names is None else [Path(name).name for name in names]
+    )
+    for name in found:
+        with contextlib.suppress(OSError, RecordError):
+            read_plain(folder.pictures / name)
 
 
 def _is_event(entry: Mapping[str, Any]) -> bool:

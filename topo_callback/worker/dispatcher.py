@@ -188,7 +188,10 @@ class Dispatcher:
         if self._thread.ident is None:
             return False
         self.tell(self._settle, finished)
-        return self._settled.wait(seconds)
+        settled = self._settled.wait(seconds)
+        if not settled and isinstance(self._executor, WorkerExecutor):
+            self._executor.kill(seconds=0.0)  # the thread that would do it waits for the disk
+        return settled
 
     def close(self, seconds: float = 0.0) -> bool:
         """Stop the thread, which ends the worker and gives the folder free; whether it stopped in so many seconds."""

@@ -51,11 +51,11 @@ class WorkerExecutor:
             self._worker = _Worker(self._log_file, self.threads, self._memory_bytes)
         return self._worker.submit(function, arguments)
 
-    def kill(self) -> None:
-        """End the worker at once, with whatever it is doing; the next task starts a new one."""
+    def kill(self, seconds: float = _KILL_SECONDS) -> None:
+        """End the worker at once, whatever it is doing, and wait so long for it; the next task starts a new one."""
         worker, self._worker = self._worker, None
         if worker is not None:
-            worker.kill()
+            worker.kill(seconds)
 
     def shutdown(self) -> None:
         """End the worker for good."""
@@ -84,12 +84,12 @@ class _Worker:
         self._tasks.put((future, pickle.dumps((function, arguments))))
         return future
 
-    def kill(self) -> None:
+    def kill(self, seconds: float) -> None:
         self._killed = True
         self._tasks.put(None)
         if self._process is not None:
             self._process.kill()
-        self._thread.join(_KILL_SECONDS)
+        self._thread.join(seconds)
 
     def _serve(self) -> None:
         # Ctrl-C in a terminal goes to all processes there; the new one starts with this mask
