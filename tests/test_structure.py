@@ -23,9 +23,9 @@ ORDER = (
     "data_rows", "records",
     "dynamics", "measurement",
     "state", "probe", "capture", "geometry",
-    "sinks", "report", "comparison", "controls", "page", "worker", "finish", "pruning",
+    "sinks", "report", "comparison", "controls", "page", "worker", "finish",
     "distributed", "studies", "watching",
-    "callback", "scan", "integrations", "demo", "cli", "__main__", "__init__",
+    "callback", "scan", "pruning", "integrations", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 

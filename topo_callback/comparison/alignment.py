@@ -131,7 +131,8 @@ def _max_steps(run: Run) -> int:
 
 def _fact(run: Run, step: int, fact: str) -> float | None:
     value = run.trajectory.overview(step).provenance.get("facts", {}).get(fact)
-    return None if value is None or not np.isfinite(value) else float(value)
+    is_number = isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 53)
+    return float(value) if is_number and np.isfinite(value) else None
 
 
 def _clock(run: Run, fact: str) -> dict[int, float]:

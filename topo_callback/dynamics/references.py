@@ -11,7 +11,8 @@ import numpy as np
 
 from topo_callback.dynamics.identity import SHARED, differences, identity_of, unsaid
 from topo_callback.dynamics.series import Series
-from topo_callback.errors import RecordError, TopologyError
+from topo_callback.errors import RecordError, TopologyError, described
+from topo_callback.records.contents import check_references
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.trajectory import Trajectory
 
@@ -131,6 +132,18 @@ class References:
             raise RecordError(f"references {path} cannot be read ({error.strerror or error})") from error
         if manifest.get("kind") != "references":
             raise RecordError(f"{path} holds a {manifest.get('kind')}, not references; make them with `calibrate`")
+        try:
+            return cls._of_record(arrays, manifest)
+        except RecordError as error:
+            raise RecordError(f"{path}: {error}") from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise RecordError(
+                f"{path}: damaged, no references as calibrate writes them ({described(error)})"
+            ) from error
+
+    @classmethod
+    def _of_record(cls, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> References:
+        check_references(arrays, manifest)
         runs = tuple(
             Series(
                 steps=tuple(arrays[f"{number}.steps"].tolist()),

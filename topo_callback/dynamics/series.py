@@ -91,7 +91,9 @@ class Series:
         snapshots = [each for each in snapshots if each.step not in without]
         steps = tuple(snapshot.step for snapshot in snapshots)
         facts = [snapshot.provenance.get("facts", {}) for snapshot in snapshots]
-        clock, reading = choose_clock(steps, {name: [fact.get(name) for fact in facts] for name in CLOCKS[:-1]})
+        clock, reading = choose_clock(
+            steps, {name: [_number(fact.get(name)) for fact in facts] for name in CLOCKS[:-1]}
+        )
         names = sorted(
             {name for snapshot in snapshots for name in snapshot.numbers if name.endswith(_PREVIOUS)}
             - {name for snapshot in snapshots for name in snapshot.numbers if None in snapshot.numbers[name]}
@@ -154,4 +156,6 @@ def _row(snapshot: Snapshot, layers: tuple[int, ...], name: str) -> list[float]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    """A fact as a number; NaN where it is none, or a whole number beyond any."""
+    is_number = isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 53)
+    return float(value) if is_number else float("nan")

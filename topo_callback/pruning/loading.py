@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError, described
 from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
+from topo_callback.scan.checkpoint import Checkpoint
+from topo_callback.scan.hub import local_folder
+from topo_callback.scan.json_file import read_object
+from topo_callback.scan.opening import CheckedFiles, check_checkpoint, nothing_fetched, outline
+from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.versions import dtype_argument
 
 
@@ -25,14 +31,18 @@ def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu"
         MissingExtraError: an adapter without PEFT installed.
     """
     try:
-        model, tokenizer = _merged(name) if (Path(name) / "adapter_config.json").is_file() else _plain(name, revision)
-        model = model.to(device).eval()
+        files = _checked(name, revision)
+        outline(files, dtype="float32")
+        with nothing_fetched():
+            model, tokenizer = _loaded(files, name).to(device).eval(), _tokenizer(files)
+    except UnreadableCheckpointError as error:
+        raise ConfigurationError(f"model {name} could not be loaded: {error}") from error
     except TopologyError:
         raise
-    except Exception as error:  # the hub, the network and every file format raise kinds of their own
+    except Exception as error:  # every file format raises kinds of its own
         raise ConfigurationError(
-            f"model {name} could not be loaded ({described(error)}); give the hub name or "
-            "the folder of a causal language model"
+            f"model {name} could not be loaded ({described(error)}); give the hub name or the folder of a causal "
+            "language model"
         ) from error
     prunable_stack(model)
     return model, tokenizer
@@ -50,30 +60,47 @@ def load_text(file: Path) -> str:
         raise ConfigurationError(f"text {file} cannot be read ({error}); give a text file in UTF-8") from error
 
 
-def _plain(name: str, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def _checked(name: str, revision: str | None) -> CheckedFiles:
+    """The files of a model, or of an adapter and its base, with what they hold compared with what they describe."""
+    checkpoint = Checkpoint(name, revision)
+    small = local_folder(checkpoint, weights=False)
+    if (small / "adapter_config.json").is_file():
+        if importlib.util.find_spec("peft") is None:
+            raise MissingExtraError(f"{name} is a PEFT adapter and peft is not installed; run: pip install peft")
+    else:
+        refuse_configuration(SimpleNamespace(**read_object(small / "config.json")), name)
+    files = check_checkpoint(checkpoint, allow_pickle=True)  # of pickles, transformers opens the weights alone
+    refuse_configuration(SimpleNamespace(**files.config), name)
+    return files
 
-    refuse_configuration(AutoConfig.from_pretrained(name, revision=revision), name)
+
+def _loaded(files: CheckedFiles, name: str) -> Any:
+    """The model, with an adapter added to its weights."""
+    from transformers import AutoModelForCausalLM
+
     model, found = AutoModelForCausalLM.from_pretrained(
-        name, revision=revision, output_loading_info=True, **dtype_argument("auto")
+        files.model,
+        output_loading_info=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        **dtype_argument("auto"),
     )
     if found["missing_keys"]:
         raise ConfigurationError(
             f"model {name} lacks weights of a causal language model ({len(found['missing_keys'])}, such as "
             f"{min(found['missing_keys'])}); they would be random numbers"
         )
-    return model, AutoTokenizer.from_pretrained(name, revision=revision)
+    if files.adapter is None:
+        return model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(files.adapter)).merge_and_unload()
 
 
-def _merged(name: str) -> tuple[Any, Any]:
-    """The base of an adapter with the adapter added to its weights."""
-    if importlib.util.find_spec("peft") is None:
-        raise MissingExtraError(f"{name} is a PEFT adapter and peft is not installed; run: pip install peft")
-    from peft import PeftConfig, PeftModel
+def _tokenizer(files: CheckedFiles) -> Any:
+    """The tokenizer of the adapter where it has one, else that of the model."""
     from transformers import AutoTokenizer
 
-    base, _ = _plain(PeftConfig.from_pretrained(name).base_model_name_or_path, None)
-    tokenizer_files = ("tokenizer.json", "tokenizer_config.json")
-    own = any((Path(name) / file).is_file() for file in tokenizer_files)
-    tokenizer = AutoTokenizer.from_pretrained(name if own else base.config._name_or_path)
-    return PeftModel.from_pretrained(base, name).merge_and_unload(), tokenizer
+    names = ("tokenizer.json", "tokenizer_config.json")
+    folder = next((each for each in files.folders if any((each / name).is_file() for name in names)), files.model)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -32,6 +32,7 @@ def recorded_scores(path: str | Path, step: int | None = None) -> LayerScores:
     snapshot = trajectory.snapshot(step)
     try:
         depth, tap = int(trajectory.run["model"]["depth"]), str(trajectory.run["reading"]["tap"])
+        probe = trajectory.run["probe"]["hash"]
     except (KeyError, TypeError) as error:
         raise RecordError(
             f"{trajectory.folder}/run.json does not say how deep the model is and where it was read"
@@ -52,7 +53,7 @@ def recorded_scores(path: str | Path, step: int | None = None) -> LayerScores:
     facts = {
         "run": trajectory.folder.name,
         "step": step,
-        "probe": trajectory.run["probe"]["hash"],
+        "probe": probe,
         "points": int(snapshot.neighbours.shape[1]),
         "neighbours": int(snapshot.neighbours.shape[2]),
         "tap": tap,

@@ -26,6 +26,7 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     """
     _check_common(manifest, "snapshot")
     layers = manifest["layers"]
+    _require(len(layers) > 0, "layers")
     for name in ("previous", "first"):
         _require(name in manifest and (manifest[name] is None or _is_step(manifest[name])), name)
     _require(
@@ -36,6 +37,7 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     _require(all(map(_is_text, manifest["status"].values())), "status")
     _require(_are_names(manifest.get("measures")), "measures")
     _require(isinstance(manifest.get("provenance"), dict), "provenance")
+    _require(isinstance(manifest["provenance"].get("facts", {}), dict), "facts")
     _check_by_layer(manifest, "missing", _is_text)
     _check_by_layer(manifest, "compared", _is_step)
 
@@ -52,6 +54,9 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
         for end in ("birth", "death"):
             _require(held.get(f"{prefix}_{end}") in ("float32 1", "float64 1"), f"{prefix}_{end}")
             _require(len(arrays[f"{prefix}_{end}"]) == len(arrays[f"{prefix}_dimension"]), f"{prefix}_{end}")
+        _require((arrays[f"{prefix}_dimension"] >= 0).all(), f"{prefix}_dimension")
+    if manifest["zigzag"]:
+        _check_zigzag(arrays, len(manifest["zigzag_layers"]))
     _require(held.get("bar_layer") == "int32 1", "bar_layer")
     _require(len(arrays["bar_layer"]) == len(arrays["bar_dimension"]), "bar_layer")
 
@@ -98,6 +103,53 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
         _check_array(arrays, "token_norms", "float32", (len(layers), tokens))
     else:
         _require("token_neighbours" not in arrays, "token_distances")
+
+
+_PARTS: Mapping[str, Mapping[str, type]] = {
+    "probe": {"hash": str, "points": int, "max_tokens": int},
+    "model": {"name": str, "dtype": str, "kind": str, "depth": int, "width": int},
+    "reading": {"probe_batch": int, "tap": str, "metric": str, "pooling": str},
+    "training": {"max_steps": int, "seed": int},
+    "versions": {},
+    "trackers": {},
+    "scan": {},
+}
+
+
+def check_run(run: Mapping[str, Any]) -> None:
+    """Refuse a run.json whose parts are of another kind than ours; what older versions had no field for may be absent.
+
+    Raises:
+        RecordError: with the name of the field.
+    """
+    _require(isinstance(run.get("config"), dict), "config")
+    _require(_are_layers(run.get("layers", [])), "layers")
+    for name, fields in _PARTS.items():
+        part = run.get(name, {})
+        _require(isinstance(part, dict), name)
+        for field, kind in fields.items():
+            value = part.get(field)
+            _require(value is None or type(value) is kind, f"{name}.{field}")
+            _require(not isinstance(value, str) or _is_text(value), f"{name}.{field}")
+
+
+def check_references(arrays: Arrays, manifest: Manifest) -> None:
+    """Refuse contents that `References.save` does not give.
+
+    Raises:
+        RecordError: with the name of the field.
+    """
+    _require(_are_layers(manifest.get("layers")), "layers")
+    _require(_is_text(manifest.get("clock")), "clock")
+    _require(isinstance(manifest.get("identity"), dict), "identity")
+    runs = manifest.get("runs")
+    _require(isinstance(runs, list) and len(runs) > 0 and all(isinstance(run, dict) for run in runs), "runs")
+    for run in manifest["runs"]:
+        _require(_is_text(run.get("name")), "name")
+        _require(run.get("max_steps") is None or _is_step(run.get("max_steps")), "max_steps")
+    for name, array in arrays.items():
+        kind = "int64 1" if name.endswith(".steps") else "float64 1" if name.endswith(".path") else "float64 2"
+        _require(f"{array.dtype} {array.ndim}" == kind, name)
 
 
 def _require(right: object, field_name: str) -> None:
@@ -148,6 +200,13 @@ def _check_graphs(arrays: Arrays, name: str, layers: list[int], points: int | No
         graphs = arrays[name]
         _check_array(arrays, name, "int32", (len(layers), points, None))
         _require(graphs.size == 0 or (graphs.min() >= -1 and graphs.max() < graphs.shape[1]), name)
+
+
+def _check_zigzag(arrays: Arrays, stages: int) -> None:
+    """Bars between complexes that there are, half-open."""
+    birth, death = arrays["zigzag_birth"], arrays["zigzag_death"]
+    _require(bool(np.all((birth == np.floor(birth)) & (birth >= 0) & (birth < death))), "zigzag_birth")
+    _require(bool(np.all((death == np.floor(death)) & (death <= 2 * stages - 1))), "zigzag_death")
 
 
 def _is_step(value: object) -> bool:

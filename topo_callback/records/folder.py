@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import FolderBusyError, RecordError, described
+from topo_callback.records.contents import check_run
 from topo_callback.records.files import open_plain, read_plain, refuse_link
 from topo_callback.records.record import write_whole
 
@@ -262,9 +263,10 @@ class TrajectoryFolder:
             raise RecordError(f"{self.run_file}: cannot be read ({described(error)})") from error
         if not isinstance(run, dict) or run.get("tool") != "topo_callback":
             raise RecordError(f"{self.run_file}: not a run of topo_callback")
-        layers = run.get("layers", [])
-        if not isinstance(run.get("config"), dict) or not isinstance(layers, list) or {*map(type, layers)} - {int}:
-            raise RecordError(f"{self.run_file}: damaged, its settings or layers are none")
+        try:
+            check_run(run)
+        except RecordError as error:
+            raise RecordError(f"{self.run_file}: {error}") from error
         return run
 
     def note(self, event: str, **details: Any) -> None:

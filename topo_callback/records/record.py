@@ -27,7 +27,7 @@ from topo_callback.records.files import open_plain, read_plain
 SCHEMA = 2  # 1: centroids in float32, no norms, no largest coordinates
 _LABEL = b"topo_callback sha256:"
 _DIGEST_LENGTH = 64
-_MOST_MEMBERS = 64  # a sample has 10 arrays, a snapshot 10
+_MOST_MEMBERS = 1 << 16  # a sample has 10 arrays, references some for each run
 _MOST_INFLATION = 100  # records of runs inflate by 3 to 20; what would by more is not deflated when it is written
 _ALWAYS_ALLOWED = 64 << 20  # bytes; small records may be nothing but repetition
 _MOST_MANIFEST = 32 << 20
@@ -62,7 +62,7 @@ def encode_record(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any],
 
 def _is_repetition(array: np.ndarray) -> bool:
     """Whether an array is so large and so much the same that a reader would take its deflated form for a bomb."""
-    if array.nbytes < _ALWAYS_ALLOWED // _MOST_MEMBERS:
+    if array.nbytes < 1 << 20:
         return False
     data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
     return len(zlib.compress(data.data, 1)) * _MOST_INFLATION < 2 * len(data)

@@ -67,12 +67,21 @@ class Trajectory:
 
     @property
     def config(self) -> TopologyConfig:
-        return TopologyConfig.from_dict(self.run["config"])
+        """The settings of the run.
+
+        Raises:
+            ConfigurationError, RecordError: run.json has values that are no settings.
+        """
+        try:
+            return TopologyConfig.from_dict(self.run["config"])
+        except (ArithmeticError, AttributeError, TypeError) as error:
+            raise RecordError(f"{self.folder.name}/run.json: its settings are none ({described(error)})") from error
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that were read, ascending."""
-        return tuple(self.run["layers"])
+        """The layers that were read, ascending; those of the samples where run.json does not say."""
+        said = self.run.get("layers")
+        return tuple(said or sorted({layer for each in self._overviews.values() for layer in each.layers}))
 
     @property
     def state(self) -> str:
