@@ -59,7 +59,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ({"data": ROWS[:-1]}, "data", None),
         ({"data": [*ROWS[:-1], {"input_ids": [9] * 6}]}, "data", None),
         ({"frozen": 1}, "trained_parameters", None),
-        ({"optimizers": lambda model: (torch.optim.SGD(model.parameters(), lr=0.5), None)}, "learning_rate", (1e-3, 0.5))
+        ({"optimizers": lambda m: (torch.optim.SGD(m.parameters(), lr=0.5), None)}, "learning_rate", (1e-3, 0.5))
     ],
 )  # fmt: skip
 def test_another_way_of_training_is_no_reference(
