@@ -1,4 +1,4 @@
-"""A scan reads under the conditions of the training run and gives its numbers, under autocast and other attention, too."""
+"""A scan reads under the conditions of the training run, autocast and attention included, and gives its numbers."""
 
 from __future__ import annotations
 
