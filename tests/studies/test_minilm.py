@@ -33,7 +33,7 @@ def numbers() -> dict[str, list[float]]:
     names = ("info_nce", "dime", "lidar", "prompt_length", "random_tokens", "shuffled_tokens")
     model = AutoModel.from_pretrained(folder)
     reader = Reader(model, probe, TopologyConfig(layers="all", studies=names), Ranks())
-    reader.agree()
+    reader.agree(model)
     sample = reader.read(model, 0, {})
     assert sample is not None
     assert sample.study_missing == {}
