@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from topo_callback.capture import quiet
 from topo_callback.capture.guard import untouched
 from topo_callback.errors import UnsupportedModelError
+from topo_callback.state.writes import digest, same_bytes
 
 Planted = tuple[Callable[..., Any], Callable[[], Any]]
 
@@ -322,6 +323,23 @@ def test_memory_written_by_no_operation_is_noticed(monkeypatch: pytest.MonkeyPat
     said = r"tensor \[32, 64\] of model\.layers\.1\.mlp\.down_proj"
     with pytest.raises(UnsupportedModelError, match=said), untouched(model):
         weight.detach().numpy()[3, 3] += 1e-7
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8, torch.bool, torch.complex64])
+def test_a_digest_tells_every_byte_at_every_offset(dtype: torch.dtype) -> None:
+    flat = torch.arange(40).to(dtype)
+    for offset in range(8):
+        view = flat[offset : offset + 21]
+        before, copy = digest(view), view.clone()
+        assert before is not None
+        assert torch.equal(before, digest(copy))
+        assert same_bytes(view, copy)
+        for place in (0, 7, 20):
+            other = view.clone()
+            other[place] = 1 - other[place] if dtype is not torch.bool else ~other[place]
+            if not torch.equal(other, view):
+                assert not torch.equal(before, digest(other))
+                assert not same_bytes(view, other)
 
 
 @torch.library.custom_op("topo_tests::silently_add", mutates_args=())

@@ -20,6 +20,8 @@ SECRET = "sesame-7f3a"
 class Rows:
     """A map-style data set made on demand, which counts the reads and refuses to be iterated."""
 
+    left_alone_by_probe = True  # it counts the reads of the probe
+
     def __init__(self, length: int, row: Any) -> None:
         self.length, self.row, self.reads = length, row, []
 

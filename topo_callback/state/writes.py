@@ -137,25 +137,31 @@ def overwrite(tensor: Tensor, copy: Tensor) -> None:
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape and type hold the same bytes."""
-    return torch.equal(_bytes(one), _bytes(other))
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
-    return (torch.view_as_real(flat).reshape(-1) if flat.is_complex() else flat).view(torch.uint8)
+    return all(torch.equal(mine, theirs) for mine, theirs in zip(_words(one), _words(other), strict=True))
 
 
 def digest(tensor: Tensor) -> Tensor | None:
     """A number on the tensor's device that other bytes would change; None for memory that cannot be read."""
     if memory_of(tensor) is None:
         return None
-    flat = _bytes(tensor)
-    whole = len(flat) // 8 * 8
-    total = torch.zeros((), dtype=torch.int64, device=flat.device)
-    for part in [*flat[:whole].view(torch.int64).split(_CHUNK), flat[whole:].to(torch.int64)]:  # type: ignore[no-untyped-call]
-        odd = 1 + 2 * torch.arange(len(part), dtype=torch.int64, device=flat.device)
-        total = total * 1_000_003 + (part * odd).sum()
+    words, rest = _words(tensor)
+    odd = 1 + 2 * torch.arange(min(len(words), _CHUNK), dtype=torch.int64, device=words.device)
+    total = torch.zeros((), dtype=torch.int64, device=words.device)
+    for part in words.split(_CHUNK):  # type: ignore[no-untyped-call]
+        total = total * 1_000_003 + (part * odd[: len(part)]).sum()
+    for byte in rest:
+        total = total * 1_000_003 + byte
     return total
+
+
+def _words(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """The bytes of a tensor, eight at a time as integers, and the rest."""
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
+    flat = (torch.view_as_real(flat).reshape(-1) if flat.is_complex() else flat).view(torch.uint8)
+    if flat.storage_offset() % 8:
+        flat = flat.clone()
+    whole = len(flat) // 8 * 8
+    return flat[:whole].view(torch.int64), flat[whole:]
 
 
 def _is_believed(func: Any) -> bool:
