@@ -2,8 +2,8 @@
 
     python undisturbed_run.py OUTPUT_DIR KIND,WATCH [KIND,WATCH ...]
 
-KIND: full | lora | neftune | checkpointing. WATCH: none | callback | dataloader | train_mode; the last two watch in
-ways that are known to disturb, so that the comparison is seen to notice.
+KIND: full | lora | neftune | checkpointing, or one of STATEFUL. WATCH: none | callback | dataloader | train_mode; the
+last two watch in ways that are known to disturb, so that the comparison is seen to notice.
 """
 
 from __future__ import annotations
@@ -39,6 +39,82 @@ def tensors(tree: Any) -> list[bytes]:
     return [repr(tree).encode()]
 
 
+class Stateful(torch.nn.Module):
+    """A layer whose forward pass writes, in evaluation mode too, what later passes compute with."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.noise = torch.Generator().manual_seed(0)
+        self.passes = 0
+        self.register_buffer("largest", torch.ones(()))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        self.largest.mul_(0.9).add_(0.1 * hidden.detach().abs().max())
+        noise = torch.rand(hidden.shape[-1], generator=self.noise)
+        return self.inner(hidden / self.largest + 1e-2 * noise / self.passes)
+
+
+class Hook:
+    """A user's own forward hook: it adds a running mean of what came before."""
+
+    def __init__(self) -> None:
+        self.mean: Any = 0.0
+
+    def __call__(self, module: Any, args: Any, output: Any) -> Any:
+        self.mean = 0.9 * self.mean + 0.1 * output.detach().mean()
+        return output + self.mean
+
+
+class Turning(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """Turns each row by a number drawn from a generator of its own."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows, self.draws = rows, np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        turn = int(self.draws.integers(8))
+        return {name: value.roll(turn) for name, value in self.rows[index].items()}
+
+
+def rwkv(tokenizer: Any) -> Any:
+    """In evaluation mode RWKV divides its weights in place, and keeps them so until it trains again."""
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    sizes = {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 4, "context_length": 64}
+    return RwkvForCausalLM(RwkvConfig(vocab_size=len(tokenizer), rescale_every=2, use_cache=False, **sizes))
+
+
+def of_kind(kind: str, tokenizer: Any) -> Any:
+    """The model of a run."""
+    if kind == "rwkv":
+        return rwkv(tokenizer)
+    model = tiny_llama(tokenizer, layers=3)
+    if kind == "dynamic_rope":
+        model.config.max_position_embeddings = 16
+        model.config.rope_parameters = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+        return type(model)(model.config)
+    layer = model.model.layers[1]
+    if kind == "layer":
+        layer.mlp.down_proj = Stateful(layer.mlp.down_proj)
+    elif kind == "observer":
+        from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver
+
+        observed = {"quant_min": 0, "quant_max": 255, "dtype": torch.quint8}
+        fake = FakeQuantize(observer=MovingAverageMinMaxObserver, averaging_constant=0.1, **observed)
+        layer.mlp.down_proj = torch.nn.Sequential(fake, layer.mlp.down_proj)
+    elif kind == "hook":
+        layer.mlp.register_forward_hook(Hook())
+    return model
+
+
+STATEFUL = ("rwkv", "dynamic_rope", "layer", "observer", "hook", "data_set")
+
+
 class Witness(TrainerCallback):
     """Notes the random states after every step."""
 
@@ -69,7 +145,7 @@ class Disturber(TrainerCallback):
 def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
     torch.manual_seed(3)
     tokenizer = tiny_tokenizer()
-    model = tiny_llama(tokenizer, layers=3)
+    model = of_kind(kind, tokenizer)
     model.config.attention_dropout = 0.1
     for module in model.modules():
         if hasattr(module, "attention_dropout"):
@@ -83,6 +159,7 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
         {"input_ids": ids, "labels": ids, "attention_mask": mask}
         for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
     ]
+    data: Any = Turning(rows) if kind == "data_set" else rows
     order: list[str] = []
 
     class Watched(Trainer):
@@ -95,7 +172,8 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
         max_steps=9,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=2,
-        eval_strategy="steps",
+        # an evaluation at the end would divide the weights of RWKV in both runs
+        eval_strategy="no" if kind == "rwkv" else "steps",
         eval_steps=4,
         logging_steps=1,
         save_strategy="steps",
@@ -114,11 +192,13 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
     if watch == "callback":
         from topo_callback import TopologyCallback, TopologyConfig
 
+        # longer than the rows of training, by which caches of positions grow
+        probe = [" ".join(TEXTS[i : i + 4]) for i in range(24)] if kind == "dynamic_rope" else None
         config = TopologyConfig(prompts=24, max_overhead=None, neighbours=3, token_measures="all", drain_seconds=200.0)
-        callbacks.insert(0, TopologyCallback(config=config))
+        callbacks.insert(0, TopologyCallback(probe, config=config, processing_class=tokenizer if probe else None))
     elif watch != "none":
         callbacks.insert(0, Disturber(rows, watch))
-    trainer = Watched(model, args, train_dataset=rows, eval_dataset=rows[:8], callbacks=callbacks)
+    trainer = Watched(model, args, train_dataset=data, eval_dataset=rows[:8], callbacks=callbacks)
     trainer.train()
     logged = [
         {name: value for name, value in entry.items() if "runtime" not in name and "per_second" not in name}

@@ -299,7 +299,7 @@ def test_after_an_error_in_the_pass_too() -> None:
 
 def test_a_graph_that_was_recorded_before_can_be_followed_back_after() -> None:
     model, module = planted(write_weights)
-    loss = module(torch.ones(1, 64)).square().sum()
+    loss = module(torch.ones(1, 64, requires_grad=True)).square().sum()
     with quiet(model):  # as a callback between forward and backward would
         module(torch.ones(1, 64))
     loss.backward()  # autograd would say that a weight was changed in place
