@@ -9,6 +9,7 @@ import torch
 from families import Prompts, prompts, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from notes import Notes
 from odd_models import VOCABULARY, Maskless, OddModel
 from torch import Tensor, nn
 
@@ -46,7 +47,7 @@ def read(model: nn.Module, probe: Prompts, rows: str, pooling: str = "mean") -> 
 
 def alone(model: nn.Module, probe: Prompts, pooling: str = "mean") -> Tensor:
     """The points of prompts by the bare call, one after another."""
-    given: list[Tensor] = []
+    given: Notes[Tensor] = Notes()
     points = []
     handles = [
         block.register_forward_hook(lambda module, args, output: given.append(output[0]))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from families import Prompts, prompts, tiny
+from notes import Notes
 from odd_models import FirstStreamBlock, OddModel, StreamBlock, Streams, TransposedBlock
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from topo_callback.errors import UnsupportedModelError
 
 def calls_alone(model: nn.Module, ids: tuple[int, ...]) -> list[Tensor]:
     """What each call of a block gives one prompt, by hooks and a bare call of the model."""
-    given: list[Tensor] = []
+    given: Notes[Tensor] = Notes()
     handles = [
         block.register_forward_hook(lambda module, args, output: given.append(output.detach().clone()))
         for block in dict.fromkeys(find_blocks(model).blocks)

@@ -153,15 +153,15 @@ def test_out_of_memory_halves_the_batches_of_variants_alone() -> None:
 
     def full(module: Any, args: Any, options: Any) -> None:
         sizes.append(len(options["input_ids"]))
-        if len(sizes) > 4 and sizes[-1] > 3:  # after the four batches of the probe itself
+        if len(sizes) > PROOF + 4 and sizes[-1] > 3:  # after the proof and the four batches of the probe itself
             raise torch.OutOfMemoryError("injected: out of memory")
 
     handle = model.register_forward_pre_hook(full, with_kwargs=True)
     sample = read(model, studies=("random_tokens", "shuffled_tokens"))
     handle.remove()
     assert sample.facts["probe_batch"] == 5
-    assert max(sizes[:4]) == 5
-    assert max(sizes[5:]) == 2  # the second variant starts with the smaller batch
+    assert max(sizes[: PROOF + 4]) == 5
+    assert max(sizes[PROOF + 5 :]) == 2  # the second variant starts with the smaller batch
     other = read(model, studies=("random_tokens", "shuffled_tokens"))
     for name, by_layer in sample.study_numbers.items():
         assert by_layer == pytest.approx(dict(other.study_numbers[name]), rel=1e-4), name

@@ -13,7 +13,7 @@ from trajectories import write_trajectory
 
 from topo_callback.errors import ConfigurationError, FolderBusyError
 from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.watching.resuming import open_folder, recorded_batch_size
+from topo_callback.watching.resuming import open_folder, recorded_batches
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_fault_34_what_is_the_users_to_see_is_still_refused(old: TrajectoryFolde
 @pytest.mark.parametrize("batch", [None, "4", 0, -1, True, 2.0, []])
 def test_fault_34_a_damaged_batch_size_is_none(batch: Any, old: TrajectoryFolder) -> None:
     changed(reading={"probe_batch": batch})(old)
-    assert recorded_batch_size(old.path.parent, old.path.parent / "checkpoint-1") is None
+    assert recorded_batches(old.path.parent, old.path.parent / "checkpoint-1") == (None, "padded")
 
 
 @pytest.mark.parametrize("mark", [b"", b"[]", b'{"run_id": 3}', b'{"run_id": ".."}', b'{"run_id": "a/b"}', b"\xff"])

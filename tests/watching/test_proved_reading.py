@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from notes import Notes
 from odd_models import Maskless, OddModel, StreamBlock, Streams, TransposedBlock
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ def sample(model: nn.Module, made: Reader) -> Sample:
 
 def distances_alone(model: nn.Module, tokens: int = 1, pooling: str = "last") -> np.ndarray:
     """[calls, pairs], from hooks and one bare call a prompt."""
-    given: list[Tensor] = []
+    given: Notes[Tensor] = Notes()
     handles = [
         block.register_forward_hook(lambda module, args, output: given.append(output.movedim(tokens, 0).flatten(1)))
         for block in dict.fromkeys(find_blocks(model).blocks)
