@@ -169,7 +169,7 @@ def _none_logged(server: Server) -> None:
         (_a_reference, RecordError, "run.json is not in its artifact but kept elsewhere"),
         (_too_large, RecordError, "1099.5 GB; accepted: at most 8.6 GB"),
         (_of_another_size, RecordError, "run.json came with .* bytes, not"),
-        (_not_there, RecordError, "W&B gives no answer that can be used .*404"),
+        (_not_there, RecordError, "W&B gives no answer that can be used .*HTTPError"),
         (_of_another_name, RecordError, "is not one that topo_callback uploads"),
         (_none_logged, RecordError, "has no artifact of type topology"),
     ],

@@ -182,11 +182,11 @@ def test_nothing_in_the_page_refers_to_anything_outside(page: str) -> None:
 def test_text_from_outside_cannot_break_out(tmp_path: Path) -> None:
     named = {
         "model": {"name": HOSTILE, HOSTILE: HOSTILE, "class": [HOSTILE, None]},
-        "probe": {"hash": HOSTILE, "points": HOSTILE},
-        "training": {"max_steps": HOSTILE, "seed": HOSTILE},
+        "probe": {"hash": HOSTILE, "source": HOSTILE},
+        "training": {"lr_scheduler_type": HOSTILE, HOSTILE: HOSTILE},
         "versions": {HOSTILE: HOSTILE},
         "created": HOSTILE,
-        "reading": HOSTILE,
+        "reading": {HOSTILE: HOSTILE},
     }
     folder = write_run(tmp_path, STEPS[:3], run=named)
     folder.note(HOSTILE, reason=HOSTILE)

@@ -118,9 +118,9 @@ def test_other_chat_templates_are_said(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     series = find_series([str(tmp_path / "one"), str(tmp_path / "two")], separate=True)
     scan(series, Prompts(file=tmp_path / "rows.jsonl"), tmp_path / "scan", TopologyConfig(**SETTINGS))
-    assert "the chat templates of these models differ (one: " in capsys.readouterr().out
+    assert "the chat templates of these models differ (one: " in capsys.readouterr().err
     scan(series[:1], Prompts(file=tmp_path / "rows.jsonl"), tmp_path / "single", TopologyConfig(**SETTINGS))
-    assert "templates" not in capsys.readouterr().out
+    assert "templates" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def main(output_dir: str, *names: str) -> None:
         def configured(name: str = name, **settings: Any) -> Any:
             return config(**settings, studies=(name,))
 
-        def attached(**settings: Any) -> Any:
+        def attached(_: Any, **settings: Any) -> Any:
             return callback(probe, **settings)
 
         topo_callback.TopologyConfig, topo_callback.TopologyCallback = configured, attached  # type: ignore[misc,assignment]

@@ -25,8 +25,8 @@ def undisturbed(*arguments: str) -> None:
     def configured(**settings: Any) -> Any:
         return config(**settings, studies="all")
 
-    def attached(**settings: Any) -> Any:
-        return callback(**settings, processing_class=tiny_tokenizer())
+    def attached(probe: Any, **settings: Any) -> Any:
+        return callback(probe, **{**settings, "processing_class": tiny_tokenizer()})
 
     topo_callback.TopologyConfig, topo_callback.TopologyCallback = configured, attached  # type: ignore[misc,assignment]
     undisturbed_run.main(*arguments)

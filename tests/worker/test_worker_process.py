@@ -169,6 +169,7 @@ def test_fault_33_a_worker_log_that_is_no_file_is_done_without(make: Callable[[P
         executor.shutdown()
 
 
+HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 # where a run is interrupted: while samples wait, in the drain, at the end of the interpreter
 PLACES = {
     "waiting": "print('ready', flush=True)\ntime.sleep(100)",
@@ -183,7 +184,8 @@ PLACES = {
 @pytest.mark.parametrize(("place", "interrupts"), [("waiting", 1), ("drain", 1), ("caught", 1), ("drain", 20)])
 def test_fault_41_an_interrupt_ends_the_process_at_once(place: str, interrupts: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", script(tmp_path, task="endless", then=PLACES[place])],
+        # the shell that started the tests may have told them to ignore interrupts
+        [sys.executable, "-c", HEEDING + script(tmp_path, task="endless", then=PLACES[place])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
