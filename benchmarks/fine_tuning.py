@@ -41,8 +41,8 @@ EXPLAINED = ("wasserstein_h1.previous", "wasserstein_h1.first", "survival_h1.pre
 
 def train(work: Path, only: list[str]) -> None:
     from fine_tuning_runs import base_model, carry_out, groups
-    from loky import ProcessPoolExecutor
-    from loky.backend import get_context
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import get_context
 
     wanted = [run for name in only or groups() for run in groups()[name]]
     base_model(work)

@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 
 
 def train(output: Path, seeds: int, quiet: int) -> None:
-    from loky import ProcessPoolExecutor
-    from loky.backend import get_context
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import get_context
     from transition_runs import Sizes, carry_out
 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
