@@ -33,7 +33,7 @@ from topo_callback.capture import NextTokens
 from topo_callback.distributed import turns
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.studies import StudyRunner, running
-from topo_callback.watching import monitor, reader
+from topo_callback.watching import monitor, reader, run_probe
 from topo_callback.watching.actions import Actions
 from topo_callback.watching.budget import OverheadBudget
 from topo_callback.watching.pace import Pace
@@ -69,7 +69,7 @@ AT_THE_START = -1  # from before `on_train_begin`
 # where it raises -> what is replaced, and from the end of which step on
 PLACES: dict[str, tuple[Any, str, int]] = {
     # on_train_begin
-    "choose_probe": (monitor, "choose_probe", AT_THE_START),
+    "choose_probe": (run_probe, "choose_probe", AT_THE_START),
     "schedule": (Schedule, "planned", AT_THE_START),
     "make_batches": (reader, "make_batches", AT_THE_START),
     "study_plan": (StudyRunner, "_make_plan", AT_THE_START),

@@ -12,6 +12,7 @@ import architectures
 import pytest
 import torch
 from families import Prompts, prompts
+from notes import Notes
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, padding_id, quiet, read_clouds, resolve_pooling
@@ -26,7 +27,7 @@ CLOSE = 1e-3  # relative, float32, a batch against one prompt
 
 def points_alone(model: nn.Module, blocks: Any, probe: Prompts, pooling: str, front: int, axis: int) -> Tensor:
     """[calls, prompts, width], from output hooks and one bare call a prompt."""
-    given: list[Tensor] = []
+    given: Notes[Tensor] = Notes()
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
         while isinstance(output, (tuple, list)):
