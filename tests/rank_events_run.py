@@ -97,7 +97,7 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     # on_save, on_log, on_train_end
     "checkpoint": (Path, "is_dir", 1),
     "mark": (monitor, "mark_checkpoint", 1),
-    "note": (Recorder, "note", 1),
+    "note": (Recorder, "tell", 1),
     "logged": (TrainingFacts, "logged", 1),
     "logged_at_the_end": (TrainingFacts, "logged", STEPS),
     "poll_at_the_end": (Recorder, "poll", STEPS),
