@@ -163,7 +163,7 @@ def main() -> None:
     ):
         given: Any = sample
         batches = [
-            {name: getattr(batch, name).to(device) for name in ("input_ids", "attention_mask", "position_ids")}
+            {name: getattr(batch, name).to(device) for name in ("input_ids", "attention_mask")}
             for batch in given.batches
         ]
         print(f"- batches: {len(batches)} of {len(batches[0]['input_ids'])} prompts; 8 of 12 layers\n", flush=True)

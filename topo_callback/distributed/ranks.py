@@ -6,7 +6,8 @@ pure function of step and arguments. Without torch.distributed there is one rank
 
 from __future__ import annotations
 
-from collections import deque
+import atexit
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -16,10 +17,25 @@ from torch import Tensor
 
 _END_OF_TEXT = b"\xff"  # a byte that UTF-8 never has
 
-# The handles of the newest small collectives on gloo. Its own threads drop what they worked on when they come to it,
-# and need the GIL for that; in an interpreter that is ending they get none and the process dies by SIGABRT, 8 of 20
-# that ended at once. While a handle is kept here, the tensors end with it, on the thread that made them.
-_newest: deque[dist.Work] = deque(maxlen=4)
+# The tensors of the newest small collectives on gloo. Its own threads let go of what they worked on when they come to
+# it. The one that is last to let go of a tensor needs the GIL; in an interpreter that is ending a thread of gloo gets
+# none, and the process dies by SIGABRT (8 of 20 that ended at once). So they are kept here until gloo has let go.
+_held_by_gloo: list[Tensor] = []
+_SECONDS_AT_EXIT = 5.0
+
+
+@atexit.register
+def _outlive_gloo() -> None:
+    """Wait until gloo's threads hold none of the kept tensors, a few milliseconds on a machine that is not loaded."""
+    end = time.monotonic() + _SECONDS_AT_EXIT
+    while _let_go() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _let_go() -> bool:
+    """Forget the tensors that gloo has let go of; whether any is left."""
+    _held_by_gloo[:] = [tensor for tensor in _held_by_gloo if tensor._use_count() > 1]  # type: ignore[attr-defined]
+    return bool(_held_by_gloo)
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ class Ranks:
         if self.count == 1:
             return code
         codes = torch.tensor([code], dtype=torch.int64, device=self.device)
-        self._wait(dist.all_reduce(codes, op=dist.ReduceOp.MAX, async_op=True))
+        self._wait(dist.all_reduce(codes, op=dist.ReduceOp.MAX, async_op=True), codes)
         return int(codes.item())
 
     def texts(self, text: str) -> list[str]:
@@ -66,7 +82,7 @@ class Ranks:
         padded = torch.zeros(self.worst(len(mine)), dtype=torch.uint8, device=self.device)
         padded[: len(mine)] = mine
         everyone = [torch.empty_like(padded) for _ in range(self.count)]
-        self._wait(dist.all_gather(everyone, padded, async_op=True))
+        self._wait(dist.all_gather(everyone, padded, async_op=True), padded, *everyone)
         return [bytes(said.tolist()).rpartition(_END_OF_TEXT)[0].decode(errors="surrogatepass") for said in everyone]
 
     def first_text(self, text: str) -> str:
@@ -101,19 +117,20 @@ class Ranks:
             return list(mine)
         dist.gather(mine, room or None, dst=0)
         if self._on_gloo:
-            self.worst(0)  # so that a small collective comes last: a handle of this one would hold on to all clouds
+            self.worst(0)  # so that a small collective comes last: the tensors of this one are too large to be kept
         return [room[turn % self.count][turn // self.count] for turn in range(len(room) * len(mine))]
 
     @property
     def _on_gloo(self) -> bool:
         return self.device.type == "cpu"
 
-    def _wait(self, work: dist.Work | None) -> None:
-        """Wait for a small collective of this rank."""
+    def _wait(self, work: dist.Work | None, *tensors: Tensor) -> None:
+        """Wait for a small collective of this rank, on these tensors."""
         if work is not None:
             work.wait()
             if self._on_gloo:
-                _newest.append(work)
+                _let_go()
+                _held_by_gloo.extend(tensors)
 
 
 class Gathering:
