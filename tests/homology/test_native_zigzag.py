@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from topo_callback.homology import zigzag_cone
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.cone_forest_kernels import pair_edges_in_cone
-from topo_callback.homology.cone_pairing_kernels import pair_in_cone
+from topo_callback.homology.cone_pairing_kernels import pair_edges_in_cone, pair_in_cone
 from topo_callback.homology.dionysus_engine import classical_zigzag_barcode, fast_zigzag_barcode
 from topo_callback.homology.native_zigzag import native_zigzag_barcode
 from topo_callback.homology.stage_graphs import StageGraphs

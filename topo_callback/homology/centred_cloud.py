@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from topo_callback.homology.neighbour_search_kernels import column_sums, scale_rows, subtract
+from topo_callback.homology.neighbour_kernels import column_sums, scale_rows, subtract
 
 SCALES = (2.0**-50, 2.0**50)  # of clouds whose squares neither overflow nor vanish in float32
 

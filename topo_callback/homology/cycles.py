@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from topo_callback.homology.cycle_kernels import closed_by_forest, rooted_forest
 from topo_callback.homology.native_rips import bucket_edges, keyed, room_for_copy
 from topo_callback.homology.native_rips_threads import SweptCloud, swept_cloud
 from topo_callback.homology.rips import checked_distances, rounded_down
+from topo_callback.homology.rips_reduction_kernels import closed_by_forest, rooted_forest
 from topo_callback.homology.thread_team import ThreadTeam, allowed_threads
 
 

@@ -1,6 +1,6 @@
 """Edges in their total order and the relative neighbourhood graph, in torch on any device.
 
-The same keys, codes, numbering and order as `rips_edge_kernels` and `rips_graph_kernels`, for many clouds of equal size
+The same keys, codes, numbering and order as `rips_graph_kernels`, for many clouds of equal size
 in one launch. An edge (a, b), a < b, is the single integer key << 32 | a << 16 | b, so comparing integers is comparing
 edges in the total order, and no tie needs a case of its own. Work is cut into tiles; the memory budget decides on their
 size and changes no bit of the result.

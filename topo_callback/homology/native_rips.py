@@ -17,8 +17,7 @@ from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.native_rips_kernels import cloud_bars
 from topo_callback.homology.native_rips_threads import greatest_key_that_matters, threaded_bars
-from topo_callback.homology.rips_edge_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys
-from topo_callback.homology.rips_graph_kernels import tree_keys
+from topo_callback.homology.rips_graph_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys, tree_keys
 from topo_callback.homology.thread_team import ThreadTeam
 
 GREATEST_FINITE_KEY = 0x7F7FFFFF

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.native_rips import bucket_edges, keyed
-from topo_callback.homology.rips_batch_kernels import bars_of_clouds
+from topo_callback.homology.native_rips_kernels import bars_of_clouds
 
 # shares for each thread: a thread that other work holds up leaves the rest to the others
 SHARES = 4

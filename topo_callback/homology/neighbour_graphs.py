@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, Int32, Integer
 
-from topo_callback.homology.neighbour_graph_kernels import smallest_of_rows
+from topo_callback.homology.neighbour_kernels import smallest_of_rows
 
 
 def nearest_neighbours(distances: Float[np.ndarray, "points points"], k: int) -> Int32[np.ndarray, "points k"]:

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from topo_callback.homology.blas_threads import one_blas_thread
 from topo_callback.homology.centred_cloud import CentredCloud
 from topo_callback.homology.neighbour_graphs import group_count
-from topo_callback.homology.neighbour_search_kernels import (
+from topo_callback.homology.neighbour_kernels import (
     TOO_MANY,
     candidates_of_rows,
     candidates_of_triangle,

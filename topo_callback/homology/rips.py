@@ -13,8 +13,8 @@ from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.native_rips import FEWEST_POINTS_FOR_THREADS, keyed, native_persistence
 from topo_callback.homology.native_rips_batch import NotADistanceMatrixError, batch_persistence
+from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
 from topo_callback.homology.thread_team import ThreadTeam, allowed_threads, triangle_shares
-from topo_callback.homology.validation_kernels import first_bad_entry, is_distance_matrix
 
 Engine = Literal["auto", "native", "gudhi", "ripser"]
 
