@@ -19,7 +19,7 @@ from minilm_figures import draw_controls
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
-from topo_callback.homology.neighbour_graphs import limited_graph, mutual_graph, nearest_neighbours, union_graph
+from topo_callback.homology.neighbours import limited_graph, mutual_graph, nearest_neighbours, union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.gram import gram_matrix

@@ -16,7 +16,7 @@ from topo_callback.homology.device_edges import device_edges, square_keys
 from topo_callback.homology.device_rips import bars_of_clouds
 from topo_callback.homology.native_rips import GREATEST_FINITE_KEY, KeyedDistances, barcode_of_bars
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
-from topo_callback.homology.thread_team import ThreadTeam
+from topo_callback.homology.threads import ThreadTeam
 
 
 def device_lines(large: np.ndarray, layers: np.ndarray, threads: int, rounds: int) -> Iterator[str]:

@@ -19,7 +19,7 @@ from topo_callback.homology.device_edges import DeviceEdges, device_edges, squar
 from topo_callback.homology.native_rips import KeyedDistances, keyed
 from topo_callback.homology.native_rips_threads import central_keys, dealt_edges, neighbourhood_graph
 from topo_callback.homology.rips import rips_persistence_batch
-from topo_callback.homology.thread_team import ThreadTeam
+from topo_callback.homology.threads import ThreadTeam
 
 
 def native_edges(source: KeyedDistances, threshold: float) -> DeviceEdges:

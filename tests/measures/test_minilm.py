@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from topo_callback.homology.neighbour_graphs import nearest_neighbours, union_graph
+from topo_callback.homology.neighbours import nearest_neighbours, union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.gram import gram_matrix

@@ -15,7 +15,7 @@ from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.device_edges import DeviceEdges, device_edges
 from topo_callback.homology.native_rips import KeyedDistances, barcode_of_bars, bucket_edges, room_for_copy
 from topo_callback.homology.native_rips_threads import Bars, BucketedEdges, OrderedCloud, bars_of, swept_edges
-from topo_callback.homology.thread_team import ThreadTeam
+from topo_callback.homology.threads import ThreadTeam
 
 
 def device_persistence(sources: list[KeyedDistances], threshold: float, device: str, team: ThreadTeam) -> list[Barcode]:

@@ -28,7 +28,7 @@ from topo_callback.homology.rips_graph_kernels import (
 )
 from topo_callback.homology.rips_lune_kernels import add_edges, empty_adjacency, lune_relations
 from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
-from topo_callback.homology.thread_team import ThreadTeam, triangle_shares
+from topo_callback.homology.threads import ThreadTeam, triangle_shares
 
 WITHOUT_SIGN = np.uint32(0x7FFFFFFF)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from topo_callback.homology.thread_team import allowed_threads
+from topo_callback.homology.threads import allowed_threads
 from topo_callback.measures.wasserstein_kernels import alignment_cost, greatest_savings, saving_pairs
 
 

@@ -15,8 +15,8 @@ from topo_callback.homology import zigzag_cone
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.cone_pairing_kernels import pair_edges_in_cone, pair_in_cone
 from topo_callback.homology.dionysus_engine import classical_zigzag_barcode, fast_zigzag_barcode
-from topo_callback.homology.native_zigzag import native_zigzag_barcode
 from topo_callback.homology.stage_graphs import StageGraphs
+from topo_callback.homology.zigzag import native_zigzag_barcode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
 from zigzag_rank_oracle import oracle_bars
