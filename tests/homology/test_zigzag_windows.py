@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topo_callback.homology import zigzag
-from topo_callback.homology.dionysus_engine import classical_zigzag_barcode
+from topo_callback.homology.other_engines import classical_zigzag_barcode
 from topo_callback.homology.stage_graphs import StageGraphs
 from topo_callback.homology.zigzag import native_zigzag_barcode
 from topo_callback.homology.zigzag_cone import Cells

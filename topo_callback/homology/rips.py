@@ -162,10 +162,10 @@ def _computed(
     if engine == "native":
         return native_persistence(checked, max_dimension=max_dimension, threshold=threshold, team=team)
     if engine == "ripser":
-        from topo_callback.homology.ripser_engine import ripser_persistence
+        from topo_callback.homology.other_engines import ripser_persistence
 
         return ripser_persistence(checked, max_dimension=max_dimension, threshold=threshold)
-    from topo_callback.homology.gudhi_engine import gudhi_persistence
+    from topo_callback.homology.other_engines import gudhi_persistence
 
     return gudhi_persistence(checked, max_dimension=max_dimension, threshold=threshold)
 

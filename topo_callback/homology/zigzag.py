@@ -79,7 +79,7 @@ def zigzag_persistence(
     if engine in ("auto", "native"):
         return native_zigzag_barcode(graphs, max_dimension, unfilled=unfilled)
     if engine == "dionysus":
-        from topo_callback.homology.dionysus_engine import classical_zigzag_barcode
+        from topo_callback.homology.other_engines import classical_zigzag_barcode
 
         return classical_zigzag_barcode(graphs, max_dimension, clique_size)
     raise ValueError(f'unknown zigzag engine "{engine}"; choose "auto", "native" or "dionysus"')
