@@ -16,7 +16,6 @@ from topo_callback.homology.native_rips import (
     FEWEST_POINTS_FOR_THREADS,
     NotADistanceMatrixError,
     batch_persistence,
-    keyed,
     native_persistence,
 )
 from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
@@ -34,13 +33,12 @@ def rips_persistence(
     threshold: float = math.inf,
     engine: Engine = "auto",
     threads: int | None = None,
-    device: str | None = None,
 ) -> Barcode:
     """The barcode of the Vietoris-Rips filtration of a finite metric (or merely symmetric) space, over Z/2.
 
     A simplex enters at the length of its longest edge. Edges longer than `threshold`, and infinite ones, never enter;
     a class that is alive once all others have entered has death `inf`. The result is exact for the distances given
-    and depends on no engine, device or number of threads: the same multiset of bars of positive length.
+    and depends on no engine or number of threads: the same multiset of bars of positive length.
 
     Args:
         distances: float16, float32 or float64 [points, points], symmetric, zero diagonal, any unit; `inf` allowed off
@@ -51,24 +49,19 @@ def rips_persistence(
             dimension 1, gudhi beyond. From dimension 2 on, a cloud of more than about 400 points is a case for
             `landmark_persistence`.
         threads: how many the native engine uses, by default one for each core allowed; the others use one.
-        device: a device of torch, such as "cuda", where the native engine orders the edges and finds their
-            neighbourhood graph; by default all is done on the processor, without torch. Dimension 0 alone needs none.
 
     Returns:
         Barcode: dimensions 0 .. max_dimension, float64 births and deaths in the unit of the distances.
 
     Raises:
         ValueError: the matrix is not square, has no point, or has a wrong entry; the first one is named.
-        ConfigurationError: an unknown engine, a negative dimension or threshold, a dimension the engine lacks, a
-            device that torch cannot use here, or a device for another engine than the native one.
+        ConfigurationError: an unknown engine, a negative dimension or threshold, or a dimension the engine lacks.
         MissingExtraError: the engine's package is not installed.
         MemoryError: the native engine would need more than about a gigabyte; says how much, and what to do.
     """
-    chosen = _checked_settings(max_dimension, threshold, engine, device)
+    chosen = _checked_settings(max_dimension, threshold, engine)
     with ThreadTeam(threads or allowed_threads()) as team:
         checked = checked_distances(distances, team)
-        if device is not None and max_dimension == 1 and len(checked) > 1:
-            return _computed_on_device([checked], threshold, device, team)[0]
         return _computed(checked, chosen, max_dimension, rounded_down(threshold, checked.dtype), team)
 
 
@@ -79,13 +72,12 @@ def rips_persistence_batch(
     threshold: float = math.inf,
     engine: Engine = "auto",
     threads: int | None = None,
-    device: str | None = None,
 ) -> list[Barcode]:
     """`rips_persistence` of each of many clouds of equal size, such as sub-samples: a thread takes a cloud at a time.
 
     Args:
         distances: float16, float32 or float64 [clouds, points, points], each as in `rips_persistence`.
-        max_dimension, threshold, engine, device: as in `rips_persistence`; on a device the clouds share each launch.
+        max_dimension, threshold, engine: as in `rips_persistence`.
         threads: how many clouds are worked on at once, by default one for each core allowed; ripser.py lets no two run.
 
     Returns:
@@ -96,15 +88,10 @@ def rips_persistence_batch(
     """
     if distances.ndim != 3:
         raise ValueError(f"distances have shape {distances.shape}; expected is [clouds, points, points]")
-    chosen = _checked_settings(max_dimension, threshold, engine, device)
+    chosen = _checked_settings(max_dimension, threshold, engine)
 
     def check(cloud: int, alone: ThreadTeam | None = None) -> Float[np.ndarray, "points points"]:
         return checked_distances(distances[cloud], alone, f"distances[{cloud}]")
-
-    if device is not None and max_dimension == 1 and len(distances) and distances.shape[1] > 1:
-        with ThreadTeam(threads or allowed_threads()) as team:
-            checked = [check(cloud) for cloud in range(len(distances))]
-            return _computed_on_device(checked, threshold, device, team)
 
     members = min(threads or allowed_threads(), max(1, len(distances)))
     if chosen == "native" and max_dimension == 1 and _is_for_batch(distances):
@@ -130,7 +117,7 @@ def _is_for_batch(distances: Float[np.ndarray, "clouds points points"]) -> bool:
     return len(distances) > 0 and single and small and distances.shape[1] == distances.shape[2]
 
 
-def _checked_settings(max_dimension: int, threshold: float, engine: str, device: str | None) -> str:
+def _checked_settings(max_dimension: int, threshold: float, engine: str) -> str:
     """The engine to use, once all settings are known to be in range."""
     if engine not in get_args(Engine):
         raise ConfigurationError(f"engine is {engine!r}; accepted are {', '.join(map(repr, get_args(Engine)))}")
@@ -140,20 +127,7 @@ def _checked_settings(max_dimension: int, threshold: float, engine: str, device:
         raise ConfigurationError(f"threshold is {threshold}; accepted is 0 or more, inf for none")
     if engine == "auto":
         engine = "native" if max_dimension <= 1 else "gudhi"
-    if device is not None and engine != "native":
-        raise ConfigurationError(
-            f"device is {device!r} with engine {engine!r}; accepted is None, only 'native' has one"
-        )
     return engine
-
-
-def _computed_on_device(
-    checked: list[Float[np.ndarray, "points points"]], threshold: float, device: str, team: ThreadTeam
-) -> list[Barcode]:
-    """Of one or more clouds of at least two points, in dimensions 0 and 1, by the native engine."""
-    from topo_callback.homology.device_rips import device_persistence
-
-    return device_persistence([keyed(one) for one in checked], rounded_down(threshold, checked[0].dtype), device, team)
 
 
 def _computed(
