@@ -54,7 +54,7 @@ def _cache_directory(chosen: str) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     root = Path(chosen) if chosen else Path(home) / "topo_callback"
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].glob("*/*_kernels.py")):
+    for path in sorted(Path(__file__).parent.glob("*_kernels.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return root / f"kernels-{digest.hexdigest()[:16]}"
 
