@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from topo_callback import Snapshot, Trajectory
+from topo_callback.homology.descriptors import persistence_similarity
 from topo_callback.measures import LayerView, pair_measures
-from topo_callback.measures.persistence_similarity import persistence_similarity
 
 SWITCH = 40  # step; numbers ending in `.switch` compare with the sample of that step
 _PAIRS = (

@@ -19,11 +19,7 @@ from minilm_figures import draw_controls
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
-from topo_callback.homology.neighbour_graphs import limited_graph, mutual_graph, nearest_neighbours, union_graph
-from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.gaussian import gaussian_neighbours
-from topo_callback.measures.gram import gram_matrix
-from topo_callback.measures.persistence_similarity import (
+from topo_callback.homology.descriptors import (
     betti_curve,
     births_relative_frequency,
     correlation_length,
@@ -32,6 +28,10 @@ from topo_callback.measures.persistence_similarity import (
     similarity_by_distance,
     stage_survival,
 )
+from topo_callback.homology.neighbours import limited_graph, mutual_graph, nearest_neighbours, union_graph
+from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measures.gaussian import gaussian_neighbours
+from topo_callback.measures.gram import gram_matrix
 from topo_callback.measures.survival import two_stage_survival
 from topo_callback.measures.zigzag_controls import (
     disjoint_subsets,

@@ -5,18 +5,29 @@ Used by `rips.py`. The points start on the device, as activations do; the bars e
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from topo_callback.capture.device_rips import bars_of_clouds, device_edges
 from topo_callback.geometry import condensed_distances
-from topo_callback.homology.device_edges import device_edges, square_keys
-from topo_callback.homology.device_rips import bars_of_clouds
 from topo_callback.homology.native_rips import GREATEST_FINITE_KEY, KeyedDistances, barcode_of_bars
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
-from topo_callback.homology.thread_team import ThreadTeam
+from topo_callback.homology.threads import ThreadTeam
+
+
+def square_keys(distances: torch.Tensor) -> torch.Tensor:
+    """The keys of distances in the condensed order of scipy's `pdist`, int32 [points, points] on their device."""
+    points = (1 + math.isqrt(1 + 8 * len(distances))) // 2
+    keys = torch.zeros((points, points), dtype=torch.int32, device=distances.device)
+    bits, filled = distances.view(torch.int32), 0
+    for row in range(points):
+        keys[row, row + 1 :] = bits[filled : filled + points - 1 - row]
+        filled += points - 1 - row
+    return keys + keys.T
 
 
 def device_lines(large: np.ndarray, layers: np.ndarray, threads: int, rounds: int) -> Iterator[str]:

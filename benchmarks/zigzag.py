@@ -18,12 +18,11 @@ import numpy as np
 from machine import describe_machine
 from zigzag_growth import growth_row, growth_rows, plot
 from zigzag_inputs import ACTIVATIONS, activation_neighbours, best_time, drifting_neighbours
-from zigzag_peers import limited, verdict
+from zigzag_peers import fast_barcode_of_simplices, limited, verdict
 from zigzag_search import route_row, search_rows, thread_counts
 
-from topo_callback.homology.dionysus_engine import (
+from topo_callback.homology.other_engines import (
     classical_barcode_of_simplices,
-    fast_barcode_of_simplices,
     simplices_with_times,
 )
 from topo_callback.homology.stage_graphs import StageGraphs

@@ -10,7 +10,7 @@ from rips_inputs import shared_file
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.measures.missing import Missing
 from topo_callback.measures.views import LayerView
 

@@ -15,8 +15,8 @@ from trajectories import LAYERS, make_sample, make_snapshots, synthetic_cloud, w
 from topo_callback.config import TopologyConfig
 from topo_callback.geometry import condensed_distances, nearest_neighbours
 from topo_callback.homology import rips_persistence, zigzag_persistence
+from topo_callback.homology.descriptors import FEATURES, barcode_features
 from topo_callback.measurement import measure_sample
-from topo_callback.measures.barcodes import FEATURES, barcode_features
 from topo_callback.measures.survival import two_stage_survival
 from topo_callback.measures.time import time_persistence
 from topo_callback.measures.views import TimeView

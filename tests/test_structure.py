@@ -113,7 +113,7 @@ def test_homology_hands_on_its_functions() -> None:
     from topo_callback import homology
 
     assert homology.__all__ == ["Barcode", "rips_persistence", "zigzag_cycles", "zigzag_persistence"]
-    import topo_callback.homology.zigzag_representatives  # noqa: F401 - no module takes the place of a function
+    import topo_callback.homology.representatives  # noqa: F401 - no module takes the place of a function
 
     assert [getattr(homology, name).__name__ for name in homology.__all__] == homology.__all__
     assert all(callable(getattr(homology, name)) for name in homology.__all__)

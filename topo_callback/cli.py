@@ -183,7 +183,7 @@ def _add_compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _compile(given: argparse.Namespace) -> None:
     import numpy as np
 
-    from topo_callback.homology.neighbour_search import cloud_neighbours
+    from topo_callback.homology.neighbours import cloud_neighbours
     from topo_callback.worker.task import warm_up
 
     started = time.perf_counter()

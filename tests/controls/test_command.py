@@ -20,7 +20,7 @@ from topo_callback.controls import zigzag_controls
 from topo_callback.controls.controls import ZigzagControls
 from topo_callback.controls.orders import STATISTICS
 from topo_callback.errors import ConfigurationError, RecordError
-from topo_callback.measures.persistence_similarity import correlation_length, inter_layer_persistence, mean_similarity
+from topo_callback.homology.descriptors import correlation_length, inter_layer_persistence, mean_similarity
 from topo_callback.records.trajectory import Trajectory
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rips_inputs import activation_distances, euclidean, regular_polygon, tied_matrices
 
-from topo_callback.homology.cycles import RepresentativeCycle, representative_cycles
+from topo_callback.homology.representatives import RepresentativeCycle, representative_cycles
 from topo_callback.homology.rips import rips_persistence
 
 

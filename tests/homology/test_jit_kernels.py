@@ -27,14 +27,14 @@ def test_a_change_in_any_kernel_file_gives_all_kernels_a_new_cache(tmp_path: Pat
     first = cache_directory(tmp_path, tmp_path / "home")
     assert first == cache_directory(tmp_path, tmp_path / "home")
     assert first.is_relative_to(tmp_path / "home" / "topo_callback")
-    kernels = package / "measures" / "wasserstein_kernels.py"
+    kernels = package / "homology" / "wasserstein_kernels.py"
     kernels.write_text(kernels.read_text() + "\n# changed\n")
     assert cache_directory(tmp_path, tmp_path / "home") != first
 
 
 def test_numbas_own_setting_is_left_as_it_was() -> None:
     code = (
-        "from numba import config; before = config.CACHE_DIR; import topo_callback.measures.wasserstein_kernels;"
+        "from numba import config; before = config.CACHE_DIR; import topo_callback.homology.wasserstein_kernels;"
         "assert config.CACHE_DIR == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -26,11 +26,9 @@ from topo_callback.homology.native_rips import keyed
 from topo_callback.homology.native_rips_kernels import graph_classes
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
-from topo_callback.homology.rips_edge_kernels import sort_bucket
-from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbour_count, neighbourhood_edges
-from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations
-from topo_callback.homology.rips_small_lune_kernels import small_lune_relations
-from topo_callback.homology.thread_team import ThreadTeam
+from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbour_count, neighbourhood_edges, sort_bucket
+from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations, small_lune_relations
+from topo_callback.homology.threads import ThreadTeam
 
 STANDARD = ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"]
 

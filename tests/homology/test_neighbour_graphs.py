@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 import pytest
 
-from topo_callback.homology.neighbour_graphs import (
+from topo_callback.homology.neighbours import (
     limited_graph,
     mutual_graph,
     nearest_neighbours,
@@ -29,7 +29,7 @@ def test_neighbours_are_the_first_of_a_stable_sort():
     assert nearest_neighbours(distances.astype(np.float32), 7).tolist() == expected
 
 
-def test_impossible_neighbours_are_refused():
+def test_impossible_numbers_of_neighbours_are_refused():
     distances = np.zeros((3, 3))
     for k in (0, 3):
         with pytest.raises(ValueError, match=f"k is {k}; 3 points"):

@@ -11,9 +11,8 @@ from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.geometry import condensed_distances
 from topo_callback.geometry import nearest_neighbours as nearest_of_condensed
-from topo_callback.homology import centred_cloud, neighbour_search
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
-from topo_callback.homology.neighbour_search import cloud_neighbours
+from topo_callback.homology import neighbours
+from topo_callback.homology.neighbours import cloud_neighbours, nearest_neighbours
 
 WAYS = ("chosen", "tree", "products", "blocks", "in full", "directly", "triangle")
 
@@ -31,20 +30,20 @@ def by_sorting(cloud: np.ndarray, k: int) -> list[list[int]]:
 def one_way(patch: pytest.MonkeyPatch, way: str) -> None:
     """Make every cloud go one way, large or small."""
     if way != "chosen":
-        patch.setattr(neighbour_search, "TREE_POINTS", 0 if way == "tree" else np.inf)
+        patch.setattr(neighbours, "TREE_POINTS", 0 if way == "tree" else np.inf)
     if way == "blocks":
-        patch.setattr(neighbour_search, "LEAST_ROWS", 7)
-        patch.setattr(neighbour_search, "BLOCK_ENTRIES", 0)
-        patch.setattr(neighbour_search, "ONE_THREAD", 0)
+        patch.setattr(neighbours, "LEAST_ROWS", 7)
+        patch.setattr(neighbours, "BLOCK_ENTRIES", 0)
+        patch.setattr(neighbours, "ONE_THREAD", 0)
     if way == "triangle":
         for name, value in {"ROWS": 8, "BLOCKS": 5, "WIDTH": 0}.items():
-            patch.setattr(neighbour_search, f"TRIANGLE_{name}", value)
-        patch.setattr(neighbour_search, "SHARE", 13)
-        patch.setattr(neighbour_search, "ONE_THREAD", 0)
+            patch.setattr(neighbours, f"TRIANGLE_{name}", value)
+        patch.setattr(neighbours, "SHARE", 13)
+        patch.setattr(neighbours, "ONE_THREAD", 0)
     if way in ("in full", "directly"):
-        patch.setattr(neighbour_search._Search, "by_products", lambda self: np.arange(len(self.cloud)))
+        patch.setattr(neighbours._Search, "by_products", lambda self: np.arange(len(self.cloud)))
     if way == "directly":
-        patch.setattr(centred_cloud, "SCALES", (0.0, 0.0))
+        patch.setattr(neighbours, "SCALES", (0.0, 0.0))
 
 
 def made(kind: str, points: int, width: int, seed: int) -> np.ndarray:
@@ -97,9 +96,9 @@ def test_large_clouds_have_the_neighbours_of_their_condensed_distances(kind: str
 def test_products_computed_once_serve_both_points(rows: int, share: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With blocks and shares that begin anywhere within the rows that are put together at once."""
     one_way(monkeypatch, "triangle")
-    monkeypatch.setattr(neighbour_search, "TRIANGLE_ROWS", rows)
-    monkeypatch.setattr(neighbour_search, "TRIANGLE_BLOCKS", 100)
-    monkeypatch.setattr(neighbour_search, "SHARE", share)
+    monkeypatch.setattr(neighbours, "TRIANGLE_ROWS", rows)
+    monkeypatch.setattr(neighbours, "TRIANGLE_BLOCKS", 100)
+    monkeypatch.setattr(neighbours, "SHARE", share)
     for points in (100, 131, 150):
         cloud = made("normal", points, 20, points)
         assert cloud_neighbours(cloud, 6).tolist() == by_sorting(cloud, 6)

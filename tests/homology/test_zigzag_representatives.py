@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topo_callback.homology.binary_spans import Span, intersection, preimage
-from topo_callback.homology.loop_space import LoopSpace, edges_along, simple_loops
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.loop_space import LoopSpace, Span, edges_along, intersection, preimage, simple_loops
+from topo_callback.homology.neighbours import nearest_neighbours
+from topo_callback.homology.representatives import _Window, zigzag_cycles
 from topo_callback.homology.stage_graphs import StageGraphs
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.homology.zigzag_representatives import _Window, zigzag_cycles
 
 vectors = st.lists(st.integers(0, 2**6 - 1), max_size=6)
 
@@ -66,7 +65,7 @@ def graphs(draw):
     return points, [[pair for pair in pairs if generator.random() < density] for _ in range(stages)]
 
 
-def check(cycle, edges, points, birth, death):
+def check_loops(cycle, edges, points, birth, death):
     """The cycle is closed, not filled where it is, and, where it lasts, in every complex and filled in none."""
 
     def here(complex_):
@@ -112,7 +111,7 @@ def test_every_bar_has_its_cycles_and_nothing_else_has(drawn):
                 elsewhere.add(vector)
             assert all(elsewhere.add(vector) for vector in classes)
             for cycle in cycles:
-                check(cycle, edges, points, birth, death)
+                check_loops(cycle, edges, points, birth, death)
 
 
 def test_the_loop_of_a_bar_is_the_ring_it_comes_from():

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topo_callback.homology import native_zigzag
-from topo_callback.homology.dionysus_engine import classical_zigzag_barcode
-from topo_callback.homology.native_zigzag import native_zigzag_barcode
+from topo_callback.homology import zigzag
+from topo_callback.homology.other_engines import classical_zigzag_barcode
 from topo_callback.homology.stage_graphs import StageGraphs
+from topo_callback.homology.zigzag import native_zigzag_barcode
 from topo_callback.homology.zigzag_cone import Cells
 from topo_callback.homology.zigzag_windows import window_steps
 
@@ -26,7 +26,7 @@ def graphs_of(stages, points):
 def barcode(graphs, max_dimension, steps):
     """The barcode by windows of the given number of steps; None: one window."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native_zigzag, "window_steps", lambda *_: steps)
+        patch.setattr(zigzag, "window_steps", lambda *_: steps)
         return native_zigzag_barcode(graphs, max_dimension)
 
 

@@ -15,7 +15,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.geometry import condensed_distances, point_norms
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.rips import rips_persistence
 from topo_callback.measures import layer_measures, pair_measures
 from topo_callback.measures.cka import cka

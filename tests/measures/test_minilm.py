@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from topo_callback.homology.neighbour_graphs import nearest_neighbours, union_graph
-from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.gaussian import gaussian_neighbours
-from topo_callback.measures.gram import gram_matrix
-from topo_callback.measures.persistence_similarity import (
+from topo_callback.homology.descriptors import (
     betti_curve,
     correlation_length,
     inter_layer_persistence,
     stage_survival,
 )
+from topo_callback.homology.neighbours import nearest_neighbours, union_graph
+from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measures.gaussian import gaussian_neighbours
+from topo_callback.measures.gram import gram_matrix
 from topo_callback.measures.survival import two_stage_survival
 
 CLOUDS = Path(__file__).parents[2].parent / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"

@@ -17,9 +17,9 @@ from scipy.stats import wasserstein_distance as one_dimensional
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.barcode_distances import bottleneck_distance, sliced_wasserstein_distance
 from topo_callback.homology.rips import rips_persistence
-from topo_callback.measures.bottleneck import bottleneck, bottleneck_distance
-from topo_callback.measures.sliced_wasserstein import sliced_wasserstein, sliced_wasserstein_distance
+from topo_callback.measures.displacement import bottleneck, sliced_wasserstein
 from topo_callback.measures.views import LayerView
 
 NONE = np.empty((0, 2))

@@ -10,10 +10,10 @@ from layer_views import reasons
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.descriptors import stage_survival
+from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.persistence_similarity import stage_survival
 from topo_callback.measures.survival import survival, survival_gaussian, two_stage_survival
 from topo_callback.measures.views import LayerView
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.descriptors import mean_similarity
+from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.persistence_similarity import mean_similarity
 from topo_callback.measures.zigzag_controls import (
     disjoint_subsets,
     subset_descriptors,

@@ -187,7 +187,7 @@ def _all_rows(page: Page) -> list[list[str]]:
 
 
 def test_matrices_follow_step_and_layer(opened: Page, trajectory: Trajectory) -> None:
-    from topo_callback.measures.persistence_similarity import persistence_similarity
+    from topo_callback.homology.descriptors import persistence_similarity
 
     snapshot = trajectory.snapshot(16)
     assert snapshot.depth_zigzag is not None

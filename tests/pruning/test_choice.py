@@ -16,10 +16,9 @@ from trajectories import LAYERS, make_sample, write_trajectory
 from topo_callback import Probe
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError, UnsupportedModelError
-from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.barcode import Barcode, read_published_barcode
+from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.persistence_similarity import read_published_barcode
 from topo_callback.pruning import (
     LayerScores,
     all_choices,

@@ -11,7 +11,7 @@ from trajectories import LAYERS, STEPS, make_sample, make_snapshots, write_traje
 from zigzag_pictures import counts_of, curves_of, names_of, panels_of, shares_of, texts_of
 
 from topo_callback import Barcode, Snapshot, TopologyConfig, Trajectory
-from topo_callback.measures.persistence_similarity import (
+from topo_callback.homology.descriptors import (
     betti_curve,
     births_relative_frequency,
     effective_persistence_image,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from topo_callback.homology import native_zigzag
+from topo_callback.homology import zigzag
 from topo_callback.worker import self_check
 from topo_callback.worker.self_check import EngineCheckError, check_engines
 
@@ -17,12 +17,12 @@ def test_the_engines_pass() -> None:
 
 
 def test_windows_of_a_zigzag_that_are_wrong_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = native_zigzag.bars_by_windows
+    right = zigzag.bars_by_windows
 
     def without_the_last(*arguments: Any) -> Any:
         return right(*arguments)[:, :-1]
 
-    monkeypatch.setattr(native_zigzag, "bars_by_windows", without_the_last)
+    monkeypatch.setattr(zigzag, "bars_by_windows", without_the_last)
     self_check.check_engines.cache_clear()
     with pytest.raises(EngineCheckError, match="for three squares in turn; expected"):
         check_engines("auto", "native")

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Int, Int32
 from scipy.spatial.distance import squareform
 
 from topo_callback.errors import RecordError
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory

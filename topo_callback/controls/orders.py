@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float64, Int, Integer
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.persistence_similarity import (
+from topo_callback.homology.descriptors import (
     correlation_length,
     inter_layer_persistence,
     shared_features,
     similarity_by_distance,
 )
+from topo_callback.homology.zigzag import zigzag_persistence
 
 STATISTICS = ("inter_layer_persistence", "correlation_length", "neighbouring_similarity")
 FEWEST_STAGES = 3  # two stages have one order, up to reversal

@@ -12,16 +12,16 @@ from jaxtyping import Float, Float64, Int, Integer
 from topo_callback.controls.depth_distances import DepthDistances
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.neighbour_graphs import limited_graph, mutual_graph, union_graph
-from topo_callback.homology.stage_graphs import StageGraphs
-from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.persistence_similarity import (
+from topo_callback.homology.descriptors import (
     betti_curve,
     births_relative_frequency,
     correlation_length,
     inter_layer_persistence,
     mean_similarity,
 )
+from topo_callback.homology.neighbours import limited_graph, mutual_graph, union_graph
+from topo_callback.homology.stage_graphs import StageGraphs
+from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.zigzag_controls import (
     disjoint_subsets,
     mean_and_deviation,

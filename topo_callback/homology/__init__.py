@@ -11,16 +11,16 @@ from topo_callback._lazy import lazy_attribute
 
 if TYPE_CHECKING:
     from topo_callback.homology.barcode import Barcode
+    from topo_callback.homology.representatives import zigzag_cycles
     from topo_callback.homology.rips import rips_persistence
     from topo_callback.homology.zigzag import zigzag_persistence
-    from topo_callback.homology.zigzag_representatives import zigzag_cycles
 
 __all__ = ["Barcode", "rips_persistence", "zigzag_cycles", "zigzag_persistence"]
 
 _HOME = {
     "Barcode": "barcode",
     "rips_persistence": "rips",
-    "zigzag_cycles": "zigzag_representatives",
+    "zigzag_cycles": "representatives",
     "zigzag_persistence": "zigzag",
 }
 

@@ -1,9 +1,12 @@
-"""Barcode: the bars of a persistence module, in one canonical order."""
+"""Barcode: the bars of a persistence module, in one canonical order; read also from published files."""
 
 from __future__ import annotations
 
+import gzip
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -100,3 +103,32 @@ class Barcode:
     def __repr__(self) -> str:
         counts = ", ".join(f"H{d}: {int(np.sum(self.dimension == d))}" for d in np.unique(self.dimension))
         return f"Barcode({counts or 'empty'})"
+
+
+def read_published_barcode(path: str | os.PathLike[str]) -> Barcode:
+    """A barcode from the published files: rows dimension,birth,death with complexes counted from 1; .gz is unpacked.
+
+    Raises:
+        ValueError: the file has another header, or a row that is no bar; the message names file and row.
+    """
+    file = Path(path)
+    rows = []
+    with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
+        header = lines.readline().strip()
+        if header.replace(" ", "") != "dimension,birth,death":
+            raise ValueError(f'{file.name} begins with "{header}"; expected "dimension,birth,death"')
+        for number, line in enumerate(lines, 2):
+            if line.strip():
+                rows.append(_published_bar(line, f"{file.name}, row {number}"))
+    dimension, birth, death = np.array(rows, np.int64).reshape(-1, 3).T
+    return Barcode(dimension, birth - 1.0, death - 1.0)
+
+
+def _published_bar(line: str, where: str) -> tuple[int, int, int]:
+    try:
+        dimension, birth, death = (int(float(part)) if float(part).is_integer() else -1 for part in line.split(","))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f'{where} is "{line.strip()}"; expected three whole numbers') from error
+    if dimension < 0 or not 1 <= birth < death:
+        raise ValueError(f'{where} is "{line.strip()}"; expected a dimension from 0 on and 1 <= birth < death')
+    return dimension, birth, death

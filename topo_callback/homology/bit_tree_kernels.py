@@ -7,8 +7,7 @@ above 64 words one word whose bits say which of them are not empty. Functions ar
 
 import numpy as np
 
-from topo_callback.homology.bit_kernels import trailing_zeros
-from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.jit_kernels import kernel, trailing_zeros
 
 SHIFT = np.uint64(6)
 SIX_BITS = np.uint64(63)

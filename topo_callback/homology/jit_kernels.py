@@ -1,4 +1,4 @@
-"""The one way in which this package compiles a kernel with numba."""
+"""The one way in which this package compiles a kernel with numba, and two bit operations that numba has no name for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import config, njit
+from llvmlite import ir
+from numba import config, njit, types
+from numba.extending import intrinsic
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -52,6 +54,26 @@ def _cache_directory(chosen: str) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     root = Path(chosen) if chosen else Path(home) / "topo_callback"
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].glob("*/*_kernels.py")):
+    for path in sorted(Path(__file__).parent.glob("*_kernels.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return root / f"kernels-{digest.hexdigest()[:16]}"
+
+
+@intrinsic
+def trailing_zeros(context: Any, word: Any) -> Any:
+    """The index of the lowest bit set in an unsigned 64-bit word other than 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def leading_zeros(context: Any, word: Any) -> Any:
+    """How many bits lie above the highest bit set in an unsigned 64-bit word other than 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate

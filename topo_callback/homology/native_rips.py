@@ -8,18 +8,19 @@ order of the edges, by (length, indices), which settles every tie.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt32
+from jaxtyping import Float, Float32, Float64, UInt32
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.native_rips_kernels import cloud_bars
+from topo_callback.homology.native_rips_kernels import bars_of_clouds, cloud_bars
 from topo_callback.homology.native_rips_threads import greatest_key_that_matters, threaded_bars
-from topo_callback.homology.rips_edge_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys
-from topo_callback.homology.rips_graph_kernels import tree_keys
-from topo_callback.homology.thread_team import ThreadTeam
+from topo_callback.homology.rips_graph_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys, tree_keys
+from topo_callback.homology.threads import ThreadTeam
 
 GREATEST_FINITE_KEY = 0x7F7FFFFF
 # below so many points, handing work to another thread costs more than it saves
@@ -31,6 +32,8 @@ MOST_BYTES = 1_000_000_000
 MOST_EDGES_WITHOUT_COPY = 50_000_000
 # pairs that are looked at to name a threshold
 SAMPLED_PAIRS = 1 << 20
+# shares for each thread: a thread that other work holds up leaves the rest to the others
+SHARES = 4
 
 
 @dataclass(frozen=True)
@@ -171,3 +174,48 @@ def _threshold_for(source: KeyedDistances, share: float) -> float:
     sample = np.sort(source.keys[rows], axis=None)[rows.size :]  # without the diagonal
     place = int(0.9 * share * sample.size)
     return float(source.decoded(sample[place : place + 1])[0])
+
+
+class NotADistanceMatrixError(Exception):
+    """A cloud has a wrong entry; `cloud` is its index."""
+
+    def __init__(self, cloud: int) -> None:
+        super().__init__(cloud)
+        self.cloud = cloud
+
+
+def batch_persistence(
+    distances: Float32[np.ndarray, "clouds points points"], *, threshold: float, threads: int
+) -> list[Barcode]:
+    """The barcodes in dimensions 0 and 1 of clouds of at least two points, checked on the way.
+
+    The bars of `native_persistence`. The global interpreter lock is held only to make the results.
+
+    Raises:
+        NotADistanceMatrixError: names the first cloud with a wrong entry.
+    """
+    distances = np.ascontiguousarray(distances)
+    clouds, points = distances.shape[:2]
+    limit = keyed(distances[0]).limit(threshold)
+    size = bucket_edges(points, 1)
+    ends = np.unique(np.linspace(0, clouds, min(clouds, threads * SHARES) + 1).astype(int)).tolist()
+
+    def compute(share: tuple[int, int]) -> list[Barcode]:
+        first, last = share
+        part = distances[first:last]
+        wrong, starts, components, births, deaths = bars_of_clouds(part, part.view(np.uint32), limit, size)
+        if wrong >= 0:
+            raise NotADistanceMatrixError(first + int(wrong))
+        births, deaths = births.astype(np.float64), deaths.astype(np.float64)
+        found = []
+        for start, end, merged in zip(starts[:-1].tolist(), starts[1:].tolist(), components.tolist(), strict=True):
+            dimension = np.zeros(end - start, np.int64)
+            dimension[merged:] = 1
+            found.append(Barcode.ordered(dimension, births[start:end], deaths[start:end]))
+        return found
+
+    shares = list(pairwise(ends))
+    if threads == 1:
+        return [barcode for share in shares for barcode in compute(share)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [barcode for found in pool.map(compute, shares) for barcode in found]

@@ -1,26 +1,67 @@
 # mypy: disable-error-code="no-untyped-def"
-"""One cloud from keys to bars on one thread, and many clouds in a row. Kernels for numba."""
+"""Whole clouds on one thread: checking a distance matrix, one cloud from keys to bars, many clouds in a row.
+
+Kernels for numba, hence without annotations.
+"""
 
 import numpy as np
 
 from topo_callback.homology.jit_kernels import kernel
-from topo_callback.homology.rips_edge_kernels import (
+from topo_callback.homology.rips_graph_kernels import (
     BINS,
     count_edges,
     deal_edges,
-    relabelled_rows,
-    row_statistics,
-    sort_bucket,
-)
-from topo_callback.homology.rips_graph_kernels import (
     nearest_rows,
     neighbour_count,
     neighbourhood_edges,
+    relabelled_rows,
+    row_statistics,
+    sort_bucket,
     spanning_forest,
 )
-from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations
+from topo_callback.homology.rips_lune_kernels import (
+    MOST_SMALL_POINTS,
+    empty_adjacency,
+    lune_relations,
+    small_lune_relations,
+)
 from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
-from topo_callback.homology.rips_small_lune_kernels import MOST_SMALL_POINTS, small_lune_relations
+
+TILE = 64
+
+
+@kernel
+def is_distance_matrix(distances, first_row, last_row):
+    """Whether rows [first_row, last_row) hold a zero diagonal and, from the diagonal on, equal non-negative pairs."""
+    points = distances.shape[0]
+    for row_start in range(first_row, last_row, TILE):
+        row_end = min(row_start + TILE, last_row)
+        for column_start in range(row_start, points, TILE):
+            column_end = min(column_start + TILE, points)
+            good = True
+            # tiles, because one of the two walks jumps a whole row per entry
+            for row in range(row_start, row_end):
+                for column in range(column_start, column_end):
+                    value = distances[row, column]
+                    good &= (value >= 0) & (value == distances[column, row])
+            if not good:
+                return False
+        for row in range(row_start, row_end):
+            if distances[row, row] != 0:
+                return False
+    return True
+
+
+@kernel
+def first_bad_entry(distances):
+    """(row, column) of the first entry, row by row, that no distance matrix has; (-1, -1) where all is well."""
+    points = distances.shape[0]
+    for row in range(points):
+        for column in range(points):
+            value = distances[row, column]
+            if not (value >= 0) or value != distances[column, row] or (row == column and value != 0):
+                return row, column
+    return -1, -1
 
 
 @kernel
@@ -140,3 +181,66 @@ def graph_keys(keys, graph):
     for place in range(graph.size):
         found[place] = keys[graph[place] >> 16, graph[place] & 0xFFFF]
     return found
+
+
+@kernel
+def bars_of_clouds(distances, keys, limit, bucket_edges):
+    """The bars of each cloud in canonical order: by dimension, birth and death, those of length 0 left out.
+
+    Args:
+        distances: float32 [clouds, points, points], at least two points.
+        keys: their bit patterns, uint32.
+        limit: the greatest key that may enter.
+        bucket_edges: as for `cloud_bars`.
+
+    Returns:
+        (The first cloud that is not a distance matrix or -1, where the bars of each cloud start and the end, how many
+        of a cloud's bars are components, births and deaths as float32).
+    """
+    clouds, points = distances.shape[0], distances.shape[1]
+    starts = np.zeros(clouds + 1, np.int64)
+    components = np.zeros(clouds, np.int64)
+    births = np.empty(2 * clouds * points, np.float32)
+    deaths = np.empty(2 * clouds * points, np.float32)
+    count = 0
+    for cloud in range(clouds):
+        if not is_distance_matrix(distances[cloud], 0, points):
+            return cloud, starts, components, births, deaths
+        merges, loops, ends, dies = cloud_bars(keys[cloud], limit, bucket_edges)
+        most = count + points + loops.size
+        if most > births.size:
+            births = _grown(births, 2 * most)
+            deaths = _grown(deaths, 2 * most)
+        for death in merges.view(np.float32):
+            if death > 0:
+                births[count] = 0
+                deaths[count] = death
+                count += 1
+        for _ in range(points - merges.size):
+            births[count] = 0
+            deaths[count] = np.inf
+            count += 1
+        components[cloud] = count - starts[cloud]
+        first = count
+        loop_births, loop_deaths = loops.view(np.float32), ends.view(np.float32)
+        for loop in range(loops.size):
+            birth = loop_births[loop]
+            death = loop_deaths[loop] if dies[loop] else np.float32(np.inf)
+            if death > birth:
+                # births ascend already; those that are equal are put in order of their deaths
+                place = count
+                while place > first and births[place - 1] == birth and deaths[place - 1] > death:
+                    deaths[place] = deaths[place - 1]
+                    place -= 1
+                births[count] = birth
+                deaths[place] = death
+                count += 1
+        starts[cloud + 1] = count
+    return -1, starts, components, births[:count], deaths[:count]
+
+
+@kernel
+def _grown(values, size):
+    larger = np.empty(size, values.dtype)
+    larger[: values.size] = values
+    return larger

@@ -16,17 +16,19 @@ from topo_callback.homology.native_rips_kernels import (
     graph_classes,
     graph_keys,
 )
-from topo_callback.homology.rips_edge_kernels import (
+from topo_callback.homology.rips_graph_kernels import (
     count_edges,
     deal_edges,
+    nearest_rows,
+    neighbour_count,
+    neighbourhood_edges,
     relabelled_rows,
     row_statistics,
     sort_bucket,
 )
-from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbour_count, neighbourhood_edges
 from topo_callback.homology.rips_lune_kernels import add_edges, empty_adjacency, lune_relations
 from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
-from topo_callback.homology.thread_team import ThreadTeam, triangle_shares
+from topo_callback.homology.threads import ThreadTeam, triangle_shares
 
 WITHOUT_SIGN = np.uint32(0x7FFFFFFF)
 

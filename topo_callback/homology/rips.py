@@ -1,22 +1,29 @@
-"""Vietoris-Rips persistence of distance matrices over Z/2: checks the input, chooses the engine."""
+"""Vietoris-Rips persistence over Z/2, of a whole cloud or of its maxmin landmarks: input checked, engine chosen."""
 
 from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.native_rips import FEWEST_POINTS_FOR_THREADS, keyed, native_persistence
-from topo_callback.homology.native_rips_batch import NotADistanceMatrixError, batch_persistence
-from topo_callback.homology.thread_team import ThreadTeam, allowed_threads, triangle_shares
-from topo_callback.homology.validation_kernels import first_bad_entry, is_distance_matrix
+from topo_callback.homology.native_rips import (
+    FEWEST_POINTS_FOR_THREADS,
+    NotADistanceMatrixError,
+    batch_persistence,
+    native_persistence,
+)
+from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
+from topo_callback.homology.threads import ThreadTeam, allowed_threads, triangle_shares
 
 Engine = Literal["auto", "native", "gudhi", "ripser"]
+# beyond about so many points the H2 of the whole cloud costs more than a training run can spare
+MOST_POINTS_FOR_H2 = 400
 
 
 def rips_persistence(
@@ -26,13 +33,12 @@ def rips_persistence(
     threshold: float = math.inf,
     engine: Engine = "auto",
     threads: int | None = None,
-    device: str | None = None,
 ) -> Barcode:
     """The barcode of the Vietoris-Rips filtration of a finite metric (or merely symmetric) space, over Z/2.
 
     A simplex enters at the length of its longest edge. Edges longer than `threshold`, and infinite ones, never enter;
     a class that is alive once all others have entered has death `inf`. The result is exact for the distances given
-    and depends on no engine, device or number of threads: the same multiset of bars of positive length.
+    and depends on no engine or number of threads: the same multiset of bars of positive length.
 
     Args:
         distances: float16, float32 or float64 [points, points], symmetric, zero diagonal, any unit; `inf` allowed off
@@ -43,24 +49,19 @@ def rips_persistence(
             dimension 1, gudhi beyond. From dimension 2 on, a cloud of more than about 400 points is a case for
             `landmark_persistence`.
         threads: how many the native engine uses, by default one for each core allowed; the others use one.
-        device: a device of torch, such as "cuda", where the native engine orders the edges and finds their
-            neighbourhood graph; by default all is done on the processor, without torch. Dimension 0 alone needs none.
 
     Returns:
         Barcode: dimensions 0 .. max_dimension, float64 births and deaths in the unit of the distances.
 
     Raises:
         ValueError: the matrix is not square, has no point, or has a wrong entry; the first one is named.
-        ConfigurationError: an unknown engine, a negative dimension or threshold, a dimension the engine lacks, a
-            device that torch cannot use here, or a device for another engine than the native one.
+        ConfigurationError: an unknown engine, a negative dimension or threshold, or a dimension the engine lacks.
         MissingExtraError: the engine's package is not installed.
         MemoryError: the native engine would need more than about a gigabyte; says how much, and what to do.
     """
-    chosen = _checked_settings(max_dimension, threshold, engine, device)
+    chosen = _checked_settings(max_dimension, threshold, engine)
     with ThreadTeam(threads or allowed_threads()) as team:
         checked = checked_distances(distances, team)
-        if device is not None and max_dimension == 1 and len(checked) > 1:
-            return _computed_on_device([checked], threshold, device, team)[0]
         return _computed(checked, chosen, max_dimension, rounded_down(threshold, checked.dtype), team)
 
 
@@ -71,13 +72,12 @@ def rips_persistence_batch(
     threshold: float = math.inf,
     engine: Engine = "auto",
     threads: int | None = None,
-    device: str | None = None,
 ) -> list[Barcode]:
     """`rips_persistence` of each of many clouds of equal size, such as sub-samples: a thread takes a cloud at a time.
 
     Args:
         distances: float16, float32 or float64 [clouds, points, points], each as in `rips_persistence`.
-        max_dimension, threshold, engine, device: as in `rips_persistence`; on a device the clouds share each launch.
+        max_dimension, threshold, engine: as in `rips_persistence`.
         threads: how many clouds are worked on at once, by default one for each core allowed; ripser.py lets no two run.
 
     Returns:
@@ -88,15 +88,10 @@ def rips_persistence_batch(
     """
     if distances.ndim != 3:
         raise ValueError(f"distances have shape {distances.shape}; expected is [clouds, points, points]")
-    chosen = _checked_settings(max_dimension, threshold, engine, device)
+    chosen = _checked_settings(max_dimension, threshold, engine)
 
     def check(cloud: int, alone: ThreadTeam | None = None) -> Float[np.ndarray, "points points"]:
         return checked_distances(distances[cloud], alone, f"distances[{cloud}]")
-
-    if device is not None and max_dimension == 1 and len(distances) and distances.shape[1] > 1:
-        with ThreadTeam(threads or allowed_threads()) as team:
-            checked = [check(cloud) for cloud in range(len(distances))]
-            return _computed_on_device(checked, threshold, device, team)
 
     members = min(threads or allowed_threads(), max(1, len(distances)))
     if chosen == "native" and max_dimension == 1 and _is_for_batch(distances):
@@ -122,7 +117,7 @@ def _is_for_batch(distances: Float[np.ndarray, "clouds points points"]) -> bool:
     return len(distances) > 0 and single and small and distances.shape[1] == distances.shape[2]
 
 
-def _checked_settings(max_dimension: int, threshold: float, engine: str, device: str | None) -> str:
+def _checked_settings(max_dimension: int, threshold: float, engine: str) -> str:
     """The engine to use, once all settings are known to be in range."""
     if engine not in get_args(Engine):
         raise ConfigurationError(f"engine is {engine!r}; accepted are {', '.join(map(repr, get_args(Engine)))}")
@@ -132,20 +127,7 @@ def _checked_settings(max_dimension: int, threshold: float, engine: str, device:
         raise ConfigurationError(f"threshold is {threshold}; accepted is 0 or more, inf for none")
     if engine == "auto":
         engine = "native" if max_dimension <= 1 else "gudhi"
-    if device is not None and engine != "native":
-        raise ConfigurationError(
-            f"device is {device!r} with engine {engine!r}; accepted is None, only 'native' has one"
-        )
     return engine
-
-
-def _computed_on_device(
-    checked: list[Float[np.ndarray, "points points"]], threshold: float, device: str, team: ThreadTeam
-) -> list[Barcode]:
-    """Of one or more clouds of at least two points, in dimensions 0 and 1, by the native engine."""
-    from topo_callback.homology.device_rips import device_persistence
-
-    return device_persistence([keyed(one) for one in checked], rounded_down(threshold, checked[0].dtype), device, team)
 
 
 def _computed(
@@ -154,10 +136,10 @@ def _computed(
     if engine == "native":
         return native_persistence(checked, max_dimension=max_dimension, threshold=threshold, team=team)
     if engine == "ripser":
-        from topo_callback.homology.ripser_engine import ripser_persistence
+        from topo_callback.homology.other_engines import ripser_persistence
 
         return ripser_persistence(checked, max_dimension=max_dimension, threshold=threshold)
-    from topo_callback.homology.gudhi_engine import gudhi_persistence
+    from topo_callback.homology.other_engines import gudhi_persistence
 
     return gudhi_persistence(checked, max_dimension=max_dimension, threshold=threshold)
 
@@ -215,3 +197,82 @@ def _described_bad_entry(distances: Float[np.ndarray, "points points"], name: st
     if row == column:
         return f"{entry}; expected is a zero diagonal"
     return f"{entry} but {name}[{column}, {row}] is {mirrored}; expected is a symmetric matrix"
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Chosen points of a cloud, in the order in which they were chosen.
+
+    Attributes:
+        indices: int64 [landmarks], indices of points.
+        covering_radius: the greatest distance from a point to its nearest landmark, in the unit of the distances.
+            In a metric space the Gromov-Hausdorff distance to the whole cloud is at most this, so each bar of the
+            landmarks' barcode is off by at most twice as much (Chazal, de Silva and Oudot, arXiv 1207.3885).
+    """
+
+    indices: Int64[np.ndarray, " landmarks"]
+    covering_radius: float
+
+
+@dataclass(frozen=True)
+class LandmarkBarcode:
+    """The exact barcode of a cloud's landmarks, with what it takes to judge it."""
+
+    barcode: Barcode
+    landmarks: Landmarks
+
+
+def maxmin_landmarks(
+    distances: Float[np.ndarray, "points points"], count: int, *, start: int | None = None
+) -> Landmarks:
+    """Choose `count` points, each as far as possible from those chosen before (de Silva and Carlsson, 2004).
+
+    Deterministic: ties go to the lowest index. Stops early once every point coincides with a landmark.
+
+    Args:
+        distances: float [points, points], a valid distance matrix.
+        count: how many, from 1 to the number of points.
+        start: the first landmark; by default the most central point, the one whose greatest distance is smallest.
+
+    Raises:
+        ConfigurationError: `count` or `start` is out of range.
+        ValueError: as `rips_persistence`.
+    """
+    checked = checked_distances(distances)
+    points = len(checked)
+    if not 1 <= count <= points:
+        raise ConfigurationError(f"count is {count}; accepted is 1 to {points}, the number of points")
+    if start is None:
+        start = int(np.argmin(checked.max(axis=1)))
+    if not 0 <= start < points:
+        raise ConfigurationError(f"start is {start}; accepted is 0 to {points - 1}")
+    indices = [start]
+    to_nearest = checked[start].copy()
+    while len(indices) < count:
+        farthest = int(np.argmax(to_nearest))
+        if to_nearest[farthest] == 0:
+            break
+        indices.append(farthest)
+        np.minimum(to_nearest, checked[farthest], out=to_nearest)
+    return Landmarks(np.array(indices, dtype=np.int64), float(to_nearest.max()))
+
+
+def landmark_persistence(
+    distances: Float[np.ndarray, "points points"],
+    *,
+    max_dimension: int = 2,
+    count: int = MOST_POINTS_FOR_H2,
+    engine: Engine = "auto",
+) -> LandmarkBarcode:
+    """The Vietoris-Rips barcode of at most `count` maxmin landmarks of a cloud, with their covering radius.
+
+    Clouds of at most `count` points are taken whole, with covering radius 0. Arguments, errors and units as
+    `rips_persistence` and `maxmin_landmarks`.
+    """
+    points = len(distances)
+    if points <= count:
+        chosen = Landmarks(np.arange(points, dtype=np.int64), 0.0)
+        return LandmarkBarcode(rips_persistence(distances, max_dimension=max_dimension, engine=engine), chosen)
+    chosen = maxmin_landmarks(distances, count)
+    between = np.ascontiguousarray(distances[np.ix_(chosen.indices, chosen.indices)])
+    return LandmarkBarcode(rips_persistence(between, max_dimension=max_dimension, engine=engine), chosen)

@@ -1,12 +1,152 @@
 # mypy: disable-error-code="no-untyped-def"
-"""Sparse graphs on a cloud: nearest points, relative neighbourhood graph, spanning forest. Kernels for numba.
+"""Edges of a cloud in their total order, and the sparse graphs made of them. Kernels for numba.
 
-Keys, codes and the order of the edges are those of `rips_edge_kernels`.
+Distances come as `keys`: uint32 [points, points] of the same order as the distances. An edge (a, b), a < b, has the
+code a << 16 | b, and comes before another one when its (key, code) is smaller: one total order, the same everywhere.
+The graphs are those of nearest points, the relative neighbourhood graph and its spanning forest.
 """
 
 import numpy as np
 
 from topo_callback.homology.jit_kernels import kernel
+
+MOST_POINTS = 1 << 16
+BINS = 1 << 12
+
+
+@kernel
+def row_statistics(keys, totals, longest, first_row, last_row):
+    """Write each row's sum and its greatest entry; the bit patterns of floats may carry the sign of -0."""
+    points = keys.shape[1]
+    for row in range(first_row, last_row):
+        total = np.uint64(0)
+        greatest = np.uint32(0)
+        for column in range(points):
+            key = keys[row, column] & np.uint32(0x7FFFFFFF)
+            total += np.uint64(key)
+            greatest = max(greatest, key)
+        totals[row] = total
+        longest[row] = greatest
+
+
+@kernel
+def relabelled_rows(keys, order, relabelled, first_row, last_row):
+    """Write keys[order[row], order[column]] to rows [first_row, last_row) of `relabelled`."""
+    points = keys.shape[0]
+    for row in range(first_row, last_row):
+        source = order[row]
+        for column in range(points):
+            relabelled[row, column] = keys[source, order[column]] & np.uint32(0x7FFFFFFF)
+
+
+@kernel
+def count_edges(keys, cut, floor, shift, first_row, last_row):
+    """How many edges of rows [first_row, last_row) fall into each of BINS bins of width 2**shift above `floor`."""
+    points = keys.shape[0]
+    counts = np.zeros(BINS, np.int64)
+    for row in range(first_row, last_row):
+        for column in range(row + 1, points):
+            key = keys[row, column]
+            if key <= cut:
+                counts[(max(key, floor) - floor) >> shift] += 1
+    return counts
+
+
+@kernel
+def deal_edges(keys, cut, floor, shift, bucket_of_bin, places, codes, first_row, last_row):
+    """Write the codes of the edges of rows [first_row, last_row) to their buckets, ascending; moves `places` on."""
+    points = keys.shape[0]
+    for row in range(first_row, last_row):
+        for column in range(row + 1, points):
+            key = keys[row, column]
+            if key <= cut:
+                bucket = bucket_of_bin[(max(key, floor) - floor) >> shift]
+                codes[places[bucket]] = (row << 16) | column
+                places[bucket] += 1
+
+
+@kernel
+def sort_bucket(keys, codes, start, end):
+    """Sort the ascending codes of one bucket by key, in place: least significant digit first, which is stable."""
+    size = end - start
+    if size < 2:
+        return
+    values = np.empty(size, np.uint32)
+    lowest = np.uint32(0xFFFFFFFF)
+    highest = np.uint32(0)
+    for place in range(size):
+        code = codes[start + place]
+        key = keys[code >> 16, code & 0xFFFF]
+        values[place] = key
+        lowest = min(lowest, key)
+        highest = max(highest, key)
+    spread = highest - lowest
+    source_codes = codes[start:end]
+    target_values = np.empty(size, np.uint32)
+    target_codes = np.empty(size, np.uint32)
+    bits = 0
+    while bits < 32 and (spread >> bits) > 0:
+        bits += 1
+    # short digits cost less each, long ones are fewer
+    digit_bits = 8 if size < 1024 or (bits + 7) // 8 == (bits + 10) // 11 else 11
+    shift = 0
+    passes = 0
+    counts = np.empty(1 << digit_bits, np.int64)
+    mask = np.uint32((1 << digit_bits) - 1)
+    while shift < 32 and (spread >> shift) > 0:
+        counts[:] = 0
+        for place in range(size):
+            counts[((values[place] - lowest) >> shift) & mask] += 1
+        total = 0
+        for digit in range(counts.size):
+            total, counts[digit] = total + counts[digit], total
+        for place in range(size):
+            digit = ((values[place] - lowest) >> shift) & mask
+            target = counts[digit]
+            counts[digit] = target + 1
+            target_values[target] = values[place]
+            target_codes[target] = source_codes[place]
+        values, target_values = target_values, values
+        source_codes, target_codes = target_codes, source_codes
+        shift += digit_bits
+        passes += 1
+    if passes % 2 == 1:
+        codes[start:end] = source_codes
+
+
+@kernel
+def packed_triangle(distances):
+    """The entries above the diagonal, row by row."""
+    points = distances.shape[0]
+    values = np.empty(points * (points - 1) // 2, distances.dtype)
+    place = 0
+    for row in range(points):
+        for column in range(row + 1, points):
+            values[place] = distances[row, column]
+            place += 1
+    return values
+
+
+@kernel
+def rank_keys(values, order, points):
+    """(keys, values by key): uint32 [points, points] dense ranks from 1 on of the entries above the diagonal."""
+    ranks = np.empty(order.size, np.uint32)
+    distinct = np.empty(order.size + 1, values.dtype)
+    distinct[0] = 0
+    rank = 0
+    for place in order:
+        if rank == 0 or values[place] != distinct[rank]:
+            rank += 1
+            distinct[rank] = values[place]
+        ranks[place] = rank
+    keys = np.zeros((points, points), np.uint32)
+    place = 0
+    for row in range(points):
+        for column in range(row + 1, points):
+            keys[row, column] = ranks[place]
+            keys[column, row] = ranks[place]
+            place += 1
+    return keys, distinct[: rank + 1].copy()
 
 
 @kernel

@@ -8,8 +8,7 @@ all vertices but the last lie next to each other, sorted by the last one.
 
 import numpy as np
 
-from topo_callback.homology.bit_kernels import trailing_zeros
-from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.jit_kernels import kernel, trailing_zeros
 
 WORD = 64
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from topo_callback.homology.cone_forest_kernels import pair_edges_in_cone
-from topo_callback.homology.cone_pairing_kernels import pair_in_cone
+from topo_callback.homology.cone_pairing_kernels import pair_edges_in_cone, pair_in_cone
 
 
 @dataclass(frozen=True)

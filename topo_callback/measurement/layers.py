@@ -12,9 +12,8 @@ from scipy.spatial.distance import num_obs_y, squareform
 
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.landmarks import landmark_persistence
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
-from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
+from topo_callback.homology.neighbours import nearest_neighbours
+from topo_callback.homology.rips import landmark_persistence, rips_persistence, rips_persistence_batch
 from topo_callback.measures import LayerView
 from topo_callback.measures.gaussian import gaussian_draws, uses_gaussian_clouds
 from topo_callback.measures.gram import gram_matrix

@@ -23,7 +23,7 @@ def depth_persistence(view: DepthView) -> Mapping[str, Mapping[int | None, Numbe
     depth. Both are those of the ICML version with alpha = 0. `depth_correlation_length_h1`, one number for the whole
     depth, is the distance in layers at which similarity has fallen to 1/e.
     """
-    from topo_callback.measures.persistence_similarity import (
+    from topo_callback.homology.descriptors import (
         births_relative_frequency,
         correlation_length,
         inter_layer_persistence,

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.neighbours import nearest_neighbours
 
 DRAWS = 4  # their mean has half the spread of one; what more would cost is in docs/measures.md
 MOST_POINTS_DRAWN = 1000

@@ -21,8 +21,8 @@ def two_stage_survival(
 
     Independent of how densely the time between the stages was sampled, unlike survival in a zigzag over all samples.
     """
+    from topo_callback.homology.descriptors import stage_survival
     from topo_callback.homology.zigzag import zigzag_persistence
-    from topo_callback.measures.persistence_similarity import stage_survival
 
     barcode = zigzag_persistence(np.stack([first, later]), max_dimension=dimension)
     return float(stage_survival(barcode, 2, dimension)[1])

@@ -16,7 +16,7 @@ def time_persistence(view: TimeView) -> dict[str, Number]:
     the loops of the newest sample that were not in the one before. `time_similarity_h1` is the mean over samples j of
     S(j, t) / beta(j), t itself included, as `depth_similarity_h1` is over layers.
     """
-    from topo_callback.measures.persistence_similarity import mean_similarity, persistence_similarity
+    from topo_callback.homology.descriptors import mean_similarity, persistence_similarity
 
     stages = len(view.steps)
     own = persistence_similarity(view.zigzag, stages, dimension=1, normalisation="own")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.neighbour_graphs import nearest_neighbours
+from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 
 Descriptor = Callable[[Barcode, int], Float[np.ndarray, "..."]]

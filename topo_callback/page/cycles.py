@@ -8,8 +8,7 @@ import numpy as np
 from scipy.spatial.distance import squareform
 
 from topo_callback.errors import ProbeError, RecordError
-from topo_callback.homology.cycles import RepresentativeCycle, representative_cycles
-from topo_callback.homology.zigzag_representatives import zigzag_cycles
+from topo_callback.homology.representatives import RepresentativeCycle, representative_cycles, zigzag_cycles
 from topo_callback.page.run_content import points
 from topo_callback.page.wording import count, plain, rounded, safe
 from topo_callback.records.folder import TrajectoryFolder

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.measures.persistence_similarity import effective_persistence_image, shared_features
+from topo_callback.homology.descriptors import effective_persistence_image, shared_features
 from topo_callback.page.wording import part, plain
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.spacing import evenly_spaced

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from topo_callback.errors import ConfigurationError
-from topo_callback.measures.persistence_similarity import Normalisation, layers_to_cut, mean_similarity
+from topo_callback.homology.descriptors import Normalisation, mean_similarity
 from topo_callback.pruning.scores import LayerScores
 
 THRESHOLDS = (0.9, 0.8)
@@ -139,3 +140,28 @@ def _check_count(scores: LayerScores, count: int, method: str, *, measured: bool
         )
     if not 1 <= count < scores.depth:
         raise ConfigurationError(f"{method}: {count} layers to cut; accepted: 1 to {scores.depth - 1}")
+
+
+def layers_to_cut(
+    scores: Float[np.ndarray, " clouds"], threshold: float, final_is_block: bool = False
+) -> Int[np.ndarray, " cut"]:
+    """The layers whose score is at least threshold * the largest score of all clouds, in rising order.
+
+    Args:
+        scores: one score per cloud, usually `mean_similarity`; missing scores (NaN) never cut.
+        threshold: between 0 and 1; 0.9 and 0.8 are published.
+        final_is_block: whether the last cloud belongs to a block that can be cut. In the published setting it is the
+            final norm, which enters the maximum and is never cut.
+
+    Raises:
+        ValueError: a threshold outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; give a share of the largest score, above 0 and at most 1")
+    present: Bool[np.ndarray, " clouds"] = ~np.isnan(scores)
+    if not present.any():
+        return np.empty(0, np.int64)
+    chosen = present & (np.where(present, scores, -np.inf) >= threshold * scores[present].max())
+    if not final_is_block:
+        chosen[-1] = False
+    return np.flatnonzero(chosen)

@@ -17,7 +17,7 @@ from topo_callback.capture.blocks import bare
 from topo_callback.errors import ConfigurationError, ProbeError, UnsupportedModelError
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.neighbour_search import cloud_neighbours
+from topo_callback.homology.neighbours import cloud_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.probe import Probe
 from topo_callback.pruning.cutting import prunable_stack

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Int32
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.records.snapshot import Snapshot
 
 
@@ -59,6 +58,8 @@ def time_zigzag(
     Raises:
         ValueError: the layer is ok in no sample, or a window of less than one sample.
     """
+    from topo_callback.homology.zigzag import zigzag_persistence  # not for a record that is only read
+
     if window is not None and window < 1:
         raise ValueError(f"window is {window}; give the number of newest samples, at least 1, or None for all")
     stages = [each for each in graphs if layer in each.neighbours]

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from topo_callback.measures.persistence_similarity import effective_persistence_image
+from topo_callback.homology.descriptors import effective_persistence_image
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.records.snapshot import Snapshot

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from topo_callback.homology.barcode import Barcode
-from topo_callback.measures.persistence_similarity import (
+from topo_callback.homology.descriptors import (
     Normalisation,
     betti_curve,
     births_relative_frequency,

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, LogNorm, 
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from topo_callback.measures.persistence_similarity import Normalisation
+from topo_callback.homology.descriptors import Normalisation
 from topo_callback.report.panels import COLOUR_MAP, GREY, MISSING_COLOUR, step_name
 from topo_callback.report.zigzag_stages import Stages, features, name_cells
 

@@ -56,8 +56,8 @@ def check_engines(engine: Any, zigzag_engine: Any) -> None:
 
 def _check_windows(square: np.ndarray) -> None:
     """A square that two others interrupt, in one window and in windows of one step, by which long zigzags are found."""
-    from topo_callback.homology.native_zigzag import native_zigzag_barcode
     from topo_callback.homology.stage_graphs import StageGraphs
+    from topo_callback.homology.zigzag import native_zigzag_barcode
 
     other = np.array([[2, 1], [0, 3], [0, 3], [2, 1]], dtype=np.int32)  # 0-2-3-1-0
     graphs = StageGraphs.from_neighbours(np.stack([square, square, other, square, square]))

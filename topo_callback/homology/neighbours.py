@@ -1,8 +1,11 @@
-"""Nearest neighbours of a cloud without all of its distances.
+"""Nearest neighbours, from distances or from a cloud, and the graphs made of them: union, mutual, limited in distance.
 
-Products of centred rows in float32 say which points may be a neighbour, with a bound on their rounding; only those few
-distances are computed exactly. Rows with too many such points are done again with products in float64. For many points
-in few dimensions a k-d tree names the candidates instead. Whichever way it goes, the neighbours are the same.
+Ties are broken by index, so that equal distances (duplicated prompts) give the same neighbours on every machine.
+
+Of a cloud they are found without all of its distances. Products of centred rows in float32 say which points may be a
+neighbour, with a bound on their rounding; only those few distances are computed exactly. Rows with too many such points
+are done again with products in float64. For many points in few dimensions a k-d tree names the candidates instead.
+Whichever way it goes, the neighbours are the same.
 """
 
 from __future__ import annotations
@@ -13,22 +16,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
-from scipy.spatial import cKDTree
+from jaxtyping import Bool, Float, Int, Int32, Integer
 
-from topo_callback.homology.blas_threads import one_blas_thread
-from topo_callback.homology.centred_cloud import CentredCloud
-from topo_callback.homology.neighbour_graphs import group_count
-from topo_callback.homology.neighbour_search_kernels import (
+from topo_callback.homology.neighbour_kernels import (
     TOO_MANY,
     candidates_of_rows,
     candidates_of_triangle,
+    column_sums,
     rank_candidates,
     rank_directly,
     rank_rows,
+    scale_rows,
+    smallest_of_rows,
+    subtract,
 )
-from topo_callback.homology.thread_team import ThreadTeam, allowed_threads
+from topo_callback.homology.threads import ThreadTeam, allowed_threads, one_blas_thread
 
+SCALES = (2.0**-50, 2.0**50)  # of clouds whose squares neither overflow nor vanish in float32
 LEAST_ROWS, MOST_ROWS = 64, 256  # in a block: with fewer a product is slow, more fall out of a core's cache
 BLOCK_ENTRIES = 2**25  # products in the blocks of all threads, while these have more than the least rows: 128 MiB
 TRIANGLE_ENTRIES = 2**24  # of a matrix of so many products one of every two is computed, and all are kept
@@ -38,6 +42,118 @@ SHARE = 128  # rows that a thread selects from at a time
 ONE_THREAD = 2**27  # so many multiplications are over before a second thread has begun
 TREE_WIDTH = 15  # beyond this width no tree is tried
 TREE_POINTS = 100  # times 2 ** dimensions: from so many points on a tree is quicker than products
+
+
+def nearest_neighbours(distances: Float[np.ndarray, "points points"], k: int) -> Int32[np.ndarray, "points k"]:
+    """The k nearest other points of every point, nearest first, ties by index.
+
+    Without distances at hand, `cloud_neighbours` is quicker.
+
+    Raises:
+        ValueError: k is not between 1 and points - 1, or a distance is NaN.
+    """
+    points = distances.shape[0]
+    _check_k(k, points)
+    if not np.issubdtype(distances.dtype, np.floating):
+        distances = np.asarray(distances, dtype=np.float64)
+    if np.isnan(distances.min()):
+        row, column = (int(index[0]) for index in np.nonzero(np.isnan(distances)))
+        raise ValueError(f"the distance between points {row} and {column} is NaN; it has no place among neighbours")
+    found = np.empty((points, k), np.int32)
+    smallest_of_rows(np.ascontiguousarray(distances), group_count(points, k), found)
+    return found
+
+
+def group_count(points: int, k: int) -> int:
+    """How many groups of columns to look for the smallest k entries in: about k are opened, of points / groups each."""
+    groups = 64
+    while groups < 2 * k or 4 * groups * groups <= k * points:
+        groups *= 2
+    return groups
+
+
+def union_graph(neighbours: Integer[np.ndarray, "points k"]) -> Int[np.ndarray, "edges 2"]:
+    """Edges between points of which at least one lists the other; rows (low, high), sorted. The published choice."""
+    return _edges(neighbours, listings=1)
+
+
+def mutual_graph(neighbours: Integer[np.ndarray, "points k"]) -> Int[np.ndarray, "edges 2"]:
+    """Edges between points that list each other; rows (low, high), sorted. A control for the choice of the union."""
+    return _edges(neighbours, listings=2)
+
+
+def limited_graph(
+    neighbours: Integer[np.ndarray, "points k"], distances: Float[np.ndarray, "points points"], limit: float
+) -> Int[np.ndarray, "edges 2"]:
+    """The union graph without edges longer than `limit`, in the unit of the distances; rows (low, high), sorted."""
+    edges = union_graph(neighbours)
+    short: Int[np.ndarray, "edges 2"] = edges[distances[edges[:, 0], edges[:, 1]] <= limit]
+    return short
+
+
+def _edges(neighbours: Integer[np.ndarray, "points k"], listings: int) -> Int[np.ndarray, "edges 2"]:
+    points, k = neighbours.shape
+    own = np.repeat(np.arange(points, dtype=np.int64), k)
+    # A neighbour listed twice by the same point still is one listing.
+    directed = np.unique(own * points + neighbours.reshape(-1))
+    own, other = np.divmod(directed, points)
+    keys, counts = np.unique(np.minimum(own, other) * points + np.maximum(own, other), return_counts=True)
+    low, high = np.divmod(keys[counts >= listings], points)
+    return np.stack([low, high], axis=1)
+
+
+def _check_k(k: int, points: int) -> None:
+    if not 1 <= k < points:
+        raise ValueError(f"k is {k}; {points} points have between 1 and {points - 1} neighbours each")
+
+
+@dataclass(frozen=True)
+class CentredCloud:
+    """A cloud about its mean, the largest coordinate between 1/2 and 1, and what is known of the rounding.
+
+    Attributes:
+        rows: the points, in the type that products are to have.
+        squares: |x|² of each point.
+        bounds: see `_limit` in the kernels.
+    """
+
+    rows: Float[np.ndarray, "points width"]
+    squares: Float[np.ndarray, " points"]
+    bounds: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, cloud: Float[np.ndarray, "points width"], dtype: type[np.floating]) -> CentredCloud | None:
+        """None where the scale is extreme, or the rows too long for products of this type."""
+        width = cloud.shape[1]
+        unit = float(np.finfo(dtype).eps) / 2
+        if width * unit > 0.01:
+            return None
+        sums = np.empty(width)
+        column_sums(cloud, sums)
+        # Any centre serves, so it is one that can be subtracted with a single rounding.
+        centre = (sums / max(1, len(cloud))).astype(np.float64 if dtype == np.float64 else cloud.dtype)
+        rows, squares = np.empty(cloud.shape, dtype), np.empty(len(cloud), dtype)
+        scale = float(subtract(cloud, centre, rows).max(initial=0.0))
+        if not SCALES[0] < scale < SCALES[1]:
+            return None
+        scale_rows(rows, dtype(2.0 ** -math.frexp(scale)[1]), squares)
+        # A sum of `width` products in any order, the rounding of coordinates, squares and differences.
+        error = width * unit / (1 - width * unit) + 10 * unit
+        slack = 8 * float(np.finfo(cloud.dtype).eps) + 4 * (width + 8) * 2.0**-53
+        return cls(rows, squares, (error, slack, 2.0**-100))
+
+    def products(
+        self, own: Int[np.ndarray, " rows"], memory: Float[np.ndarray, "most_rows points"]
+    ) -> Float[np.ndarray, "rows points"]:
+        """Of the points `own` with all points, written into the memory."""
+        block = memory[: own.size]
+        chosen = self.rows[own[0] : own[-1] + 1] if own[-1] - own[0] + 1 == own.size else self.rows[own]
+        np.matmul(chosen, self.rows.T, out=block)
+        return block
+
+    def products_from_diagonal(self, first: int, block: Float[np.ndarray, "rows right"]) -> None:
+        """Of the points from `first` on with themselves and all later ones, written into the block."""
+        np.matmul(self.rows[first : first + len(block)], self.rows[first:].T, out=block)
 
 
 def cloud_neighbours(
@@ -101,6 +217,8 @@ class _Search:
     def by_tree(self) -> Int[np.ndarray, " left"]:
         """Candidates by a k-d tree. Left are points of which it cannot be said that it named all of them."""
         points, k = self.found.shape
+        from scipy.spatial import cKDTree  # a tenth of a second to load, for clouds in few dimensions only
+
         tree = cKDTree(self.cloud, leafsize=32, balanced_tree=False)
         left = tree.indices  # points near each other one after another, for the caches
         for asked in (k + 2, 4 * k + 32):  # itself, and at least one more to see where equal distances end

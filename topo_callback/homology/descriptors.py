@@ -1,26 +1,84 @@
-"""Persistence similarity and its relatives: what a zigzag barcode says about every stage and pair of stages.
+"""Numbers that describe one barcode: 41 features of a Vietoris-Rips barcode, and what a zigzag's says about its stages.
 
-Stages are layers (depth zigzag) or samples (time zigzag). All functions are pure: a barcode and the number of stages go
-in, arrays come out, always the same for the same barcode. The bars are those of `zigzag_persistence`: complex 2s is
-stage s, complex 2s+1 its intersection with the next stage, and what never dies has death 2*stages-1.
+Stages are the graphs of a zigzag, such as layers (depth) or samples (time). All functions are pure: a barcode, and for
+zigzags the number of stages, go in, numbers come out, always the same for the same barcode. A zigzag's bars are those
+of `zigzag_persistence`: complex 2s is stage s, complex 2s+1 its intersection with the next stage, and what never dies
+has death 2*stages-1.
 
-Source: Gardinazzi et al., arXiv 2410.11042: version 1 (persistence similarity, the pruning rule) and the ICML 2025
-version (effective persistence image, inter-layer persistence, births' relative frequency).
+Source: Malhotra et al., arXiv 2606.19542 (the 41 features). Gardinazzi et al., arXiv 2410.11042: version 1 (persistence
+similarity, the pruning rule) and the ICML 2025 version (effective persistence image, inter-layer persistence, births'
+relative frequency).
 """
 
 from __future__ import annotations
 
-import gzip
-import os
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float, Float64, Int, Real
 
 from topo_callback.homology.barcode import Barcode
 
+STATISTICS = ("mean", "min", "q1", "median", "q3", "max", "std")
+QUANTITIES = ("h0_death", "h1_birth", "h1_death", "h1_persistence", "h1_birth_death_ratio")
+TOTALS = ("total_persistence", "bars", "entropy")
+FEATURES = tuple(
+    [f"{quantity}_{statistic}" for quantity in QUANTITIES for statistic in STATISTICS]
+    + [f"h{dimension}_{total}" for dimension in (0, 1) for total in TOTALS]
+)
+_SCALE_FREE = ("ratio", "bars", "entropy")
 Normalisation = Literal["other", "own"]
+
+
+def barcode_features(barcode: Barcode) -> dict[str, float]:
+    """The 41 features of one barcode over its finite bars, in the units of the barcode.
+
+    Statistics of an empty set of bars are left out; totals and counts of an empty set are 0, its entropy is left out.
+    The standard deviation has divisor n; quartiles are linearly interpolated. Persistent entropy is -sum p ln p with
+    p = lifetime / total persistence, in nats.
+    """
+    finite = np.isfinite(barcode.death)
+    h0, h1 = (_rows(barcode, finite & (barcode.dimension == dimension)) for dimension in (0, 1))
+    quantities = {
+        "h0_death": h0[:, 1],
+        "h1_birth": h1[:, 0],
+        "h1_death": h1[:, 1],
+        "h1_persistence": h1[:, 1] - h1[:, 0],
+        "h1_birth_death_ratio": h1[:, 0] / h1[:, 1],
+    }
+    features: dict[str, float] = {}
+    for name, values in quantities.items():
+        features.update({f"{name}_{statistic}": value for statistic, value in _statistics(values).items()})
+    for dimension, bars in ((0, h0), (1, h1)):
+        features.update({f"h{dimension}_{total}": value for total, value in _totals(bars).items()})
+    return features
+
+
+def _rows(barcode: Barcode, chosen: np.ndarray) -> Float64[np.ndarray, "bars 2"]:
+    return np.stack([barcode.birth[chosen], barcode.death[chosen]], axis=1)
+
+
+def _statistics(values: Float64[np.ndarray, " bars"]) -> dict[str, float]:
+    if values.size == 0:
+        return {}
+    low, first, middle, third, high = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
+    numbers = (values.mean(), low, first, middle, third, high, values.std())
+    return {statistic: float(number) for statistic, number in zip(STATISTICS, numbers, strict=True)}
+
+
+def _totals(bars: Float64[np.ndarray, "bars 2"]) -> dict[str, float]:
+    lifetimes = bars[:, 1] - bars[:, 0]
+    total = float(lifetimes.sum())
+    numbers = {"total_persistence": total, "bars": float(len(bars))}
+    if total > 0:
+        share = lifetimes / total
+        numbers["entropy"] = float(max(0.0, -np.sum(share * np.log(share))))
+    return numbers
+
+
+def is_scale_free(feature: str) -> bool:
+    """Whether a feature keeps its value when all distances are multiplied by one factor."""
+    return any(word in feature for word in _SCALE_FREE)
 
 
 def effective_persistence_image(
@@ -172,60 +230,6 @@ def stage_survival(barcode: Barcode, stages: int, dimension: int = 1) -> Float[n
     """
     survival: Float[np.ndarray, " stages"] = persistence_similarity(barcode, stages, dimension, "own")[0]
     return survival
-
-
-def layers_to_cut(
-    scores: Float[np.ndarray, " clouds"], threshold: float, final_is_block: bool = False
-) -> Int[np.ndarray, " cut"]:
-    """The layers whose score is at least threshold * the largest score of all clouds, in rising order.
-
-    Args:
-        scores: one score per cloud, usually `mean_similarity`; missing scores (NaN) never cut.
-        threshold: between 0 and 1; 0.9 and 0.8 are published.
-        final_is_block: whether the last cloud belongs to a block that can be cut. In the published setting it is the
-            final norm, which enters the maximum and is never cut.
-
-    Raises:
-        ValueError: a threshold outside (0, 1].
-    """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; give a share of the largest score, above 0 and at most 1")
-    present: Bool[np.ndarray, " clouds"] = ~np.isnan(scores)
-    if not present.any():
-        return np.empty(0, np.int64)
-    chosen = present & (np.where(present, scores, -np.inf) >= threshold * scores[present].max())
-    if not final_is_block:
-        chosen[-1] = False
-    return np.flatnonzero(chosen)
-
-
-def read_published_barcode(path: str | os.PathLike[str]) -> Barcode:
-    """A barcode from the published files: rows dimension,birth,death with complexes counted from 1; .gz is unpacked.
-
-    Raises:
-        ValueError: the file has another header, or a row that is no bar; the message names file and row.
-    """
-    file = Path(path)
-    rows = []
-    with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
-        header = lines.readline().strip()
-        if header.replace(" ", "") != "dimension,birth,death":
-            raise ValueError(f'{file.name} begins with "{header}"; expected "dimension,birth,death"')
-        for number, line in enumerate(lines, 2):
-            if line.strip():
-                rows.append(_published_bar(line, f"{file.name}, row {number}"))
-    dimension, birth, death = np.array(rows, np.int64).reshape(-1, 3).T
-    return Barcode(dimension, birth - 1.0, death - 1.0)
-
-
-def _published_bar(line: str, where: str) -> tuple[int, int, int]:
-    try:
-        dimension, birth, death = (int(float(part)) if float(part).is_integer() else -1 for part in line.split(","))
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f'{where} is "{line.strip()}"; expected three whole numbers') from error
-    if dimension < 0 or not 1 <= birth < death:
-        raise ValueError(f'{where} is "{line.strip()}"; expected a dimension from 0 on and 1 <= birth < death')
-    return dimension, birth, death
 
 
 def _check_bars(barcode: Barcode, stages: int) -> None:

@@ -1,28 +1,123 @@
-"""Edges in their total order and the relative neighbourhood graph, in torch on any device.
+"""The native Rips engine with its first half on a torch device: order of the edges, relative neighbourhood graph.
 
-The same keys, codes, numbering and order as `rips_edge_kernels` and `rips_graph_kernels`, for many clouds of equal size
-in one launch. An edge (a, b), a < b, is the single integer key << 32 | a << 16 | b, so comparing integers is comparing
-edges in the total order, and no tie needs a case of its own. Work is cut into tiles; the memory budget decides on their
-size and changes no bit of the result.
+The same keys, codes, numbering and order as `rips_graph_kernels`, for many clouds of equal size in one launch. An edge
+(a, b), a < b, is the single integer key << 32 | a << 16 | b, so comparing integers is comparing edges in the total
+order, and no tie needs a case of its own. Work is cut into tiles; the memory budget decides on their size and changes
+no bit of the result. What is left to the processor are lunes with several components, and the reduction.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32, Int64, UInt32
+from jaxtyping import Float, Int32, Int64, UInt32
 from torch import Tensor
 
+from topo_callback.errors import ConfigurationError
+from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.native_rips import KeyedDistances, barcode_of_bars, bucket_edges, keyed, room_for_copy
+from topo_callback.homology.native_rips_threads import Bars, BucketedEdges, OrderedCloud, bars_of, swept_edges
+from topo_callback.homology.rips import checked_distances, rips_persistence, rounded_down
 from topo_callback.homology.rips_graph_kernels import neighbour_count
+from topo_callback.homology.threads import ThreadTeam, allowed_threads
 
 NO_EDGE = torch.iinfo(torch.int64).max
 WITHOUT_SIGN = 0x7FFFFFFF
 LOW_WORD = 0xFFFFFFFF
 BINS = 256
+
+
+def device_persistence(
+    distances: Float[np.ndarray, "clouds points points"],
+    device: str,
+    *,
+    threshold: float = math.inf,
+    threads: int | None = None,
+) -> list[Barcode]:
+    """The Vietoris-Rips barcodes over Z/2, dimensions 0 and 1, of clouds of equal size; the bars of `rips_persistence`.
+
+    The device orders the edges and finds their neighbourhood graph, of all clouds in each launch. Lunes with several
+    components and the reduction are left to the processor. Exact and the same on every device.
+
+    Args:
+        distances: float16, float32 or float64 [clouds, points, points], each as in `rips_persistence`.
+        device: of torch, such as "cuda" or "cuda:1".
+        threshold: the longest edge that enters, in the unit of the distances; 0 or more.
+        threads: by default one for each core allowed. One cloud uses all; of several, each thread takes one at a time.
+
+    Returns:
+        One Barcode for each cloud, in order; births and deaths in the unit of the distances.
+
+    Raises:
+        ValueError: as `rips_persistence_batch`.
+        ConfigurationError: torch has no such device here, or a negative threshold.
+        MemoryError: as `rips_persistence`, and where there is no room for the copy in central order.
+    """
+    if not threshold >= 0:
+        raise ConfigurationError(f"threshold is {threshold}; accepted is 0 or more, inf for none")
+    if distances.ndim != 3:
+        raise ValueError(f"distances have shape {distances.shape}; expected is [clouds, points, points]")
+    chosen = checked_device(device)
+    checked = [checked_distances(cloud, None, f"distances[{number}]") for number, cloud in enumerate(distances)]
+    if not checked or len(checked[0]) == 1:
+        return [rips_persistence(cloud) for cloud in checked]
+    with ThreadTeam(threads or allowed_threads()) as team:
+        sources = [keyed(cloud) for cloud in checked]
+        return _barcodes(sources, rounded_down(threshold, checked[0].dtype), chosen, team)
+
+
+def _barcodes(sources: list[KeyedDistances], threshold: float, device: torch.device, team: ThreadTeam) -> list[Barcode]:
+    """`device_persistence` of clouds of two points or more, with a threshold of the precision of their distances."""
+    limits = [source.limit(threshold) for source in sources]
+    for source, limit in zip(sources, limits, strict=True):
+        if not room_for_copy(source, limit, team):
+            raise MemoryError(
+                f"{len(source.keys)} points need a copy of their distances on device {str(device)!r}; use "
+                "rips_persistence, for which the few edges up to the threshold fit"
+            )
+    keys = sources[0].keys[None] if len(sources) == 1 else np.stack([source.keys for source in sources])
+    if not keys.flags.writeable:
+        keys = keys.copy()  # torch wants no tensor of memory that must not be written to
+    on_device = torch.from_numpy(keys.view(np.int32)).to(device)
+    edges = device_edges(on_device, torch.tensor([int(limit) for limit in limits], device=device))
+    del on_device
+
+    bars = bars_of_clouds(edges, team)
+    return [barcode_of_bars(source, keys.shape[1], *these) for source, these in zip(sources, bars, strict=True)]
+
+
+def bars_of_clouds(edges: list[DeviceEdges], team: ThreadTeam) -> list[Bars]:
+    """The bars of each cloud: one cloud uses the whole team, of several each thread takes one at a time."""
+    if len(edges) == 1 or team.members == 1:
+        return [bars_of_edges(one, team) for one in edges]
+    with ThreadPoolExecutor(team.members) as pool:
+        return list(pool.map(lambda one: bars_of_edges(one, ThreadTeam(1)), edges))
+
+
+def bars_of_edges(edges: DeviceEdges, team: ThreadTeam) -> Bars:
+    """What `cloud_bars` gives, from edges that are in order already."""
+    cloud = OrderedCloud(edges.keys, edges.order, edges.nearest, edges.graph)
+    size = bucket_edges(len(edges.keys), team.members)
+    starts = np.append(np.arange(0, edges.codes.size, size), edges.codes.size)
+    in_order = BucketedEdges(edges.codes, starts, sort=lambda start, end: None)
+    return bars_of(swept_edges(cloud, lambda: in_order, team))
+
+
+def checked_device(device: str) -> torch.device:
+    """The device of that name, once it is seen to work."""
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigurationError(
+            f"device is {device!r}; accepted are devices that torch can use here: {error}"
+        ) from error
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -42,21 +137,6 @@ class DeviceEdges:
     nearest: Int32[np.ndarray, "points count"]
     graph: UInt32[np.ndarray, " _"]
     codes: UInt32[np.ndarray, " _"]
-
-
-def square_keys(distances: Float32[Tensor, " pairs"]) -> Int32[Tensor, "points points"]:
-    """The keys of distances in the condensed order of scipy's `pdist`, on their device."""
-    points = (1 + math.isqrt(1 + 8 * len(distances))) // 2
-    keys = torch.zeros((points, points), dtype=torch.int32, device=distances.device)
-    other = torch.arange(points, device=distances.device)
-    bits = distances.contiguous().view(torch.int32)
-    filled = 0
-    for rows in _tiles(points, (1 << 24) // points):
-        upper = other > other[rows, None]
-        count = sum(points - 1 - row for row in range(rows.start, rows.stop))
-        keys[rows].masked_scatter_(upper, bits[filled : filled + count])
-        filled += count
-    return keys + keys.T
 
 
 def device_edges(

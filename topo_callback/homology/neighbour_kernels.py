@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def"
-"""Nearest points of a cloud from rounded products and exact distances. Kernels for numba, hence without annotations.
+"""Nearest points from rows of distances, and from rounded products of a cloud. Kernels for numba: no annotations.
 
 A *value* is |y|² - 2<x, y> of two centred rows, which is a squared distance less the |x|² that a whole row shares. It
 is computed in low precision, so it only says which points may be among the nearest; `bounds` say how far it may be off.
@@ -10,11 +10,87 @@ import math
 import numpy as np
 
 from topo_callback.homology.jit_kernels import kernel
-from topo_callback.homology.neighbour_graph_kernels import kth_smallest, least_of_groups, offer
 
 TOO_MANY, DECIDED = -1, -2  # in place of a number of candidates
 LINES = 8  # rows that are put together at once from a triangle
 SUMS = 32  # partial sums of one distance: so many that a processor adds several at a time
+
+
+@kernel
+def smallest_of_rows(values, groups, found):
+    """Columns of the found.shape[1] smallest entries of every row, nearest first, ties by column.
+
+    The entry on the diagonal is left out; there is no NaN. Rows are looked through in so many groups of columns.
+    """
+    k = found.shape[1]
+    least, best = np.empty(groups, values.dtype), np.empty(k, values.dtype)
+    for row in range(values.shape[0]):
+        line = values[row]
+        least_of_groups(line, row, least)
+        # Of k groups the least entry is at most this, hence the k-th smallest of all entries is, too.
+        limit = kth_smallest(least, groups, best)
+        filled = 0
+        for group in range(groups):
+            if least[group] <= limit:
+                for column in range(group, line.size, groups):
+                    if line[column] <= limit and column != row:
+                        filled = offer(best, found[row], filled, line[column], column)
+
+
+@kernel
+def least_of_groups(line, own, least):
+    """least[g] = the least entry in the columns g, g + groups, ..., but for the column `own`.
+
+    In this order a processor takes several entries at once.
+    """
+    groups = least.size
+    whole = line.size - line.size % groups
+    least[:] = np.inf
+    for start in range(0, whole, groups):
+        part = line[start : start + groups]
+        for group in range(groups):
+            least[group] = part[group] if part[group] < least[group] else least[group]
+    for column in range(whole, line.size):
+        least[column - whole] = min(least[column - whole], line[column])
+    group = own % groups
+    least[group] = np.inf
+    for column in range(group, line.size, groups):
+        if column != own:
+            least[group] = min(least[group], line[column])
+
+
+@kernel
+def kth_smallest(values, count, smallest):
+    """The largest of the smallest.size smallest of the first `count` values; infinite when there are fewer."""
+    last = smallest.size - 1
+    smallest[:] = np.inf
+    for index in range(count):
+        value = values[index]
+        if value < smallest[last]:
+            place = last
+            while place > 0 and value < smallest[place - 1]:
+                smallest[place] = smallest[place - 1]
+                place -= 1
+            smallest[place] = value
+    return smallest[last]
+
+
+@kernel
+def offer(nearest, found, filled, value, column):
+    """Put a column in its place among the nearest by (value, column), if it has one; their number afterwards."""
+    k = nearest.size
+    place = filled
+    if filled == k:
+        if value > nearest[k - 1] or (value == nearest[k - 1] and column > found[k - 1]):
+            return k
+        place = k - 1
+    while place > 0 and (value < nearest[place - 1] or (value == nearest[place - 1] and column < found[place - 1])):
+        nearest[place] = nearest[place - 1]
+        found[place] = found[place - 1]
+        place -= 1
+    nearest[place] = value
+    found[place] = column
+    return min(filled + 1, k)
 
 
 @kernel

@@ -12,12 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from topo_callback.measures.wasserstein import (
+from topo_callback.homology.barcode_distances import (
     optimal_matching,
     wasserstein_distance,
     wasserstein_distances,
-    wasserstein_h0,
-    wasserstein_h1,
 )
 
 
@@ -57,7 +55,7 @@ def test_line_equals_the_dense_assignment(first: list[int], second: list[int], b
         np.array([(birth, birth + life) for life in lives], dtype=np.float64).reshape(-1, 2)
         for lives in (first, second)
     )
-    assert wasserstein_h0(one, other) == pytest.approx(dense_distance(one, other), abs=1e-9)
+    assert wasserstein_distance(one, other) == pytest.approx(dense_distance(one, other), abs=1e-9)
 
 
 @pytest.mark.parametrize("longest", [0.003, 0.05, 0.5, 5.0])
@@ -65,7 +63,7 @@ def test_line_equals_the_dense_assignment(first: list[int], second: list[int], b
 def test_plane_equals_the_dense_assignment_at_size(longest: float, rows: int, columns: int) -> None:
     generator = np.random.default_rng(rows + columns)
     first, second = random_bars(generator, rows, longest), random_bars(generator, columns, longest)
-    assert wasserstein_h1(first, second) == pytest.approx(dense_distance(first, second), rel=1e-10)
+    assert wasserstein_distance(first, second) == pytest.approx(dense_distance(first, second), rel=1e-10)
 
 
 @pytest.mark.parametrize("noise", [1e-6, 1e-3, 0.05])
@@ -74,7 +72,7 @@ def test_one_barcode_and_its_jittered_copy(noise: float) -> None:
     generator = np.random.default_rng(5)
     first = random_bars(generator, 400, 0.05)
     second = np.sort(first + noise * generator.standard_normal(first.shape), axis=1)
-    assert wasserstein_h1(first, second) == pytest.approx(dense_distance(first, second), rel=1e-9)
+    assert wasserstein_distance(first, second) == pytest.approx(dense_distance(first, second), rel=1e-9)
 
 
 @given(whole_bars, whole_bars)
@@ -125,8 +123,8 @@ def test_bars_that_never_die_pair_with_each_other() -> None:
 
 
 def test_different_numbers_of_bars_that_never_die_give_a_missing_value() -> None:
-    assert math.isnan(wasserstein_h0(np.array([[0.0, np.inf]]), np.array([[0.0, np.inf], [0.0, np.inf]])))
-    assert math.isnan(wasserstein_h1(np.array([[0.0, np.inf]]), np.empty((0, 2))))
+    assert math.isnan(wasserstein_distance(np.array([[0.0, np.inf]]), np.array([[0.0, np.inf], [0.0, np.inf]])))
+    assert math.isnan(wasserstein_distance(np.array([[0.0, np.inf]]), np.empty((0, 2))))
 
 
 @pytest.mark.parametrize("bars", [[[np.nan, 1.0]], [[0.0, np.nan]], [[1.0, 0.0]], [[-np.inf, 0.0]], [[np.inf, np.inf]]])
@@ -156,8 +154,8 @@ def test_equals_hera(longest: float) -> None:
 def test_loads_no_torch() -> None:
     """The worker process must stay small."""
     code = (
-        "import sys, numpy as np; from topo_callback.measures.wasserstein import wasserstein_h1; "
-        "wasserstein_h1(np.ones((1, 2)) * [1, 2], np.ones((1, 2)) * [1, 3]); "
+        "import sys, numpy as np; from topo_callback.homology.barcode_distances import wasserstein_distance; "
+        "wasserstein_distance(np.ones((1, 2)) * [1, 2], np.ones((1, 2)) * [1, 3]); "
         "sys.exit(sum(name in sys.modules for name in ('torch', 'ot', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

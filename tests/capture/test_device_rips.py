@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rips_inputs import activation_distances, euclidean, regular_polygon, standard_input, tied_matrices
-from scipy.spatial.distance import squareform
 
+from topo_callback.capture.device_rips import DeviceEdges, device_edges, device_persistence
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology import native_rips, rips_persistence
-from topo_callback.homology.device_edges import DeviceEdges, device_edges, square_keys
 from topo_callback.homology.native_rips import KeyedDistances, keyed
 from topo_callback.homology.native_rips_threads import central_keys, dealt_edges, neighbourhood_graph
 from topo_callback.homology.rips import rips_persistence_batch
-from topo_callback.homology.thread_team import ThreadTeam
+from topo_callback.homology.threads import ThreadTeam
 
 
 def native_edges(source: KeyedDistances, threshold: float) -> DeviceEdges:
@@ -82,25 +78,17 @@ def test_real_activations(layer: int, device_bytes: int) -> None:
     assert_equal(found, native_edges(source, np.inf))
 
 
-@given(tied_matrices(most_points=30))
-@settings(max_examples=30, deadline=None)
-def test_condensed_distances_as_keys(distances: np.ndarray) -> None:
-    if len(distances) > 1:
-        keys = square_keys(torch.from_numpy(squareform(distances, checks=False)))
-        np.testing.assert_array_equal(keys.numpy().view(np.float32), distances)
-
-
 @pytest.mark.parametrize("name", ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"])
 def test_bars_of_standard_inputs(name: str) -> None:
     distances = standard_input(name)
-    assert rips_persistence(distances, device="cpu", threads=2) == rips_persistence(distances)
+    assert device_persistence(distances[None], "cpu", threads=2)[0] == rips_persistence(distances)
 
 
 @given(tied_matrices(most_points=30, dtype=np.float64), st.sampled_from([np.inf, 0.1, 2.0]), st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_bars_with_ties_infinities_thresholds_and_ranks(distances: np.ndarray, threshold: float, threads: int) -> None:
     expected = rips_persistence(distances, threshold=threshold, engine="native", threads=1)
-    assert rips_persistence(distances, threshold=threshold, device="cpu", threads=threads) == expected
+    assert device_persistence(distances[None], "cpu", threshold=threshold, threads=threads) == [expected]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -109,41 +97,29 @@ def test_bars_of_a_batch(threads: int) -> None:
     clouds = np.stack([euclidean(generator.standard_normal((40, 3))) for _ in range(7)])
     expected = rips_persistence_batch(clouds, threshold=1.7)
     clouds.setflags(write=False)
-    assert rips_persistence_batch(clouds, threshold=1.7, threads=threads, device="cpu") == expected
-    assert rips_persistence_batch(clouds[:0], device="cpu") == []
+    assert device_persistence(clouds, "cpu", threshold=1.7, threads=threads) == expected
+    assert device_persistence(clouds[:0], "cpu") == []
     wrong = clouds.copy()
     wrong[2, 1, 3] = -1
     with pytest.raises(ValueError, match=r"distances\[2\]\[1, 3\] is -1"):
-        rips_persistence_batch(wrong, device="cpu")
+        device_persistence(wrong, "cpu")
 
 
-def test_one_point_and_dimension_zero_need_no_device() -> None:
-    assert rips_persistence(np.zeros((1, 1)), device="cpu") == rips_persistence(np.zeros((1, 1)))
-    distances = regular_polygon(7)
-    alone = rips_persistence(distances, max_dimension=0, device="cpu")
-    assert alone == rips_persistence(distances, max_dimension=0)
+def test_one_point_needs_no_edges() -> None:
+    assert device_persistence(np.zeros((2, 1, 1)), "cpu") == 2 * [rips_persistence(np.zeros((1, 1)))]
 
 
-def test_what_has_no_device_is_refused() -> None:
+def test_what_cannot_be_computed_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="device is 'abacus'"):
-        rips_persistence(regular_polygon(5), device="abacus")
-    with pytest.raises(ConfigurationError, match="only 'native' has one"):
-        rips_persistence(regular_polygon(5), device="cpu", engine="gudhi")
-    with pytest.raises(ConfigurationError, match="only 'native' has one"):
-        rips_persistence(regular_polygon(5), device="cpu", max_dimension=2)
+        device_persistence(regular_polygon(5)[None], "abacus")
+    with pytest.raises(ConfigurationError, match="threshold is nan"):
+        device_persistence(regular_polygon(5)[None], "cpu", threshold=float("nan"))
+    with pytest.raises((ValueError, TypeError), match="distances"):
+        device_persistence(regular_polygon(5), "cpu")
 
 
 def test_a_device_needs_room_for_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_rips, "MOST_BYTES", 60_000)
     distances = euclidean(np.random.default_rng(1).standard_normal((120, 3)))
-    with pytest.raises(MemoryError, match="leave out device='cpu'"):
-        rips_persistence(distances, threshold=0.5, device="cpu")
-
-
-def test_without_a_device_torch_stays_unloaded() -> None:
-    code = (
-        "import sys, numpy; from topo_callback.homology import rips_persistence; "
-        "rips_persistence(1 - numpy.eye(4)); print('torch' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"
+    with pytest.raises(MemoryError, match="use rips_persistence"):
+        device_persistence(distances[None], "cpu", threshold=0.5)

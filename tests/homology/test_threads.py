@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info
 
-from topo_callback.homology.blas_threads import one_blas_thread
-from topo_callback.homology.centred_cloud import CentredCloud
-from topo_callback.homology.neighbour_search import cloud_neighbours
+from topo_callback.homology.neighbours import CentredCloud, cloud_neighbours
+from topo_callback.homology.threads import one_blas_thread
 
 
 def numbers() -> list[int]:

@@ -9,22 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from topo_callback.homology.barcode import Barcode
-from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.persistence_similarity import (
+from topo_callback.homology.barcode import Barcode, read_published_barcode
+from topo_callback.homology.descriptors import (
     betti_curve,
     births_relative_frequency,
     correlation_length,
     effective_persistence_image,
     inter_layer_persistence,
-    layers_to_cut,
     mean_similarity,
     persistence_similarity,
-    read_published_barcode,
     shared_features,
     similarity_by_distance,
     stage_survival,
 )
+from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.pruning.choice import layers_to_cut
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "zigzag"
 LLAMA_2_7B_CLOUDS = 33
