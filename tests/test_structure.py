@@ -19,7 +19,7 @@ PACKAGE = Path(topo_callback.__file__).parent
 ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "subsamples", "arguments",
     "setting_kinds", "setting_effects", "setting_checks",
-    "homology", "measures", "presets", "config", "settings", "setting_changes",
+    "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "data_rows", "records",
     "dynamics", "measurement",
     "state", "probe", "capture", "geometry",

@@ -11,7 +11,7 @@ from topo_callback.dynamics import Series
 from topo_callback.setting_changes import shared_settings
 
 IDENTITY = {
-    "model": {"name": "example/model", "class": "Example", "depth": 8, "width": 16},
+    "model": {"name": "example/model", "class": "Example", "depth": 8, "width": 16, "dtype": "float32"},
     "probe": "0" * 64,
     "schedule": {"max_steps": 640, "learning_rate": 1e-4, "lr_scheduler_type": "cosine"},
     "training": {
@@ -23,6 +23,7 @@ IDENTITY = {
     },
     "reading": {
         "pooling": "last_prompt_token",
+        "float32_products": "highest",
         **{name: value for name, value in TopologyConfig().to_dict().items() if name in shared_settings()},
     },
     "config_hash": "1" * 64,

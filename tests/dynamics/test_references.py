@@ -45,6 +45,8 @@ def test_the_file_gives_back_what_went_in(tmp_path: Path) -> None:
         ({"training": {**IDENTITY["training"], "data": {"rows": 501, "digest": "3"}}}, "'rows': 500.*'rows': 501"),
         ({"training": {**IDENTITY["training"], "trained_parameters": 99}}, "trained_parameters': 1000.*: 99"),
         ({"training": {**IDENTITY["training"], "autocast": "bfloat16"}}, "autocast': 'none'.*'bfloat16'"),
+        ({"reading": {**IDENTITY["reading"], "float32_products": "high"}}, "products': 'highest'.*products': 'high'"),
+        ({"model": {**IDENTITY["model"], "dtype": "bfloat16"}}, "dtype': 'float32'.*dtype': 'bfloat16'"),
         ({"reading": {**IDENTITY["reading"], "neighbours": 7}}, "reading {'neighbours': 5}.*{'neighbours': 7}"),
     ],
 )  # fmt: skip

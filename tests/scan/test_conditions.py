@@ -13,19 +13,26 @@ from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainingArguments
 
 from topo_callback import TopologyCallback, Trajectory
-from topo_callback.capture.conditions import Conditions
+from topo_callback.capture.conditions import Conditions, run_under_autocast
+from topo_callback.comparison.runs import load_runs
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
+from topo_callback.page import report_page
 from topo_callback.scan import Prompts, Scanned, find_series, scan
 
 MORE: dict[str, Any] = {**SETTINGS, "next_token_prompts": 8, "token_cloud": 40}
 
 
-def trained(folder: Path, attention: str = "sdpa", **arguments: Any) -> Path:
-    """The output_dir of two steps, sampled and saved."""
+def trained(folder: Path, attention: str = "sdpa", autocast: str | None = None, **arguments: Any) -> Path:
+    """The output_dir of two steps, sampled and saved.
+
+    Args:
+        autocast: of the model's own forward pass, which a Trainer on a CPU runs in bfloat16 only.
+    """
     tokenizer = tiny_tokenizer()
     model = tiny_llama(tokenizer, layers=3)
     model.set_attn_implementation(attention)
+    run_under_autocast(model, autocast)
     rows = [{"input_ids": ids, "labels": ids} for ids in (tokenizer(text)["input_ids"][:12] for text in TEXTS[:8])]
     args = TrainingArguments(
         output_dir=str(folder / "run"), max_steps=2, per_device_train_batch_size=2, save_steps=1, use_cpu=True,
@@ -49,6 +56,11 @@ def bf16(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("bf16"), bf16=True)
 
 
+@pytest.fixture(scope="module")
+def fp16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("fp16"), autocast="float16")
+
+
 def without_start(trajectory: Trajectory) -> dict[int, dict[str, Any]]:
     """The numbers that do not compare with step 0, of which there is no checkpoint."""
     return {
@@ -62,12 +74,14 @@ def without_start(trajectory: Trajectory) -> dict[int, dict[str, Any]]:
     }
 
 
-def test_numbers_under_autocast_are_those_of_the_callback(bf16: Path) -> None:
-    result = scanned(bf16)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_numbers_under_autocast_are_those_of_the_callback(dtype: str, request: pytest.FixtureRequest) -> None:
+    run: Path = request.getfixturevalue("bf16" if dtype == "bfloat16" else "fp16")
+    result = scanned(run)
     assert result.skipped == {}
-    ours, theirs = Trajectory.load(bf16.parent / "scan"), Trajectory.load(bf16)
-    assert theirs.run["reading"]["autocast"] == "bfloat16"
-    assert ours.run["reading"]["autocast"] == "bfloat16"
+    ours, theirs = Trajectory.load(run.parent / "scan"), Trajectory.load(run)
+    assert theirs.run["reading"]["autocast"] == dtype
+    assert ours.run["reading"]["autocast"] == dtype
     numbers = without_start(theirs)
     assert numbers[1]
     assert without_start(ours) == numbers
@@ -82,7 +96,9 @@ def test_without_autocast_the_numbers_are_others_and_are_not_joined(bf16: Path) 
     ours, theirs = Trajectory.load(bf16.parent / "plain"), Trajectory.load(bf16)
     assert ours.run["reading"]["autocast"] is None
     assert without_start(ours) != without_start(theirs)
-    with pytest.raises(ConfigurationError, match=r"another autocast of the reading: null there, bfloat16 now"):
+    with pytest.raises(ConfigurationError, match=r"different autocast are never compared: none in .*, bfloat16 in .*"):
+        load_runs({"scan": [ours.folder], "run": [theirs.folder]})
+    with pytest.raises(ConfigurationError, match=r"another autocast: none there, bfloat16 now"):
         scanned(bf16, "plain", autocast="bfloat16")
 
 
@@ -118,9 +134,16 @@ def test_other_chat_templates_are_said(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     series = find_series([str(tmp_path / "one"), str(tmp_path / "two")], separate=True)
     scan(series, Prompts(file=tmp_path / "rows.jsonl"), tmp_path / "scan", TopologyConfig(**SETTINGS))
-    assert "the chat templates of these models differ (one: " in capsys.readouterr().err
+    probes = [Trajectory.load(tmp_path / "scan" / name).run["probe"] for name in ("one", "two")]
+    assert probes[0]["chat_template"] != probes[1]["chat_template"]
+    assert all(len(probe["tokenizer"]) == 64 for probe in probes)
+    page = report_page([Trajectory.load(tmp_path / "scan" / name) for name in ("one", "two")])
+    assert "The chat template differs (" in page
+    with pytest.raises(ConfigurationError, match="their chat templates differ too"):
+        load_runs({name: [tmp_path / "scan" / name] for name in ("one", "two")})
+    assert "The chat template differs (" in capsys.readouterr().err
     scan(series[:1], Prompts(file=tmp_path / "rows.jsonl"), tmp_path / "single", TopologyConfig(**SETTINGS))
-    assert "templates" not in capsys.readouterr().err
+    assert "template" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from topo_callback.comparison.comparison import LEVEL, SEEDS_FOR_PAIRS, Comparison
 from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL
 from topo_callback.comparison.labelings import seeds_needed
+from topo_callback.reading_conditions import reading_notes
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -41,7 +42,7 @@ def _about_runs(comparison: Comparison) -> list[str]:
     models = Counter(str(run.trajectory.run.get("model", {}).get("name", "")) for run in comparison.runs)
     if len(models) > 1:
         found.append(f"The runs are of different models ({named(sorted(models))}): a difference may be theirs.")
-    return found
+    return [*found, *reading_notes([(run.name, run.trajectory.run) for run in comparison.runs])]
 
 
 def _about_alignment(comparison: Comparison) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from topo_callback.comparison.wandb_runs import PREFIX, run_folder
 from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.reading_conditions import differences_of_reading
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.setting_changes import unlike_settings
 
@@ -125,8 +126,13 @@ def _check_comparable(runs: Sequence[Run]) -> None:
             if value != settings[name]:
                 raise ConfigurationError(
                     f"runs with different {name} are never compared: {_shown(settings[name])} in {first.given}, "
-                    f"{_shown(value)} in {run.given}"
+                    f"{_shown(value)} in {run.given}{_other_templates(first, run)}"
                 )
+        for each in differences_of_reading(first.trajectory.run, run.trajectory.run, "numbers", "prompts"):
+            raise ConfigurationError(
+                f"runs with different {each.condition.words} are never compared: {each.first} in {first.given}, "
+                f"{each.second} in {run.given}; {each.condition.remedy}"
+            )
         for name, (there, here) in _unlike(first, run).items():
             raise ConfigurationError(
                 f"runs with different {_LABELS.get(name, name)} are never compared: {_shown(there)} in {first.given}, "
@@ -144,6 +150,15 @@ def _settings(run: Run) -> dict[str, Any]:
         "pooling": reading.get("pooling", config.get("pooling")),
         "layers": content.get("layers"),
     }
+
+
+def _other_templates(first: Run, other: Run) -> str:
+    """What may make probes of the same rows differ, and numbers with them."""
+    found = differences_of_reading(first.trajectory.run, other.trajectory.run, "training")
+    return "".join(
+        f"; their {each.condition.words}s differ too ({each.first}, {each.second}): {each.condition.remedy}"
+        for each in found
+    )
 
 
 def _unlike(first: Run, other: Run) -> dict[str, tuple[Any, Any]]:

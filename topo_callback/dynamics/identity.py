@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from topo_callback.reading_conditions import shared_conditions, shared_names
 from topo_callback.setting_changes import shared_settings, unlike_settings
 
 SHARED = ("model", "probe", "schedule", "training", "reading")
-_MODEL = ("name", "class", "depth", "width", "dtype")
+_MODEL = ("name", "class", "depth", "width")
 _SCHEDULE = ("max_steps", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")
 _TRAINING = ("batch_size", "optimizer", "trained_parameters", "data")
 _READING = ("pooling", *shared_settings())
@@ -25,17 +26,17 @@ def identity_of(run: Mapping[str, Any]) -> dict[str, Any]:
         part_of(run, name) for name in ("model", "training", "config", "reading", "probe")
     )
     return {
-        "model": _named(_MODEL, model),
+        "model": {**_named(_MODEL, model), **shared_conditions(run, "model")},
         "probe": probe.get("hash"),
         "schedule": _named(_SCHEDULE, training),
-        "training": {**_named(_TRAINING, training), **_autocast(reading)},
-        "reading": {**_named(_READING, config), **_named(_READING, reading)},
+        "training": {**_named(_TRAINING, training), **shared_conditions(run, "training")},
+        "reading": {
+            **_named(_READING, config),
+            **_named(_READING, reading),
+            **shared_conditions(run, "reading"),
+        },
         "config_hash": run.get("config_hash"),
     }
-
-
-def _autocast(reading: Mapping[str, Any]) -> dict[str, str]:
-    return {"autocast": reading["autocast"] or "none"} if "autocast" in reading else {}
 
 
 def _named(names: Sequence[str], part: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +71,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 def unsaid(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
     """What one of two identities does not say, or both."""
-    expected = {"model": _MODEL[:4], "schedule": _NEEDED, "training": _TRAINING, "reading": _READING}
+    expected = {
+        "model": _MODEL,
+        "schedule": _NEEDED,
+        "training": (*_TRAINING, *shared_names("training")),
+        "reading": (*_READING, *shared_names("reading")),
+    }
     found: list[str] = []
     for part, names in expected.items():
         one, other = (_said(each.get(part) or {}) for each in (first, second))

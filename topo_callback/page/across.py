@@ -25,6 +25,7 @@ from topo_callback.comparison.terminal_tables import MEASURES_OF_A_PAIR, shown_m
 from topo_callback.errors import ConfigurationError
 from topo_callback.page.embedding import number
 from topo_callback.page.wording import items, plain, safe, table
+from topo_callback.reading_conditions import reading_notes
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.report.labels import label
 
@@ -61,6 +62,10 @@ def across(trajectories: Sequence[Trajectory], objectives: Sequence[str] | None,
     names = objectives if objectives is not None else _run_names(trajectories)
     for trajectory, name in zip(trajectories, names, strict=True):
         groups.setdefault(name, []).append(trajectory.folder)
+    notes_of_reading = reading_notes(
+        [(name, each.run) for name, each in zip(_run_names(trajectories), trajectories, strict=True)]
+    )
+    differing = items(notes_of_reading) if notes_of_reading else ""
     try:
         runs = load_runs(groups, independent=objectives is None)
         if objectives is None:
@@ -69,12 +74,13 @@ def across(trajectories: Sequence[Trajectory], objectives: Sequence[str] | None,
             alignment = align(runs, axis)
             labels = [run.objective for run in runs]
             return Across(
-                f"<p>{safe(words, 400)}</p>{_CHARTS}", _curves(alignment, _common(alignment), labels, labels, {})
+                f"<p>{safe(words, 400)}</p>{differing}{_CHARTS}",
+                _curves(alignment, _common(alignment), labels, labels, {}),
             )
         comparison = compare_runs(runs, axis=axis)
     except ConfigurationError as error:
         words = f"These runs are not compared: {plain(error, 500)}."
-        return Across(f'<p class="warning" role="note">{safe(words, 600)}</p>')
+        return Across(f'<p class="warning" role="note">{safe(words, 600)}</p>{differing}')
     return Across(_words(comparison), _drawn(comparison))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from topo_callback.errors import ProbeError
 from topo_callback.probe.formats import checked_rows
 from topo_callback.probe.probe import Probe
-from topo_callback.probe.rows import tokenised_sequences
+from topo_callback.probe.rows import IN_TOKENS, tokenised_sequences
 from topo_callback.records.folder import TrajectoryFolder
 
 
@@ -104,10 +104,12 @@ def _probe_of_run(path: Path) -> Probe:
         for each in tokenised_sequences(row, f"row {i}")
     ]
     longest, limit = max((len(each.token_ids) for each in sequences), default=1), said.get("max_tokens")
+    template = said.get("chat_template", IN_TOKENS)
     probe = Probe(
         tuple(each.token_ids for each in sequences),
         tuple(each.prompt_length for each in sequences),
         limit if isinstance(limit, int) and limit >= longest else longest,
+        chat_template=template if template is None or isinstance(template, str) else IN_TOKENS,
     )
     if probe.hash != said.get("hash"):
         raise ProbeError(f"the prompts kept in {path} are not those that its run read; give a file with the prompts")

@@ -14,7 +14,7 @@ import numpy as np
 
 from topo_callback.errors import ProbeError
 from topo_callback.probe.formats import checked_rows
-from topo_callback.probe.rows import RowTokenizer, TokenSequence
+from topo_callback.probe.rows import IN_TOKENS, RowTokenizer, TokenSequence
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Probe:
         max_tokens: the length that longer prompts were cut to.
         source: where the prompts come from: "given", "training data" or "evaluation data".
         duplicates: how many prompts were removed because an earlier one was the same after cutting.
-        chat_template: SHA-256 of the chat template that rendered prompts, hexadecimal; None where none did, or where
-            the prompts came in tokens. No part of the probe's hash either, which is of the tokens.
+        chat_template: SHA-256 of the chat template that rendered prompts, hexadecimal; None where none did;
+            `rows.IN_TOKENS` where the prompts came in tokens, so that it is not known. No part of the probe's hash
+            either, which is of the tokens.
         processing_class: the tokenizer, where one is at hand, for studies that change texts. No part of the probe's
             hash, nor of whether two probes are equal.
 
@@ -41,7 +42,7 @@ class Probe:
     max_tokens: int = 256
     source: str = "given"
     duplicates: int = 0
-    chat_template: str | None = field(default=None, compare=False)
+    chat_template: str | None = field(default=IN_TOKENS, compare=False)
     processing_class: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -138,7 +139,7 @@ class ProbeCollection:
             self._seen_texts.add(ids)
             self._sequences.append(TokenSequence(ids, prompt_length))
 
-    def probe(self, source: str, chat_template: str | None = None) -> Probe:
+    def probe(self, source: str, chat_template: str | None = IN_TOKENS) -> Probe:
         """The prompts so far as a Probe; ProbeError when there are fewer than two."""
         return Probe(
             token_ids=tuple(sequence.token_ids for sequence in self._sequences),

@@ -31,6 +31,7 @@ from topo_callback.probe.padding import Padding
 from topo_callback.terminal import show_if_asked
 
 IGNORED_LABEL = -100
+IN_TOKENS = "prompts came in tokens"
 
 
 class TokenSequence(NamedTuple):
@@ -67,6 +68,7 @@ class RowTokenizer:
         self._end_id: int | None = getattr(tokenizer, "eos_token_id", None)
         self._end_is_added = False
         self._rendered = False
+        self._read_texts = False
         self._chat_template_kwargs = dict(chat_template_kwargs or {})
         if tokenizer is not None:
             # The probe cuts by itself; the tokenizer would only warn that a text is longer than the model takes.
@@ -75,8 +77,13 @@ class RowTokenizer:
 
     @property
     def used_template(self) -> str | None:
-        """SHA-256 of the chat template, hexadecimal, once a row has been rendered with it."""
-        return hashlib.sha256(str(self._chat_template).encode()).hexdigest() if self._rendered else None
+        """SHA-256 of the chat template, hexadecimal, once a row has been rendered with it; None where none was.
+
+        `IN_TOKENS` where all rows came in tokens: what rendered them is not known.
+        """
+        if self._rendered:
+            return hashlib.sha256(str(self._chat_template).encode()).hexdigest()
+        return None if self._read_texts else IN_TOKENS
 
     @property
     def leading_ids(self) -> frozenset[int]:
@@ -106,6 +113,7 @@ class RowTokenizer:
             raise ProbeError(
                 f"{name} holds text, and no tokenizer was given; pass processing_class=tokenizer, or rows of input_ids"
             )
+        self._read_texts = True
         try:
             sequence = self._render(row, kind, name)
         except ProbeError:

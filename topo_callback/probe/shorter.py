@@ -28,7 +28,7 @@ def shortened(probe: Probe, max_tokens: int) -> Probe:
     if not isinstance(probe, ParallelProbe):
         collection = ProbeCollection(max_tokens, leading)
         collection.extend(sequences)
-        found = collection.probe(probe.source)
+        found = collection.probe(probe.source, probe.chat_template)
         duplicates = probe.duplicates + found.duplicates
         return replace(found, duplicates=duplicates, processing_class=probe.processing_class)
     kept: list[TokenSequence] = []

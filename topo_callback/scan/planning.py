@@ -12,11 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from topo_callback.capture.conditions import Conditions
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.probe import Probe
 from topo_callback.probe.files import kept_probe
+from topo_callback.reading_conditions import changed_conditions
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.scan.checkpoint import Series
@@ -99,8 +99,6 @@ def plan_series(
     probe, cut = model_limits(model).fit(probe_of(files.folders))
     if cut:
         say(f"{series.name}: {cut}")
-    if not (config.studies or config.keep_prompts):
-        probe = replace(probe, processing_class=None)  # no tokenizer goes to the processes of a scan for nothing
     batch = config.probe_batch or recorded_batch(trained) or batch_size_for(model, probe, torch.device(device))
     rows = trained.get("rows")
     reader = Reader(model, probe, config, Ranks(), batch, rows if rows in ROWS else PADDED)
@@ -124,6 +122,8 @@ def plan_series(
     folder = TrajectoryFolder(output_dir / series.name)
     if folder.path.exists():
         run = _joined(folder.read_run(), run, config, folder.path)
+    if not (config.studies or config.keep_prompts):
+        probe = replace(probe, processing_class=None)  # no tokenizer goes to the processes of a scan for nothing
     return Plan(series, folder, run, probe)
 
 
@@ -195,15 +195,8 @@ def _joined(before: dict[str, Any], now: dict[str, Any], config: TopologyConfig,
     pairs = {
         "another series of checkpoints": (old.get("identity"), now["scan"]["identity"]),
         "another probe": (before["probe"]["hash"], now["probe"]["hash"]),
-        **{
-            f"another {name} of the model": (before["model"][name], now["model"][name])
-            for name in ("dtype", "depth", "width")
-        },
-        **{
-            f"another {name} of the reading": (before["reading"][name], value)
-            for name, value in Conditions.recorded(now["reading"]).to_dict().items()
-            if name in before["reading"]  # not in records of old
-        },
+        **{f"another {name} of the model": (before["model"][name], now["model"][name]) for name in ("depth", "width")},
+        **{f"another {each.condition.words}": (each.first, each.second) for each in changed_conditions(before, now)},
         **{f"another setting {name}": values for name, values in changed_settings(before, now).items()},
     }
     if config.probe_batch is not None:

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, FolderBusyError
+from topo_callback.reading_conditions import reading_notes
 from topo_callback.scan.checkpoint import Series
 from topo_callback.scan.measuring import measure_series, out_of_order, start_over, unsettled
 from topo_callback.scan.planning import Plan, make_folder, name_latest, plan_series
@@ -133,7 +134,7 @@ def scan(
     _check_shard(manner.shard)
     reading = {"dtype": dtype, "autocast": autocast, "attention": attention}
     results, plans = _plan(series, prompts, output_dir, config, reading, seed, manner)
-    _say_other_templates(plans)
+    _say_what_differs(plans)
     for name, plan in list(plans.items()):
         plans[name] = make_folder(plan)
         results[name].folder = plan.folder.path
@@ -187,15 +188,10 @@ def _plan(
     return results, plans
 
 
-def _say_other_templates(plans: dict[str, Plan]) -> None:
-    """Models side by side are told apart by their chat templates, too."""
-    templates = {name: plan.probe.chat_template for name, plan in plans.items()}
-    if len(set(templates.values())) > 1:
-        said = ", ".join(f"{name}: {(template or 'none')[:12]}" for name, template in templates.items())
-        say(
-            f"the chat templates of these models differ ({said}), so part of what differs is the template: "
-            "one on one side only makes the effective rank two to four times as large (arXiv 2605.24583)"
-        )
+def _say_what_differs(plans: dict[str, Plan]) -> None:
+    """Models side by side are told apart by the conditions of reading and by their chat templates, too."""
+    for note in reading_notes([(name, plan.run) for name, plan in plans.items()]):
+        say(note)
 
 
 def _units(plans: Iterable[Plan], manner: Manner) -> list[Unit]:

@@ -149,7 +149,7 @@ def _sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
         reader = Reader(model, probe, config, Ranks(), run["reading"]["probe_batch"], _rows(run))
         with float32_products(conditions.float32_products):
             reader.agree(model)
-        if reader.conditions != conditions:
+        if reader.settled and reader.conditions != conditions:
             raise UnreadableCheckpointError(
                 f"computes {reader.conditions.said()}, and this trajectory was read {conditions.said()}"
             )

@@ -134,6 +134,11 @@ class Reader:
         return self._turns.rows
 
     @property
+    def settled(self) -> bool:
+        """Whether `agree` found out all there is to find; False where the model could not run yet."""
+        return not self._unproved
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how the prompts are read, and what it costs; mostly nothing."""
         padded = -(-len(self._probe) // max(1, self.batch_size))

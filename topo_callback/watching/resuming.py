@@ -11,6 +11,7 @@ from typing import Any
 
 from topo_callback.capture.batches import PADDED, ROWS
 from topo_callback.errors import ConfigurationError, LateError, RecordError, described
+from topo_callback.reading_conditions import changed_conditions, differences_of_reading
 from topo_callback.records.files import read_plain
 from topo_callback.records.folder import TrajectoryFolder, named_beside, writing_key
 from topo_callback.records.record import read_record, write_whole
@@ -119,13 +120,23 @@ def _go_on(found: _Found, run: Mapping[str, Any], step: int) -> TrajectoryFolder
             raise RecordError(f"{folder.path}: {odd} is not a regular file")
         last = step if step > 0 else -1
         # first, since it fails where the journal is no file, and then nothing has been dropped
-        folder.note("resumed", step=step, dropped=[each for each in folder.steps(folder.samples) if each > last])
+        dropped = [each for each in folder.steps(folder.samples) if each > last]
+        folder.note("resumed", step=step, dropped=dropped, **_rounded_otherwise(found.run, run))
         folder.drop_after(last)
         folder.write_run({**found.run, **run, "run_id": folder.run_id})
     except BaseException:
         folder.unlock()
         raise
     return folder
+
+
+def _rounded_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """For the journal and the log: what rounds otherwise from here on, though it alters nothing else."""
+    found = [f"{each.condition.words} {each.first}, now {each.second}" for each in changed_conditions(before, now)]
+    if not found:
+        return {}
+    logger.warning("from here on numbers are rounded otherwise than before: %s", "; ".join(found))
+    return {"rounded_otherwise": found}
 
 
 def _begin(root: Path, run: Mapping[str, Any], step: int, damage: str) -> TrajectoryFolder:
@@ -198,6 +209,11 @@ def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         raise ConfigurationError(
             f"this run is resumed with another probe: its trajectory has probe {old}, now it is {new}; give the same "
             "probe, or another folder=... to start a new trajectory"
+        )
+    for each in differences_of_reading(before, now, "numbers", "prompts"):
+        raise ConfigurationError(
+            f"this run is resumed with another {each.condition.words}: its trajectory has {each.first}, now it is "
+            f"{each.second}; resume it as it was begun, or give another folder=... to start a new trajectory"
         )
     for name, (there, given) in changed_settings(before, now).items():
         raise ConfigurationError(

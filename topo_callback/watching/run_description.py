@@ -11,6 +11,8 @@ from torch import nn
 from topo_callback.capture.blocks import find_blocks, find_language_model
 from topo_callback.config import TopologyConfig
 from topo_callback.probe import Probe
+from topo_callback.probe.rows import IN_TOKENS
+from topo_callback.probe.tokenizer_hash import tokenizer_hash
 from topo_callback.records.record import SCHEMA
 from topo_callback.versions import versions
 from topo_callback.watching.reader import Reader
@@ -41,7 +43,7 @@ def describe_run(
             "max_tokens": probe.max_tokens,
             "source": probe.source,
             "duplicates": probe.duplicates,
-            "chat_template": probe.chat_template,
+            **_rendered(probe),
         },
         "layers": list(reader.layers),
         "model": {
@@ -60,12 +62,20 @@ def describe_run(
             "metric": config.metric,
             "probe_batch": reader.batch_size,
             "rows": reader.rows,
-            **reader.conditions.to_dict(),
+            # the conditions of a pass are known once there was one
+            **(reader.conditions.to_dict() if reader.settled else {"attention": reader.conditions.attention}),
         },
         **_proved(reader),
         "training": describe_training(model, args, state, world_size, context or {}),
         "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
     }
+
+
+def _rendered(probe: Probe) -> dict[str, Any]:
+    """Hashes of the chat template and of the tokenizer; what is not known of prompts in tokens is left out."""
+    tokenizer = tokenizer_hash(probe)
+    template = {} if probe.chat_template == IN_TOKENS else {"chat_template": probe.chat_template}
+    return {**template, **({} if tokenizer is None else {"tokenizer": tokenizer})}
 
 
 def _proved(reader: Reader) -> dict[str, Any]:
