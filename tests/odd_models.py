@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from families import Prompts
+from notes import Notes
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
+
+from topo_callback.capture import find_blocks, quiet
 
 VOCABULARY, WIDTH = 101, 16
 
@@ -175,3 +179,22 @@ class Streams(OddModel):
         else:
             states = states.mean(dim=0 if isinstance(self.blocks[0], FirstStreamBlock) else 2)
         return CausalLMOutput(logits=self.head(states))
+
+
+def alone(model: nn.Module, probe: Prompts, pooling: str = "mean") -> Tensor:
+    """The points of prompts by the bare call, one after another."""
+    given: Notes[Tensor] = Notes()
+    points = []
+    handles = [
+        block.register_forward_hook(lambda module, args, output: given.append(output[0]))
+        for block in find_blocks(model).blocks
+    ]
+    for ids in probe.token_ids:
+        with quiet(model):
+            model(input_ids=torch.tensor([ids]))
+        states = [state[: len(ids)] for state in given]
+        points.append(torch.stack([state.mean(dim=0) if pooling == "mean" else state[-1] for state in states]))
+        given.clear()
+    for handle in handles:
+        handle.remove()
+    return torch.stack(points, dim=1)

@@ -15,6 +15,8 @@ from notes import Notes
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks
+from topo_callback.capture.calls import static_traversal
+from topo_callback.capture.layout import StateLayout
 
 
 def hooks(model: nn.Module) -> list[tuple[int, int]]:
@@ -113,6 +115,6 @@ def test_logits_of_one_token_only_and_no_cache() -> None:
     model = tiny("llama")
     seen: Notes[Any] = Notes()
     model.register_forward_hook(lambda module, args, output: seen.append(output))
-    clouds(model, prompts())
+    clouds(model, prompts(), traversal=static_traversal(find_blocks(model), StateLayout()))
     assert all(output.logits.shape[1] == 1 and output.past_key_values is None for output in seen)
-    assert len(seen) == 4  # three batches, and one prompt that is looked at alone
+    assert len(seen) == 3

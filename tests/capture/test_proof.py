@@ -9,8 +9,7 @@ import torch
 from families import Prompts, prompts, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notes import Notes
-from odd_models import VOCABULARY, Maskless, OddModel
+from odd_models import VOCABULARY, Maskless, OddModel, alone
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, padding_id, quiet, read_clouds, resolve_pooling
@@ -42,26 +41,9 @@ def prove(model: nn.Module, probe: Prompts, *, pooling: str = "mean", first: str
 def read(model: nn.Module, probe: Prompts, rows: str, pooling: str = "mean") -> Tensor:
     stack = find_blocks(model)
     batches = make_batches(probe, 4, pooling, pad_id=padding_id(model), rows=rows)
-    return read_clouds(model, stack, batches, layers=(1, 2, 3))
-
-
-def alone(model: nn.Module, probe: Prompts, pooling: str = "mean") -> Tensor:
-    """The points of prompts by the bare call, one after another."""
-    given: Notes[Tensor] = Notes()
-    points = []
-    handles = [
-        block.register_forward_hook(lambda module, args, output: given.append(output[0]))
-        for block in find_blocks(model).blocks
-    ]
-    for ids in probe.token_ids:
-        with quiet(model):
-            model(input_ids=torch.tensor([ids]))
-        states = [state[: len(ids)] for state in given]
-        points.append(torch.stack([state.mean(dim=0) if pooling == "mean" else state[-1] for state in states]))
-        given.clear()
-    for handle in handles:
-        handle.remove()
-    return torch.stack(points, dim=1)
+    with quiet(model):
+        traversal = survey(model, stack, surveyed_prompt(probe))
+    return read_clouds(model, stack, batches, layers=(1, 2, 3), traversal=traversal)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,15 @@ from topo_callback.capture.batches import (
 from topo_callback.capture.blocks import BlockStack, find_blocks, resolve_layers
 from topo_callback.capture.devices import model_device
 from topo_callback.capture.next_token import NextTokens
-from topo_callback.capture.reading import quiet, read_batch, read_clouds
+from topo_callback.capture.proved import ProvedReading, prove_reading, read_clouds
+from topo_callback.capture.reading import quiet, read_batch
 from topo_callback.capture.token_cloud import TokenCloud, sample_tokens
 
 __all__ = [
     "BlockStack",
     "NextTokens",
     "ProbeBatch",
+    "ProvedReading",
     "TokenCloud",
     "TokenisedPrompts",
     "batch_size_for",
@@ -25,6 +27,7 @@ __all__ = [
     "make_batches",
     "model_device",
     "padding_id",
+    "prove_reading",
     "quiet",
     "read_batch",
     "read_clouds",

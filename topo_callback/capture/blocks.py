@@ -8,23 +8,25 @@ compiled module, a user's own class) only lengthen its path.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
 
+from topo_callback.capture.stack_facts import (
+    Kind,
+    configured_depth,
+    is_decoder_path,
+    kind_of,
+    refuse_other_inputs,
+    text_config_of,
+    width_of,
+)
 from topo_callback.errors import ConfigurationError, UnsupportedModelError
 
-Kind = Literal["decoder", "encoder", "encoder-decoder", "state-space"]
 Container = nn.ModuleList | nn.Sequential
 
 
@@ -66,7 +68,7 @@ def find_blocks(model: nn.Module, path: str | None = None) -> BlockStack:
             read text, or one under tensor, pipeline or context parallelism.
     """
     language_model = find_language_model(model)
-    _refuse_other_inputs(language_model)
+    refuse_other_inputs(language_model)
     _refuse_parallelism(model, language_model)
     config = language_model.config
     choice = ""
@@ -74,8 +76,8 @@ def find_blocks(model: nn.Module, path: str | None = None) -> BlockStack:
         path, blocks = _given_stack(model, path)
     else:
         path, blocks, choice = _found_stack(model, language_model)
-    kind = _kind(config, path, blocks)
-    width = _width(language_model, _text_config(config, decoder=kind != "encoder"))
+    kind = kind_of(config, path, blocks)
+    width = width_of(language_model, text_config_of(config, decoder=kind != "encoder"))
     return BlockStack(blocks=blocks, path=path, kind=kind, width=width, depth=len(blocks), choice=choice)
 
 
@@ -150,8 +152,8 @@ def _found_stack(model: nn.Module, language_model: PreTrainedModel) -> tuple[str
     inside = set(text_part(language_model).modules())
     stacks = [(name, stack) for name, stack in _stacks(model) if stack in inside and name]
     if getattr(config, "is_encoder_decoder", False):
-        stacks = [item for item in stacks if _is_decoder_path(item[0])] or stacks
-    expected = _configured_depth(config)
+        stacks = [item for item in stacks if is_decoder_path(item[0])] or stacks
+    expected = configured_depth(config)
     for number, holds_blocks in enumerate((_checkpointing, _composite, _alike)):
         fitting = [(name, stack) for name, stack in stacks if holds_blocks(stack)]
         found = _outermost(fitting)
@@ -251,84 +253,6 @@ def _contents(stack: Container) -> str:
     """What a list holds, such as "12 x Block"."""
     kinds = dict.fromkeys(type(bare(child)).__name__ for child in stack)
     return f"{len(stack)} x {' or '.join(kinds)}"
-
-
-def _width(language_model: PreTrainedModel, text_config: Any) -> int:
-    """The length of the vectors between blocks, as configured; else that of the input embedding's vectors."""
-    width = getattr(text_config, "hidden_size", None)
-    if isinstance(width, int):
-        return width
-    with contextlib.suppress(NotImplementedError, AttributeError):
-        width = getattr(language_model.get_input_embeddings(), "embedding_dim", None)
-    if not isinstance(width, int):
-        tables = (module for module in language_model.modules() if isinstance(module, nn.Embedding))
-        width = next((table.embedding_dim for table in tables), None)
-    if not isinstance(width, int):
-        raise UnsupportedModelError(
-            f"{type(language_model).__name__} has no nn.Embedding, and its configuration no hidden_size; set it to the "
-            "length of the vectors between blocks"
-        )
-    return width
-
-
-def _kind(config: Any, path: str, blocks: Container) -> Kind:
-    if getattr(config, "is_encoder_decoder", False):
-        return "encoder-decoder" if _is_decoder_path(path) else "encoder"
-    if not any(word in type(m).__name__.lower() for m in blocks.modules() for word in ("attention", "attn")):
-        return "state-space"
-    if getattr(config, "use_bidirectional_attention", False) is True:
-        return "encoder"
-    described = (config, _text_config(config, decoder=True))
-    model_types = {getattr(each, "model_type", "") for each in described}
-    # is_decoder alone does not tell: transformers 4 has it False for every decoder
-    masked = not model_types.isdisjoint(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
-    only_encoder = model_types.isdisjoint(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) and "encoder" in path.split(".")
-    if not any(getattr(each, "is_decoder", False) for each in described) and (masked or only_encoder):
-        return "encoder"
-    return "decoder"
-
-
-def _is_decoder_path(path: str) -> bool:
-    return "decoder" in path.split(".")
-
-
-def _configured_depth(config: Any) -> int | None:
-    if getattr(config, "is_encoder_decoder", False):
-        for name in ("num_decoder_layers", "decoder_layers"):
-            if isinstance(getattr(config, name, None), int):
-                return int(getattr(config, name))
-    depth = getattr(_text_config(config, decoder=True), "num_hidden_layers", None)
-    return depth if isinstance(depth, int) else None
-
-
-def _text_config(config: Any, *, decoder: bool) -> Any:
-    """The part of a composite configuration that describes the stack; most configurations are one part."""
-    if decoder:
-        return config.get_text_config(decoder=True)
-    encoder = getattr(config, "encoder", None)  # of an EncoderDecoderModel
-    return encoder if hasattr(encoder, "hidden_size") else config.get_text_config()
-
-
-def _refuse_other_inputs(language_model: PreTrainedModel) -> None:
-    """Refuse a model that cannot be run on text alone."""
-    name, config = type(language_model).__name__, language_model.config
-    main_input = getattr(language_model, "main_input_name", "input_ids")
-    signature = inspect.signature(type(language_model).forward).parameters
-    if "input_ids" in signature and config.get_text_config(decoder=True) is not config:
-        needed = [
-            key
-            for key, parameter in list(signature.items())[1:]
-            if parameter.default is parameter.empty
-            and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-            and key != "input_ids"
-        ]
-        main_input = needed[0] if needed else "input_ids"
-    if main_input == "input_ids":
-        return
-    what = "images" if main_input == "pixel_values" else main_input
-    raise UnsupportedModelError(
-        f"{name} reads {what}; accepted: models that can be run on input_ids alone, vision-language models among them"
-    )
 
 
 def _refuse_parallelism(model: nn.Module, language_model: PreTrainedModel) -> None:

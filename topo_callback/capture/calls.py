@@ -91,6 +91,28 @@ def listening(
         yield calls
 
 
+def check_calls(made: tuple[int, ...], expected: Traversal, stack: BlockStack) -> None:
+    """See that a forward pass went through the blocks as it did before.
+
+    Raises:
+        UnsupportedModelError: other blocks were called, or as many in another order.
+    """
+    if made == expected.calls:
+        return
+    if len(made) != expected.depth:
+        what = f"called the blocks of {stack.path} {len(made)} times, and {expected.depth} times before"
+    else:
+        call = next(i for i, (one, other) in enumerate(zip(made, expected.calls, strict=True)) if one != other)
+        what = (
+            f"called block {made[call]} of {stack.path} as number {call + 1}, where it called block "
+            f"{expected.calls[call]} before"
+        )
+    raise UnsupportedModelError(
+        f"the forward pass {what}; a model whose depth depends on the prompt or on chance cannot be read layer by "
+        "layer: name a stack that is always passed through with blocks='...'"
+    )
+
+
 def _tapped(block: nn.Module, tap: str, layers: Collection[int] | None, place: int) -> nn.Module:
     """The module of a block that is listened to; the block itself where no layer of it is wanted."""
     try:

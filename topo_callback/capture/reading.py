@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
-from topo_callback.capture.calls import Traversal, distinct_blocks, first_tensor, listening
+from topo_callback.capture.calls import Traversal, check_calls, distinct_blocks, listening
 from topo_callback.capture.devices import model_device
 from topo_callback.capture.guard import rewind, untouched
 from topo_callback.capture.layout import expected_layout
@@ -24,45 +24,9 @@ from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling
 from topo_callback.capture.quantised import unpacked
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
+from topo_callback.capture.taking import Taking
 from topo_callback.capture.token_cloud import TokenCloud
-from topo_callback.errors import USERS_OWN, TopologyError, UnsupportedModelError
-
-
-def read_clouds(
-    model: nn.Module,
-    stack: BlockStack,
-    batches: Sequence[ProbeBatch],
-    *,
-    layers: tuple[int, ...],
-    tap: str = "block",
-    device: torch.device | None = None,
-    dtypes: dict[int, torch.dtype] | None = None,
-    traversal: Traversal | None = None,
-) -> Float[Tensor, "layers points width"]:
-    """Read the whole probe in this process: one cloud per layer, points in probe order.
-
-    The result is float32 and takes 4 x layers x points x width bytes on the model's device; beside it there is never
-    more than one batch. Arguments and errors are those of `read_batch`; the model is made quiet here. Without a
-    traversal a prompt of the shortest batch is looked at alone first.
-    """
-    from topo_callback.capture.survey import survey
-
-    points = sum(len(batch) for batch in batches)
-    clouds: Tensor | None = None
-    with quiet(model):
-        if traversal is None and batches:
-            length = int(batches[-1].attention_mask[0].sum())
-            traversal = survey(model, stack, tuple(batches[-1].input_ids[0, :length].tolist()), device=device)
-        for batch in batches:
-            rows = read_batch(
-                model, stack, batch, layers=layers, tap=tap, device=device, dtypes=dtypes, traversal=traversal
-            )
-            if clouds is None:
-                clouds = rows.new_empty((len(layers), points, rows.shape[2]))
-            clouds[:, batch.points.to(rows.device)] = rows
-    if clouds is None:
-        raise TopologyError("no batches to read")
-    return clouds
+from topo_callback.errors import USERS_OWN, TopologyError
 
 
 def read_batch(
@@ -81,11 +45,10 @@ def read_batch(
 ) -> Float[Tensor, "layers rows columns"]:
     """One forward pass of one batch: the point of each row at each layer. To be called inside `quiet(model)`.
 
-    Tokens become points inside the hooks, so at no time is more than one layer's [rows, tokens, width] alive on our
-    account. Layer 0 is the input of the first block, layer i what the i-th call of a block gives, before any final
-    norm: where a block is called several times in a pass, each call is a layer. Of an
-    encoder-decoder the probe goes to the encoder, the decoder gets its start token only, and that position is the
-    point of the decoder's layers.
+    Tokens become points inside the hooks, so no more than one layer's [rows, tokens, width] is alive on our account.
+    Layer 0 is the input of the first block, layer i what the i-th call of a block gives, before any final norm: a block
+    called several times is that many layers. Of an encoder-decoder the probe goes to the encoder, and the decoder gets
+    its start token only, whose state is the point of the decoder's layers.
 
     Args:
         model: the model as the trainer's events give it; the forward pass starts at its root, as training does.
@@ -99,8 +62,7 @@ def read_batch(
         token_measures: numbers of each row's tokens, taken in the hooks too, by their names in `token_numbers`.
         next_tokens: when given, left with the next-token distributions of this batch, or with why there are none.
         token_cloud: when given, left with the states of its tokens in this batch.
-        traversal: from `survey(model, ...)`; without it each state is expected to be [rows, tokens, width], behind
-            the virtual tokens of prompt tuning.
+        traversal: from `survey`; without it states are expected to be [rows, tokens, width], behind virtual tokens.
 
     Returns:
         float32 [layers, rows, width + token measures] on `device`: the points (exact for a bfloat16 or float16 model;
@@ -108,11 +70,8 @@ def read_batch(
 
     Raises:
         TopologyError: called outside `quiet`.
-        UnsupportedModelError: a block that does not give the states of all tokens, or was not reached; as many calls
-            of blocks as the traversal has were not made.
-
-    What goes wrong in a hook, and in the blocks of a sharded model, is raised after the forward pass: other ranks may
-    be in it as well.
+        UnsupportedModelError: a block that does not give the states of all tokens, or was not reached; other calls of
+            blocks than the traversal has. Raised after the pass: other ranks may be in it as well.
     """
     if torch.is_grad_enabled() or model.training:
         raise TopologyError("read_batch must run inside quiet(model): this would be a training pass")
@@ -121,42 +80,16 @@ def read_batch(
     head = None if next_tokens is None else next_tokens.head(model, stack)
     inputs = _inputs(model, batch, device, all_to_head=head is not None)
     layout = expected_layout(model) if traversal is None else traversal.layout
-    pooling = Pooling(stack, batch, layout)
-    points: dict[int, Tensor] = {}
     failures: list[BaseException] = []
-
-    def take(layer: int, hidden: Any) -> None:
-        if failures:
-            return
-        try:
-            hidden = first_tensor(hidden)
-            if dtypes is not None:
-                dtypes[layer] = hidden.dtype
-            point = pooling.points(hidden)
-            if token_measures:
-                point = torch.cat([point, pooling.token_numbers(hidden, token_measures)], dim=1)
-            if token_cloud is not None:
-                pooling.take_tokens(layer, hidden, token_cloud)
-            points[layer] = point.to(device)
-        except USERS_OWN:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised below, when the pass that other ranks may share is over
-            failures.append(error)
-
+    take = Taking(Pooling(stack, batch, layout), device, failures, dtypes, token_measures, token_cloud)
     with contextlib.ExitStack() as hooks:
         calls = hooks.enter_context(listening(stack, layers, tap, take))
         if next_tokens is not None and head is not None:
             hooks.enter_context(next_tokens.listening(model, stack, head, batch, failures, layout))
         run_forward(model, stack, inputs, failures)
-    if traversal is not None and len(calls.made) != traversal.depth:
-        raise UnsupportedModelError(
-            f"the forward pass called the blocks of {stack.path} {len(calls.made)} times, and {traversal.depth} times "
-            "before; a model whose depth depends on the prompt or on chance cannot be read layer by layer"
-        )
-    missing = [layer for layer in layers if layer not in points]
-    if missing:
-        raise UnsupportedModelError(f"the forward pass did not reach layer {missing[0]} of {stack.path}")
-    return torch.stack([points[layer] for layer in layers])
+    if traversal is not None:
+        check_calls(tuple(calls.made), traversal, stack)
+    return take.columns(layers, stack)
 
 
 def run_forward(

@@ -12,7 +12,16 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from topo_callback.capture import BlockStack, ProbeBatch, batch_size_for, make_batches, padding_id, quiet, read_batch
+from topo_callback.capture import (
+    BlockStack,
+    ProbeBatch,
+    ProvedReading,
+    batch_size_for,
+    prove_reading,
+    quiet,
+    read_batch,
+    read_clouds,
+)
 from topo_callback.capture.blocks import bare
 from topo_callback.errors import ConfigurationError, ProbeError, UnsupportedModelError
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
@@ -21,6 +30,7 @@ from topo_callback.homology.neighbours import cloud_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.probe import Probe
 from topo_callback.pruning.cutting import prunable_stack
+from topo_callback.terminal import say
 
 # What normalises the last block's output, beside the stack of blocks, by architecture.
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
@@ -52,7 +62,8 @@ class LayerScores:
 def measure_scores(
     model: Any, probe: Probe, *, neighbours: int = 5, tap: str = "post_attention_norm", batch_size: int | None = None
 ) -> LayerScores:
-    """Read a probe through the model and measure what every method needs. Two forward passes of the probe.
+    """Read a probe through the model and measure what every method needs. Two forward passes of the probe, after a few
+    that prove that each prompt is read as it is alone; what that costs is said.
 
     The zigzag is over the clouds of last prompt tokens, Euclidean, H1. With tap "post_attention_norm", as published,
     cloud i is the output of the norm after attention in block i, and the final norm comes last; with "block" the
@@ -68,7 +79,8 @@ def measure_scores(
         batch_size: prompts for each forward pass; by default what fits in memory.
 
     Raises:
-        UnsupportedModelError: a model that cannot be pruned, or has no norm after attention (then choose "block").
+        UnsupportedModelError: a model that cannot be pruned or read, or has no norm after attention (then choose
+            "block").
         ConfigurationError: too few prompts for so many neighbours.
         ProbeError: a cloud with activations that are not finite.
 
@@ -81,14 +93,16 @@ def measure_scores(
             f"{neighbours} neighbours of {len(probe)} different prompts; accepted: 1 to {len(probe) - 1}"
         )
     rows = batch_size_for(model, probe) if batch_size is None else batch_size
-    batches = make_batches(probe, rows, "last_prompt_token", pad_id=padding_id(model))
-    outputs, influence = _read_outputs(model, stack, batches, len(probe))
+    proved = _proved(model, stack, probe, rows, "block")
+    for note in proved.notes(rows):
+        say(note)
+    outputs, influence = _read_outputs(model, stack, proved, len(probe))
     layers = tuple(range(1, stack.depth + 1))
     clouds: tuple[int | None, ...] = layers
     if tap == "block":
         taps = outputs[1:]
     else:
-        taps = _read(model, stack, batches, layers, tap, len(probe))
+        taps = _proved_taps(model, stack, probe, rows, tap)
         final = _final_norm(model, stack)
         if final is not None:
             taps = torch.cat([taps, _normalised(model, final, outputs[-1])[None]])
@@ -99,6 +113,7 @@ def measure_scores(
         "points": len(probe),
         "neighbours": neighbours,
         "tap": tap,
+        "rows": proved.proof.rows,
         "final_norm": clouds[-1] is None,
     }
     return LayerScores(stack.depth, zigzag, clouds, angular_distances(outputs), influence, facts)
@@ -125,22 +140,52 @@ def angular_distances(outputs: Float[Tensor, "layers points width"]) -> Float64[
     return means
 
 
+def _proved(model: Any, stack: BlockStack, probe: Probe, rows: int, tap: str) -> ProvedReading:
+    """How the outputs of the blocks, at all tokens, or their taps can be read.
+
+    Raises:
+        UnsupportedModelError: they cannot, or not each block runs once, in its order.
+    """
+    layers = tuple(range(0 if tap == "block" else 1, stack.depth + 1))
+    with quiet(model):
+        found = prove_reading(
+            model, stack, probe, "last_prompt_token", batch_size=rows, layers=layers, tap=tap, states=tap == "block"
+        )
+    if not found.traversal.plain:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} calls its blocks {found.traversal.depth} times in a pass, or their states are not "
+            "[rows, tokens, width]; accepted for pruning: models in which each block runs once, in the order of the "
+            "stack"
+        )
+    return found
+
+
+def _proved_taps(
+    model: Any, stack: BlockStack, probe: Probe, rows: int, tap: str
+) -> Float[Tensor, "layers points width"]:
+    """The clouds of a tap in the layers 1..depth."""
+    proved = _proved(model, stack, probe, rows, tap)
+    layers = tuple(range(1, stack.depth + 1))
+    return read_clouds(model, stack, proved.batches, layers=layers, tap=tap, traversal=proved.traversal)
+
+
 def _read_outputs(
-    model: Any, stack: BlockStack, batches: tuple[ProbeBatch, ...], points: int
+    model: Any, stack: BlockStack, proved: ProvedReading, points: int
 ) -> tuple[Float[Tensor, "layers points width"], Float64[np.ndarray, " depth"]]:
     """The outputs of the layers 0..depth at the last prompt token, and Block Influence over all tokens."""
     sums, tokens = torch.zeros(stack.depth, dtype=torch.float64), 0
+    layers = tuple(range(stack.depth + 1))
     clouds: list[Tensor] = []
     with quiet(model):
-        for batch in batches:
+        for batch in proved.batches:
             with _cosines(stack, batch, sums):
-                part = read_batch(model, stack, batch, layers=tuple(range(stack.depth + 1)))
+                part = read_batch(model, stack, batch, layers=layers, traversal=proved.traversal)
             tokens += int(batch.attention_mask.sum())
             clouds.append(part)
     influence = (1 - sums / tokens).numpy()
     if not np.isfinite(influence).all():
         raise ProbeError(f"layer {int(np.flatnonzero(~np.isfinite(influence))[0]) + 1} is not finite on this probe")
-    return _in_probe_order(clouds, batches, points), influence
+    return _in_probe_order(clouds, proved.batches, points), influence
 
 
 @contextlib.contextmanager
@@ -169,14 +214,6 @@ def _cosines(stack: BlockStack, batch: ProbeBatch, sums: Float64[Tensor, " depth
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _read(
-    model: Any, stack: BlockStack, batches: tuple[ProbeBatch, ...], layers: tuple[int, ...], tap: str, points: int
-) -> Float[Tensor, "layers points width"]:
-    with quiet(model):
-        parts = [read_batch(model, stack, batch, layers=layers, tap=tap) for batch in batches]
-    return _in_probe_order(parts, batches, points)
 
 
 def _in_probe_order(
