@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from topo_callback.errors import ProbeError
+from topo_callback.errors import ProbeError, TopologyError
 from topo_callback.probe.formats import checked_rows
 from topo_callback.probe.probe import Probe
 from topo_callback.probe.rows import IN_TOKENS, tokenised_sequences
+from topo_callback.records.files import read_plain
 from topo_callback.records.folder import TrajectoryFolder
+
+_MOST_KEPT = 256 << 20  # bytes of the prompts that a run kept
 
 
 def read_rows(file: Path, most: int | None = None) -> list[Any]:
@@ -26,15 +29,18 @@ def read_rows(file: Path, most: int | None = None) -> list[Any]:
         ProbeError: the file cannot be read as its name says, or the run kept none.
         RecordError: a folder without a run.
     """
-    if file.is_dir():
-        file = _kept_by(file)
     try:
+        if file.is_dir():
+            lines = read_plain(_kept_by(file), _MOST_KEPT).decode().split("\n")
+            return [json.loads(line) for line in itertools.islice(filter(str.strip, lines), most)]
         if file.suffix == ".json" and (rows := _json_list(file)) is not None:
             return rows[:most]
-        with file.open(encoding="utf-8") as lines:
-            wanted = list(itertools.islice((line for line in lines if line.strip()), most))
+        with file.open(encoding="utf-8") as opened:
+            wanted = list(itertools.islice((line for line in opened if line.strip()), most))
         return [json.loads(line) if file.suffix in (".jsonl", ".json") else line.strip() for line in wanted]
-    except (OSError, ValueError) as error:
+    except TopologyError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise ProbeError(
             f"prompts {file} cannot be read ({error}); give a text with one prompt per line, JSON lines (.jsonl) or a "
             "JSON list (.json)"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError, described
+from topo_callback.scan.bounded import BoundedTokenizer
 
 
 def require_harness() -> None:
@@ -35,7 +36,7 @@ def harness_scores(
     harness = importlib.import_module("lm_eval")
     wrapper = importlib.import_module("lm_eval.models.huggingface").HFLM
     try:
-        wrapped = wrapper(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        wrapped = wrapper(pretrained=model, tokenizer=_for_harness(tokenizer), batch_size=batch_size)
         found = harness.simple_evaluate(
             model=wrapped, tasks=list(tasks), limit=limit, bootstrap_iters=0, log_samples=False
         )
@@ -49,3 +50,19 @@ def harness_scores(
         for metric, value in metrics.items()
         if isinstance(value, (int, float)) and "stderr" not in metric and metric not in ("alias", "sample_len")
     }
+
+
+class _HarnessTokenizer(BoundedTokenizer):
+    """A bounded tokenizer for the harness, which takes nothing but the tokenizers of transformers."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._bounded)
+
+
+def _for_harness(tokenizer: Any) -> Any:
+    """A tokenizer that the harness takes and that is as bounded as the one given."""
+    if type(tokenizer) is not BoundedTokenizer:
+        return tokenizer
+    state = tokenizer.__getstate__()
+    return _HarnessTokenizer(state["_bounded"], seconds=state["_seconds"], instead=state["_instead"])

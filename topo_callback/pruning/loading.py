@@ -12,13 +12,15 @@ from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.hub import local_folder
 from topo_callback.scan.json_file import read_object
-from topo_callback.scan.opening import CheckedFiles, check_checkpoint, nothing_fetched, outline
+from topo_callback.scan.opening import CheckedFiles, check_checkpoint, nothing_fetched, open_tokenizer, outline
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.versions import dtype_argument
 
 
 def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu") -> tuple[Any, Any]:
     """A causal language model in the type in which it was saved, and its tokenizer. Adapters are merged.
+
+    The tokenizer is a BoundedTokenizer, each of whose calls has a limit of time and memory; None where there is none.
 
     Args:
         name: a hub name or a folder; of a PEFT adapter too, whose base is then loaded.
@@ -34,7 +36,8 @@ def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu"
         files = _checked(name, revision)
         outline(files, dtype="float32")
         with nothing_fetched():
-            model, tokenizer = _loaded(files, name).to(device).eval(), _tokenizer(files)
+            model = _loaded(files, name).to(device).eval()
+        tokenizer = open_tokenizer(files.folders, instead="put files of a tokenizer that can be trusted in its place")
     except UnreadableCheckpointError as error:
         raise ConfigurationError(f"model {name} could not be loaded: {error}") from error
     except TopologyError:
@@ -95,12 +98,3 @@ def _loaded(files: CheckedFiles, name: str) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, str(files.adapter)).merge_and_unload()
-
-
-def _tokenizer(files: CheckedFiles) -> Any:
-    """The tokenizer of the adapter where it has one, else that of the model."""
-    from transformers import AutoTokenizer
-
-    names = ("tokenizer.json", "tokenizer_config.json")
-    folder = next((each for each in files.folders if any((each / name).is_file() for name in names)), files.model)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -42,8 +42,10 @@ def text_tokens(tokenizer: Any, text: str, most: int) -> Int[Tensor, " tokens"]:
     """The first `most` tokens of a text, the tokenizer's own opening token included.
 
     Raises:
-        ConfigurationError: fewer than two tokens.
+        ConfigurationError: no tokenizer, or fewer than two tokens.
     """
+    if tokenizer is None:
+        raise ConfigurationError("the model has no tokenizer, and a text needs one; put its files into the folder")
     # Twelve characters a token is more than any tokenizer of words or bytes needs, on average.
     ids = tokenizer(text[: 12 * most], truncation=True, max_length=most, verbose=False)["input_ids"]
     if len(ids) < 2:

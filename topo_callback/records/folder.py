@@ -34,10 +34,12 @@ from typing import Any
 
 from topo_callback.errors import FolderBusyError, RecordError, described
 from topo_callback.records.contents import check_run
-from topo_callback.records.files import open_plain, read_plain, refuse_link
+from topo_callback.records.files import MOST_OF_A_NAME, open_plain, read_end, read_json, read_plain, refuse_link
 from topo_callback.records.record import write_whole
 
 _STEP_FILE = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,15})\.npz")
+MOST_OF_RUN = 8 << 20  # bytes of run.json, which has a few thousand
+MOST_OF_JOURNAL = 16 << 20  # bytes of the journal that are read: about 100,000 lines
 logger = logging.getLogger("topo_callback")
 _held: set[str] = set()  # POSIX record locks do not exclude their own process
 
@@ -258,8 +260,8 @@ class TrajectoryFolder:
             RecordError: it is missing or damaged.
         """
         try:
-            run = json.loads(read_plain(self.run_file))
-        except (OSError, ValueError, RecursionError) as error:
+            run = read_json(self.run_file, MOST_OF_RUN)
+        except (OSError, RecordError) as error:
             raise RecordError(f"{self.run_file}: cannot be read ({described(error)})") from error
         if not isinstance(run, dict) or run.get("tool") != "topo_callback":
             raise RecordError(f"{self.run_file}: not a run of topo_callback")
@@ -286,13 +288,18 @@ class TrajectoryFolder:
             os.close(descriptor)
 
     def journal(self) -> list[dict[str, Any]]:
-        """The lines of the journal; torn or damaged lines are skipped, and a journal that is no file has none."""
+        """The lines of the journal, or the newest `MOST_OF_JOURNAL` bytes of them; none where it is no file.
+
+        Lines that are torn or damaged are skipped.
+        """
         try:
-            text = read_plain(self.journal_file).decode(errors="replace")
+            data, before = read_end(self.journal_file, MOST_OF_JOURNAL)
         except (FileNotFoundError, NotADirectoryError, RecordError):
             return []
+        if before:
+            logger.warning("%s: of its lines the newest %d MiB are read", self.journal_file, MOST_OF_JOURNAL >> 20)
         entries = []
-        for line in text.splitlines():
+        for line in data.split(b"\n")[1 if before else 0 :]:
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
@@ -323,7 +330,7 @@ def writing_key(path: Path) -> str:
 def _newest(root: Path) -> Path | None:
     """The folder that `latest` names, which is one beside it and no link to elsewhere."""
     try:
-        name = read_plain(root / "latest").decode(errors="replace").strip()
+        name = read_plain(root / "latest", MOST_OF_A_NAME).decode(errors="replace").strip()
     except (OSError, RecordError):
         return None
     return named_beside(root, name)

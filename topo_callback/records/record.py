@@ -23,6 +23,7 @@ import numpy as np
 
 from topo_callback.errors import RecordError, described
 from topo_callback.records.files import open_plain, read_plain
+from topo_callback.records.memory import memory_here
 
 SCHEMA = 2  # 1: centroids in float32, no norms, no largest coordinates
 _LABEL = b"topo_callback sha256:"
@@ -30,7 +31,8 @@ _DIGEST_LENGTH = 64
 _MOST_MEMBERS = 1 << 16  # a sample has 10 arrays, references some for each run
 _MOST_INFLATION = 100  # records of runs inflate by 3 to 20; what would by more is not deflated when it is written
 _ALWAYS_ALLOWED = 64 << 20  # bytes; small records may be nothing but repetition
-_MOST_MANIFEST = 32 << 20
+_MOST_MANIFEST = 8 << 20  # bytes of JSON, which takes up to 20 times as much when it is read
+_MOST_DIRECTORY = 16 << 20  # bytes; the list of `_MOST_MEMBERS` members has 10 MB
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal content, equal bytes
 
 
@@ -74,8 +76,8 @@ def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[s
     Raises:
         RecordError: the bytes are torn, changed, of another tool or of a newer schema; `name` is in the message.
     """
-    body, digest = data[:-_DIGEST_LENGTH], data[-_DIGEST_LENGTH:]
-    if not body.endswith(_LABEL):
+    body, digest = memoryview(data)[:-_DIGEST_LENGTH], data[-_DIGEST_LENGTH:]
+    if bytes(body[-len(_LABEL) :]) != _LABEL:
         raise RecordError(f"{name}: no record of topo_callback, or cut short at {len(data)} bytes")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise RecordError(f"{name}: damaged, its bytes do not match its checksum")
@@ -108,7 +110,8 @@ def _members(data: bytes) -> dict[str, np.ndarray]:
     the bytes of the archive, and none gives more than its header says.
     """
     arrays: dict[str, np.ndarray] = {}
-    left = _MOST_INFLATION * len(data) + _ALWAYS_ALLOWED
+    left = min(_MOST_INFLATION * len(data) + _ALWAYS_ALLOWED, _quarter_of_memory())
+    _check_directory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         if len(entries) > _MOST_MEMBERS:
@@ -123,6 +126,18 @@ def _members(data: bytes) -> dict[str, np.ndarray]:
                 arrays[name] = _member(member, left)
             left -= arrays[name].nbytes
     return arrays
+
+
+def _check_directory(data: bytes) -> None:
+    """Refuse a list of members that is larger than any; it is read whole when an archive is opened."""
+    end = len(data) - len(_LABEL) - _DIGEST_LENGTH - 22
+    if end < 0 or data[end : end + 4] != b"PK\5\6":
+        raise RecordError("an archive that does not end with its own comment")
+    size = int.from_bytes(data[end + 12 : end + 16], "little")
+    if data[end - 20 : end - 16] == b"PK\6\7":  # of archives beyond 4 GiB
+        size = int.from_bytes(data[end - 36 : end - 28], "little")
+    if size > _MOST_DIRECTORY:
+        raise RecordError(f"a list of members of {size} bytes")
 
 
 def _member(member: IO[bytes] | zipfile.ZipExtFile, most: int) -> np.ndarray:
@@ -149,14 +164,15 @@ def read_record(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         RecordError: see `decode_record`; or it is no regular file. Symbolic links are not followed.
         OSError: the file cannot be read.
     """
-    size = path.lstat().st_size
-    if size > _half_of_memory():
-        raise RecordError(f"{path.name}: {size} bytes, more than half of this machine's memory")
-    return decode_record(read_plain(path), path.name)
+    size, most = path.lstat().st_size, _quarter_of_memory()
+    if size > most:
+        raise RecordError(f"{path.name}: {size} bytes, more than a quarter of this machine's memory")
+    return decode_record(read_plain(path, most), path.name)
 
 
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+def _quarter_of_memory() -> int:
+    """Bytes that a record may have: while it is read, it is in memory up to three times."""
+    return memory_here() // 4
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -25,7 +25,8 @@ from topo_callback.errors import ProbeError, described
 SECONDS = 20.0
 MEMORY = 2 << 30  # bytes, beside what this process has already
 _LENGTH = struct.Struct("<Q")
-_OWN = ("_bounded", "_seconds", "_child", "_broken")
+_INSTEAD = "name another with --tokenizer"
+_OWN = ("_bounded", "_seconds", "_instead", "_child", "_broken")
 
 
 class BoundedTokenizer:
@@ -34,25 +35,38 @@ class BoundedTokenizer:
     Args:
         tokenizer: of transformers.
         seconds: for one call.
+        instead: what to do about one that is refused, for the message.
 
     Raises (its calls):
         ProbeError: the tokenizer raised, or a call took longer or needed more memory; all later calls then raise too.
     """
 
-    def __init__(self, tokenizer: Any, *, seconds: float = SECONDS) -> None:
+    def __init__(self, tokenizer: Any, *, seconds: float = SECONDS, instead: str = _INSTEAD) -> None:
         self._bounded = tokenizer
         self._seconds = seconds
+        self._instead = instead
         self._child: _Child | None = None
         self._broken = ""
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self._do("__call__", arguments, options)
+    def __call__(self, *arguments: Any, return_tensors: Any = None, **options: Any) -> Any:
+        found = self._do("__call__", arguments, options)
+        if return_tensors is None:
+            return found
+        from transformers import BatchEncoding
+
+        return BatchEncoding(found, tensor_type=return_tensors)
+
+    def encode(self, *arguments: Any, **options: Any) -> Any:
+        return self._do("encode", arguments, options)
 
     def apply_chat_template(self, *arguments: Any, **options: Any) -> Any:
         return self._do("apply_chat_template", arguments, options)
 
     def decode(self, *arguments: Any, **options: Any) -> Any:
         return self._do("decode", arguments, options)
+
+    def batch_decode(self, *arguments: Any, **options: Any) -> Any:
+        return self._do("batch_decode", arguments, options)
 
     def __getattr__(self, name: str) -> Any:
         if name in _OWN or name.startswith("__"):
@@ -70,7 +84,7 @@ class BoundedTokenizer:
         return len(self._bounded)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_bounded": self._bounded, "_seconds": self._seconds, "_child": None, "_broken": self._broken}
+        return {**{name: getattr(self, name) for name in _OWN}, "_child": None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
@@ -91,7 +105,7 @@ class BoundedTokenizer:
             self._end()
             self._broken = (
                 f"the tokenizer or its chat template takes more than {self._seconds:g} s or {MEMORY >> 30} GiB for one "
-                "text; name another with --tokenizer"
+                f"text; {self._instead}"
             )
             raise ProbeError(self._broken) from None
         answer = json.loads(said)

@@ -25,6 +25,10 @@ from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.versions import dtype_argument
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+_OF_TOKENIZERS = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "vocab.json", "vocab.txt",
+)  # fmt: skip
 _STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -134,8 +138,12 @@ def outline(files: CheckedFiles, *, dtype: str, attention: str | None = None) ->
         return _outline(files, dtype, attention)
 
 
-def open_tokenizer(folders: list[Path]) -> Any:
+def open_tokenizer(folders: list[Path], *, instead: str = "name another with --tokenizer") -> Any:
     """The tokenizer in the first of the folders that has one, a BoundedTokenizer; None where there is none.
+
+    Args:
+        folders: where its files may be.
+        instead: what to do about one that is refused, for the message.
 
     Raises:
         ConfigurationError: it cannot be read, or takes too long or too much memory for it.
@@ -143,7 +151,7 @@ def open_tokenizer(folders: list[Path]) -> Any:
     from transformers import AutoTokenizer
 
     for folder in folders:
-        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        if any((folder / name).is_file() for name in _OF_TOKENIZERS):
             refuse_pipes(folder)
 
             def opened(folder: Path = folder) -> Any:
@@ -152,10 +160,8 @@ def open_tokenizer(folders: list[Path]) -> Any:
             with quiet_loading(), nothing_fetched():
                 wrong = check_bounded(opened)
                 if wrong:
-                    raise ConfigurationError(
-                        f"the tokenizer of {folder.name} cannot be read ({wrong}); name another with --tokenizer"
-                    )
-                return BoundedTokenizer(opened())
+                    raise ConfigurationError(f"the tokenizer of {folder.name} cannot be read ({wrong}); {instead}")
+                return BoundedTokenizer(opened(), instead=instead)
     return None
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from topo_callback.capture.conditions import Conditions
 from topo_callback.errors import RecordError
-from topo_callback.records.files import read_plain
+from topo_callback.records.files import MOST_OF_A_NAME, read_json
 from topo_callback.records.folder import TrajectoryFolder, named_beside
 from topo_callback.scan.checkpoint import Series
 
@@ -42,8 +41,8 @@ def recorded_reading(series: Series) -> Mapping[str, Any]:
 
 def _run_of(checkpoint: Path, root: Path) -> Mapping[str, Any] | None:
     try:
-        named = named_beside(root, json.loads(read_plain(checkpoint / _MARK))["run_id"])
-    except (OSError, RecordError, ValueError, LookupError, TypeError, RecursionError):
+        named = named_beside(root, read_json(checkpoint / _MARK, MOST_OF_A_NAME)["run_id"])
+    except (OSError, RecordError, LookupError, TypeError):
         named = None
     found = TrajectoryFolder(named) if named is not None and named.is_dir() else TrajectoryFolder.find(root)
     return found.read_run()

@@ -12,6 +12,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
 from topo_callback.probe import Probe
+from topo_callback.records.files import read_json
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.records.sample import Sample
@@ -21,6 +22,7 @@ from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.terminal import say
 
 UNITS = "units"
+_MOST_OF_A_REASON = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def skipped_file(folder: Path, step: int) -> Path:
 def skipped_reason(folder: Path, step: int) -> str | None:
     """Why a step was left out, by whichever process tried it; None where it was not."""
     try:
-        return str(json.loads(skipped_file(folder, step).read_text())["cause"])
-    except (OSError, ValueError, LookupError, TypeError):
+        return str(read_json(skipped_file(folder, step), _MOST_OF_A_REASON)["cause"])
+    except (OSError, RecordError, LookupError, TypeError):
         return None
 
 

@@ -29,6 +29,7 @@ from topo_callback.worker.dispatcher import Dispatcher, Lost
 from topo_callback.worker.executor import WorkerExecutor
 from topo_callback.worker.failed_measures import FailedMeasures
 
+_MOST_OF_A_PICTURE = 64 << 20  # bytes
 logger = logging.getLogger("topo_callback")
 
 _SETTLE_SECONDS = 5.0  # for a disk to take what it has been given, after the drain
@@ -307,7 +308,7 @@ def _read_pictures(folder: TrajectoryFolder, names: Sequence[str] | None) -> Non
     )
     for name in found:
         with contextlib.suppress(OSError, RecordError):
-            read_plain(folder.pictures / name)
+            read_plain(folder.pictures / name, _MOST_OF_A_PICTURE)
 
 
 def _is_event(entry: Mapping[str, Any]) -> bool:

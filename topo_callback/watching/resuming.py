@@ -12,7 +12,7 @@ from typing import Any
 from topo_callback.capture.batches import PADDED, ROWS
 from topo_callback.errors import ConfigurationError, LateError, RecordError, described
 from topo_callback.reading_conditions import changed_conditions, differences_of_reading
-from topo_callback.records.files import read_plain
+from topo_callback.records.files import MOST_OF_A_NAME, read_json
 from topo_callback.records.folder import TrajectoryFolder, named_beside, writing_key
 from topo_callback.records.record import read_record, write_whole
 from topo_callback.records.sample import Sample
@@ -192,8 +192,8 @@ def recorded_batches(root: Path, checkpoint: Path) -> tuple[int | None, str]:
 def _folder_to_resume(root: Path, checkpoint: Path) -> TrajectoryFolder | None:
     """The folder of the run that saved a checkpoint; the newest one where the checkpoint does not say."""
     try:
-        named = named_beside(root, json.loads(read_plain(checkpoint / _MARK))["run_id"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        named = named_beside(root, read_json(checkpoint / _MARK, MOST_OF_A_NAME)["run_id"])
+    except (OSError, RecordError, LookupError, TypeError):
         named = None
     if named is not None and named.is_dir():
         return TrajectoryFolder(named)

@@ -18,6 +18,7 @@ from typing import Any
 
 from topo_callback.errors import RecordError, TopologyError
 from topo_callback.records.files import above_streams, open_plain
+from topo_callback.records.memory import memory_here
 from topo_callback.worker.process import BOOTSTRAP, receive, send
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -211,10 +212,4 @@ def default_threads(ranks_here: int, loader_workers: int) -> int:
 
 def _half_of_memory() -> int:
     """Half of the machine's memory, or of the container's where that is less."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int(Path(file).read_text()))
-        except (OSError, ValueError):  # no such control group, or "max"
-            continue
-    return max(1 << 28, min(limits) // 2)
+    return max(1 << 28, memory_here() // 2)
