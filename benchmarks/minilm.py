@@ -28,7 +28,8 @@ from topo_callback.homology.descriptors import (
     similarity_by_distance,
     stage_survival,
 )
-from topo_callback.homology.neighbours import limited_graph, mutual_graph, nearest_neighbours, union_graph
+from topo_callback.homology.neighbours import nearest_neighbours
+from topo_callback.homology.stage_graphs import limited_graph, mutual_graph, union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.gram import gram_matrix
