@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from topo_callback import Snapshot, Trajectory
-from topo_callback.homology.descriptors import persistence_similarity
+from topo_callback.homology import persistence_similarity
 from topo_callback.measures import LayerView, pair_measures
 
 SWITCH = 40  # step; numbers ending in `.switch` compare with the sample of that step

@@ -25,9 +25,7 @@ import scipy
 from machine import describe_machine
 from scipy.spatial.distance import pdist, squareform
 
-from topo_callback.homology.neighbours import nearest_neighbours
-from topo_callback.homology.rips import rips_persistence
-from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.homology import nearest_neighbours, rips_persistence, zigzag_persistence
 from topo_callback.measures import (
     DepthView,
     LayerView,

@@ -19,17 +19,20 @@ from minilm_figures import draw_controls
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
-from topo_callback.homology.descriptors import (
+from topo_callback.homology import (
     betti_curve,
     births_relative_frequency,
     correlation_length,
     inter_layer_persistence,
+    limited_graph,
     mean_similarity,
+    mutual_graph,
+    nearest_neighbours,
     similarity_by_distance,
     stage_survival,
+    union_graph,
+    zigzag_persistence,
 )
-from topo_callback.homology.neighbours import limited_graph, mutual_graph, nearest_neighbours, union_graph
-from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.gram import gram_matrix
 from topo_callback.measures.survival import two_stage_survival

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from topo_callback.homology.descriptors import inter_layer_persistence, similarity_by_distance
+from topo_callback.homology import inter_layer_persistence, similarity_by_distance
 from topo_callback.report.figures import STYLE
 from topo_callback.report.panels import MISSING_COLOUR
 

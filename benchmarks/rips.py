@@ -28,8 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from rips_device import device_lines
 from rips_inputs import activation_distances, shared_file, standard_input
 
-from topo_callback.homology import Barcode, rips_persistence
-from topo_callback.homology.rips import rips_persistence_batch
+from topo_callback.homology import Barcode, rips_persistence, rips_persistence_batch
 
 RESULTS = Path(__file__).with_name("RESULTS_rips.md")
 Compute = Callable[[np.ndarray], Barcode]

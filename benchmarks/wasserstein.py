@@ -18,8 +18,7 @@ import numpy as np
 from machine import describe_machine
 from rips import distances_of, jittered, write_section
 
-from topo_callback.homology import rips_persistence
-from topo_callback.homology.barcode_distances import wasserstein_distance
+from topo_callback.homology import rips_persistence, wasserstein_distance
 
 
 def barcodes() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

@@ -21,12 +21,12 @@ from zigzag_inputs import ACTIVATIONS, activation_neighbours, best_time, driftin
 from zigzag_peers import fast_barcode_of_simplices, limited, verdict
 from zigzag_search import route_row, search_rows, thread_counts
 
+from topo_callback.homology import zigzag_persistence
 from topo_callback.homology.other_engines import (
     classical_barcode_of_simplices,
     simplices_with_times,
 )
 from topo_callback.homology.stage_graphs import StageGraphs
-from topo_callback.homology.zigzag import zigzag_persistence
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_zigzag.md"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from zigzag_inputs import best_time, drifting_neighbours
 
-from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.homology import zigzag_persistence
 from topo_callback.report.figures import STYLE
 from topo_callback.report.zigzag_curves import BLUE, ORANGE
 

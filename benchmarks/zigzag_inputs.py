@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topo_callback.homology.neighbours import cloud_neighbours
+from topo_callback.homology import cloud_neighbours
 
 ACTIVATIONS = Path(__file__).parents[2] / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"
 

@@ -8,7 +8,7 @@ import queue
 import numpy as np
 from zigzag_inputs import best_time
 
-from topo_callback.homology.barcode import Barcode
+from topo_callback.homology import Barcode
 from topo_callback.homology.other_engines import classical_barcode_of_simplices
 
 QUICK = 10  # seconds: a peer that takes less is measured three times, as ours is

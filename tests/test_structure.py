@@ -94,10 +94,10 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_names_that_are_loaded_on_first_use_are_listed() -> None:
-    from topo_callback import page, pruning, report, sinks
+    from topo_callback import homology, page, pruning, report, sinks
 
     assert {*topo_callback.__all__, "__version__", "__doc__"} <= set(dir(topo_callback))
-    for package in (topo_callback, page, pruning, report, sinks):
+    for package in (topo_callback, homology, page, pruning, report, sinks):
         assert set(package.__all__) <= set(dir(package))
 
 
@@ -107,26 +107,6 @@ def test_the_version_is_written_once() -> None:
     if project.is_file():
         assert f'version = "{topo_callback.__version__}"' in project.read_text()
         assert not any(topo_callback.__version__ in path.read_text() for path in PACKAGE.rglob("*.py"))
-
-
-def test_homology_hands_on_its_functions() -> None:
-    from topo_callback import homology
-
-    assert homology.__all__ == ["Barcode", "rips_persistence", "zigzag_cycles", "zigzag_persistence"]
-    import topo_callback.homology.representatives  # noqa: F401 - no module takes the place of a function
-
-    assert [getattr(homology, name).__name__ for name in homology.__all__] == homology.__all__
-    assert all(callable(getattr(homology, name)) for name in homology.__all__)
-
-
-def test_a_zigzag_needs_no_other_engine() -> None:
-    check = (
-        "import sys, numpy as np; from topo_callback.homology import zigzag_persistence\n"
-        "assert len(zigzag_persistence(np.array([[[1], [2], [0]]]))) == 1\n"
-        "print(sorted({'sklearn', 'gudhi', 'dionysus', 'ripser', 'torch'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
 
 
 def test_benchmarks_and_examples_import_what_is_there() -> None:

@@ -104,6 +104,8 @@ class TopologyCallback(TrainerCallback):
         self._on_event = tuple(functions)
         self._disabled = is_disabled()
         self._monitor = self._new_monitor()
+        if not self._disabled:
+            self.config.check_installed()
         if isinstance(probe, Probe):
             self.config.check_points(len(probe))
         elif probe is not None:

@@ -9,10 +9,11 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
-from topo_callback.errors import ConfigurationError
-from topo_callback.measures import measure_names
+from topo_callback.errors import ConfigurationError, MissingExtraError
+from topo_callback.measures import installed_measures, measure_names, needed_packages
 from topo_callback.measures.study_names import STUDIES
 from topo_callback.measures.tokens import TOKEN_MEASURES
 from topo_callback.presets import PRESETS
@@ -65,7 +66,9 @@ def _hints() -> dict[str, Any]:
 def kind_of(name: str) -> Kind:
     """What a field of TopologyConfig may be; measures that were registered since are known."""
     choices = TopologyConfig.__dataclass_fields__[name].metadata["choices"]
-    return Kind.of(_hints()[name], tuple(choices() if callable(choices) else choices), empty=name in _MAY_BE_EMPTY)
+    every = installed_measures() if name == "measures" else None
+    words = tuple(choices() if callable(choices) else choices)
+    return Kind.of(_hints()[name], words, empty=name in _MAY_BE_EMPTY, every=every)
 
 
 _MAY_BE_EMPTY = ("measures", "token_measures", "studies", "actions")
@@ -250,6 +253,28 @@ class TopologyConfig:
             raise ConfigurationError(
                 f"subsample_size={self.subsample_size} is more than the {points} different prompts of the probe"
             )
+
+    def check_installed(self) -> None:
+        """Raise MissingExtraError when these settings compute with a package that is an extra and is not installed.
+
+        A configuration may name any of them: a record can be read where less is installed than it was made with.
+        """
+        rips = "gudhi" if self.max_dimension == 2 and self.engine in ("auto", "native") else self.engine
+        needed = [
+            (f"engine={self.engine!r} with max_dimension={self.max_dimension}", rips, "max_dimension=1, engine='auto'"),
+            (f"zigzag_engine={self.zigzag_engine!r}", self.zigzag_engine, "zigzag_engine='auto'"),
+        ]
+        needed += [
+            (f"the measure {name!r}", package, "measures without it")
+            for name, package in needed_packages.items()
+            if name in self.measures
+        ]
+        for what, package, instead in needed:
+            if package in ("gudhi", "ripser", "dionysus") and find_spec(package) is None:
+                raise MissingExtraError(
+                    f"{what} needs the package {package}, which is not installed; "
+                    f'pip install "topo_callback[engines]", or give {instead}'
+                )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TopologyConfig:

@@ -53,7 +53,7 @@ def checked_settings(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dic
     for name, value in given.items():
         kind = kinds[name]
         if kind.element is str and isinstance(value, str) and value == "all" and name != "actions":
-            value = kind.words
+            value = kind.every
         try:
             found[name] = kind.check(value)
         except (ValueError, TypeError):

@@ -48,6 +48,7 @@ class Kind:
         optional: whether it may be None.
         words: texts with a meaning of their own, or the names that there are; texts are matched with them in any case.
         empty: whether a sequence may have no value.
+        every: what 'all' stands for in a sequence of names.
     """
 
     plain: tuple[type, ...]
@@ -55,15 +56,19 @@ class Kind:
     optional: bool
     words: tuple[str, ...] = ()
     empty: bool = False
+    every: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, hint: Any, words: Sequence[str] = (), *, empty: bool = False) -> Kind:
-        """The kind of a field from its annotation, such as `int | str | Sequence[int]`."""
+    def of(
+        cls, hint: Any, words: Sequence[str] = (), *, empty: bool = False, every: Sequence[str] | None = None
+    ) -> Kind:
+        """The kind of a field from its annotation, such as `int | str | Sequence[int]`; every: all words by default."""
         members = typing.get_args(hint) if typing.get_origin(hint) is not Sequence else ()
         members = members or (hint,)
         elements = [typing.get_args(member)[0] for member in members if typing.get_origin(member) is Sequence]
         plain = tuple(member for member in (bool, int, float, str) if member in members)
-        return cls(plain, elements[0] if elements else None, NoneType in members, tuple(words), empty)
+        named = tuple(words if every is None else every)
+        return cls(plain, elements[0] if elements else None, NoneType in members, tuple(words), empty, named)
 
     @property
     def accepted(self) -> str:

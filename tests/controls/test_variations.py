@@ -20,7 +20,8 @@ from topo_callback.controls.variations import (
 )
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.descriptors import correlation_length, mean_similarity
-from topo_callback.homology.neighbours import cloud_neighbours, mutual_graph, union_graph
+from topo_callback.homology.neighbours import cloud_neighbours
+from topo_callback.homology.stage_graphs import mutual_graph, union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.zigzag_controls import (
     disjoint_subsets,

@@ -17,7 +17,8 @@ from topo_callback.homology.descriptors import (
     inter_layer_persistence,
     stage_survival,
 )
-from topo_callback.homology.neighbours import nearest_neighbours, union_graph
+from topo_callback.homology.neighbours import nearest_neighbours
+from topo_callback.homology.stage_graphs import union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.gram import gram_matrix

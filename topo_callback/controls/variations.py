@@ -19,8 +19,7 @@ from topo_callback.homology.descriptors import (
     inter_layer_persistence,
     mean_similarity,
 )
-from topo_callback.homology.neighbours import limited_graph, mutual_graph, union_graph
-from topo_callback.homology.stage_graphs import StageGraphs
+from topo_callback.homology.stage_graphs import StageGraphs, limited_graph, mutual_graph, union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.zigzag_controls import (
     disjoint_subsets,

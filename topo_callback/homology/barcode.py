@@ -108,6 +108,12 @@ class Barcode:
 def read_published_barcode(path: str | os.PathLike[str]) -> Barcode:
     """A barcode from the published files: rows dimension,birth,death with complexes counted from 1; .gz is unpacked.
 
+    Args:
+        path: of a file of Gardinazzi et al., arXiv 2410.11042; it begins with the line "dimension,birth,death".
+
+    Returns:
+        The barcode with complexes counted from 0, as `zigzag_persistence` does.
+
     Raises:
         ValueError: the file has another header, or a row that is no bar; the message names file and row.
     """

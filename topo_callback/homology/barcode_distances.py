@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from topo_callback.errors import ConfigurationError
+from topo_callback.errors import MissingExtraError
 from topo_callback.homology.threads import allowed_threads
 from topo_callback.homology.wasserstein_kernels import alignment_cost, greatest_savings, saving_pairs
 
@@ -74,6 +74,12 @@ def wasserstein_distances(
     Args:
         pairs: (first, second), each float [bars, 2].
         threads: how many at once, by default one for each core allowed; the result does not depend on it.
+
+    Returns:
+        float64 [pairs], NaN where the numbers of bars that never die differ.
+
+    Raises:
+        ValueError: as `wasserstein_distance`.
     """
     count = min(threads or allowed_threads(), len(pairs))
     if count <= 1:
@@ -85,8 +91,14 @@ def wasserstein_distances(
 def optimal_matching(first: Float[np.ndarray, "bars 2"], second: Float[np.ndarray, "other_bars 2"]) -> Matching:
     """The matching of finite bars behind the 2-Wasserstein distance, with a lower bound that certifies it.
 
+    Deterministic. Source: Jonker and Volgenant (1987), shortest augmenting paths, on the sparse graph of pairs whose
+    matching costs less than sending both to the diagonal.
+
     Args:
-        first, second: float [bars, 2], rows (birth, death), all finite.
+        first, second: float [bars, 2], rows (birth, death), all finite and not checked.
+
+    Returns:
+        The pairs, the cost and its lower bound, in the square of the unit of the bars.
     """
     first_order, first_middle, first_lifetime = _by_midpoint(first)
     second_order, second_middle, second_lifetime = _by_midpoint(second)
@@ -200,14 +212,14 @@ def bottleneck_distance(first: Float[np.ndarray, "bars 2"], second: Float[np.nda
         The distance in the unit of the bars; `inf` where the numbers of bars that never die differ.
 
     Raises:
-        ConfigurationError: gudhi is not installed.
+        MissingExtraError: gudhi is not installed.
     """
     try:
         import gudhi
     except ImportError as missing:
-        raise ConfigurationError(
-            "the measure 'bottleneck' needs gudhi, which is not installed (it has no wheel for Linux on aarch64): "
-            "install gudhi or take 'bottleneck' out of measures; 'wasserstein' needs nothing"
+        raise MissingExtraError(
+            "the bottleneck distance needs the package gudhi, which is not installed (there is no wheel for Linux on "
+            'aarch64): pip install "topo_callback[engines]", or take wasserstein_distance, which needs nothing'
         ) from missing
     distance = float(gudhi.bottleneck_distance(first.astype(np.float64), second.astype(np.float64)))
     # for equal barcodes gudhi answers with a positive number that is as small as a double can be

@@ -36,6 +36,14 @@ def barcode_features(barcode: Barcode) -> dict[str, float]:
     Statistics of an empty set of bars are left out; totals and counts of an empty set are 0, its entropy is left out.
     The standard deviation has divisor n; quartiles are linearly interpolated. Persistent entropy is -sum p ln p with
     p = lifetime / total persistence, in nats.
+
+    Args:
+        barcode: of a Vietoris-Rips filtration; dimensions 0 and 1 are described.
+
+    Returns:
+        The features by name, those of `FEATURES` that are defined.
+
+    Source: Malhotra et al., arXiv 2606.19542.
     """
     finite = np.isfinite(barcode.death)
     h0, h1 = (_rows(barcode, finite & (barcode.dimension == dimension)) for dimension in (0, 1))
@@ -87,10 +95,18 @@ def effective_persistence_image(
     """How many bars are born at each stage and die at each stage, intersections counted as the stage after them.
 
     Births and deaths are mapped by ceil(index / 2); bars whose two ends fall together (they live in one intersection
-    only) are left out. Rows are births 0..stages-1, columns are deaths 0..stages, of which the last means "never".
+    only) are left out.
+
+    Args:
+        barcode: of a zigzag.
+        stages: how many stages it has, at least 1.
+        dimension: homological dimension of the bars that count.
+
+    Returns:
+        int64 [stages, stages + 1]: rows are births 0..stages-1, columns are deaths 0..stages, the last one "never".
 
     Raises:
-        ValueError: a bar that cannot come from so many stages, or a negative or zero number of stages.
+        ValueError: bars that cannot come from so many stages, or no stage.
 
     Source: arXiv 2410.11042, the effective persistence image ÊPI.
     """
@@ -106,7 +122,12 @@ def shared_features(barcode: Barcode, stages: int, dimension: int = 1) -> Int[np
     """S(i, j): the bars that live through all of the stages from min(i, j) to max(i, j).
 
     That is the rank of the zigzag module between the two stages, so it depends on no choice of representatives. The
-    diagonal S(i, i) is the Betti number of stage i. Symmetric.
+    diagonal S(i, i) is the Betti number of stage i.
+
+    Arguments and errors are those of `effective_persistence_image`.
+
+    Returns:
+        int64 [stages, stages], symmetric.
     """
     image = effective_persistence_image(barcode, stages, dimension)
     born_by = np.cumsum(image, axis=0)
@@ -128,6 +149,9 @@ def persistence_similarity(
         normalisation: "other" divides by the Betti number of stage j (version 1 of the paper and its released code);
             "own" divides by that of stage i (the ICML version, equation 7).
 
+    Returns:
+        float64 [stages, stages].
+
     Raises:
         ValueError: another normalisation, or bars that cannot come from so many stages.
     """
@@ -146,7 +170,11 @@ def mean_similarity(
 ) -> Float[np.ndarray, " stages"]:
     """r(i): the mean of row i of the persistence similarity, j = i included and missing entries left out.
 
-    NaN where a whole row is missing. The published score for pruning is the one of normalisation "other".
+    The published score for pruning is the one of normalisation "other". Arguments and errors are those of
+    `persistence_similarity`.
+
+    Returns:
+        float64 [stages], NaN where a whole row is missing.
     """
     similarity = persistence_similarity(barcode, stages, dimension, normalisation)
     present = ~np.isnan(similarity)
@@ -159,8 +187,19 @@ def inter_layer_persistence(
     """Z(l): the share of the features of stage l that is also alive in other stages, averaged over them.
 
     Z(l, l') = S(l, l') / Betti number of l, and 0 where that is 0; the mean over l' has weights |l - l'|^alpha. For
-    negative alpha l' = l is left out, otherwise it counts with weight 0^alpha (1 for alpha = 0). NaN where no weight
-    is left, which happens with a single stage only.
+    negative alpha l' = l is left out, otherwise it counts with weight 0^alpha (1 for alpha = 0).
+
+    Args:
+        barcode: of a zigzag.
+        stages: how many stages it has, at least 1.
+        dimension: homological dimension of the bars that count.
+        alpha: how much distant stages count.
+
+    Returns:
+        float64 [stages], NaN where no weight is left, which happens with a single stage only.
+
+    Raises:
+        ValueError: bars that cannot come from so many stages, or no stage.
 
     Source: arXiv 2410.11042 (ICML version), inter-layer persistence; alpha in {-1, 0, 0.5, 1, 2} there.
     """
@@ -174,8 +213,19 @@ def births_relative_frequency(
 ) -> Float[np.ndarray, " stages"]:
     """B(l): the births at stage l, weighted by lifetime^alpha, as a share of all births; sums to 1.
 
-    Lifetimes are differences of effective stages, and a feature that never dies has effective death `stages`. NaN
-    everywhere when nothing is born.
+    Lifetimes are differences of effective stages, and a feature that never dies has effective death `stages`.
+
+    Args:
+        barcode: of a zigzag.
+        stages: how many stages it has, at least 1.
+        dimension: homological dimension of the bars that count.
+        alpha: how much long lives count.
+
+    Returns:
+        float64 [stages], NaN everywhere when nothing is born.
+
+    Raises:
+        ValueError: bars that cannot come from so many stages, or no stage.
 
     Source: arXiv 2410.11042 (ICML version), births' relative frequency. Departure: the printed normaliser reads as a
     misprint; here it is the sum over all stages, so that the values are frequencies.
@@ -187,7 +237,13 @@ def births_relative_frequency(
 
 
 def betti_curve(barcode: Barcode, stages: int, dimension: int = 1) -> Int[np.ndarray, " complexes"]:
-    """The Betti number of every complex 0..2*stages-2: of stage s at 2s, of its intersection with the next at 2s+1."""
+    """The Betti number of every complex of a zigzag.
+
+    Arguments and errors are those of `effective_persistence_image`.
+
+    Returns:
+        int64 [2 * stages - 1]: stage s at 2s, its intersection with the next stage at 2s + 1.
+    """
     _check_bars(barcode, stages)
     bars = barcode.of(dimension).astype(np.int64)
     complexes = 2 * stages
@@ -198,7 +254,13 @@ def betti_curve(barcode: Barcode, stages: int, dimension: int = 1) -> Int[np.nda
 
 
 def similarity_by_distance(barcode: Barcode, stages: int, dimension: int = 1) -> Float[np.ndarray, " stages"]:
-    """The mean of S(i, j) / Betti number of i over ordered pairs at distance |i - j| = 0, 1, ...; NaN if none."""
+    """The mean of S(i, j) / Betti number of i over ordered pairs of stages at each distance |i - j|.
+
+    Arguments and errors are those of `effective_persistence_image`.
+
+    Returns:
+        float64 [stages], by distance from 0 on; NaN where no pair at that distance has a value.
+    """
     similarity = persistence_similarity(barcode, stages, dimension, "own")
     distance = np.abs(np.subtract.outer(np.arange(stages), np.arange(stages)))
     present = ~np.isnan(similarity)
@@ -209,7 +271,10 @@ def similarity_by_distance(barcode: Barcode, stages: int, dimension: int = 1) ->
 def correlation_length(barcode: Barcode, stages: int, dimension: int = 1) -> float:
     """The distance, in stages, at which `similarity_by_distance` has first fallen to 1/e, between stages by line.
 
-    NaN where it never falls so far, or where a distance before that has no value.
+    Arguments and errors are those of `similarity_by_distance`.
+
+    Returns:
+        The distance in stages; NaN where it never falls so far, or where a distance before that has no value.
     """
     curve = similarity_by_distance(barcode, stages, dimension)
     level = float(np.exp(-1))
@@ -226,7 +291,12 @@ def stage_survival(barcode: Barcode, stages: int, dimension: int = 1) -> Float[n
     """S(0, t) / Betti number of stage 0, for every t: the share of the first stage's features alive through stage t.
 
     With two stages the second entry is the two-stage survival, which compares a sample with the first one directly
-    and so does not depend on how densely the time between them was sampled. NaN where stage 0 has no features.
+    and so does not depend on how densely the time between them was sampled.
+
+    Arguments and errors are those of `effective_persistence_image`.
+
+    Returns:
+        float64 [stages], NaN where stage 0 has no features.
     """
     survival: Float[np.ndarray, " stages"] = persistence_similarity(barcode, stages, dimension, "own")[0]
     return survival

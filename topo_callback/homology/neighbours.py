@@ -1,4 +1,4 @@
-"""Nearest neighbours, from distances or from a cloud, and the graphs made of them: union, mutual, limited in distance.
+"""Nearest neighbours, from distances or from a cloud.
 
 Ties are broken by index, so that equal distances (duplicated prompts) give the same neighbours on every machine.
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, Integer
+from jaxtyping import Bool, Float, Int, Int32
 
 from topo_callback.homology.neighbour_kernels import (
     TOO_MANY,
@@ -47,7 +47,14 @@ TREE_POINTS = 100  # times 2 ** dimensions: from so many points on a tree is qui
 def nearest_neighbours(distances: Float[np.ndarray, "points points"], k: int) -> Int32[np.ndarray, "points k"]:
     """The k nearest other points of every point, nearest first, ties by index.
 
-    Without distances at hand, `cloud_neighbours` is quicker.
+    Without distances at hand, `cloud_neighbours` is quicker. Deterministic.
+
+    Args:
+        distances: float [points, points]; the diagonal is not read. Integers are compared as float64.
+        k: number of neighbours.
+
+    Returns:
+        int32 [points, k], indices of points.
 
     Raises:
         ValueError: k is not between 1 and points - 1, or a distance is NaN.
@@ -70,36 +77,6 @@ def group_count(points: int, k: int) -> int:
     while groups < 2 * k or 4 * groups * groups <= k * points:
         groups *= 2
     return groups
-
-
-def union_graph(neighbours: Integer[np.ndarray, "points k"]) -> Int[np.ndarray, "edges 2"]:
-    """Edges between points of which at least one lists the other; rows (low, high), sorted. The published choice."""
-    return _edges(neighbours, listings=1)
-
-
-def mutual_graph(neighbours: Integer[np.ndarray, "points k"]) -> Int[np.ndarray, "edges 2"]:
-    """Edges between points that list each other; rows (low, high), sorted. A control for the choice of the union."""
-    return _edges(neighbours, listings=2)
-
-
-def limited_graph(
-    neighbours: Integer[np.ndarray, "points k"], distances: Float[np.ndarray, "points points"], limit: float
-) -> Int[np.ndarray, "edges 2"]:
-    """The union graph without edges longer than `limit`, in the unit of the distances; rows (low, high), sorted."""
-    edges = union_graph(neighbours)
-    short: Int[np.ndarray, "edges 2"] = edges[distances[edges[:, 0], edges[:, 1]] <= limit]
-    return short
-
-
-def _edges(neighbours: Integer[np.ndarray, "points k"], listings: int) -> Int[np.ndarray, "edges 2"]:
-    points, k = neighbours.shape
-    own = np.repeat(np.arange(points, dtype=np.int64), k)
-    # A neighbour listed twice by the same point still is one listing.
-    directed = np.unique(own * points + neighbours.reshape(-1))
-    own, other = np.divmod(directed, points)
-    keys, counts = np.unique(np.minimum(own, other) * points + np.maximum(own, other), return_counts=True)
-    low, high = np.divmod(keys[counts >= listings], points)
-    return np.stack([low, high], axis=1)
 
 
 def _check_k(k: int, points: int) -> None:
@@ -171,6 +148,9 @@ def cloud_neighbours(
         k: number of neighbours.
         threads: by default as many as cores, fewer where their products need too much memory. NumPy's own products
             take one thread a call in the meantime.
+
+    Returns:
+        int32 [points, k], indices of points.
 
     Raises:
         ValueError: k is not between 1 and points - 1, or an entry is not finite.

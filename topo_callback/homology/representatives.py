@@ -49,7 +49,19 @@ def representative_cycles(
     """A representative cycle for each H1 bar, in the order of `rips_persistence(distances).of(1)`.
 
     The cycle of a class that dies is its reduced column; that of one that does not is the edge of its birth closed by
-    the spanning forest. Deterministic. Arguments, units and errors as `rips_persistence`.
+    the spanning forest. Deterministic, also in the number of threads.
+
+    Args:
+        distances: as in `rips_persistence`.
+        threshold: the longest edge that enters, in the unit of the distances.
+        threads: by default one for each core allowed.
+
+    Returns:
+        One cycle for each H1 bar, by rising birth and then death.
+
+    Raises:
+        ValueError: as `rips_persistence`.
+        MemoryError: as `rips_persistence`.
     """
     with ThreadTeam(threads or allowed_threads()) as team:
         checked = checked_distances(distances, team)
@@ -149,6 +161,9 @@ def zigzag_cycles(
         birth, death: of a bar of dimension 1, in complex indices.
         points: number of vertices, when stages are lists of edges; as for `zigzag_persistence`.
         at: the complex whose loops are wanted; None: the stage nearest to the middle of the bar.
+
+    Returns:
+        As many cycles as there are bars with these ends.
 
     Raises:
         ValueError: no bar of dimension 1 has this birth and death, a complex outside it, or stages as described in

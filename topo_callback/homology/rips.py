@@ -38,7 +38,7 @@ def rips_persistence(
 
     A simplex enters at the length of its longest edge. Edges longer than `threshold`, and infinite ones, never enter;
     a class that is alive once all others have entered has death `inf`. The result is exact for the distances given
-    and depends on no engine or number of threads: the same multiset of bars of positive length.
+    and deterministic: the same multiset of bars of positive length from every engine and any number of threads.
 
     Args:
         distances: float16, float32 or float64 [points, points], symmetric, zero diagonal, any unit; `inf` allowed off
@@ -58,6 +58,8 @@ def rips_persistence(
         ConfigurationError: an unknown engine, a negative dimension or threshold, or a dimension the engine lacks.
         MissingExtraError: the engine's package is not installed.
         MemoryError: the native engine would need more than about a gigabyte; says how much, and what to do.
+
+    Source: Koyama, Memoli, Robins and Turner, arXiv 2307.16333 (the native algorithm).
     """
     chosen = _checked_settings(max_dimension, threshold, engine)
     with ThreadTeam(threads or allowed_threads()) as team:
@@ -216,7 +218,12 @@ class Landmarks:
 
 @dataclass(frozen=True)
 class LandmarkBarcode:
-    """The exact barcode of a cloud's landmarks, with what it takes to judge it."""
+    """The exact barcode of a cloud's landmarks, with what it takes to judge it.
+
+    Attributes:
+        barcode: of the landmarks alone, in the unit of the distances.
+        landmarks: which points they are, and how well they cover the cloud.
+    """
 
     barcode: Barcode
     landmarks: Landmarks
@@ -233,6 +240,9 @@ def maxmin_landmarks(
         distances: float [points, points], a valid distance matrix.
         count: how many, from 1 to the number of points.
         start: the first landmark; by default the most central point, the one whose greatest distance is smallest.
+
+    Returns:
+        The landmarks, at most `count`, with their covering radius.
 
     Raises:
         ConfigurationError: `count` or `start` is out of range.
@@ -266,8 +276,21 @@ def landmark_persistence(
 ) -> LandmarkBarcode:
     """The Vietoris-Rips barcode of at most `count` maxmin landmarks of a cloud, with their covering radius.
 
-    Clouds of at most `count` points are taken whole, with covering radius 0. Arguments, errors and units as
-    `rips_persistence` and `maxmin_landmarks`.
+    Clouds of at most `count` points are taken whole, with covering radius 0. Exact for the landmarks and deterministic.
+
+    Args:
+        distances: as in `rips_persistence`.
+        max_dimension: the highest homological dimension, 0 or more.
+        count: how many landmarks at most.
+        engine: as in `rips_persistence`; dimension 2 needs "gudhi" or "ripser", and "auto" takes gudhi for it.
+
+    Returns:
+        The barcode in the unit of the distances, with the landmarks and their covering radius.
+
+    Raises:
+        As `rips_persistence` and `maxmin_landmarks`.
+
+    Source: de Silva and Carlsson, Topological estimation using witness complexes, 2004 (the choice of landmarks).
     """
     points = len(distances)
     if points <= count:

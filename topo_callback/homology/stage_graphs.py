@@ -1,4 +1,4 @@
-"""StageGraphs: the graphs of all stages of a zigzag on one vertex set, checked once and stored flat."""
+"""Graphs for zigzags: of the neighbours of a stage (union, mutual, limited in distance), and of all stages, checked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, Integer
+from jaxtyping import Float, Int, Int32, Int64, Integer
 
 LARGEST_POINT_COUNT = 2**31 - 1
 
@@ -80,6 +80,55 @@ class StageGraphs:
         joined = np.concatenate(arrays)
         offsets = np.concatenate([[0], np.cumsum([len(edges) for edges in arrays])]).astype(np.int64)
         return cls(points, np.ascontiguousarray(joined[:, 0]), np.ascontiguousarray(joined[:, 1]), offsets)
+
+
+def union_graph(neighbours: Integer[np.ndarray, "points k"]) -> Int[np.ndarray, "edges 2"]:
+    """The graph that joins two points of which at least one lists the other (Gardinazzi et al., arXiv 2410.11042).
+
+    Args:
+        neighbours: integers [points, k], such as `nearest_neighbours` gives; not checked.
+
+    Returns:
+        int64 [edges, 2], rows (low, high) of indices of points, sorted: a stage of `zigzag_persistence`.
+    """
+    return _edges(neighbours, listings=1)
+
+
+def mutual_graph(neighbours: Integer[np.ndarray, "points k"]) -> Int[np.ndarray, "edges 2"]:
+    """The graph that joins two points that list each other: a control for the choice of `union_graph`.
+
+    Argument and result are as in `union_graph`.
+    """
+    return _edges(neighbours, listings=2)
+
+
+def limited_graph(
+    neighbours: Integer[np.ndarray, "points k"], distances: Float[np.ndarray, "points points"], limit: float
+) -> Int[np.ndarray, "edges 2"]:
+    """The union graph without its longest edges.
+
+    Args:
+        neighbours: integers [points, k], as in `union_graph`.
+        distances: float [points, points].
+        limit: the longest edge that stays, in the unit of the distances.
+
+    Returns:
+        int64 [edges, 2], as in `union_graph`.
+    """
+    edges = union_graph(neighbours)
+    short: Int[np.ndarray, "edges 2"] = edges[distances[edges[:, 0], edges[:, 1]] <= limit]
+    return short
+
+
+def _edges(neighbours: Integer[np.ndarray, "points k"], listings: int) -> Int[np.ndarray, "edges 2"]:
+    points, k = neighbours.shape
+    own = np.repeat(np.arange(points, dtype=np.int64), k)
+    # A neighbour listed twice by the same point still is one listing.
+    directed = np.unique(own * points + neighbours.reshape(-1))
+    own, other = np.divmod(directed, points)
+    keys, counts = np.unique(np.minimum(own, other) * points + np.maximum(own, other), return_counts=True)
+    low, high = np.divmod(keys[counts >= listings], points)
+    return np.stack([low, high], axis=1)
 
 
 def _neighbour_table(neighbours: Any) -> Integer[np.ndarray, "stages points neighbours"]:

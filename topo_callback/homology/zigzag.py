@@ -58,6 +58,9 @@ def zigzag_persistence(
         engine: "native" (compiled, releases the GIL), "dionysus" (its classical zigzag algorithm, an extra), or
             "auto", the native one.
 
+    Returns:
+        Barcode: dimensions 0..max_dimension, births and deaths as whole numbers in float64.
+
     Raises:
         ValueError: stages as described in `StageGraphs`, a negative max_dimension, a clique_size below
             max_dimension + 1 (no clique would have the highest dimension), an unknown engine.

@@ -22,8 +22,10 @@ from topo_callback.measures import (
 )
 from topo_callback.measures.registry import (
     depth_measures,
+    installed_measures,
     layer_measures,
     measure_names,
+    needed_packages,
     pair_measures,
     time_measures,
 )
@@ -42,10 +44,12 @@ __all__ = [
     "displacement",
     "distance_change",
     "hubness",
+    "installed_measures",
     "intrinsic_dimension",
     "layer_measures",
     "local_dimension",
     "measure_names",
+    "needed_packages",
     "overlap",
     "pair_measures",
     "scale",

@@ -6,7 +6,6 @@ The distances are imported where they are used, so that importing the measures l
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -61,6 +60,7 @@ def sliced_wasserstein(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     return found
 
 
+@pair_measure("bottleneck", needs="gudhi")
 def bottleneck(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """`bottleneck_h0` and `bottleneck_h1`: bottleneck distances of the median-scaled barcodes, in median distances.
 
@@ -75,9 +75,3 @@ def bottleneck(now: LayerView, earlier: LayerView) -> dict[str, Number]:
         value = bottleneck_distance(first.of(dimension), second.of(dimension))
         found[f"bottleneck_h{dimension}"] = value if math.isfinite(value) else Missing(UNEQUAL_ENDLESS)
     return found
-
-
-# Without gudhi the measure has no name: asked for, it is refused when the configuration is made, not in the worker,
-# where it would cost every sample; and "all" is all that there is.
-if find_spec("gudhi") is not None:
-    pair_measure("bottleneck")(bottleneck)

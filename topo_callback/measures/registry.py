@@ -7,6 +7,7 @@ returns `Missing` with the reason: never zero or NaN.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import TypeVar
 
 from topo_callback.measures.missing import Number
@@ -24,18 +25,22 @@ pair_measures: dict[str, PairMeasure] = {}
 depth_measures: dict[str, DepthMeasure] = {}
 time_measures: dict[str, TimeMeasure] = {}
 
+needed_packages: dict[str, str] = {}  # of measures that need one which does not come with this one
+
 
 def layer_measure(name: str) -> Callable[[LayerMeasure], LayerMeasure]:
     """Register a function of one layer at one step, returning {number's name: value}."""
     return _register(layer_measures, name)
 
 
-def pair_measure(name: str) -> Callable[[PairMeasure], PairMeasure]:
+def pair_measure(name: str, *, needs: str | None = None) -> Callable[[PairMeasure], PairMeasure]:
     """Register a function of one layer at two steps (now, earlier), returning {number's name: value}.
 
     It is applied against the previous sample and against the first one; the numbers are recorded as `<name>.previous`
-    and `<name>.first`.
+    and `<name>.first`. `needs` is a package that does not come with this one.
     """
+    if needs is not None:
+        needed_packages[name] = needs
     return _register(pair_measures, name)
 
 
@@ -52,6 +57,11 @@ def time_measure(name: str) -> Callable[[TimeMeasure], TimeMeasure]:
 def measure_names() -> tuple[str, ...]:
     """The registered names, sorted."""
     return tuple(sorted([*layer_measures, *pair_measures, *depth_measures, *time_measures]))
+
+
+def installed_measures() -> tuple[str, ...]:
+    """The registered names without those whose package is not installed here: what "all" stands for."""
+    return tuple(name for name in measure_names() if name not in needed_packages or find_spec(needed_packages[name]))
 
 
 def _register(table: dict[str, _Function], name: str) -> Callable[[_Function], _Function]:

@@ -130,6 +130,7 @@ def scan(
         RecordError: a folder cannot be written, or a process died. MissingExtraError: a backend is not installed.
     """
     config, manner, progress = config or TopologyConfig(), manner or Manner(), progress or _Silent()
+    config.check_installed()
     require_backend(manner.backend, manner.jobs)
     _check_shard(manner.shard)
     reading = {"dtype": dtype, "autocast": autocast, "attention": attention}

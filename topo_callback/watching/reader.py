@@ -106,6 +106,7 @@ class Reader:
         self._halved = False
         self._unproved = False
         config.check_points(len(probe))
+        config.check_installed()
         self.batch_size = 0
         self._wanted = batch_size or config.probe_batch or batch_size_for(model, probe)
         self._batches: tuple[ProbeBatch, ...] = ()
