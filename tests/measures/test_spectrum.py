@@ -204,5 +204,9 @@ def test_what_needs_no_vectors_is_what_the_vectors_say(kind: str, monkeypatch: p
     for distances, quick in spectra:
         slow = module.resolved_spectrum(distances)
         np.testing.assert_allclose(quick.values, slow.values, rtol=0, atol=1e-12 * slow.values[0])
-        assert (quick.hidden, quick.hidden_sum) == (slow.hidden, pytest.approx(slow.hidden_sum, rel=1e-6))
-    assert (kind in ("plain", "large coordinate")) <= (spectra[1][1].hidden == 0)
+        assert quick.hidden == slow.hidden
+        assert quick.hidden_sum >= slow.hidden_sum * (1 - 1e-6)
+        if quick.hidden_sum > slow.hidden_sum * (1 + 1e-6):  # bounded without vectors, where it does not count
+            assert math.sqrt(quick.hidden * quick.hidden_sum) <= 1e-3 * float(np.sqrt(quick.values).sum())
+    if kind in ("plain", "large coordinate", "duplicates"):
+        assert spectra[1][1].hidden == (kind == "duplicates")

@@ -23,6 +23,7 @@ from topo_callback.measures.views import LayerView
 
 MOST_POINTS = 4000  # 128 MB for each matrix of doubles, and some ten seconds for its eigenvectors
 MOST_HIDDEN = 0.1  # of a number: what rounding hides could raise it by more, and it is missing
+_NO_WEIGHT = 1e-3  # of the hidden directions beside the others: no number could rise by more than 2 %
 DECAY_RANGE = (11, 100)  # indices of the power-law fit, from 1, both included
 LEAST_DECAY_POINTS = 10
 NAMES = ("dataset_entropy", "effective_rank", "rankme", "participation_ratio", "anisotropy", "spectral_decay")
@@ -72,8 +73,8 @@ def resolved_spectrum(distances: Float[np.ndarray, " pairs"], metric: str = "euc
             the same ones at every step.
         metric: "euclidean", "cosine" or "correlation".
 
-    No bound is above twice that of the largest distance, 2 u sqrt(points) d_max^2. Where every eigenvalue but the 0
-    of centring is above it, as in most clouds with more coordinates than points, no vector is needed.
+    No bound is above twice that of the largest distance, 2 u sqrt(points) d_max^2. Where every eigenvalue is above it
+    or below the rounding of doubles, as in most clouds with more coordinates than points, no vector is needed.
 
     Cost: 4/3 points^3 operations without vectors, 10 points^3 with them; six matrices of points^2 doubles.
     """
@@ -85,8 +86,9 @@ def resolved_spectrum(distances: Float[np.ndarray, " pairs"], metric: str = "euc
         return Spectrum(values[:0], 0, 0.0)
     rounding = _Rounding.of(squareform(squared_distances(distances, metric)))
     least = points * float(np.finfo(np.float64).eps) * float(values[0])
-    if values[-1] <= least and values[-2] > max(rounding.most(points), least):
-        return Spectrum(values[:-1], 0, 0.0)
+    clear = _without_vectors(values, rounding, least)
+    if clear is not None:
+        return clear
     values, vectors = eigh(gram, overwrite_a=True, check_finite=False)
     values, vectors = values[::-1], vectors[:, ::-1]
     spread = rounding.spread(vectors)
@@ -97,6 +99,22 @@ def resolved_spectrum(distances: Float[np.ndarray, " pairs"], metric: str = "euc
     # the sum is known better than its parts, whose errors cancel
     doubt = rounding.of_sum(values[kept], spread[:, kept], vectors[:, ~kept]) + least
     return Spectrum(values[kept], hidden, max(0.0, float(values[~kept].sum())) + doubt)
+
+
+def _without_vectors(values: Float64[np.ndarray, " points"], rounding: _Rounding, least: float) -> Spectrum | None:
+    """What eigenvalues alone decide; None where some are in doubt, or what is hidden might count."""
+    points = len(values)
+    kept = values > max(rounding.most(points), least)
+    if not ((kept | (values <= least)).all() and kept.any()):
+        return None
+    hidden = points - 1 - int(kept.sum())
+    if hidden <= 0:
+        return Spectrum(values[kept], 0, 0.0) if hidden == 0 else None
+    hidden_sum = max(0.0, float(values[~kept].sum())) + rounding.most_of_sum(values[kept], points) + least
+    # so little that no number is missing for it, whichever of the bounds it is
+    if math.sqrt(hidden * hidden_sum) > _NO_WEIGHT * float(np.sqrt(values[kept]).sum()):
+        return None
+    return Spectrum(values[kept], hidden, hidden_sum)
 
 
 @dataclass(frozen=True)
@@ -122,6 +140,11 @@ class _Rounding:
         """Above what a 0 may be, for every eigenvalue that is larger: pairs of weights add up to 1, fourth powers are
         at most 1, and the second order is below the first for an eigenvalue that is above it."""
         return 4 * self.unit * math.sqrt(points)
+
+    def most_of_sum(self, values: Float64[np.ndarray, " rank"], points: int) -> float:
+        """Above what `of_sum` is for any vectors: the squares of a projection's entries add up to its rank."""
+        deviation = self.unit * math.sqrt(2 / 3 * (points - len(values)))
+        return 3 * deviation + points * self.unit * float(np.sum(self.unit / values))
 
     def spread(self, vectors: Float64[np.ndarray, "points others"]) -> Float64[np.ndarray, "points others"]:
         """S w of each vector, by columns."""
