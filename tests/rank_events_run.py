@@ -11,19 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from ranks_launch import begin_rank, losses_of, rows_of, train_and_catch, warnings_noted, write_seen
 from small_runs import TEXTS
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -33,7 +31,7 @@ from topo_callback.capture import NextTokens
 from topo_callback.distributed import turns
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.studies import StudyRunner, running
-from topo_callback.watching import monitor, reader, run_probe
+from topo_callback.watching import beginning, monitor, proved_reading, run_probe
 from topo_callback.watching.actions import Actions
 from topo_callback.watching.budget import OverheadBudget
 from topo_callback.watching.pace import Pace
@@ -71,12 +69,12 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     # on_train_begin
     "choose_probe": (run_probe, "choose_probe", AT_THE_START),
     "schedule": (Schedule, "planned", AT_THE_START),
-    "make_batches": (reader, "make_batches", AT_THE_START),
+    "make_batches": (proved_reading, "make_batches", AT_THE_START),
     "study_plan": (StudyRunner, "_make_plan", AT_THE_START),
-    "describe_run": (monitor, "describe_run", AT_THE_START),
-    "open_folder": (monitor, "open_folder", AT_THE_START),
+    "describe_run": (beginning, "describe_run", AT_THE_START),
+    "open_folder": (beginning, "open_folder", AT_THE_START),
     "recorder_start": (Recorder, "start", AT_THE_START),
-    "keep_prompts": (monitor, "keep_prompts", AT_THE_START),
+    "keep_prompts": (beginning, "keep_prompts", AT_THE_START),
     "announce": (monitor, "announce_cost", AT_THE_START),
     # on_step_end, before ranks meet and after
     "poll": (Recorder, "poll", 1),
@@ -159,8 +157,7 @@ def train(folder: Path, case: str, pool: Executor) -> dict[str, Any]:
     """One run on this rank."""
     torch.manual_seed(3)
     tokenizer = tiny_tokenizer()
-    encoded = tokenizer(list(TEXTS), padding="max_length", truncation=True, max_length=24, return_tensors="pt")
-    rows = [{"input_ids": ids, "labels": ids} for ids in encoded["input_ids"]]
+    rows = rows_of(tokenizer, TEXTS)
     callbacks: list[TrainerCallback] = []
     if case != "unwatched":
         config = dataclasses.replace(CONFIG, adaptive=case.split("-")[1] in ("spare", "pace"))
@@ -171,22 +168,16 @@ def train(folder: Path, case: str, pool: Executor) -> dict[str, Any]:
         report_to=[], disable_tqdm=True, save_strategy="steps", save_steps=SAVE_STEPS, logging_steps=1, seed=3,
         save_only_model=True,
     )  # fmt: skip
-    warnings: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("topo_callback").addHandler(handler)
-    rank, hits, error, started = PartialState().process_index, [], None, time.monotonic()
-    with broken(case, rank, callbacks, hits) if callbacks else contextlib.nullcontext():
+    hits: list[int] = []
+    started = time.monotonic()
+    breaking = broken(case, PartialState().process_index, callbacks, hits) if callbacks else contextlib.nullcontext()
+    with warnings_noted() as warnings, breaking:
         trainer = Trainer(tiny_llama(tokenizer), args, train_dataset=rows, callbacks=callbacks)
-        try:
-            trainer.train()
-        except BaseException as caught:  # noqa: BLE001 - reported
-            error = f"{type(caught).__name__}: {caught}"
-    logging.getLogger("topo_callback").removeHandler(handler)
+        error = train_and_catch(trainer, BaseException)
     return {
         "error": error,
         "step": trainer.state.global_step,
-        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "losses": losses_of(trainer),
         "warnings": warnings,
         "raised": len(hits),
         "training": all(module.training for module in trainer.model.modules()),
@@ -195,15 +186,12 @@ def train(folder: Path, case: str, pool: Executor) -> dict[str, Any]:
 
 
 def main(folder: str, *cases: str) -> None:
-    torch.set_num_threads(1)
-    # a rank that waits in vain for another ends the run soon, and with an error
-    state = PartialState(cpu=True, timeout=timedelta(seconds=30))
-    results = Path(folder) / f"rank{state.process_index}.json"
+    rank = begin_rank(30)
     seen = {}
     with ThreadPoolExecutor(1) as pool:
         for case in cases:
             seen[case] = train(Path(folder), case, pool)
-            results.write_text(json.dumps(seen))
+            write_seen(folder, rank, seen)
             Ranks.here(torch.device("cpu")).worst(0)  # as many collectives on both ranks, or this one is not met
     dist.destroy_process_group()
 

@@ -8,14 +8,10 @@ disabled-0, disabled-1, disabled-0-1 (TOPO_DISABLED is set on these ranks).
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import signal
 import sys
 import time
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 RANK = int(os.environ["RANK"])
@@ -28,7 +24,7 @@ def main(folder: str, how: str) -> None:
         os.environ["TOPO_DISABLED"] = "1"
 
     import torch
-    from accelerate import PartialState
+    from ranks_launch import begin_rank, losses_of, rows_of, train_and_catch, warnings_noted, write_seen
     from small_runs import LIGHT, TEXTS
     from tiny import tiny_llama, tiny_tokenizer
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -43,17 +39,10 @@ def main(folder: str, how: str) -> None:
             if RANK == 1 and how == "killed" and state.global_step == DIES_AT:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    torch.set_num_threads(1)
-    # a rank that waits in vain for another one ends with an error soon
-    PartialState(cpu=True, timeout=timedelta(seconds=60))
+    begin_rank(60)
     torch.manual_seed(3)
     tokenizer = tiny_tokenizer()
-    encoded = tokenizer(list(TEXTS), padding="max_length", truncation=True, max_length=24, return_tensors="pt")
-    rows = [{"input_ids": ids, "labels": ids} for ids in encoded["input_ids"]]
-    lines: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("topo_callback").addHandler(handler)
+    rows = rows_of(tokenizer, TEXTS)
     config = TopologyConfig(**LIGHT, drain_seconds=60.0)
     callback = TopologyCallback(list(TEXTS), config=config, processing_class=tokenizer, sinks=[])
     args = TrainingArguments(
@@ -61,15 +50,12 @@ def main(folder: str, how: str) -> None:
         disable_tqdm=True, save_strategy="no", logging_steps=1, seed=3,
     )  # fmt: skip
     trainer = Trainer(tiny_llama(tokenizer, layers=3), args, train_dataset=rows, callbacks=[Fate(), callback])
-    error = None
-    try:
-        trainer.train()
-    except Exception as caught:  # noqa: BLE001 - reported
-        error = f"{type(caught).__name__}: {caught}"
+    with warnings_noted() as lines:
+        error = train_and_catch(trainer, Exception)
     seen: dict[str, Any] = {
         "error": error,
         "step": trainer.state.global_step,
-        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "losses": losses_of(trainer),
         "warnings": lines,
         "folder": None if callback.folder is None else str(callback.folder),
     }
@@ -78,7 +64,7 @@ def main(folder: str, how: str) -> None:
         # a name of a file that is no UTF-8 has such letters
         seen["texts"] = ranks.texts("\udcff" * RANK)
         seen["said"] = [ranks.first_text(""), ranks.first_text("I" if RANK == 1 else ""), ranks.first_text("we")]
-    Path(folder, f"rank{RANK}.json").write_text(json.dumps(seen))
+    write_seen(folder, RANK, seen)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import logging
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from ranks_launch import begin_rank, losses_of, rows_of, train_and_catch, warnings_noted, write_seen
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainingArguments
 
@@ -118,11 +116,7 @@ class Run:
         self.replace(Reader, "agree", agree)
         FAULTS.get(self.fault, lambda run: None)(self)
         torch.manual_seed(3)
-        encoded = self.tokenizer(TEXTS, padding="max_length", truncation=True, max_length=24, return_tensors="pt")
-        rows = [
-            {"input_ids": ids, "labels": ids, "attention_mask": mask}
-            for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
-        ]
+        rows = rows_of(self.tokenizer, TEXTS, masked=True)
         callbacks = []
         if self.fault != "unwatched":
             callbacks.append(
@@ -153,19 +147,10 @@ class Run:
             PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         model = self.model()
         self.trainer = Trainer(model, args, train_dataset=rows, callbacks=callbacks)
-        lines: list[str] = []
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-        logging.getLogger("topo_callback").addHandler(handler)
-        error = None
-        try:
-            self.trainer.train()
-        except Exception as caught:  # noqa: BLE001 - reported
-            error = f"{type(caught).__name__}: {caught}"
-        finally:
-            logging.getLogger("topo_callback").removeHandler(handler)
-            for undo in self.undo:
-                undo()
+        with warnings_noted() as lines:
+            error = train_and_catch(self.trainer, Exception)
+        for undo in self.undo:
+            undo()
         weights = hashlib.sha256()
         for parameter in model.parameters():
             whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
@@ -177,7 +162,7 @@ class Run:
             "forwards": self.forwards,
             "warnings": lines,
             "weights": weights.hexdigest(),
-            "losses": [entry["loss"] for entry in self.trainer.state.log_history if "loss" in entry],
+            "losses": losses_of(self.trainer),
             "training": all(module.training for module in model.modules()),
             "own_sharding": self.trainer.accelerator.distributed_type.value,
             "hooks": sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()),
@@ -307,16 +292,13 @@ FAULTS: dict[str, Callable[[Run], None]] = {
 
 
 def main(folder: str, kind: str, *cases: str) -> None:
-    torch.set_num_threads(1)
-    # a rank that waits in vain for another ends the run soon, and with an error
-    state = PartialState(cpu=True, timeout=timedelta(seconds=60))
-    results = Path(folder) / f"rank{state.process_index}.json"
+    rank = begin_rank(60)
     seen = {}
     # a thread in the place of the worker: these runs are about ranks, and a worker process would double their time
     with ThreadPoolExecutor(1) as pool:
         for case in cases:
             seen[case] = Run(Path(folder), kind, case, pool).train()
-            results.write_text(json.dumps(seen))
+            write_seen(folder, rank, seen)
     if dist.is_initialized():
         dist.destroy_process_group()
 

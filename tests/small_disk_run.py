@@ -34,9 +34,9 @@ def main(disk: Path, how: str) -> None:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from topo_callback import TopologyCallback, TopologyConfig, Trajectory
-    from topo_callback.worker import dispatcher
+    from topo_callback.worker import dispatcher_thread
 
-    dispatcher._RETRY_SECONDS = 0.2
+    dispatcher_thread._RETRY_SECONDS = 0.2
 
     class Fate(TrainerCallback):
         filler: Path | None = None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from ranks_launch import launch_ranks
 
 from topo_callback import Trajectory
 from topo_callback.finish import finish_folder
@@ -23,21 +22,9 @@ STEPS = tuple(range(6))
 
 def launch(folder: Path, how: str, *, seconds: float = 200) -> tuple[int, dict[int, dict[str, Any]], str]:
     """The exit status of the launcher, what each rank that lived saw, and all that was printed."""
-    folder.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    output = folder / "output.txt"
-    with output.open("w") as stream:
-        process = subprocess.Popen(
-            [*command, str(SCRIPT), str(folder), how], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            code = process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            pytest.fail(f"took too long:\n{output.read_text()[-4000:]}")
-    files = sorted(folder.glob("rank*.json"))
-    return code, {int(file.stem[-1]): json.loads(file.read_text()) for file in files}, output.read_text()
+    launched = launch_ranks(SCRIPT, folder, how, seconds=seconds)
+    assert launched.code is not None, f"took too long:\n{launched.printed[-4000:]}"
+    return launched.code, launched.seen, launched.printed
 
 
 @pytest.mark.slow

@@ -6,17 +6,13 @@ without the callback, and no rank waits. Inside, a collective that waits for 30 
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rank_events_run
 from rank_events_run import ERRORS, PLACES, STEPS
+from ranks_launch import launch_ranks
 
 SCRIPT = Path(rank_events_run.__file__)
 # places that the second rank comes to as well
@@ -37,23 +33,7 @@ QUICK = ("0-checkpoint-disk", "0-facts-value", "1-leave_quiet-panic", "1-make_ba
 
 def launch(folder: Path, *chosen: str, seconds: float) -> list[dict[str, dict[str, Any]]]:
     """Run the cases on two ranks; end them all when they take too long."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    output = folder / "output.txt"
-    with output.open("w") as stream:
-        process = subprocess.Popen(
-            [*command, str(SCRIPT), str(folder), "unwatched", *chosen],
-            stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            code = process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    assert code == 0, f"{'took too long' if code is None else f'exit {code}'}:\n{output.read_text()[-4000:]}"
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return launch_ranks(SCRIPT, folder, "unwatched", *chosen, seconds=seconds).well()
 
 
 def check(seen: list[dict[str, dict[str, Any]]], chosen: tuple[str, ...]) -> None:

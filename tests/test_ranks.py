@@ -7,17 +7,13 @@ for it (see rank_run.py), since accelerate shards nowhere else.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ranks_launch import launch_ranks
 from tiny import needs_fsdp2_on_cpu
 
 from topo_callback import Trajectory
@@ -51,22 +47,7 @@ class Launch:
 
 def launch(folder: Path, ranks: int, kind: str, *cases: str, seconds: float = 240) -> Launch:
     """Run the cases in one process, or in as many as there are ranks; end them all when they take too long."""
-    folder.mkdir()
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command = [sys.executable, *(torchrun if ranks > 1 else []), str(SCRIPT), str(folder), kind, *cases]
-    output = folder / "output.txt"
-    with output.open("w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            code = process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    assert code == 0, f"{'took too long' if code is None else f'exit {code}'}:\n{output.read_text()[-4000:]}"
-    return Launch(folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(ranks)])
+    return Launch(folder, launch_ranks(SCRIPT, folder, kind, *cases, ranks=ranks, seconds=seconds).well())
 
 
 @pytest.fixture(scope="module")

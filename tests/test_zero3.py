@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ranks_launch import launch_ranks
 from small_runs import TEXTS
 from tiny import tiny_llama, tiny_tokenizer
 
@@ -29,13 +26,8 @@ SCRIPT = Path(__file__).with_name("zero3_run.py")
 
 def test_fault_22_a_model_sharded_by_zero3_is_read_and_not_disturbed(tmp_path: Path) -> None:
     # DeepSpeed compiles an extension the first time
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         str(SCRIPT), str(tmp_path)],
-        env={**os.environ, "DS_ACCELERATOR": "cpu"}, capture_output=True, text=True, timeout=800,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    environment = {"DS_ACCELERATOR": "cpu", "PYTHONWARNINGS": "ignore"}
+    first, second = launch_ranks(SCRIPT, tmp_path, seconds=800, environment=environment).well()
     for rank in (first, second):
         assert rank["watched"]["sharded"]
         for name in ("weights", "losses"):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from changed_settings import CHANGED
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import HfArgumentParser
 
 from topo_callback import TopologyConfig
+from topo_callback.config import effect_of, kind_of
 from topo_callback.errors import ConfigurationError
 from topo_callback.integrations.settings import (
     TopologyArguments,
@@ -21,6 +24,7 @@ from topo_callback.integrations.settings import (
     setting_names,
 )
 from topo_callback.measures import measure_names
+from topo_callback.settings import scan_settings
 
 # one value other than the default for every kind of field: text, the same as YAML, and what the configuration has
 VALUES: tuple[tuple[str, str, Any, Any], ...] = (
@@ -112,6 +116,75 @@ def test_any_value_survives_as_text(values: dict[str, Any]) -> None:
         text = ",".join(map(str, value)) + "," * (len(value) == 1) if listed else str(value)
         words.append(f"--topo_{name}={text}")
     assert parse(*words) == config
+
+
+def _texts(name: str) -> st.SearchStrategy[str]:
+    """Texts for a setting: its own values in several forms, words that mean something elsewhere, and nonsense."""
+    kind = kind_of(name)
+    words = [
+        "none",
+        "NULL",
+        "off",
+        "on",
+        "yes",
+        "No",
+        "TRUE",
+        "f",
+        "all",
+        "1",
+        "0",
+        "-1",
+        "2",
+        "1e1",
+        "0.5",
+        "1_0",
+        "x",
+    ]
+    words += [
+        *kind.words,
+        *(word.upper() for word in kind.words),
+        kind.text(CHANGED[name]),
+        f" {kind.text(CHANGED[name])} ",
+    ]
+    words += ["1,2", "[1, 2]", "3,", '["scale"]', "scale,cka", "nan", "inf", "1.0", "[", "[]", "1,,2"]
+    return st.sampled_from(words) | st.text("0123456789,.[]e- ", min_size=1, max_size=6)
+
+
+@settings(max_examples=12)
+@pytest.mark.parametrize("name", setting_names())
+@given(data=st.data())
+def test_equal_text_gives_equal_configurations_or_is_refused_everywhere(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    import yaml
+
+    text = data.draw(_texts(name))
+    file = tmp_path_factory.getbasetemp() / "text.yaml"
+    file.write_text(yaml.safe_dump({name: text}))  # quoted, where it would be read as something else
+    readers: dict[str, Callable[[], TopologyConfig]] = {
+        "command line": lambda: gather_settings({name: text}, environment={}),
+        "environment": lambda: gather_settings({}, environment={f"TOPO_{name.upper()}": text}),
+        "file": lambda: gather_settings({}, environment={}, file=file),
+        "argument parser": lambda: parse(f"--topo_{name}={text}"),
+        "scan": lambda: scan_settings(None, [f"{name}={text}"]),
+    }
+    if effect_of(name).watching:
+        del readers["scan"]
+    found = {}
+    for where, read in readers.items():
+        try:
+            found[where] = repr(read())
+        except (ConfigurationError, SystemExit):
+            found[where] = "refused"
+    assert len(set(found.values())) == 1, found
+
+
+def test_a_truth_value_alone_means_yes_and_its_words_are_ours() -> None:
+    assert parse("--topo_adaptive").adaptive
+    assert parse("--topo_adaptive", "on").adaptive
+    assert not parse("--topo_sample_on_save", "off").sample_on_save
+    assert parse("--topo_probe_batch", "none").probe_batch is None
+    assert TopologyArguments().topo_adaptive is False
 
 
 def test_the_trl_parser_takes_yaml_beside_its_own_arguments(tmp_path: Path) -> None:

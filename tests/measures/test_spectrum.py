@@ -182,3 +182,31 @@ def test_numbers_that_rounding_decides_are_missing() -> None:
 def test_neither_very_small_nor_very_large_clouds_lose_their_spectrum(scale: float) -> None:
     cloud = np.random.default_rng(6).standard_normal((50, 60))
     assert layer_spectrum(layer_view(scale * cloud)) == pytest.approx(layer_spectrum(layer_view(cloud)), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["plain", "outlier", "large coordinate", "low rank", "duplicates", "steep"])
+def test_what_needs_no_vectors_is_what_the_vectors_say(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    spectra = []
+    for points, width in ((12, 40), (60, 90), (60, 61), (60, 59)):
+        cloud = generator.standard_normal((points, 8 if kind == "low rank" else width))
+        if kind == "outlier":
+            cloud[0] *= 1e4
+        elif kind == "large coordinate":
+            cloud[:, 0] *= 1e3
+        elif kind == "duplicates":
+            cloud[1] = cloud[2]
+        elif kind == "steep":
+            cloud *= np.exp(-8 * np.arange(width) / width)
+        spectra.append((condensed(cloud), module.resolved_spectrum(condensed(cloud))))
+    # never sure, so always by the vectors
+    monkeypatch.setattr(module._Rounding, "most", lambda rounding, points: math.inf)
+    for distances, quick in spectra:
+        slow = module.resolved_spectrum(distances)
+        np.testing.assert_allclose(quick.values, slow.values, rtol=0, atol=1e-12 * slow.values[0])
+        assert quick.hidden == slow.hidden
+        assert quick.hidden_sum >= slow.hidden_sum * (1 - 1e-6)
+        if quick.hidden_sum > slow.hidden_sum * (1 + 1e-6):  # bounded without vectors, where it does not count
+            assert math.sqrt(quick.hidden * quick.hidden_sum) <= 1e-3 * float(np.sqrt(quick.values).sum())
+    if kind in ("plain", "large coordinate", "duplicates"):
+        assert spectra[1][1].hidden == (kind == "duplicates")

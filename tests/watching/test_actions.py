@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import topo_callback
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
 from topo_callback.watching.actions import SAVE, STOP, Actions
@@ -159,3 +163,33 @@ def test_a_stop_that_is_meant_is_announced_everywhere(
     (alert,) = followed.alerts
     assert (alert.kind, alert.known_at) == ("training_stopped", 18)
     assert said in alert.explanation
+
+
+def test_a_settled_rule_without_an_error_rate_thins_nothing_after_a_resume_either() -> None:
+    settled = dataclasses.replace(PEAK, kind="settled")
+    for measured in (True, False):
+        before = Followed()
+        before.take(dataclasses.replace(settled, measured=measured))
+        after = Followed(known=[dataclasses.asdict(dataclasses.replace(settled, measured=measured))])
+        assert before.actions.settled == after.actions.settled == measured
+
+
+def test_every_place_that_stops_saves_or_alerts_is_behind_the_one_that_asks_for_an_error_rate() -> None:
+    """What acts on an event is called from `Actions` alone, there from `_act`, and that only for measured events."""
+    package = Path(topo_callback.__file__).parent
+    acting = re.compile(r"should_training_stop = True|should_save = True|\.should_stop = True|\.alert\(|self\._alert\(")
+    found = {
+        (str(path.relative_to(package)), " ".join(line.split()))
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if acting.search(line)
+    }
+    assert {place for place, _ in found} == {
+        "watching/actions.py",  # `_act`, and `stopped`, which says what `_act` asked for
+        "watching/monitor.py",  # does what `Actions.asked` says
+        "sinks/wandb.py",  # the alert of W&B
+        "integrations/lightning.py",  # hands the control of the monitor on
+    }, found
+    source = inspect.getsource(Actions)
+    assert source.count("self._act(") == 1
+    assert "if event.measured:\n                self._act(event)" in source

@@ -26,7 +26,7 @@ from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.sinks import MemorySink
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import open_folder
-from topo_callback.worker import dispatcher as dispatching
+from topo_callback.worker import dispatcher_thread as dispatching
 from topo_callback.worker import spool as spooling
 
 LIGHT = {"measures": ("scale", "mutual_knn"), "pictures": 0, "drain_seconds": 60.0}
@@ -316,8 +316,8 @@ from trajectories import make_sample
 from topo_callback.config import TopologyConfig
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.watching.recorder import Recorder
-from topo_callback.worker import dispatcher
-dispatcher.measure_spooled = ways_to_die.{task}
+from topo_callback.worker import dispatcher_thread
+dispatcher_thread.measure_spooled = ways_to_die.{task}
 config = TopologyConfig(measures=("scale",), pictures=0, drain_seconds=3.0)
 folder = TrajectoryFolder.new(Path({root!r}))
 folder.lock()

@@ -35,8 +35,8 @@ from trajectories import make_sample
 from topo_callback.config import TopologyConfig
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.watching.recorder import Recorder
-from topo_callback.worker import dispatcher
-dispatcher.measure_spooled = getattr(ways_to_die, {task!r}, dispatcher.measure_spooled)
+from topo_callback.worker import dispatcher_thread
+dispatcher_thread.measure_spooled = getattr(ways_to_die, {task!r}, dispatcher_thread.measure_spooled)
 config = TopologyConfig(measures=("scale",), pictures=0, drain_seconds=100.0)
 folder = TrajectoryFolder.new(Path({root!r}))
 folder.lock()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +38,9 @@ class LightningTopologyCallback(_Callback):
     """Watches `Trainer.fit` of Lightning: add it to the Trainer's `callbacks`.
 
     The LightningModule holds a transformers model anywhere inside. Steps are those of the optimizer. The record is in
-    `<default_root_dir>/topology`; a run that is resumed starts a new one.
+    `<default_root_dir>/topology`; a run that is resumed starts a new one. The model is read under the Trainer's mixed
+    precision, as it is trained. The record says the batch size, optimizer, learning rate, schedule and data of the fit,
+    so that it can be a reference, or be compared with references.
 
     Args:
         probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the
@@ -77,40 +80,96 @@ class LightningTopologyCallback(_Callback):
         self._watch = TopologyCallback(self._probe, **self._options, sinks=sinks)
         self._args = _arguments(trainer)
         self._step = trainer.global_step
-        self._watch.on_train_begin(
-            self._args, _state(trainer), _control(), model=pl_module, train_dataloader=trainer.train_dataloader
-        )
+        context = {"train_dataloader": _loader(trainer), "lr_scheduler": _scheduler(trainer)}
+        if trainer.optimizers:
+            context["optimizer"] = trainer.optimizers[0]
+        with _as_trained(trainer):
+            self._watch.on_train_begin(self._args, _state(trainer), _control(), model=pl_module, **context)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self._step:  # gradients are still being accumulated
             return
         self._step = trainer.global_step
         control = _control()
-        self._watch.on_step_end(self._args, _state(trainer), control, model=pl_module)
+        with _as_trained(trainer):
+            self._watch.on_step_end(self._args, _state(trainer), control, model=pl_module)
         if control.should_save:
             trainer.save_checkpoint(Path(self._args.output_dir) / f"topology-step-{self._step}.ckpt")
         if control.should_training_stop:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self._watch.on_train_end(self._args, _state(trainer), _control(), model=pl_module)
+        with _as_trained(trainer):
+            self._watch.on_train_end(self._args, _state(trainer), _control(), model=pl_module)
+
+
+def _as_trained(trainer: Any) -> AbstractContextManager[Any]:
+    """The autocast that training steps run under; the Trainer of Lightning leaves callbacks outside of it."""
+    cast = getattr(trainer.precision_plugin, "autocast_context_manager", None)  # of mixed precision only
+    found: AbstractContextManager[Any] = nullcontext() if cast is None else cast()
+    return found
+
+
+def _loader(trainer: Any) -> Any:
+    """The first data loader that a fit draws from, where it has several."""
+    loader = trainer.train_dataloader
+    while isinstance(loader, (Mapping, list, tuple)) and loader:
+        loader = next(iter(loader.values() if isinstance(loader, Mapping) else loader))
+    return loader
+
+
+def _scheduler(trainer: Any) -> Any:
+    """The schedule of the first optimizer that has one; None without."""
+    configs = trainer.lr_scheduler_configs
+    return configs[0].scheduler if configs else None
+
+
+def _schedule(trainer: Any) -> dict[str, Any]:
+    """Name of the schedule and its numbers, without where it is at the moment."""
+    scheduler = _scheduler(trainer)
+    if scheduler is None:
+        return {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {}}
+    config = trainer.lr_scheduler_configs[0]
+    numbers = {
+        name: value
+        for name, value in vars(scheduler).items()
+        if not name.startswith("_") and name != "last_epoch" and type(value) in (bool, int, float, str, list, tuple)
+    }
+    return {
+        "lr_scheduler_type": type(scheduler).__name__,
+        "lr_scheduler_kwargs": {**numbers, "interval": str(config.interval), "frequency": int(config.frequency)},
+    }
+
+
+def _batch_size(trainer: Any) -> int | None:
+    """Rows of one batch of one process; None where the data loader does not say."""
+    loader = _loader(trainer)
+    for each in (loader, getattr(loader, "batch_sampler", None)):
+        size = getattr(each, "batch_size", None)
+        if type(size) is int:
+            return size
+    return None
 
 
 def _arguments(trainer: Any) -> SimpleNamespace:
     """What the core reads of transformers' TrainingArguments."""
     precision = str(trainer.precision)
-    rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
     return SimpleNamespace(
         device=trainer.strategy.root_device,
         output_dir=trainer.default_root_dir,
         report_to=[],
         bf16=precision.startswith("bf16"),
         fp16=precision.startswith("16"),
-        learning_rate=float(rates[0]) if rates else 0.0,
-        lr_scheduler_type="lightning",
+        learning_rate=max(rates, default=0.0),
+        **_schedule(trainer),
         warmup_steps=0,
+        per_device_train_batch_size=_batch_size(trainer),
+        gradient_accumulation_steps=int(trainer.accumulate_grad_batches),
+        max_grad_norm=trainer.gradient_clip_val,
         seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
-        dataloader_num_workers=int(getattr(trainer.train_dataloader, "num_workers", 0)),
+        dataloader_num_workers=int(getattr(_loader(trainer), "num_workers", 0)),
         load_best_model_at_end=False,
     )
 

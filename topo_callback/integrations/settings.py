@@ -12,15 +12,19 @@ __all__ = ["PREFIX", "TopologyArguments", "gather_settings", "read_setting", "se
 
 
 def _argument(field: dataclasses.Field[Any]) -> tuple[str, Any, Any]:
-    """The dataclass field for a setting: of a plain type where one says it all, text otherwise."""
+    """The dataclass field for a setting: of a plain number where one says it all, text for `read_setting` otherwise."""
     kind = kind_of(field.name)
+    metadata: dict[str, Any] = {"help": field.metadata["help"]}
     hint: Any = kind.plain[0] if kind.plain and kind.element is None else str
     default = field.default
     if default is None:
-        hint = hint | None
+        hint = str | None
+    elif kind.plain == (bool,):
+        # text, since HfArgumentParser knows other words for truth values than we do; alone it means yes, as there
+        hint, metadata = str, {**metadata, "nargs": "?", "const": "true"}
     elif kind.optional or kind.element is not None:
         hint, default = str, kind.text(default)
-    return PREFIX + field.name, hint, dataclasses.field(default=default, metadata={"help": field.metadata["help"]})
+    return PREFIX + field.name, hint, dataclasses.field(default=default, metadata=metadata)
 
 
 class _AsConfig:

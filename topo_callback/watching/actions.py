@@ -47,7 +47,7 @@ class Actions:
         self._asked = 0
         self._stopping: Event | None = None
         self._known = {_identity(event) for event in known}
-        self._settled = any(event["kind"] == "settled" for event in known)
+        self._settled = any(event["kind"] == "settled" and Event.of(event).measured for event in known)
 
     def take(self, found: Iterable[Mapping[str, Any]]) -> None:
         """Act on the events found at a sample that have not been acted on before.

@@ -25,9 +25,10 @@ from topo_callback.watching.actions import Actions, EventFunction
 from topo_callback.watching.dominance import DominanceWatch
 from topo_callback.watching.pace import Pace
 from topo_callback.worker.at_exit import at_exit
-from topo_callback.worker.dispatcher import Dispatcher, Lost
+from topo_callback.worker.dispatcher import Dispatcher
 from topo_callback.worker.executor import WorkerExecutor
 from topo_callback.worker.failed_measures import FailedMeasures
+from topo_callback.worker.outcomes import Lost
 
 _MOST_OF_A_PICTURE = 64 << 20  # bytes
 logger = logging.getLogger("topo_callback")

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from topo_callback.errors import USERS_OWN
 from topo_callback.spacing import evenly_spaced
@@ -69,14 +71,23 @@ def describe_data(dataset: Any) -> dict[str, Any]:
 
 
 def _digest(dataset: Any, places: Any) -> str | None:
-    """SHA-256, its first 16 digits, of some rows of a list, or of a data set of `datasets` read from its table."""
+    """SHA-256, its first 16 digits, of some rows of a list, of a TensorDataset, or of a data set of `datasets` read
+    from its table."""
     content: Any = None
-    if type(dataset) in (list, tuple):
-        content = json.dumps([dataset[place] for place in places], sort_keys=True)  # what is not plain has no digest
+    if type(dataset) in (list, tuple, TensorDataset):
+        # what is not plain has no digest
+        content = json.dumps([dataset[place] for place in places], sort_keys=True, default=_plain_rows)
     elif "datasets" in sys.modules and type(dataset) is sys.modules["datasets"].Dataset:
         # the table itself: no transform of the user's is called
         content = repr(sorted(dataset.with_format("arrow")[list(places)].to_pydict().items()))
     return None if content is None else hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _plain_rows(value: Any) -> Any:
+    """The numbers of a tensor or array, of no class of the user's."""
+    if type(value) in (Tensor, np.ndarray):
+        return value.tolist()
+    raise TypeError(type(value).__name__)
 
 
 def _inner(optimizer: Any) -> Any:
