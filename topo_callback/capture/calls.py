@@ -15,7 +15,6 @@ from topo_callback.capture.layout import StateLayout
 from topo_callback.capture.taps import tap_module
 from topo_callback.errors import UnsupportedModelError
 
-
 _HIDDEN = ("hidden_states", "hidden_state", "last_hidden_state")
 
 
@@ -154,8 +153,8 @@ def first_tensor(output: Any) -> Tensor:
             break
     if isinstance(output, Tensor) and output.is_floating_point():
         return output
-    parts = _named_parts(output)
-    what = f"{type(output).__name__}{f' of {", ".join(map(str, parts))}' if parts else ''}"
+    names = ", ".join(map(str, _named_parts(output)))
+    what = f"{type(output).__name__} of {names}" if names else type(output).__name__
     raise UnsupportedModelError(
         f"a block gives {what} instead of hidden states; accepted: a tensor, a tuple that begins with them, or an "
         f"object that has them as {' or '.join(_HIDDEN)}; name another stack with blocks='...'"
