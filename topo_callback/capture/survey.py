@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,28 @@ def survey(
         elif shape == tuple(changed.first.shape):
             _check_order(_moved(seen.first, changed.first, 1), tokens, stack)
     width = layout.arranged(seen.first, 1, tokens).shape[2]
+    _check_widths(seen, layout, width, stack)
     return Traversal(layout, seen.calls, width)
+
+
+def _check_widths(seen: Seen, layout: StateLayout, width: int, stack: BlockStack) -> None:
+    """See that what blocks give is of the kind of what they are given, and not, say, weights of attention.
+
+    Raises:
+        UnsupportedModelError: it has other axes, or vectors that are neither as long nor as the configuration says.
+    """
+    given = tuple(seen.first.shape)
+    for layer, shape in seen.shapes.items():
+        if len(shape) == 2:
+            found = shape[1]
+        else:
+            found = math.prod(size for axis, size in enumerate(shape) if axis not in (layout.rows, layout.tokens))
+        if len(shape) not in (2, len(given)) or (found != width and found % stack.width):
+            raise UnsupportedModelError(
+                f"a block of {stack.path} is given {given} and gives {tuple(shape)} at layer {layer}: these are no "
+                "hidden states; accepted: blocks that give a tensor, or a tuple that begins with them; name another "
+                "stack with blocks='...'"
+            )
 
 
 def _check_order(moved: list[int], tokens: int, stack: BlockStack) -> None:
