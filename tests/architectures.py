@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
@@ -85,11 +85,21 @@ SMALL: dict[str, Any] = {
     "n_mamba_heads": 2,
     "mamba_dt_rank": 4,
     "mamba_expand": 2,
+    # towers that see images
+    **dict.fromkeys(("embed_dim", "out_hidden_size", "text_hidden_size", "projector_output_dim"), 32),
+    **dict.fromkeys(("vision_output_dim", "projector_input_dim", "mm_embed_dim"), 32),
     # rest
     "hidden_size_per_layer_input": 8,
     "num_hidden_groups": 1,
     "encoder_layerdrop": 0.0,
     "decoder_layerdrop": 0.0,
+}
+# of the 8 / 2 frequencies of a head, for time, height and width
+_SECTIONS = {
+    "rope_type": "default",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 1.0,
+    "mrope_section": [1, 1, 2],
 }
 # settings that the names alone leave at odds with each other
 SPECIAL: dict[str, dict[str, Any]] = {
@@ -99,6 +109,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "luke": {"entity_vocab_size": 20, "entity_emb_size": 16},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    **{
+        f"{name}_text": {"rope_parameters": _SECTIONS}
+        for name in ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "paddleocr_vl", "glm4v", "glm4v_moe", "glm_ocr")
+    },
     "reformer": {
         "is_decoder": True,
         "axial_pos_shape": [8, 10],
@@ -121,7 +135,7 @@ class Unbuildable(Exception):  # noqa: N818 - not an error of the code under tes
 
 
 def kinds() -> list[tuple[str, str]]:
-    """(kind, model type) of all of them; kind: causal | masked | seq2seq."""
+    """(kind, model type) of all of them; kind: causal | masked | multimodal | seq2seq."""
     return [(kind, model_type) for kind, (names, _) in _AUTO.items() for model_type in names]
 
 
@@ -129,7 +143,7 @@ def build(kind: str, model_type: str, **settings: Any) -> nn.Module:
     """A tiny model with random weights, the same at every call, in training mode.
 
     Args:
-        kind: causal | masked | seq2seq.
+        kind: causal | masked | multimodal | seq2seq.
         model_type: as transformers names it.
         settings: of the configuration, beside those that make it small.
 
@@ -205,6 +219,7 @@ def _fits(name: str, value: Any, now: Any) -> bool:
 
 
 _AUTO: dict[str, tuple[Any, Any]] = {
+    "multimodal": (modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, AutoModelForImageTextToText),
     "causal": (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, AutoModelForCausalLM),
     "masked": (modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, AutoModelForMaskedLM),
     "seq2seq": (

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import namedtuple
 from typing import Any
 
+import architectures
 import pytest
 import torch
 from families import Prompts, prompts, tiny
 from notes import Notes
-from odd_models import FirstStreamBlock, OddModel, StreamBlock, Streams, TransposedBlock
+from odd_models import FirstStreamBlock, OddBlock, OddModel, StreamBlock, Streams, TransposedBlock
+from test_points_of_architectures import their_warnings_aside
 from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutput, ModelOutput
 
 from topo_callback.capture import find_blocks, make_batches, quiet, read_batch, read_clouds
+from topo_callback.capture.calls import first_tensor
 from topo_callback.capture.layout import StateLayout
 from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.errors import UnsupportedModelError
@@ -129,9 +135,100 @@ def test_states_that_are_no_tokens_are_refused() -> None:
         survey(model, find_blocks(model), (5, 6, 7))
 
 
-def test_a_stack_that_is_not_run_is_refused() -> None:
+def test_a_stack_that_is_not_run_is_refused_with_those_that_are() -> None:
     model = tiny("llama")
     stack = find_blocks(model)
     model.model.layers = nn.ModuleList()
-    with quiet(model), pytest.raises(UnsupportedModelError, match="calls no block of model.layers; name another"):
+    with quiet(model), pytest.raises(UnsupportedModelError, match=r"calls no block of model.layers; accepted: models"):
         survey(model, stack, (5, 6, 7))
+    model = OddModel()
+    model.unused = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+    expected = r"calls no block of unused; pass one of these paths .*: blocks \(3 x OddBlock\)$"
+    with quiet(model), pytest.raises(UnsupportedModelError, match=expected):
+        survey(model, find_blocks(model, "unused"), (5, 6, 7))
+
+
+class WidthFirstBlock(OddBlock):
+    def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().forward(states.mT, mask).mT
+
+
+class WidthFirst(OddModel):
+    """States [rows, width, tokens] between blocks, as of convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(WidthFirstBlock(causal=True) for _ in range(3))
+
+    def run(self, input_ids: Tensor, attention_mask: Tensor | None) -> Any:
+        states = self.embedding(input_ids).mT
+        for block in self.blocks:
+            states = block(states, attention_mask)
+        return CausalLMOutput(logits=self.head(states.mT))
+
+
+@pytest.mark.parametrize("lengths", [(5, 11, 3), (16, 4, 20), (16, 16)])
+def test_the_width_may_come_before_the_tokens(lengths: Any) -> None:
+    model, probe = WidthFirst().eval(), prompts(lengths)
+    read, expected = clouds_and_truth(model, probe, 2)
+    torch.testing.assert_close(read, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_states_in_another_order_than_the_tokens_are_refused() -> None:
+    class Backwards(OddModel):
+        def run(self, input_ids: Tensor, attention_mask: Tensor | None) -> Any:
+            return super().run(input_ids.flip(1), None)
+
+    model = Backwards().eval()
+    with quiet(model), pytest.raises(UnsupportedModelError, match="not in the order of the tokens"):
+        survey(model, find_blocks(model), (5, 6, 7))
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "dataclass", "named tuple", "model output"])
+def test_blocks_may_name_their_hidden_states(kind: str) -> None:
+    class Named(OddBlock):
+        def forward(self, states: Any, mask: Tensor | None = None) -> Any:
+            states = super().forward(states if isinstance(states, Tensor) else first_tensor(states), mask)
+            given = {"score": states.mean(dim=2), "hidden_states": states}
+            make = {
+                "dictionary": dict,
+                "dataclass": dataclasses.make_dataclass("Given", list(given)),
+                "named tuple": namedtuple("Given", list(given)),
+                "model output": ModelOutput,
+            }[kind]
+            return make(**given)
+
+    class Unpacking(OddModel):
+        def between(self, states: Any) -> Any:
+            return first_tensor(states)
+
+    model, probe = Unpacking().eval(), prompts((5, 11, 3))
+    model.blocks = nn.ModuleList(Named(causal=True) for _ in range(3))
+    read = read_clouds(model, find_blocks(model), make_batches(probe, 3, "last_token"), layers=(1, 2, 3))
+    given: Notes[Tensor] = Notes()
+    for block in model.blocks:
+        block.register_forward_hook(lambda module, args, output: given.append(first_tensor(output)[0, -1]))
+    for point, ids in enumerate(probe.token_ids):
+        given.clear()
+        with quiet(model):
+            model(input_ids=torch.tensor([ids]))
+        torch.testing.assert_close(read[:, point], torch.stack(list(given)), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_block_gives_without_hidden_states_is_refused_with_its_parts() -> None:
+    with pytest.raises(UnsupportedModelError, match="a block gives dict of loss, logits instead of hidden states"):
+        first_tensor({"loss": torch.ones(()), "logits": torch.ones(1, 2, 3)})
+
+
+def test_reformer_is_read_at_the_stream_that_it_lists_itself() -> None:
+    with their_warnings_aside():
+        model = architectures.build("causal", "reformer")
+        probe = prompts((16, 8, 24))
+        read = read_clouds(model, find_blocks(model), make_batches(probe, 3, "last_token"), layers=(0, 1, 2, 3, 4))
+        for point, ids in enumerate(probe.token_ids):
+            torch.manual_seed(0)
+            with quiet(model):
+                output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+            assert len(output.hidden_states) == 5
+            listed = torch.stack([state[0, -1] for state in output.hidden_states])
+            torch.testing.assert_close(read[:, point], listed, rtol=1e-3, atol=1e-3)

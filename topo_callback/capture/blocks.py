@@ -149,7 +149,7 @@ def _stacks(model: nn.Module) -> Iterator[tuple[str, Container]]:
 def _found_stack(model: nn.Module, language_model: PreTrainedModel) -> tuple[str, Container, str]:
     """Path and stack, and a sentence where it is not the one that the configuration describes."""
     config = language_model.config
-    inside = set(text_part(language_model).modules())
+    inside = set(text_part(language_model).modules()) - other_towers(language_model)
     stacks = [(name, stack) for name, stack in _stacks(model) if stack in inside and name]
     if getattr(config, "is_encoder_decoder", False):
         stacks = [item for item in stacks if is_decoder_path(item[0])] or stacks
@@ -225,6 +225,24 @@ def text_part(language_model: PreTrainedModel) -> nn.Module:
         decoder = language_model.get_decoder()
         part = decoder if isinstance(decoder, nn.Module) else part
     return part
+
+
+def other_towers(language_model: PreTrainedModel) -> set[nn.Module]:
+    """The modules that read images or sound: those of models inside that do not take token ids, or whose
+    configuration is a part beside that of the text."""
+    config = language_model.config
+    text = config.get_text_config(decoder=True)
+    parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
+    beside = [] if getattr(config, "is_encoder_decoder", False) else [part for part in parts if part is not None]
+    found: set[nn.Module] = set()
+    for module in language_model.modules():
+        own = getattr(module, "config", None)
+        if module is language_model or own is text or module in found:
+            continue
+        foreign = isinstance(module, PreTrainedModel) and module.main_input_name != "input_ids"
+        if foreign or any(own is part for part in beside):
+            found |= set(module.modules())
+    return found
 
 
 def _given_stack(model: nn.Module, path: str) -> tuple[str, Container]:

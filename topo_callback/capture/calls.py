@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from topo_callback.capture.blocks import BlockStack, bare
 from topo_callback.capture.layout import StateLayout
 from topo_callback.capture.taps import tap_module
 from topo_callback.errors import UnsupportedModelError
+
+_HIDDEN = ("hidden_states", "hidden_state", "last_hidden_state")
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,36 @@ def _block_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def first_tensor(output: Any) -> Tensor:
-    """The hidden states among what a block gives."""
-    while isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if isinstance(output, Tensor):
+    """The hidden states among what a block gives: those of that name where parts have names, else what comes first.
+
+    Raises:
+        UnsupportedModelError: none are found, or it cannot be told which they are.
+    """
+    while not isinstance(output, Tensor):
+        parts = _named_parts(output)
+        named = next((parts[name] for name in _HIDDEN if parts.get(name) is not None), None)
+        if named is not None:
+            output = named
+        elif isinstance(output, (tuple, list)) and output:
+            output = output[0]
+        else:
+            break
+    if isinstance(output, Tensor) and output.is_floating_point():
         return output
-    raise UnsupportedModelError(f"a block gives {type(output).__name__} instead of hidden states")
+    names = ", ".join(map(str, _named_parts(output)))
+    what = f"{type(output).__name__} of {names}" if names else type(output).__name__
+    raise UnsupportedModelError(
+        f"a block gives {what} instead of hidden states; accepted: a tensor, a tuple that begins with them, or an "
+        f"object that has them as {' or '.join(_HIDDEN)}; name another stack with blocks='...'"
+    )
+
+
+def _named_parts(output: Any) -> dict[Any, Any]:
+    """The parts of a dictionary, a dataclass or a tuple whose places have names."""
+    if isinstance(output, dict):
+        return dict(output)
+    if hasattr(output, "_asdict"):
+        return dict(output._asdict())
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return {part.name: getattr(output, part.name) for part in dataclasses.fields(output)}
+    return {}

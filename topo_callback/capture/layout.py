@@ -13,7 +13,7 @@ from topo_callback.errors import UnsupportedModelError
 
 @dataclass(frozen=True)
 class StateLayout:
-    """The axes of the states between blocks; the last one is the width.
+    """The axes of the states between blocks; the others are the width, mostly the last one alone.
 
     Most models give [rows, tokens, width]; XLNet gives [tokens, rows, width], a model with several residual streams
     (hyper-connections) [rows, tokens, streams, width] or, as in AltUp, [streams, rows, tokens, width].

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from topo_callback.capture.blocks import bare, find_language_model, text_part
+from topo_callback.capture.blocks import bare, find_language_model, other_towers, text_part
+from topo_callback.capture.stack_facts import is_decoder_path
 from topo_callback.errors import ProbeError
 from topo_callback.probe import Probe
 from topo_callback.probe.shorter import shortened
@@ -151,13 +152,10 @@ def _positions(language_model: Any, embedding: set[nn.Module]) -> Iterator[int]:
     if config.model_type == "mpt":  # its biases are computed anew in every pass, yet for no more tokens than these
         yield config.max_seq_len
     part = text_part(language_model)
-    elsewhere = set(embedding)
-    for module in part.modules():
-        if module is not part and getattr(module, "main_input_name", "input_ids") != "input_ids":  # a vision tower
-            elsewhere |= set(module.modules())
+    elsewhere = embedding | other_towers(language_model)
     for path, module in part.named_modules():
         parts = path.split(".")
-        if module in elsewhere or (getattr(config, "is_encoder_decoder", False) and "decoder" in parts):
+        if module in elsewhere or (getattr(config, "is_encoder_decoder", False) and is_decoder_path(path)):
             continue  # the decoder is given one token
         if any(map(_is_table, parts)) and (isinstance(module, nn.Embedding) or hasattr(module, "padding_idx")):
             # OPT and BART leave the first rows unused, RoBERTa counts from behind its padding index

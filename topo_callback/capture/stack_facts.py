@@ -66,7 +66,7 @@ def kind_of(config: Any, path: str, blocks: nn.Module) -> Kind:
 
 def is_decoder_path(path: str) -> bool:
     """Whether a stack at this path is inside a decoder."""
-    return "decoder" in path.split(".")
+    return any("decoder" in part.split("_") for part in path.split("."))
 
 
 def text_config_of(config: Any, *, decoder: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_callback.capture.batches import TokenisedPrompts
-from topo_callback.capture.blocks import BlockStack, find_language_model
+from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import Traversal, first_tensor, listening
 from topo_callback.capture.devices import model_device
 from topo_callback.capture.layout import StateLayout
@@ -58,8 +59,8 @@ def survey(
 ) -> Traversal:
     """Find the calls of the blocks and the layout of their states, from `model(input_ids=...)`.
 
-    One pass where the state is [1, tokens, width]; else two more: the prompt twice shows which axis has the rows, and
-    the prompt with another last token shows where a token is. To be called inside `quiet(model)`.
+    Two passes where the state is [1, tokens, width], else three: the prompt with another last token shows where a token
+    is, and the prompt twice shows which axis has the rows. To be called inside `quiet(model)`.
 
     Args:
         model, stack: as in `read_batch`.
@@ -84,19 +85,75 @@ def survey(
     seen = look(token_ids)
     if not seen.calls:
         raise UnsupportedModelError(
-            f"a forward pass of {type(find_language_model(model)).__name__} calls no block of {stack.path}; name "
-            "another stack with blocks='...'"
+            f"a forward pass of {type(find_language_model(model)).__name__} calls no block of {stack.path}; "
+            f"{_called_instead(model, lambda: look(token_ids))}"
         )
     decoder = stack.kind == "encoder-decoder"
     tokens = 1 if decoder else len(token_ids)
     shape = tuple(seen.first.shape)
     layout = StateLayout()
-    if len(shape) > 2 and (shape[:-1] != (1, tokens) or tokens == 1):
-        twice = look(token_ids, rows=2)
+    if len(shape) > 2 and seen.first.device.type != "meta":
         changed = look(token_ids, start=1) if decoder else look((*token_ids[:-1], _another(token_ids)))
-        layout = _layout(seen.first, twice.first, changed.first, tokens, stack)
+        if shape[:-1] != (1, tokens) or tokens in (1, shape[-1]):
+            twice = look(token_ids, rows=2)
+            layout = _layout(seen.first, twice.first, changed.first, tokens, stack)
+        elif shape == tuple(changed.first.shape):
+            _check_order(_moved(seen.first, changed.first, 1), tokens, stack)
     width = layout.arranged(seen.first, 1, tokens).shape[2]
+    _check_widths(seen, layout, width, stack)
     return Traversal(layout, seen.calls, width)
+
+
+def _check_widths(seen: Seen, layout: StateLayout, width: int, stack: BlockStack) -> None:
+    """See that what blocks give is of the kind of what they are given, and not, say, weights of attention.
+
+    Raises:
+        UnsupportedModelError: it has other axes, or vectors that are neither as long nor as the configuration says.
+    """
+    given = tuple(seen.first.shape)
+    for layer, shape in seen.shapes.items():
+        if len(shape) == 2:
+            found = shape[1]
+        else:
+            found = math.prod(size for axis, size in enumerate(shape) if axis not in (layout.rows, layout.tokens))
+        if len(shape) not in (2, len(given)) or (found != width and found % stack.width):
+            raise UnsupportedModelError(
+                f"a block of {stack.path} is given {given} and gives {tuple(shape)} at layer {layer}: these are no "
+                "hidden states; accepted: blocks that give a tensor, or a tuple that begins with them; name another "
+                "stack with blocks='...'"
+            )
+
+
+def _check_order(moved: list[int], tokens: int, stack: BlockStack) -> None:
+    """See that another last token is another last state; `moved` are the places where states differ then.
+
+    Raises:
+        UnsupportedModelError: it is a state elsewhere, so that states are not in the order of their tokens.
+    """
+    if moved and tokens - 1 not in moved:
+        raise UnsupportedModelError(
+            f"the last of {tokens} tokens has state {moved[0]} of {stack.path}, counted from 0: the states are not in "
+            "the order of the tokens; name a stack that keeps the order with blocks='...'"
+        )
+
+
+def _called_instead(model: nn.Module, run: Callable[[], object]) -> str:
+    """What can be passed where no block of a stack is called: the lists whose modules a forward pass does call."""
+    lists = {name: each for name, each in model.named_modules() if isinstance(each, (nn.ModuleList, nn.Sequential))}
+    called: dict[str, str] = {}
+    with contextlib.ExitStack() as hooks:
+        for name, each in lists.items():
+            for block in each if len(each) > 1 and name else ():
+
+                def note(module: nn.Module, args: Any, name: str = name) -> None:
+                    called[name] = type(module).__name__
+
+                hooks.callback(bare(block).register_forward_pre_hook(note).remove)
+        run()
+    if not called:
+        return "accepted: models that call their blocks as modules, block(...) and not block.forward(...)"
+    paths = ", ".join(f"{name} ({len(lists[name])} x {kind})" for name, kind in called.items())
+    return f"pass one of these paths as TopologyConfig(blocks=...): {paths}"
 
 
 def _look(model: nn.Module, stack: BlockStack, inputs: dict[str, Any]) -> Seen:
@@ -129,7 +186,7 @@ def _kept(failures: list[BaseException]) -> Any:
 
 def _layout(one: Tensor, twice: Tensor, changed: Tensor, tokens: int, stack: BlockStack) -> StateLayout:
     """The layout, from what the first block is given for a prompt, for it twice, and for it with another last token."""
-    axes = range(one.ndim - 1)
+    axes = range(one.ndim)
     rows = [axis for axis in axes if twice.ndim == one.ndim and (one.shape[axis], twice.shape[axis]) == (1, 2)]
     if len(rows) == 1 and one.shape == changed.shape:
         moved = {axis: _moved(one, changed, axis) for axis in axes if axis not in rows and one.shape[axis] >= tokens}

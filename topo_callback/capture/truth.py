@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack
-from topo_callback.capture.calls import Traversal, first_tensor, listening
+from topo_callback.capture.calls import Traversal, check_calls, first_tensor, listening
 from topo_callback.capture.devices import model_device
 from topo_callback.capture.pooling import Pooling
 from topo_callback.capture.reading import decoder_start, run_forward, takes
@@ -59,7 +59,7 @@ def read_alone(
         seed: of the random numbers that a model may draw.
 
     Raises:
-        UnsupportedModelError: a layer was not reached.
+        UnsupportedModelError: a layer was not reached, or other blocks were called than the traversal has.
     """
     pooling = Pooling(stack, batch, traversal.layout)
     (prompt,) = batch.points.tolist()
@@ -85,8 +85,9 @@ def read_alone(
     end = int(batch.prompt_ends[0])
     if takes(model, "logits_to_keep"):
         inputs["logits_to_keep"] = batch.input_ids.shape[1] - end + 1
-    with listening(stack, layers, tap, take):
+    with listening(stack, layers, tap, take) as calls:
         output = run_forward(model, stack, inputs, failures, seed=seed)
+    check_calls(tuple(calls.made), traversal, stack)
     missing = [layer for layer in layers if layer not in points]
     if missing:
         raise UnsupportedModelError(f"the forward pass did not reach layer {missing[0]} of {stack.path}")

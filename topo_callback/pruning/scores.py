@@ -23,6 +23,7 @@ from topo_callback.capture import (
     read_clouds,
 )
 from topo_callback.capture.blocks import bare
+from topo_callback.capture.calls import first_tensor
 from topo_callback.errors import ConfigurationError, ProbeError, UnsupportedModelError
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
 from topo_callback.homology.barcode import Barcode
@@ -195,7 +196,7 @@ def _cosines(stack: BlockStack, batch: ProbeBatch, sums: Float64[Tensor, " depth
     def hook(number: int) -> Any:
         def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             before = args[0] if args else kwargs["hidden_states"]
-            after = output if isinstance(output, Tensor) else output[0]
+            after = first_tensor(output)
             cosines = torch.nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)
             mask = batch.attention_mask.to(cosines.device).bool()
             if cosines.shape != mask.shape:

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from topo_callback.capture.limits import model_limits
+from topo_callback.capture.limits import Limits, model_limits
+from topo_callback.capture.tried_limits import tried_limits
 from topo_callback.config import TopologyConfig
 from topo_callback.probe import Probe, choose_probe
 from topo_callback.watching.unasked import asked_for
@@ -17,7 +18,8 @@ _ADVICE = "; or pass a probe: TopologyCallback([texts or rows, ...])"
 def run_probe(
     given: Any, config: TopologyConfig, processing_class: Any, args: Any, model: nn.Module, train_dataset: Any
 ) -> tuple[Probe, str]:
-    """The probe, and a line that says what was cut off it, or nothing. No forward pass is made.
+    """The probe, and a line that says what was cut off it, or nothing. A forward pass is made only where it is
+    in doubt how long a prompt the model can read.
 
     Args:
         given: what the user gave as probe, or None.
@@ -42,6 +44,7 @@ def run_probe(
             seed=config.seed,
             chat_template_kwargs=getattr(args, "chat_template_kwargs", None),
         )
+        limits = tried_limits(model, limits, _longest(chosen, limits))
         probe, cut = limits.fit(chosen)
         limits.check(probe)
     defaults = TopologyConfig()
@@ -49,3 +52,9 @@ def run_probe(
     with asked_for(given is not None or sizes_set, advice=_ADVICE):
         config.check_points(len(probe))
     return probe, cut
+
+
+def _longest(probe: Probe, limits: Limits) -> tuple[int, ...]:
+    """The longest prompt, in ids that the model has whatever else is wrong with the probe."""
+    longest = max(probe.token_ids, key=len)
+    return tuple(min(token, (limits.ids or token + 1) - 1) for token in longest)
