@@ -10,30 +10,33 @@ from topo_callback.errors import ConfigurationError
 from topo_callback.setting_kinds import Kind, suggestion
 
 _SINGULAR = {"measures": "measure", "token_measures": "token measure", "studies": "study", "actions": "action"}
+_MOST = 2**31 - 1  # of anything that is counted
+_MOST_BYTES = 2**62
+_LONGEST = 1e8  # seconds, about three years; the system's own limits are not much farther away
 _RANGES: dict[str, tuple[float, float]] = {
-    "prompts": (2, math.inf),
-    "max_tokens": (1, math.inf),
-    "probe_batch": (1, math.inf),
-    "device_bytes": (1 << 25, math.inf),
-    "neighbours": (1, math.inf),
+    "prompts": (2, _MOST),
+    "max_tokens": (1, _MOST),
+    "probe_batch": (1, _MOST),
+    "device_bytes": (1 << 25, _MOST_BYTES),
+    "neighbours": (1, _MOST),
     "max_dimension": (1, 2),
-    "landmarks": (4, math.inf),
-    "subsamples": (0, math.inf),
-    "subsample_size": (3, math.inf),
+    "landmarks": (4, _MOST),
+    "subsamples": (0, _MOST),
+    "subsample_size": (3, _MOST),
     "zigzag_dimension": (1, 3),
-    "time_window": (2, math.inf),
-    "token_cloud": (0, math.inf),
-    "next_token_prompts": (0, math.inf),
-    "samples": (1, math.inf),
+    "time_window": (2, _MOST),
+    "token_cloud": (0, _MOST),
+    "next_token_prompts": (0, _MOST),
+    "samples": (1, _MOST),
     "max_overhead": (0.0, 1.0),
-    "threads": (1, math.inf),
-    "alert_cooldown_seconds": (0.0, math.inf),
-    "deadline_seconds": (0.0, math.inf),
-    "worker_bytes": (1 << 28, math.inf),
-    "spool_bytes": (1 << 20, math.inf),
-    "drain_seconds": (0.0, math.inf),
-    "pictures": (0, math.inf),
-    "picture_layers": (1, math.inf),
+    "threads": (1, _MOST),
+    "alert_cooldown_seconds": (0.0, _LONGEST),
+    "deadline_seconds": (1.0, _LONGEST),
+    "worker_bytes": (1 << 30, _MOST_BYTES),
+    "spool_bytes": (1 << 20, _MOST_BYTES),
+    "drain_seconds": (0.0, _LONGEST),
+    "pictures": (0, _MOST),
+    "picture_layers": (1, _MOST),
     "seed": (0, 2**63 - 1),
 }
 
@@ -56,11 +59,18 @@ def checked_settings(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dic
             value = kind.every
         try:
             found[name] = kind.check(value)
-        except (ValueError, TypeError):
-            raise ConfigurationError(f"{name}={value!r}; accepted: {_accepted(name, kind)}") from None
+        except (ValueError, TypeError, OverflowError):
+            raise ConfigurationError(f"{name}={_given(value)}; accepted: {_accepted(name, kind)}") from None
         _check_words(name, found[name], kind)
         _check_range(name, found[name], kind)
     return found
+
+
+def _given(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _accepted(name: str, kind: Kind) -> str:
@@ -77,8 +87,8 @@ def _accepted(name: str, kind: Kind) -> str:
     if kind.plain == (str,):
         return f"{', '.join(kind.words)}" if kind.words else f"a text{none}"
     low, high = _RANGES[name]
-    upper = f" and at most {high:g}" if math.isfinite(high) else ""
-    return f"{'' if float in kind.plain else 'whole '}numbers of at least {low:g}{upper}{none}"
+    upper = f" and at most {high:.12g}" if math.isfinite(high) else ""
+    return f"{'' if float in kind.plain else 'whole '}numbers of at least {low:.12g}{upper}{none}"
 
 
 def _check_words(name: str, value: Any, kind: Kind) -> None:
@@ -86,7 +96,7 @@ def _check_words(name: str, value: Any, kind: Kind) -> None:
     if not kind.words or value is None:
         return
     if kind.element is not None and not isinstance(value, tuple):
-        raise ConfigurationError(f"{name}={value!r}; accepted: {_accepted(name, kind)}")
+        raise ConfigurationError(f"{name}={_given(value)}; accepted: {_accepted(name, kind)}")
     for each in value if isinstance(value, tuple) else (value,):
         if each not in kind.words:
             what = _SINGULAR.get(name, name)
@@ -97,14 +107,15 @@ def _check_words(name: str, value: Any, kind: Kind) -> None:
 
 def _check_range(name: str, value: Any, kind: Kind) -> None:
     if name == "layers":
-        counted = type(value) is int and value >= 1
-        listed = isinstance(value, tuple) and len(value) > 0 and min(value) >= 0
+        counted = type(value) is int and 1 <= value <= _MOST
+        listed = isinstance(value, tuple) and len(value) > 0 and min(value) >= 0 and max(value) <= _MOST
         accepted = counted or listed or value == "all"
     elif name == "steps":
-        accepted = value is None or (isinstance(value, tuple) and len(value) > 0 and min(value) >= 0)
+        listed = isinstance(value, tuple) and len(value) > 0 and min(value) >= 0 and max(value) <= _MOST
+        accepted = value is None or listed
     elif name in _RANGES and value is not None:
         accepted = _RANGES[name][0] <= value <= _RANGES[name][1]
     else:
         accepted = True
     if not accepted:
-        raise ConfigurationError(f"{name}={value!r}; accepted: {_accepted(name, kind)}")
+        raise ConfigurationError(f"{name}={_given(value)}; accepted: {_accepted(name, kind)}")

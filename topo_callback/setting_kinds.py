@@ -137,7 +137,7 @@ class Kind:
     def _is_sound(self, value: Any) -> bool:
         if type(value) is float:
             return math.isfinite(value)
-        return type(value) is not str or self.element is not None or bool(value.strip())
+        return type(value) is not str or self.element is not None or (bool(value.strip()) and "\0" not in value)
 
     def text(self, value: Any) -> str:
         """The inverse of `parse`."""

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from math import isfinite
 from typing import Any
 
 from topo_callback.scan.sizes import LARGEST
@@ -188,7 +187,7 @@ def _is_bounded(value: Any, depth: int = 0) -> bool:
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, (int, float)):
-        return isfinite(value) and abs(value) <= LARGEST
+        return abs(value) <= LARGEST  # which is false of NaN
     if isinstance(value, str):
         return len(value) <= _LONGEST_TEXT
     if depth > 3 or not isinstance(value, (list, dict)) or len(value) > _MOST_ENTRIES:

@@ -14,6 +14,7 @@ from topo_callback.errors import ConfigurationError
 from topo_callback.scan.checkpoint import Checkpoint, Series, digest, folder_name
 from topo_callback.scan.hub import existing_path, local_folder
 from topo_callback.scan.json_file import read_object
+from topo_callback.scan.trainer_state import MOST_STEPS
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 
 _OF_TRAINER = re.compile(r"checkpoint-(\d{1,15})")
@@ -106,7 +107,7 @@ def _step_of(folder: Path) -> int | None:
         step = read_object(folder / "trainer_state.json").get("global_step")
     except UnreadableCheckpointError:
         step = None
-    return step if isinstance(step, int) and not isinstance(step, bool) and step >= 0 else _step_in(folder.name)
+    return step if type(step) is int and 0 <= step < MOST_STEPS else _step_in(folder.name)
 
 
 def _step_in(name: str) -> int | None:

@@ -82,12 +82,12 @@ def check_sizes(config: dict[str, Any], tensors: int, name: str = "config.json")
     for key, value in _numbers(config, name, 0):
         if _NO_SIZE.search(key):
             continue
-        if abs(value) > LARGEST:
-            raise UnreadableCheckpointError(f"{name} has {key} = {value:.3g}; accepted: at most {LARGEST}")
+        if not abs(value) <= LARGEST:  # also of NaN
+            raise UnreadableCheckpointError(f"{name} has {key!r} = {_shown(value)}; accepted: at most {LARGEST}")
         most = max(_ALWAYS_ALLOWED, tensors)
         if value > most and _COUNTS_LAYERS.search(key) and _COUNTS_PARTS.search(key):
             raise UnreadableCheckpointError(
-                f"{name} says {key} = {value:.7g}, and the files hold {tensors} tensors, too few for so many"
+                f"{name} says {key} = {_shown(value)}, and the files hold {tensors} tensors, too few for so many"
             )
 
 
@@ -103,6 +103,11 @@ def _numbers(value: Any, key: str, depth: int) -> Iterator[tuple[str, float]]:
             yield from _numbers(each, key, depth + 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield key, value
+
+
+def _shown(value: int | float) -> str:
+    """A number in few characters; JSON has whole numbers of any length."""
+    return f"{value:.7g}" if abs(value) < 1e300 else f"about {'-' * (value < 0)}1e{len(str(abs(value))) - 1}"
 
 
 @contextlib.contextmanager

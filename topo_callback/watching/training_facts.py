@@ -17,6 +17,7 @@ from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.watching.weight_path import WeightPath
 
 _LOGGED = ("loss", "grad_norm", "learning_rate")
+_UNREADABLE_START = "the run was resumed, and its weights of the start cannot be read"
 
 logger = logging.getLogger("topo_callback")
 
@@ -51,13 +52,13 @@ class TrainingFacts:
         patience: Patience | None = None,
     ) -> None:
         before = before or {}
-        start = float(before.get("path_length", 0.0))
+        start = _sum_of(before, "path_length")
         self._path: WeightPath | None = WeightPath(model, seed=seed, start=start, blocks=blocks)
         patience = patience or Patience(LEAST_SECONDS)
         self._no_start = patience.ask(_remember_start, self._path, start_file, resumed=resumed, known=bool(before))
         self._scheduler = scheduler
         self._rate = self._current_rate()
-        self._rates = float(before.get("learning_rate_sum", 0.0))
+        self._rates = _sum_of(before, "learning_rate_sum")
         self._logged: dict[str, float] = {}
         for logs in log_history:
             self.logged(logs)
@@ -100,7 +101,7 @@ class TrainingFacts:
         if length is not None and math.isfinite(length):
             facts["path_length"] = length
         facts |= self._layer_changes()
-        if self._rate is not None:
+        if self._rate is not None and math.isfinite(self._rates):
             facts["learning_rate_sum"] = self._rates
         return facts
 
@@ -143,17 +144,17 @@ def _remember_start(path: WeightPath, start_file: Path | None, *, resumed: bool,
         return ""
     kept = start_file is not None and start_file.exists()
     if resumed and (known or kept):
-        path.first, reason = _kept_start(start_file, path.choice)
+        path.first, reason = _kept_start(start_file, path.choice, path.first.shape)
         return reason
     if start_file is not None:
         try:
             write_record(start_file, {"entries": path.first}, {"kind": "start of the weights", "choice": path.choice})
-        except OSError as error:
+        except (OSError, RecordError) as error:
             logger.debug("the weights of the start are not kept for a resumed run: %s", described(error))
     return ""
 
 
-def _kept_start(start_file: Path | None, choice: str) -> tuple[np.ndarray | None, str]:
+def _kept_start(start_file: Path | None, choice: str, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
     """The followed weights of the start of a run that is resumed, or why there are none."""
     if start_file is None or not start_file.exists():
         return None, "the run was resumed, and its weights of the start were not kept"
@@ -161,15 +162,23 @@ def _kept_start(start_file: Path | None, choice: str) -> tuple[np.ndarray | None
         arrays, manifest = read_record(start_file)
         first, kept_choice = arrays["entries"], manifest["choice"]
     except (OSError, RecordError, LookupError):
-        return None, "the run was resumed, and its weights of the start cannot be read"
+        return None, _UNREADABLE_START
+    if first.dtype != np.float32 or (kept_choice == choice and first.shape != shape):
+        return None, _UNREADABLE_START
     if kept_choice != choice:
         return None, "the run was resumed, and follows other weights than before"
     return first, ""
 
 
+def _sum_of(before: Mapping[str, Any], name: str) -> float:
+    """A sum to go on with: 0 where there was none, and NaN, which is never recorded, where it is damaged."""
+    value = _number(before.get(name, 0.0))
+    return math.nan if value is None or value < 0 else value
+
+
 def _number(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

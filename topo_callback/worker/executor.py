@@ -212,4 +212,4 @@ def default_threads(ranks_here: int, loader_workers: int) -> int:
 
 def _half_of_memory() -> int:
     """Half of the machine's memory, or of the container's where that is less."""
-    return max(1 << 28, memory_here() // 2)
+    return max(1 << 30, memory_here() // 2)
