@@ -72,6 +72,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 MONITOR: dict[str, tuple[Any, ...]] = {
     "probe": ("none", "none", "rows"),
     "placed": ("first", "last"),
+    "measured": (*(("in one process",) * 7), "by the worker"),  # whose start takes longer than the rest
     "settings": (
         *({}, {}, {"token_measures": "all"}, {"token_cloud": 40}, {"layers": "all", "probe_batch": 2}),
         *({"pooling": "mean"}, {"tap": "post_attention_norm"}, {"next_token_prompts": 0}, {"metric": "cosine"}),
@@ -113,13 +114,16 @@ def _agreeing(drawn: dict[str, Any]) -> dict[str, Any]:
     if options["trainer"] in ("sft", "dpo", "sft packed"):  # they bring data and collators of their own
         drawn["family"], drawn["data"], drawn["collator"] = "llama", "rows", "plain"
         options |= {"grouped": False, "remove_unused_columns": True, "label_smoothing_factor": 0.0}
-        if drawn["method"] in PROMPTED:
+        # without adapters DPO loads the reference model by its name
+        if drawn["method"] in PROMPTED or (drawn["method"] == "none" and options["trainer"] == "dpo"):
             drawn["method"] = "lora"
     headless = drawn["family"] in MASKED or drawn["family"] in SEQ2SEQ or drawn["family"] in RECURRENT
     if headless and drawn["method"] in (*PROMPTED, "lora_saved_head", "trainable_tokens"):
         drawn["method"] = "lora"
-    if drawn["family"] == "deberta-v2" and options["precision"] == "bfloat16":
+    if (drawn["family"] == "deberta-v2" or drawn["module"] == "in_numpy") and options["precision"] == "bfloat16":
         options["precision"] = "float32"
+    if drawn["family"] == "modernbert" and drawn["method"] == "ln_tuning":  # its first norm is an Identity
+        drawn["method"] = "lora"
     if drawn["family"] not in TAPPED and "tap" in drawn["monitor"]["settings"]:
         drawn["monitor"]["settings"] = {}
     if drawn["method"] in PROMPTED:

@@ -21,7 +21,7 @@ _OTHER_TARGETS = {
     "rwkv": ("key", "value"),
     "deberta-v2": ("query_proj", "value_proj"),
     "electra": ("query", "value"),
-    "xlnet": ("layer_1", "layer_2"),
+    "xlnet": ("layer_1",),
     "switch_transformers": ("q", "v"),
     "llama_dynamic": ("q_proj", "v_proj"),
     "phi3_longrope": ("qkv_proj",),

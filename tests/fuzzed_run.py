@@ -22,9 +22,13 @@ import os
 import random
 import shutil
 import sys
+import tempfile
+import threading
 import time
 import traceback
 import warnings
+from concurrent.futures import Executor, Future
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +41,41 @@ from fuzzed_state import state_of, tensors
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 STEPS = 4
+MEASURING = str(Path(tempfile.gettempdir()) / f"fuzzed-{os.getpid()}.socket")  # of the process that measures
 PATIENCE = 200.0  # seconds for one run
 
 
 def digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+class Remote(Executor):
+    """Has one process measure for all runs, which has compiled everything once."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def submit(self, work: Any, /, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        threading.Thread(target=self._ask, args=(future, (work, args, options)), daemon=True).start()
+        return future
+
+    def _ask(self, future: Future[Any], task: Any) -> None:
+        with Client(self.address) as connection:
+            connection.send(task)
+            done, value = connection.recv()
+        future.set_result(value) if done else future.set_exception(value)
+
+    @staticmethod
+    def serve(address: str) -> None:
+        listener = Listener(address)
+        while True:
+            with listener.accept() as connection:
+                work, args, options = connection.recv()
+                try:
+                    connection.send((True, work(*args, **options)))
+                except Exception as error:  # noqa: BLE001 - handed on
+                    connection.send((False, error))
 
 
 class Witness(TrainerCallback):
@@ -278,7 +312,8 @@ def _monitor(drawn: dict[str, Any], texts: bool) -> Any:
         # longer than the rows of training, so that caches of positions grow
         probe = [{"input_ids": row["input_ids"] * (1 + i % 2)} for i, row in enumerate(rows(count=12, seed=2))]
     config = TopologyConfig(**(light | drawn["monitor"]["settings"]), drain_seconds=150.0)
-    return TopologyCallback(probe, config=config)
+    executor = Remote(MEASURING) if drawn["monitor"]["measured"] == "in one process" else None
+    return TopologyCallback(probe, config=config, executor=executor)
 
 
 def _samples(output_dir: Path) -> list[str]:
@@ -400,6 +435,8 @@ def main(folder: str, *asked: str) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries say this and that
     for name in IMPORTED:
         importlib.import_module(name)
+    measuring = multiprocessing.get_context("fork").Process(target=Remote.serve, args=(MEASURING,), daemon=True)
+    measuring.start()
     for words in (line for each in asked for line in (sys.stdin if each == "-" else [each])):
         seed, _, numbers = words.strip().rpartition(":")
         first, _, last = numbers.partition("-")
@@ -407,6 +444,8 @@ def main(folder: str, *asked: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(Path(folder) / f"{seed or 0}-{number}")
             print(json.dumps(compared(number, int(seed or 0), Path(folder))), file=answers, flush=True)
+    measuring.kill()
+    Path(MEASURING).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
