@@ -106,7 +106,7 @@ HEADLESS = {"bert", "roberta", "modernbert"}
 def tiny(family: str, **settings: Any) -> PreTrainedModel:
     """A random model with 3 blocks of width 32, the same at every call, with dropout where the family has it."""
     name, own = FAMILIES[family]
-    config = getattr(transformers, name)(**_TOKENS, **(own | settings))
+    config = getattr(transformers, name)(**(_TOKENS | own | settings))
     auto = AutoModel if family in HEADLESS else AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
     state = torch.get_rng_state()
     torch.manual_seed(0)

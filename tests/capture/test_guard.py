@@ -187,7 +187,29 @@ def test_each_batch_begins_with_the_state_of_training() -> None:
         module.passes += 1
         hidden += module.seen.sum() + module.passes
 
-    model, _ = planted(add, seen=torch.zeros(6), passes=0)
+    in_every_pass_the_same(add, seen=torch.zeros(6), passes=0)
+
+
+def test_also_with_memory_that_no_operation_writes() -> None:
+    def add(module: Wrapped, hidden: Tensor) -> None:
+        module.seen.numpy()[1] += 1
+        module.inner.weight.detach().numpy()[0] *= 1.1
+        hidden += module.seen[1] * module.inner.weight[0, 0]
+
+    in_every_pass_the_same(add, seen=torch.zeros(6))
+
+
+@pytest.mark.filterwarnings("ignore:Pickle, copy")
+def test_also_with_iterators() -> None:
+    def add(module: Wrapped, hidden: Tensor) -> None:
+        hidden += next(module.numbers) + next(module.listed)
+
+    in_every_pass_the_same(add, numbers=itertools.count(), listed=iter(range(1000)))
+
+
+def in_every_pass_the_same(act: Callable[..., None], **state: Any) -> None:
+    """At the first reading and at the next ones, whatever the batches."""
+    model, _ = planted(act, **state)
     together = clouds(model, prompts(), batch_size=2)
     ends = clouds(model, prompts((5, 11, 3, 8, 11, 6, 2)), batch_size=2)
     assert torch.equal(together, ends)

@@ -9,6 +9,7 @@ shallowly (`reachable.py`). The first reading of a model also compares all bytes
 from __future__ import annotations
 
 import contextlib
+import itertools
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -94,22 +95,17 @@ class Guard:
         self.writes = Writes((held.tensor for held in self._tensors), doubting=not known.read, doubted=known.doubted)
 
     def rewind(self) -> None:
-        """Put back objects and tensors, without looking for what no operation says."""
+        """Put back objects and tensors, as far as that can be done without digests; hooks stay."""
+        self._put_opaque_back()
         self._state.put_back(hooks=False)
         for held in self._tensors:
             held.put_back()
         self.writes.put_back()
+        self._put_copies_back()
 
     def put_back(self) -> list[str]:
         """Put everything back; what could not be, by its module."""
-        lost = []
-        for opaque in self._opaque:
-            if opaque.changed():
-                self._known.opaque = True
-                if opaque.spare is None:
-                    lost.append(f"a {type(opaque.value).__name__} of {opaque.owner}")
-                else:
-                    self._state.replace(opaque.value, opaque.spare)
+        lost = self._put_opaque_back()
         self._state.put_back()
         exchanged = [held for held in self._tensors if held.put_back()]
         self.writes.put_back()
@@ -119,16 +115,30 @@ class Guard:
         self._known.read = True
         return lost
 
+    def _put_opaque_back(self) -> list[str]:
+        """Have copies in place of objects that changed; those of which there is none, by their modules."""
+        lost = []
+        for opaque in self._opaque:
+            if opaque.changed():
+                self._known.opaque = True
+                if opaque.spare is None:
+                    lost.append(f"a {type(opaque.value).__name__} of {opaque.owner}")
+                else:
+                    self._state.replace(*opaque.renew())
+        return lost
+
+    def _put_copies_back(self) -> set[int]:
+        """Undo what no operation says, where there is a copy; of which tensors there is one."""
+        changed = [not same_bytes(held.tensor, copy) for held, copy in self._copied]
+        for held, copy in itertools.compress(self._copied, changed):
+            self._known.unseen.add(held.owner)
+            overwrite(held.tensor, copy)
+        return {id(held) for held, _ in self._copied}
+
     def _unseen(self, exchanged: set[int]) -> list[str]:
         """Undo what no operation says; where there is no copy, the modules."""
         lost = []
-        changed = [same_bytes(held.tensor, copy) for held, copy in self._copied]
-        copied = set()
-        for same, (held, copy) in zip(changed, self._copied, strict=True):
-            copied.add(id(held))
-            if not same:
-                self._known.unseen.add(held.owner)
-                overwrite(held.tensor, copy)
+        copied = self._put_copies_back()
         for held, before in self._digests:
             copied.add(id(held))
             after = digest(held.tensor)

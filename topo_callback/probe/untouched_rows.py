@@ -47,6 +47,6 @@ def rows_untouched(dataset: Any, rows: Sequence[int], source: str) -> Iterator[N
     finally:
         for each in opaque:
             if each.changed() and each.spare is not None:
-                state.replace(each.value, each.spare)
+                state.replace(*each.renew())
         state.put_back()
         writes.put_back()

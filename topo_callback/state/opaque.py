@@ -15,7 +15,7 @@ class Opaque:
     """Notes the state of such an object, as far as it can be told.
 
     Attributes:
-        value: the object.
+        value: the object, or the copy that has taken its place.
         owner: the module that holds it.
         spare: a copy in the same state; None where it cannot be copied.
     """
@@ -25,6 +25,12 @@ class Opaque:
         self.owner = owner
         self._state = _state(value)
         self.spare = None if self._state is None else _copied(value)
+
+    def renew(self) -> tuple[Any, Any]:
+        """The object, and a copy in the state that was noted, which takes its place."""
+        before, self.value = self.value, self.spare
+        self.spare = _copied(self.value)
+        return before, self.value
 
     def changed(self) -> bool:
         """Whether the object is in another state now."""
