@@ -136,7 +136,7 @@ def test_each_point_is_the_models_own_or_the_model_is_refused() -> None:
                 continue
             wrong.append(f"{model_type}: {type(error).__name__} in reading only: {error}")
     assert not wrong
-    silent = [refusal for refusal in said if "blocks=" not in refusal and "`blocks`" not in refusal]
+    silent = [refusal for refusal in said if not any(word in refusal for word in ("blocks=", "`blocks`", "accepted:"))]
     assert all("not supported" in refusal for refusal in silent), silent  # else it says what to pass
     read = sum(outcomes[way] for way in ("padded", "equal lengths", "one at a time"))
     print(dict(outcomes))

@@ -184,6 +184,42 @@ def test_states_in_another_order_than_the_tokens_are_refused() -> None:
         survey(model, find_blocks(model), (5, 6, 7))
 
 
+def test_tokens_that_no_block_is_given_are_refused() -> None:
+    class Shifted(OddModel):
+        def run(self, input_ids: Tensor, attention_mask: Tensor | None) -> Any:
+            return super().run(torch.cat([torch.full_like(input_ids[:, :1], 7), input_ids[:, :-1]], dim=1), None)
+
+    model = Shifted().eval()
+    with quiet(model), pytest.raises(UnsupportedModelError, match="the last of 3 tokens has no state"):
+        survey(model, find_blocks(model), (5, 6, 7))
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (lambda old, new: new.mean(), "gives \\(\\) at layer 1: these are no hidden states"),
+        (lambda old, new: new @ new.mT, "gives \\(1, 3, 3\\) at layer 1: these are no hidden states"),
+        (lambda old, new: (new @ new.mT)[:, None].expand(-1, 8, -1, -1), "gives \\(1, 8, 3, 3\\) at layer 1"),
+        (lambda old, new: old, "the first one is what it was given"),
+    ],
+    ids=["loss", "weights", "weights of heads", "what it was given"],
+)
+def test_what_comes_before_the_states_is_not_taken_for_them(first: Any, said: str) -> None:
+    class Two(OddBlock):
+        def forward(self, states: Tensor, mask: Tensor | None = None) -> Any:
+            new = super().forward(states, mask)
+            return first(states, new), new
+
+    class Second(OddModel):
+        def between(self, states: Any) -> Any:
+            return states[1]
+
+    model = Second().eval()
+    model.blocks = nn.ModuleList(Two(causal=True) for _ in range(3))
+    with quiet(model), pytest.raises(UnsupportedModelError, match=said):
+        survey(model, find_blocks(model), (5, 6, 7))
+
+
 @pytest.mark.parametrize("kind", ["dictionary", "dataclass", "named tuple", "model output"])
 def test_blocks_may_name_their_hidden_states(kind: str) -> None:
     class Named(OddBlock):

@@ -241,3 +241,17 @@ def test_a_trajectory_that_lacks_layers_is_refused(tmp_path: Path) -> None:
         recorded_scores(tmp_path / "nowhere")
     with pytest.raises(RecordError, match="does not say how deep"):
         recorded_scores(write_trajectory(tmp_path / "bare", steps=(0,)).path)
+
+
+def test_scores_are_those_of_prompts_alone_where_a_batch_is_not() -> None:
+    tokenizer = tiny_tokenizer()
+    probe = Probe.from_rows(TEXTS[:8], tokenizer)
+    model = tiny_llama(tokenizer, layers=3)
+    for block in model.model.layers:  # every row moves with the mean of the batch
+        block.register_forward_hook(lambda module, args, output: output + output.mean(dim=0, keepdim=True))
+    together, alone = (measure_scores(model, probe, neighbours=3, batch_size=size) for size in (8, 1))
+    assert together.facts["rows"] == "one at a time"
+    assert together.influence is not None
+    assert alone.influence is not None
+    np.testing.assert_allclose(together.influence, alone.influence, rtol=1e-5)
+    np.testing.assert_allclose(together.angular, alone.angular, atol=1e-6)

@@ -98,10 +98,28 @@ def survey(
             twice = look(token_ids, rows=2)
             layout = _layout(seen.first, twice.first, changed.first, tokens, stack)
         elif shape == tuple(changed.first.shape):
-            _check_order(_moved(seen.first, changed.first, 1), tokens, stack)
+            moved = _moved(seen.first, changed.first, 1)
+            if not moved:  # perhaps the two tokens are one to the embedding
+                moved = _moved(seen.first, look((*token_ids[:-1], max(0, token_ids[-1] - 1))).first, 1)
+            _check_order(moved, tokens, stack)
     width = layout.arranged(seen.first, 1, tokens).shape[2]
     _check_widths(seen, layout, width, stack)
     return Traversal(layout, seen.calls, width)
+
+
+def _check_new(before: Tensor, state: Tensor, given: Any, layer: int, stack: BlockStack) -> None:
+    """See that what comes first of what a block gives is not what it was given.
+
+    Raises:
+        UnsupportedModelError: it is, and there is another state beside it.
+    """
+    parts = given if isinstance(given, tuple) else ()
+    others = [each for each in parts if isinstance(each, Tensor) and each.shape == state.shape and each is not state]
+    if others and state.device.type != "meta" and torch.equal(before, state):
+        raise UnsupportedModelError(
+            f"layer {layer} of {stack.path}: the block gives several states, and the first one is what it was given; "
+            "accepted: blocks that give their new states first; name another stack with blocks='...'"
+        )
 
 
 def _check_widths(seen: Seen, layout: StateLayout, width: int, stack: BlockStack) -> None:
@@ -128,12 +146,13 @@ def _check_order(moved: list[int], tokens: int, stack: BlockStack) -> None:
     """See that another last token is another last state; `moved` are the places where states differ then.
 
     Raises:
-        UnsupportedModelError: it is a state elsewhere, so that states are not in the order of their tokens.
+        UnsupportedModelError: it is a state elsewhere, or none, so that states are not in the order of their tokens.
     """
-    if moved and tokens - 1 not in moved:
+    if tokens - 1 not in moved:
+        where = f"has state {moved[0]}, counted from 0," if moved else "has no state"
         raise UnsupportedModelError(
-            f"the last of {tokens} tokens has state {moved[0]} of {stack.path}, counted from 0: the states are not in "
-            "the order of the tokens; name a stack that keeps the order with blocks='...'"
+            f"the last of {tokens} tokens {where} of those that the first block of {stack.path} is given: the states "
+            "are not in the order of the tokens; name a stack that keeps the order with blocks='...'"
         )
 
 
@@ -165,8 +184,9 @@ def _look(model: nn.Module, stack: BlockStack, inputs: dict[str, Any]) -> Seen:
         with _kept(failures):
             state = first_tensor(hidden)
             shapes[layer] = state.shape
-            if layer == 0:
-                first.append(state.detach().clone())
+            if first:
+                _check_new(first[-1], state, hidden, layer, stack)
+            first[1:] = [state.detach().clone()]
 
     with listening(stack, None, "block", take) as calls:
         run_forward(model, stack, inputs, failures)
