@@ -28,11 +28,7 @@ DOUBT = 4  # tokens: tables are off by the places that models leave unused or lo
 _ALONG = {torch.ops.aten.index_select.default, torch.ops.aten.gather.default}
 
 
-<<<<<<< HEAD
-class CheckedIndices(TorchDispatchMode):  # type: ignore[no-untyped-call]
-=======
 class CheckedIndices(TorchDispatchMode):  # type: ignore[no-untyped-call,unused-ignore]
->>>>>>> w-points
     """While this lasts, an index beyond what it looks into raises IndexError, on every device alike."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -106,11 +102,7 @@ def _reads(model: nn.Module, token_ids: tuple[int, ...]) -> bool:
     inputs: dict[str, Any] = {"input_ids": torch.tensor([token_ids], device=device), **decoder_start(model, 1, device)}
     inputs |= {name: value for name, value in {"use_cache": False, "logits_to_keep": 1}.items() if takes(model, name)}
     try:
-<<<<<<< HEAD
-        with CheckedIndices():  # type: ignore[no-untyped-call]
-=======
         with CheckedIndices():  # type: ignore[no-untyped-call,unused-ignore]
->>>>>>> w-points
             entry(model)(**inputs)
     except USERS_OWN:
         raise
