@@ -37,7 +37,7 @@ def _with_forgiving_cache(compiled: Any) -> Any:
 
     numba opens whatever has the name, which may be a pipe, and raises what `pickle` makes of it.
     """
-    file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if not all(hasattr(file, name) for name in ("_load_index", "_load_data", "_data_path", "_index_path", "save")):
         return compiled
     load_index, load_data, save = file._load_index, file._load_data, file.save
