@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import os
+import stat
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -26,11 +27,51 @@ def kernel(function: Callable[..., Any]) -> Any:
     function = inspect.unwrap(function)
     try:
         with _cache_of_these_sources():
-            return njit(nogil=True, cache=True)(function)
+            return _with_forgiving_cache(njit(nogil=True, cache=True)(function))
     except RuntimeError as error:
         if "cache" not in str(error):
             raise
         return njit(nogil=True)(function)
+
+
+def _with_forgiving_cache(compiled: Any) -> Any:
+    """The kernel, for which files of the cache that are damaged, or no files, are none: it is compiled anew.
+
+    numba opens whatever has the name, which may be a pipe, and raises what `pickle` makes of it.
+    """
+    file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if not all(hasattr(file, name) for name in ("_load_index", "_load_data", "_data_path", "_index_path", "save")):
+        return compiled
+    load_index, load_data, save = file._load_index, file._load_data, file.save
+
+    def plain_index() -> Any:
+        try:
+            return load_index() if _is_plain(file._index_path) else {}
+        except Exception:  # noqa: BLE001 - whatever a damaged pickle raises
+            return {}
+
+    def plain_data(name: str) -> Any:
+        try:
+            if _is_plain(file._data_path(name)):
+                return load_data(name)
+        except Exception as error:  # whatever a damaged pickle raises
+            raise OSError(f"{name} is damaged") from error  # which numba takes for an entry that is not there
+        raise OSError(f"{name} is no file")
+
+    def try_to_save(key: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(key, data)
+
+    file._load_index, file._load_data, file.save = plain_index, plain_data, try_to_save
+    return compiled
+
+
+def _is_plain(path: str) -> bool:
+    """Whether this is a regular file, or nothing."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 @contextlib.contextmanager
