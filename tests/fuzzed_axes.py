@@ -45,7 +45,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "gradient_accumulation_steps": (1, 1, 2, 3),
     "checkpointing": ("no", "no", "no", "reentrant", "not reentrant"),
     "precision": ("float32", "float32", "autocast", "bfloat16"),
-    "compiled": (*(("no",) * 11), "eager"),
+    "compiled": (*(("no",) * 15), "eager"),
     "dataloader_num_workers": (0, 0, 0, 0, 1),
     "grouped": (False, False, False, True),
     "eval_strategy": ("no", "steps", "steps", "epoch"),
@@ -144,8 +144,9 @@ def _agreeing(drawn: dict[str, Any]) -> dict[str, Any]:
         options["save_only_model"] = False
     if options["eval_strategy"] == "no":
         options["eval_on_start"] = False
-    if options["compiled"] != "no":
-        options["checkpointing"] = "no"
+    if options["compiled"] != "no":  # each kind of pass is compiled anew
+        options |= {"checkpointing": "no", "eval_strategy": "no", "eval_on_start": False, "saving": "no"}
+        options |= {"dataloader_num_workers": 0, "auto_find_batch_size": False, "callbacks": "none"}
     return drawn
 
 

@@ -91,7 +91,7 @@ def adapted(model: Any, family: str, method: str) -> Any:
             cpt_token_ids=[3, 4, 5], cpt_mask=[1, 1, 1], cpt_tokens_type_mask=[1, 2, 4], task_type="CAUSAL_LM"
         ),
         "vblora": lambda: peft.VBLoRAConfig(r=2, num_vectors=8, vector_length=8, topk=2, **on),
-        "hra": lambda: peft.HRAConfig(r=2, apply_GS=True, **on),
+        "hra": lambda: peft.HRAConfig(r=2, **on),
         "trainable_tokens": lambda: peft.TrainableTokensConfig(
             token_indices=[3, 5, 8], target_modules=[embedding.rpartition(".")[2]], **task
         ),

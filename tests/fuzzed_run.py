@@ -42,7 +42,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 
 STEPS = 4
 MEASURING = str(Path(tempfile.gettempdir()) / f"fuzzed-{os.getpid()}.socket")  # of the process that measures
-PATIENCE = 200.0  # seconds for one run
+PATIENCE = 400.0  # seconds for one run
 
 
 def digest(*parts: bytes) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from topo_callback.errors import UnsupportedModelError
 from topo_callback.state.opaque import Opaque
 from topo_callback.state.reachable import Reachable
-from topo_callback.state.writes import Writes, digest, memory_of, overwrite, plain_tensors, same_bytes
+from topo_callback.state.writes import Writes, digest, is_leaf, memory_of, overwrite, plain_tensors, same_bytes
 
 _SMALL = 1 << 16  # bytes of a tensor, no parameter, that is copied before every reading
 _FIRST = 1 << 28  # bytes that are copied before the first reading, smallest tensors first; of others there are digests
@@ -160,7 +160,7 @@ class _Held:
         self._view = None if swapped or self.memory is None else tensor.detach()
         self._version = None if tensor.is_inference() else tensor._version
         self._wants_gradient = tensor.requires_grad
-        self._gradient = tensor.grad if tensor.is_leaf else None
+        self._gradient = tensor.grad if is_leaf(tensor) else None
 
     @property
     def said(self) -> str:
@@ -169,7 +169,7 @@ class _Held:
     def put_back(self) -> bool:
         """Have it show what it showed; whether it showed something else."""
         tensor = self.tensor
-        if tensor.is_leaf:
+        if is_leaf(tensor):
             if tensor.requires_grad != self._wants_gradient:
                 tensor.requires_grad_(self._wants_gradient)
             if tensor.grad is not self._gradient:

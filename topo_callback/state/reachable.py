@@ -25,6 +25,7 @@ from torch.nn.modules import module as module_hooks
 
 from topo_callback.state.copies import Copy, cell_content, class_data, copy_of, named_globals, slots_of
 from topo_callback.state.foreign import LEFT_ALONE, global_names, is_plain, is_users
+from topo_callback.state.writes import is_leaf
 
 _ATOMS: frozenset[type] = frozenset(
     {
@@ -197,7 +198,7 @@ class Reachable:
         held = vars(value)
         if held and not hasattr(value, "ds_id"):  # DeepSpeed keeps its own account there
             self._dict(held, owner)
-        if value.grad_fn is None and value.is_leaf and value.grad is not None:
+        if is_leaf(value) and value.grad is not None:
             self._further([value.grad], owner)
 
     def _function(self, value: types.FunctionType, owner: str) -> None:

@@ -129,10 +129,18 @@ def memory_of(tensor: Tensor) -> int | None:
         return None
 
 
+def is_leaf(tensor: Tensor) -> bool:
+    """Whether gradients are gathered in a tensor; not in a view whose base was written since (FSDP1 makes such)."""
+    try:
+        return tensor.grad_fn is None and tensor.is_leaf
+    except RuntimeError:
+        return False
+
+
 def overwrite(tensor: Tensor, copy: Tensor) -> None:
     """Write values back, leaving the count of versions that autograd looks at."""
     with torch.inference_mode() if tensor.is_inference() else contextlib.nullcontext(), torch.no_grad():
-        tensor.copy_(copy)
+        tensor.detach().copy_(copy)  # torch refuses to write one of several views as such (FSDP1)
 
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
