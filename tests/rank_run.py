@@ -180,6 +180,17 @@ def forward_raises(run: Run) -> None:
     run.in_block = fail
 
 
+def embedding_raises(run: Run) -> None:
+    """The embedding raises on the last rank, at one step, before any block."""
+
+    def fail(old: Any, module: Any, *arguments: Any) -> Any:
+        if run.rank == 1 and run.step == 2 and not torch.is_grad_enabled():
+            raise RuntimeError("injected: the embedding is unwell")
+        return old(module, *arguments)
+
+    run.replace(torch.nn.Embedding, "forward", fail)
+
+
 def memory_runs_out_once(run: Run) -> None:
     """The last rank has no memory for one forward pass."""
     left = [1]
@@ -277,6 +288,7 @@ FAULTS: dict[str, Callable[[Run], None]] = {
     function.__name__: function
     for function in (
         forward_raises,
+        embedding_raises,
         memory_runs_out_once,
         probe_cannot_be_read,
         probes_differ,

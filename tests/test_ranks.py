@@ -83,7 +83,8 @@ def faults(folder: Path) -> Launch:
 @pytest.fixture(scope="module")
 def sharded_faults(folder: Path) -> Launch:
     needs_fsdp2_on_cpu()
-    return launch(folder / "sharded", 2, "fsdp2", "full-unwatched", "lora-memory_runs_out_once", "full-gathering_fails")
+    cases = ("full-unwatched", "lora-memory_runs_out_once", "full-gathering_fails", "full-embedding_raises")
+    return launch(folder / "sharded", 2, "fsdp2", *cases)
 
 
 @pytest.fixture(params=["ddp", "fsdp2"])
@@ -240,3 +241,14 @@ def test_fault_21_memory_that_runs_out_on_one_rank_of_a_sharded_model(sharded_fa
         assert first["error"] is second["error"] is None
         assert first["step"] == second["step"] == 5
     assert sharded_faults.of("full-gathering_fails")[0]["weights"] == sharded_faults.of("full-unwatched")[0]["weights"]
+
+
+@pytest.mark.slow
+def test_fault_20_what_fails_outside_the_blocks_of_a_sharded_model_keeps_nobody_waiting(sharded_faults: Launch) -> None:
+    for ours, bare in zip(sharded_faults.of("full-embedding_raises"), sharded_faults.of("full-unwatched"), strict=True):
+        assert ours["error"] is None
+        assert (ours["step"], ours["weights"], ours["losses"]) == (5, bare["weights"], bare["losses"])
+    (skipped,) = sharded_faults.journal("full-embedding_raises", "skipped")
+    assert skipped["step"] == 2
+    assert skipped["cause"].startswith("rank 1: RuntimeError in fail")
+    assert sharded_faults.trajectory("full-embedding_raises").steps == (0, 1, 3, 4, 5)

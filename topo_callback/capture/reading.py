@@ -112,7 +112,7 @@ def run_forward(
         context.callback(rewind, model)  # the next pass begins where this one did
         if is_sharded(model):
             context.callback(reshard, model)
-            context.enter_context(to_the_end(distinct_blocks(stack), failures))
+            context.enter_context(to_the_end(model, distinct_blocks(stack), failures))
         context.enter_context(_without_compiled_code(model))
         try:
             output = entry(model)(**inputs)
