@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from topo_callback.errors import ProbeError, described
+from topo_callback.errors import USERS_OWN, ProbeError, described
 from topo_callback.terminal import show_if_asked
 
 TEXT_FORMATS = (
@@ -80,7 +80,9 @@ def checked_rows(rows: Any) -> list[Any]:
         raise ProbeError(
             f"a {type(rows).__name__} was given as probe, which has no rows by number; accepted: {_ACCEPTED_ROWS}"
         ) from None
-    except Exception as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
         show_if_asked(error)
         raise ProbeError(f"a row of the probe could not be read ({described(error)})") from None
     for i, row in enumerate(listed):

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from topo_callback.errors import ProbeError
+from topo_callback.errors import USERS_OWN, ProbeError
 from topo_callback.probe.formats import (
     CHOSEN_IDS,
     COMPLETION_IDS,
@@ -56,7 +56,9 @@ class RowTokenizer:
     def __init__(self, processing_class: Any = None, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
         try:
             processor = copy.deepcopy(processing_class)
-        except Exception:  # noqa: BLE001  it can raise anything, and may quote what it holds
+        except USERS_OWN:
+            raise
+        except BaseException:  # noqa: BLE001  it can raise anything, and may quote what it holds
             raise ProbeError(
                 f"the processing class ({type(processing_class).__name__}) cannot be copied; pass rows of input_ids"
             ) from None
@@ -118,7 +120,9 @@ class RowTokenizer:
             sequence = self._render(row, kind, name)
         except ProbeError:
             raise
-        except Exception as error:  # noqa: BLE001  a chat template can raise anything, and may quote the row
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001  a chat template can raise anything, and may quote the row
             show_if_asked(error)
             raise ProbeError(
                 f"{name} could not be tokenised ({type(error).__name__}); try the tokenizer, or its "

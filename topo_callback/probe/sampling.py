@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from topo_callback.errors import ProbeError
+from topo_callback.errors import USERS_OWN, ProbeError
 from topo_callback.probe.formats import check_row, is_stream, refuse_stream, without_output_format
 from topo_callback.probe.probe import Probe, ProbeCollection
 from topo_callback.probe.rows import RowTokenizer, TokenSequence
@@ -137,7 +137,9 @@ def _sample(dataset: Any, source: str, tokenizer: RowTokenizer, prompts: int, ma
 def _read(dataset: Any, i: int, name: str, tokenizer: RowTokenizer) -> list[TokenSequence]:
     try:
         row = dataset[i]
-    except Exception as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
         show_if_asked(error)
         raise ProbeError(f"{name} could not be read ({type(error).__name__}); pass a probe") from None
     check_row(row, name)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from topo_callback.capture import quiet
-from topo_callback.errors import UnsupportedModelError, described
+from topo_callback.errors import USERS_OWN, UnsupportedModelError, described
 
 CHECKED_TOKENS = 24
 NEW_TOKENS = 3
@@ -62,7 +62,9 @@ def check_cache(model: Any, ids: Int[Tensor, "1 tokens"]) -> None:
         try:
             with quiet(model):
                 found.append(model.generate(ids, generation_config=setting, attention_mask=torch.ones_like(ids)))
-        except Exception as error:  # any model's own forward pass and cache
+        except USERS_OWN:
+            raise
+        except BaseException as error:
             raise UnsupportedModelError(
                 f"{type(model).__name__} cannot generate with these layers cut ({described(error)}); "
                 "choose other layers"

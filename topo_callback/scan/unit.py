@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.config import TopologyConfig
-from topo_callback.errors import RecordError
+from topo_callback.errors import USERS_OWN, RecordError
 from topo_callback.probe import Probe
 from topo_callback.records.files import read_json
 from topo_callback.records.folder import TrajectoryFolder
@@ -170,7 +170,9 @@ def _sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
         raise
     except (TopologyError, ReadingError) as error:
         raise UnreadableCheckpointError(str(error) or type(error).__name__) from error
-    except Exception as error:  # any model's own code
+    except USERS_OWN:
+        raise
+    except BaseException as error:
         show_if_asked(error)
         raise UnreadableCheckpointError(f"cannot be read ({described(error)})") from error
     finally:

@@ -34,7 +34,7 @@ from topo_callback.distributed.turns import (
     AgreedError,
     Turns,
 )
-from topo_callback.errors import ConfigurationError, UnsupportedModelError, described
+from topo_callback.errors import USERS_OWN, ConfigurationError, UnsupportedModelError, described
 from topo_callback.geometry import least_bytes
 from topo_callback.probe import Probe
 from topo_callback.spacing import evenly_spaced
@@ -170,7 +170,9 @@ class ProvedReading:
         try:
             with quiet(model):
                 traversal = survey(model, stack, surveyed_prompt(self._probe))
-        except Exception as error:  # noqa: BLE001 - what a model cannot do without weights is of many kinds
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - what a model cannot do without weights is of many kinds
             logger.debug("the outline of the model cannot run: %s", described(error))
         self._settle(traversal)
 
