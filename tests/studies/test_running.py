@@ -23,7 +23,7 @@ from topo_callback.watching.reader import Reader
 
 INVARIANCE = ("info_nce", "dime", "lidar", "prompt_length", "random_tokens", "shuffled_tokens")
 WORDS = CORPUS.split()
-PROOF = 6  # passes of a few prompts before the first sample
+PROOF = 7  # passes of a few prompts before the first sample
 TEXTS = [" ".join(WORDS[i : i + 4 + i % 7]) for i in range(0, 90, 5)]
 
 
