@@ -88,7 +88,8 @@ def allow_training_on_the_cpu() -> None:
     import trl
 
     if not torch.cuda.is_available():
-        trl.SFTConfig = functools.partial(trl.SFTConfig, use_cpu=True, bf16=False)
+        for name in ("SFTConfig", "DPOConfig"):
+            setattr(trl, name, functools.partial(getattr(trl, name), use_cpu=True, bf16=False))
 
 
 def main() -> None:

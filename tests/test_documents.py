@@ -167,6 +167,18 @@ MADE = {
 }
 
 
+def test_every_promise_names_tests_that_are_there() -> None:
+    rows = re.findall(
+        r"^\| (?!promise |---)(.+) \| (.+) \|$", (ROOT / "docs" / "promises.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) > 40
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for promise, held in rows:
+        faults = re.findall(r"`(test_fault_\d+_)\*`", held)
+        assert faults or re.search(r"\]\(\.\./tests/", held), f"nothing holds: {promise}"
+        assert all(f"def {fault}" in written for fault in faults), promise
+
+
 def test_documents_and_examples_import_what_is_public() -> None:
     page = (ROOT / "docs" / "stability.md").read_text()
     public = set(re.findall(r"`(topo_callback[\w.]*)`", page.partition("Public modules:")[2].partition("\n\n")[0]))
