@@ -118,6 +118,8 @@ def settings_page() -> str:
         lines.append("| setting | default | what it does | alters |\n|---|---|---|---|")
         for field in fields:
             default = "see below" if field.name == "measures" else shown(field.default)
+            if field.name.endswith("_bytes") and field.default:
+                default = f"`{field.default >> 30} << 30` ({field.default >> 30} GiB)"
             lines.append(
                 f"| `{field.name}` | {default} | {cell(field.metadata['help'])} | {field.metadata['alters']} |"
             )
