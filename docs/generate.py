@@ -199,7 +199,6 @@ def commands_page() -> str:
 
 PUBLIC = {
     "topo_callback": "On top",
-    "topo_callback.errors": "Errors",
     "topo_callback.dynamics": "Events and reference runs",
     "topo_callback.sinks": "Sinks",
     "topo_callback.homology": "Persistent homology",
@@ -212,21 +211,13 @@ PUBLIC = {
 }
 
 
-def public_names(module: str) -> list[str]:
-    found = importlib.import_module(module)
-    if hasattr(found, "__all__"):
-        return list(found.__all__)
-    return [name for name, value in vars(found).items() if isinstance(value, type) and value.__module__ == module]
-
-
 def python_page() -> str:
     lines = [(ROOT / "docs" / "reference" / "python-head.txt").read_text()]
+    top = importlib.import_module("topo_callback").__all__
     for module, heading in PUBLIC.items():
         lines.append(f"## {heading}\n\n`{module}`\n")
-        lines += [f"::: {module}.{name}\n" for name in public_names(module)]
-    lines.append("## Deeper names\n")
-    lines += [
-        "::: topo_callback.probe.parallel.ParallelProbe\n",
-        "::: topo_callback.measures.survival.two_stage_survival\n",
-    ]
+        for name in importlib.import_module(module).__all__:
+            again = name in top and module != "topo_callback"
+            lines.append(f"`{name}` is described above.\n" if again else f"::: {module}.{name}\n")
+    lines.append("## Deeper names\n\n::: topo_callback.measures.survival.two_stage_survival\n")
     return "\n".join(lines) + "\n"

@@ -72,7 +72,7 @@ def refused(folder: Path, reason: str, seconds: float = 20.0) -> None:
     ("config", "reason"),
     [
         ({"num_hidden_layers": 2_000}, "num_hidden_layers = 2000, and the files hold 30 tensors"),
-        ({"num_hidden_layers": 10**12}, "num_hidden_layers = 1e.12; accepted: at most"),
+        ({"num_hidden_layers": 10**12}, "'num_hidden_layers' = 1e.12; accepted: at most"),
         ({"vocab_size": 10**10}, "vocab_size = 1e.10; accepted: at most"),
         ({"vocab_size": 1 << 24}, "many times larger than what its files hold"),
         ({"hidden_size": 1 << 20}, "many times larger|cannot be loaded"),
