@@ -16,6 +16,7 @@ import importlib
 import inspect
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -81,7 +82,8 @@ def site_path(path: PurePosixPath) -> str:
 
 
 def cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """Text of the code as Markdown: on one line, without what would be read as a column or a tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 # settings
@@ -179,8 +181,9 @@ def commands_page() -> str:
     every = list(subcommands())
     lines += [f"| [`{name}`](#{name}) | {cell(said)} |" for name, said, _ in every] + [""]
     for name, said, parser in every:
-        lines.append(f"## {name}\n\n{' '.join((parser.description or said[:1].upper() + said[1:] + '.').split())}\n")
-        usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).strip()
+        lines.append(f"## {name}\n\n{cell(parser.description or said[:1].upper() + said[1:] + '.')}\n")
+        usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ").replace("[-h] ", "")).strip()
+        usage = textwrap.fill(usage, 88, subsequent_indent="    ", break_on_hyphens=False)
         lines.append(f"```text\n{usage}\n```\n")
         actions = [each for each in parser._actions if each.dest != "help" and each.help != argparse.SUPPRESS]
         if name == "run":  # one option for each setting, which have a page of their own
