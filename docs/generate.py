@@ -201,7 +201,7 @@ def commands_page() -> str:
 
 
 PUBLIC = {
-    "topo_callback": "On top",
+    "topo_callback": "The package itself",
     "topo_callback.dynamics": "Events and reference runs",
     "topo_callback.sinks": "Sinks",
     "topo_callback.homology": "Persistent homology",
