@@ -138,7 +138,7 @@ def test_a_near_name_is_suggested() -> None:
 
 def test_a_variable_that_is_no_setting_is_said_with_the_near_one(capsys: pytest.CaptureFixture[str]) -> None:
     gather_settings({}, environment={"TOPO_LAYER": "1"})
-    assert "TOPO_LAYER is no setting" in (said := capsys.readouterr().err)
+    assert "TOPO_LAYER is not a setting" in (said := capsys.readouterr().err)
     assert "did you mean 'layers'" in said
 
 

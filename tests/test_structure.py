@@ -85,7 +85,9 @@ def test_importing_loads_no_more_than_it_needs(statement: str, absent: tuple[str
 
 def test_the_public_names_are_these() -> None:
     assert topo_callback.__all__ == [
-        "Barcode", "Probe", "Snapshot", "TopologyCallback", "TopologyConfig", "Trajectory",
+        "Barcode", "ConfigurationError", "Event", "FolderBusyError", "MemorySink", "MissingExtraError", "ParallelProbe",
+        "Probe", "ProbeError", "RecordError", "Snapshot", "TopologyCallback", "TopologyConfig", "TopologyError",
+        "Trajectory", "UnsupportedModelError",
     ]  # fmt: skip
     for name in topo_callback.__all__:
         assert getattr(topo_callback, name).__name__ == name

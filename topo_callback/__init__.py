@@ -12,20 +12,59 @@ from topo_callback._lazy import lazy_attribute, lazy_directory
 if TYPE_CHECKING:
     from topo_callback.callback import TopologyCallback
     from topo_callback.config import TopologyConfig
+    from topo_callback.dynamics.reorganisation import Event
+    from topo_callback.errors import (
+        ConfigurationError,
+        FolderBusyError,
+        MissingExtraError,
+        ProbeError,
+        RecordError,
+        TopologyError,
+        UnsupportedModelError,
+    )
     from topo_callback.homology.barcode import Barcode
+    from topo_callback.probe.parallel import ParallelProbe
     from topo_callback.probe.probe import Probe
     from topo_callback.records.snapshot import Snapshot
     from topo_callback.records.trajectory import Trajectory
+    from topo_callback.sinks.memory import MemorySink
 
-__all__ = ["Barcode", "Probe", "Snapshot", "TopologyCallback", "TopologyConfig", "Trajectory"]
+__all__ = [
+    "Barcode",
+    "ConfigurationError",
+    "Event",
+    "FolderBusyError",
+    "MemorySink",
+    "MissingExtraError",
+    "ParallelProbe",
+    "Probe",
+    "ProbeError",
+    "RecordError",
+    "Snapshot",
+    "TopologyCallback",
+    "TopologyConfig",
+    "TopologyError",
+    "Trajectory",
+    "UnsupportedModelError",
+]
 
 _HOME = {
     "Barcode": "homology.barcode",
+    "ConfigurationError": "errors",
+    "Event": "dynamics.reorganisation",
+    "FolderBusyError": "errors",
+    "MemorySink": "sinks.memory",
+    "MissingExtraError": "errors",
+    "ParallelProbe": "probe.parallel",
     "Probe": "probe.probe",
+    "ProbeError": "errors",
+    "RecordError": "errors",
     "Snapshot": "records.snapshot",
     "TopologyCallback": "callback",
     "TopologyConfig": "config",
+    "TopologyError": "errors",
     "Trajectory": "records.trajectory",
+    "UnsupportedModelError": "errors",
 }
 
 

@@ -56,7 +56,7 @@ class TopologyCallback(TrainerCallback):
     On a schedule it reads the activations of a fixed probe, and a worker process turns them into a trajectory on disk
     and in the trackers of the run. Training is not disturbed, and nothing that goes wrong here stops it: after
     `on_train_begin` nothing leaves the callback but a KeyboardInterrupt or SystemExit. `TOPO_DISABLED=1` in the
-    environment turns it into nothing, on all ranks when it is set on one.
+    environment disables it, on all ranks when it is set on one.
 
     Args:
         probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the

@@ -107,7 +107,7 @@ def _read_jsonl(file: Path) -> list[Row]:
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"data set {file} is no readable JSON-lines file ({error})") from error
+        raise ConfigurationError(f"data set {file} is not a readable JSON-lines file ({error})") from error
     if not all(isinstance(row, dict) for row in rows):
         raise ConfigurationError(f"data set {file} must hold one JSON object per line")
     return rows

@@ -94,7 +94,7 @@ def gather_settings(
             values[name] = read_setting(name, text, where=variable)
         else:
             near = suggestion(name, _FIELDS)
-            say(f"the environment variable {variable} is no setting of topo_callback and is left alone{near}")
+            say(f"the environment variable {variable} is not a setting of topo_callback and is left alone{near}")
     for name, text in options.items():
         values[name] = read_setting(name, text, where=f"--topo-{name.replace('_', '-')}")
     return TopologyConfig(**values)

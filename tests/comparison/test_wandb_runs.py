@@ -165,11 +165,11 @@ def _none_logged(server: Server) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (_of_another_tool, RecordError, "its artifact has no run.json; it is no trajectory of topo_callback"),
+        (_of_another_tool, RecordError, "its artifact has no run.json; it is not a trajectory of topo_callback"),
         (_a_reference, RecordError, "run.json is not in its artifact but kept elsewhere"),
         (_too_large, RecordError, "1099.5 GB; accepted: at most 8.6 GB"),
         (_of_another_size, RecordError, "run.json came with .* bytes, not"),
-        (_not_there, RecordError, "W&B gives no answer that can be used .*HTTPError"),
+        (_not_there, RecordError, "no usable answer from W&B .*HTTPError"),
         (_of_another_name, RecordError, "is not one that topo_callback uploads"),
         (_none_logged, RecordError, "has no artifact of type topology"),
     ],
@@ -217,7 +217,7 @@ def test_a_cache_that_cannot_be_written(
 def test_no_server(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("topo_callback.comparison.wandb_runs.SECONDS", 2)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    with pytest.raises(RecordError, match="W&B gives no answer that can be used .*check the network and `wandb login`"):
+    with pytest.raises(RecordError, match="no usable answer from W&B .*check the network and `wandb login`"):
         run_folder("wandb:team/project/run")
     assert not cache.exists()
 

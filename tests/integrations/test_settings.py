@@ -211,7 +211,7 @@ def test_an_option_counts_more_than_the_environment_and_that_more_than_the_file(
 
 def test_a_variable_that_is_no_setting_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert gather_settings({}, environment={"TOPO_SED": "1"}) == TopologyConfig()
-    assert "TOPO_SED is no setting" in capsys.readouterr().err
+    assert "TOPO_SED is not a setting" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_adapters_and_quantised_and_foreign_models_say_what_to_do() -> None:
     model.config.quantization_config = {"quant_method": "bitsandbytes"}
     with pytest.raises(UnsupportedModelError, match="quantised; prune the model it was made from"):
         cut_layers(model, (1,))
-    with pytest.raises(UnsupportedModelError, match="no transformers model"):
+    with pytest.raises(UnsupportedModelError, match="not a transformers model"):
         cut_layers(nn.Linear(2, 2), (1,))
 
 

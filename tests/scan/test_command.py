@@ -75,7 +75,7 @@ def test_prompts_from_a_data_set(models: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere/at/all", "--probe", "{models}/probe.txt"), "no folder 'nowhere/at/all', and that is no hub name"),
+        (("nowhere/at/all", "--probe", "{models}/probe.txt"), "no folder 'nowhere/at/all', and that is not a hub name"),
         (("{models}/small",), "give one of --probe FILE (prompts) and --dataset NAME"),
         (("{models}/small", "--probe", "{models}/no.txt"), "cannot be read"),
         (("{models}/small", "--probe", "{models}/probe.txt", "--affinity"), "exactly two models; these are 1"),

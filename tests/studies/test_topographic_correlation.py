@@ -120,7 +120,7 @@ def test_each_layer_takes_the_grid_of_its_block_and_else_that_of_the_model() -> 
         (None, "the model has no unit grid (an attribute unit_positions of the model or its blocks)"),
         (GRID[1:], "unit_positions has shape (31, 2); accepted: [32, axes]"),
         (GRID.flatten(), "unit_positions has shape (64,); accepted: [32, axes]"),
-        ("a grid", "unit_positions is no array of numbers"),
+        ("a grid", "unit_positions is not an array of numbers"),
         (GRID * math.nan, "unit_positions has a value that is not finite"),
     ],
 )

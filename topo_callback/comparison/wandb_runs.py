@@ -61,7 +61,7 @@ def run_folder(text: str, *, cache: Path | None = None) -> Path:
         if isinstance(error, OSError) and error.filename is not None:  # not of the network
             raise RecordError(f"{text}: cannot be kept in {root} ({error.strerror})") from error
         raise RecordError(
-            f"{text}: W&B gives no answer that can be used ({described(error)}); check the network and "
+            f"{text}: no usable answer from W&B ({described(error)}); check the network and "
             "`wandb login`, or give the folder of the run"
         ) from error
 
@@ -133,7 +133,7 @@ def wanted_files(entries: Mapping[str, Any], text: str) -> dict[str, Any]:
     """
     wanted = {str(path): entry for path, entry in entries.items() if _WANTED.fullmatch(str(path))}
     if "run.json" not in wanted:
-        raise RecordError(f"{text}: its artifact has no run.json; it is no trajectory of topo_callback")
+        raise RecordError(f"{text}: its artifact has no run.json; it is not a trajectory of topo_callback")
     for path, entry in wanted.items():
         if str(entry.path) != path or entry.ref is not None or entry.size is None:
             raise RecordError(f"{text}: {path} is not in its artifact but kept elsewhere; it is not fetched")

@@ -84,6 +84,6 @@ def _counts(text: str) -> tuple[int, ...]:
         first, dash, last = part.partition("-")
         low, high = int(first), int(last if dash else first)
         if not 1 <= low <= high <= 10_000:
-            raise argparse.ArgumentTypeError(f"{part!r} is no range of numbers of neighbours; write 1-15 or 3,5,8")
+            raise argparse.ArgumentTypeError(f"{part!r} is not a range of numbers of neighbours; write 1-15 or 3,5,8")
         found.update(range(low, high + 1))
     return tuple(sorted(found))

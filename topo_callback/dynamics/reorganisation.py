@@ -39,7 +39,7 @@ class Event:
         factor: how many times as far as predicted the named layers moved; for a collapse, what is left. None else.
         p_value: of the decision; None for facts that are no test.
         explanation: in words and numbers.
-        measured: whether it is known how often a run in which nothing happened is told this (docs/measures.md); without
+        measured: whether it is known how often a run in which nothing happened is told this (docs/events.md); without
             that nothing follows from an event: no alert, no checkpoint, no stop. Facts count as known.
     """
 

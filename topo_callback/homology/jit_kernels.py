@@ -56,7 +56,7 @@ def _with_forgiving_cache(compiled: Any) -> Any:
                 return load_data(name)
         except Exception as error:  # whatever a damaged pickle raises
             raise OSError(f"{name} is damaged") from error  # which numba takes for an entry that is not there
-        raise OSError(f"{name} is no file")
+        raise OSError(f"{name} is not a file")
 
     def try_to_save(key: Any, data: Any) -> None:
         with contextlib.suppress(OSError):

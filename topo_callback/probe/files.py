@@ -55,7 +55,7 @@ def read_texts(file: Path) -> list[str]:
     """
     rows = read_rows(file)
     if not rows:
-        raise ProbeError(f"prompts {file} are none; give one for each point of the probe, in their order")
+        raise ProbeError(f"{file} contains no prompts; give one for each point of the probe, in their order")
     return [_text(row, f"row {number} of {file}") for number, row in enumerate(rows)]
 
 

@@ -257,7 +257,7 @@ def _layer_numbers(text: str) -> tuple[int, ...]:
         try:
             numbers |= set(range(int(first), int(last if dash else first) + 1))
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no list of layers such as 3,5-7") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 3,5-7") from None
     if not numbers:
         raise argparse.ArgumentTypeError(f"{text!r} names no layer")
     return tuple(sorted(numbers))

@@ -59,7 +59,9 @@ def prunable_stack(model: Any) -> BlockStack:
     if hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False):
         raise UnsupportedModelError(f"{name} carries an adapter; merge it first: model = model.merge_and_unload()")
     if not isinstance(model, PreTrainedModel):
-        raise UnsupportedModelError(f"{name} is no transformers model; unwrap it and give the PreTrainedModel inside")
+        raise UnsupportedModelError(
+            f"{name} is not a transformers model; unwrap it and give the PreTrainedModel inside"
+        )
     refuse_configuration(model.config, name)
     stack = find_blocks(model)
     if stack.kind not in ("decoder", "state-space"):

@@ -75,7 +75,7 @@ class Trajectory:
         try:
             return TopologyConfig.from_dict(self.run["config"])
         except (ArithmeticError, AttributeError, TypeError) as error:
-            raise RecordError(f"{self.folder.name}/run.json: its settings are none ({described(error)})") from error
+            raise RecordError(f"{self.folder.name}/run.json: it has no usable settings ({described(error)})") from error
 
     @property
     def layers(self) -> tuple[int, ...]:

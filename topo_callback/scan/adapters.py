@@ -133,7 +133,7 @@ def check_against_base(config: Mapping[str, Any], base: Any) -> None:
         total = sum(end - start for start, end in pairs)
         if not isinstance(repeated, list) or len(pairs) != len(repeated) or total > 4 * depth:
             raise UnreadableCheckpointError(
-                "adapter_config.json has a layer_replication that is no list of ranges within the base's "
+                "adapter_config.json has a layer_replication that is not a list of ranges within the base's "
                 f"{depth} layers, together at most {4 * depth}"
             )
 

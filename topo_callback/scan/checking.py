@@ -106,7 +106,9 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise UnreadableCheckpointError(f"{index.name} has no weight_map")
     for name in found.values():
         if not isinstance(name, str) or name != Path(name).name or not name.endswith(".safetensors") or "\0" in name:
-            raise UnreadableCheckpointError(f"{index.name} points to {name!r}, which is no safetensors file beside it")
+            raise UnreadableCheckpointError(
+                f"{index.name} points to {name!r}, which is not a safetensors file beside it"
+            )
     return found
 
 

@@ -56,7 +56,7 @@ def _named(text: str, separate: bool) -> list[tuple[tuple[str, str], Checkpoint,
     if folder is None:
         if not _HUB_NAME.fullmatch(text) or ".." in text:
             raise ConfigurationError(
-                f"no folder {text!r}, and that is no hub name; give a folder, NAME or NAME@REVISION"
+                f"no folder {text!r}, and that is not a hub name; give a folder, NAME or NAME@REVISION"
             )
         name, _, revision = text.partition("@")
         checkpoint = Checkpoint(name, revision or None)
@@ -145,7 +145,7 @@ def _base(text: str) -> Checkpoint:
         return Checkpoint(str(folder))
     if not _HUB_NAME.fullmatch(text) or ".." in text:
         raise ConfigurationError(
-            f"no folder {text!r}, and that is no hub name; --base takes a folder, NAME or NAME@REVISION"
+            f"no folder {text!r}, and that is not a hub name; --base takes a folder, NAME or NAME@REVISION"
         )
     name, _, revision = text.partition("@")
     return Checkpoint(name, revision or None)

@@ -23,7 +23,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         state, most = path.stat(), _MOST_BYTES.get(path.name, _MOST_OTHERS)
         if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
-            raise UnreadableCheckpointError(f"{path.name} is no regular file")
+            raise UnreadableCheckpointError(f"{path.name} is not a regular file")
         if state.st_size > most:
             raise UnreadableCheckpointError(f"{path.name} is larger than {most >> 20} MiB")
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -71,7 +71,7 @@ def unit_positions(context: ModelContext, layer: int) -> Tensor | Missing:
     try:
         positions = torch.as_tensor(declared).detach().to(context.device)
     except (TypeError, ValueError, RuntimeError):
-        return Missing(f"{ATTRIBUTE} is no array of numbers")
+        return Missing(f"{ATTRIBUTE} is not an array of numbers")
     if positions.ndim != 2 or len(positions) != context.stack.width or positions.shape[1] == 0:
         return Missing(f"{ATTRIBUTE} has shape {tuple(positions.shape)}; accepted: [{context.stack.width}, axes]")
     positions = positions.to(torch.float32)
