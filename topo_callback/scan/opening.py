@@ -24,7 +24,6 @@ from topo_callback.scan.sizes import Held, check_built, held_by, limited_buildin
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.versions import dtype_argument
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 _OF_TOKENIZERS = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "vocab.json", "vocab.txt",
