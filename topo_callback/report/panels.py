@@ -43,11 +43,7 @@ def measure_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "la
     have one later.
     """
     layers = trajectory.layers
-    table = np.full((len(layers), len(trajectory.steps)), np.nan)
-    for column, step in enumerate(trajectory.steps):
-        by_layer = trajectory.overview(step).numbers.get(measure, {})
-        for row, layer in enumerate(layers):
-            table[row, column] = by_layer.get(layer, np.nan)
+    table = trajectory.array(measure).T
     table[~np.isfinite(table)] = np.nan
     at_start = _START.get(measure)
     if at_start is not None and len(trajectory.steps) > 1 and not np.isnan(table).all():

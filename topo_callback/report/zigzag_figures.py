@@ -207,7 +207,8 @@ def _since_start(
     """A recorded number of every sample that compares with the first one; for the first itself 1, if others have it."""
     values = np.full(len(steps), np.nan)
     if dimension == 1:
-        values[:] = [trajectory.overview(step).numbers.get(measure, {}).get(layer, np.nan) for step in steps]
+        of_step = dict(zip(trajectory.steps, trajectory.array(measure, [layer])[:, 0].tolist(), strict=True))
+        values[:] = [of_step[step] for step in steps]
         if steps[0] == trajectory.steps[0] and not np.isnan(values).all():
             values[0] = 1.0
     return values
