@@ -18,8 +18,8 @@ from wandb_files import offline_wandb, read_wandb, rows_of
 
 from topo_callback import Trajectory
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
+from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.report import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import WandbSink, depth_numbers, layer_numbers
 from topo_callback.sinks.headline import TABLE_MEASURES
 

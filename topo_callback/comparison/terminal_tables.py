@@ -19,7 +19,7 @@ from topo_callback.comparison.claims import (
 from topo_callback.comparison.comparison import LEVEL, Comparison, Pair
 from topo_callback.comparison.effects import EffectSizes
 from topo_callback.comparison.notes import named, notes, position, probability
-from topo_callback.report.labels import label
+from topo_callback.figures.labels import label
 from topo_callback.terminal import TextStream
 
 MEASURES_SHOWN = 12

@@ -200,8 +200,8 @@ def draw_trajectory(folder: Path) -> Path | None:
     """Draw the trajectory recorded below `folder` into trajectory.png; None when none was recorded."""
     if not (folder / "topology").is_dir():
         return None
+    from topo_callback.figures.figures import trajectory_figure
     from topo_callback.records.trajectory import Trajectory
-    from topo_callback.report.figures import trajectory_figure
 
     try:
         trajectory = Trajectory.load(folder)

@@ -23,11 +23,11 @@ from topo_callback.comparison.notes import notes, position, probability
 from topo_callback.comparison.runs import load_runs
 from topo_callback.comparison.terminal_tables import MEASURES_OF_A_PAIR, shown_measures, verdict, with_interval
 from topo_callback.errors import ConfigurationError
+from topo_callback.figures.labels import label
 from topo_callback.page.embedding import number
 from topo_callback.page.wording import items, plain, safe, table
 from topo_callback.reading_conditions import reading_notes
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.labels import label
 
 PANELS = 6
 _CHARTS = (

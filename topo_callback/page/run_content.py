@@ -8,13 +8,13 @@ import numpy as np
 
 from topo_callback.comparison.alignment import BOOKKEEPING
 from topo_callback.errors import RecordError
+from topo_callback.figures.labels import label
 from topo_callback.page.bars import bars_content
 from topo_callback.page.embedding import number
 from topo_callback.page.velocity import clock, fact, velocities
 from topo_callback.page.wording import part, plain
 from topo_callback.page.zigzags import depth_content, time_content
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.labels import label
 from topo_callback.spacing import evenly_spaced
 
 FACTS = {

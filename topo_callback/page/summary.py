@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
+from topo_callback.figures.panels import step_name
 from topo_callback.page.run_content import points
 from topo_callback.page.velocity import fact, velocities
 from topo_callback.page.wording import count, percent, rounded
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.panels import step_name
 
 _FEW_LOOPS = 10
 _NOTABLE = 1.5  # velocity: from here on it is worth a sentence

@@ -17,8 +17,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
 from matplotlib.patches import Patch
 
+from topo_callback.figures.labels import label
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.labels import label
 
 COLOUR_MAP = "viridis"
 BAR_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # H0, H1, H2, H3
