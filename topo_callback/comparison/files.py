@@ -8,7 +8,7 @@ from pathlib import Path
 from topo_callback.comparison.claims import onset_of
 from topo_callback.comparison.comparison import Comparison
 from topo_callback.comparison.content import content
-from topo_callback.comparison.terminal_tables import shown_measures
+from topo_callback.comparison.tables import shown_measures
 from topo_callback.errors import RecordError
 from topo_callback.figures.comparison_figures import (
     CurvePanel,

@@ -85,6 +85,7 @@ def _prune(given: argparse.Namespace) -> None:
     from topo_callback.pruning.choice import all_choices, given_choice
     from topo_callback.pruning.loading import load_prunable, load_text
     from topo_callback.pruning.table import choice_table, explanation
+    from topo_callback.tables import rich_table
 
     console = Console(highlight=False, soft_wrap=True)
     with quiet_transformers():
@@ -102,7 +103,7 @@ def _prune(given: argparse.Namespace) -> None:
             choices = all_choices(scores, thresholds=given.threshold, counts=given.count)
             console.print(_source(scores))
         comparison = None if text is None else _compare(given, model, tokenizer, choices, text, console)
-        console.print(choice_table(choices, depth, comparison), soft_wrap=False)
+        console.print(rich_table(choice_table(choices, depth, comparison), lines=False), soft_wrap=False)
         console.print(explanation(path, compared=comparison is not None))
         if given.output:
             _write(given, model, tokenizer, choices, scores, comparison)
