@@ -44,7 +44,8 @@ def run(work: Path, seeds: int) -> None:
     from transformers import AutoTokenizer
 
     from topo_callback.demo.corpus import gather_corpus
-    from topo_callback.demo.surroundings import one_thread, quiet_libraries
+    from topo_callback.demo.surroundings import one_thread
+    from topo_callback.libraries import quiet_libraries
 
     base = base_model(work)
     tokenizer = AutoTokenizer.from_pretrained(base)

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from topo_callback import Trajectory
-from topo_callback.report import time_figure, trajectory_figure
+from topo_callback.figures import time_figure, trajectory_figure
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAME = "topo-callback demo (small Llama, LoRA)"

@@ -22,7 +22,8 @@ from trl import SFTConfig, SFTTrainer
 from topo_callback import TopologyCallback, TopologyConfig
 from topo_callback.demo.corpus import gather_corpus
 from topo_callback.demo.model import build_model, build_tokenizer, pretrain, token_stream
-from topo_callback.demo.surroundings import one_thread, quiet_libraries
+from topo_callback.demo.surroundings import one_thread
+from topo_callback.libraries import quiet_libraries
 
 STEPS = 80  # optimizer steps of a run; the data are switched after half of them
 EVERY = 4  # steps from sample to sample

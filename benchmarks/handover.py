@@ -24,7 +24,7 @@ from machine import describe_machine
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
-from topo_callback.sinks import NullSink
+from topo_callback.sinks import MemorySink
 from topo_callback.watching import reader as reading
 from topo_callback.watching.recorder import Recorder
 
@@ -79,7 +79,7 @@ def attach(points: int, samples: int, folder: str, clock: Clock) -> Callable[[],
         max_overhead=None, pictures=0, samples=samples, measures=("scale",), zigzag_engine="off",
         drain_seconds=0.0,
     )  # fmt: skip
-    callback = TopologyCallback(probe, config=settings, sinks=[NullSink()])
+    callback = TopologyCallback(probe, config=settings, sinks=[MemorySink()])
     for name in ("condensed_distances", "invalid_points"):
         setattr(reading, name, clock.timed(name, getattr(reading, name)))
     reading.Reader._geometry = clock.timed("geometry", reading.Reader._geometry)  # type: ignore[method-assign]

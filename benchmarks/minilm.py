@@ -19,6 +19,8 @@ from minilm_figures import draw_controls
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
+from topo_callback.figures import zigzag_figure
+from topo_callback.figures.figures import STYLE
 from topo_callback.homology import (
     betti_curve,
     births_relative_frequency,
@@ -41,8 +43,6 @@ from topo_callback.measures.zigzag_controls import (
     subset_descriptors,
     sweep_of_neighbours,
 )
-from topo_callback.report import zigzag_figure
-from topo_callback.report.figures import STYLE
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_minilm.md"

@@ -11,9 +11,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from topo_callback.figures.figures import STYLE
+from topo_callback.figures.panels import MISSING_COLOUR
 from topo_callback.homology import inter_layer_persistence, similarity_by_distance
-from topo_callback.report.figures import STYLE
-from topo_callback.report.panels import MISSING_COLOUR
 
 PICTURE = Path(__file__).parent / "RESULTS_minilm.png"
 BLUE, ORANGE, PURPLE, GREEN, GREY = "#0072B2", "#D55E00", "#AA4499", "#009E73", "#666666"

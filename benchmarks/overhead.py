@@ -28,7 +28,7 @@ from machine import describe_machine
 from transformers import GPT2Config, GPT2LMHeadModel, TrainerControl, TrainerState, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
-from topo_callback.sinks import NullSink
+from topo_callback.sinks import MemorySink
 
 
 class PeakMemory:
@@ -83,7 +83,7 @@ def attached(model: Any, probe: Probe, rounds: int, folder: str, device: str) ->
     args = TrainingArguments(output_dir=folder, max_steps=rounds, report_to=[], use_cpu=device == "cpu")
     state, control = TrainerState(max_steps=rounds), TrainerControl()
     config = TopologyConfig(max_overhead=None, pictures=0, samples=rounds)
-    callback = TopologyCallback(probe, config=config, sinks=[NullSink()])
+    callback = TopologyCallback(probe, config=config, sinks=[MemorySink()])
     callback.on_train_begin(args, state, control, model=model)
 
     def sample() -> None:

@@ -15,8 +15,8 @@ import torch
 from topo_callback.capture.device_rips import bars_of_clouds, device_edges
 from topo_callback.geometry import condensed_distances
 from topo_callback.homology import rips_persistence, rips_persistence_batch
+from topo_callback.homology.machine import ThreadTeam
 from topo_callback.homology.native_rips import GREATEST_FINITE_KEY, KeyedDistances, barcode_of_bars
-from topo_callback.homology.threads import ThreadTeam
 
 
 def square_keys(distances: torch.Tensor) -> torch.Tensor:

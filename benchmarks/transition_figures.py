@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from transition_report import GEOMETRY, NUMBERS, TOPOLOGY, Watched, first_times, since
 from transition_statistics import lead
 
-from topo_callback.report.figures import STYLE
+from topo_callback.figures.figures import STYLE
 
 COLOURS = {"topology": "#0072B2", "geometry": "#D55E00", "training": "#555555"}
 GRID = "#e6e6e6"

@@ -21,7 +21,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from topo_callback import TopologyCallback, TopologyConfig
-from topo_callback.demo.surroundings import one_thread, quiet_libraries
+from topo_callback.demo.surroundings import one_thread
+from topo_callback.libraries import quiet_libraries
 
 TOKENS, HALF, CONCENTRATION = 32, 12, 0.3
 DEPTH, WIDTH, HEADS = 3, 32, 2

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from zigzag_inputs import best_time, drifting_neighbours
 
+from topo_callback.figures.figures import STYLE
+from topo_callback.figures.zigzag_curves import BLUE, ORANGE
 from topo_callback.homology import zigzag_persistence
-from topo_callback.report.figures import STYLE
-from topo_callback.report.zigzag_curves import BLUE, ORANGE
 
 AROUND = {"points": 2000, "k": 5, "stages": 16}
 GROWING = {"points": (1000, 2000, 4000, 8000), "k": (3, 5, 8, 12), "stages": (4, 16, 64, 256)}

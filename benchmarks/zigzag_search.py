@@ -10,7 +10,7 @@ from zigzag_inputs import best_time, drifting_clouds
 from zigzag_peers import limited, published_route, verdict
 
 from topo_callback.homology import cloud_neighbours, zigzag_persistence
-from topo_callback.homology.threads import allowed_threads
+from topo_callback.homology.machine import allowed_threads
 from topo_callback.pruning.scores import zigzag_of_clouds
 
 POINTS = (256, 1000, 2000, 5000, 10_000, 20_000)

@@ -189,8 +189,8 @@ def test_velocity_and_events_go_on_behind_a_bad_sample(tmp_path: Path) -> None:
 
 
 def test_a_run_with_a_bad_sample_has_its_page_and_pictures(tmp_path: Path) -> None:
+    from topo_callback.figures.pictures import draw_run_pictures
     from topo_callback.page import report_page
-    from topo_callback.report.pictures import draw_run_pictures
 
     trajectory = run_of(tmp_path, {0: EVERYWHERE, 4: EVERYWHERE})
     assert draw_run_pictures(TrajectoryFolder(trajectory.folder))

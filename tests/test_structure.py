@@ -17,13 +17,13 @@ PACKAGE = Path(topo_callback.__file__).parent
 
 # from the leaves to the face; a module imports only from units before its own, or from its own package
 ORDER = (
-    "_lazy", "errors", "spacing", "versions", "terminal", "subsamples", "arguments",
+    "_lazy", "errors", "spacing", "versions", "terminal", "tables", "subsamples", "arguments", "libraries",
     "setting_kinds", "setting_effects", "setting_checks",
     "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "data_rows", "records",
     "dynamics", "measurement",
     "state", "probe", "capture", "geometry",
-    "sinks", "report", "comparison", "controls", "page", "worker", "finish",
+    "sinks", "figures", "comparison", "controls", "page", "worker", "finish",
     "distributed", "studies", "watching",
     "callback", "scan", "pruning", "integrations", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip
@@ -74,7 +74,7 @@ def test_imports_point_down() -> None:
         ("from topo_callback import Trajectory", ("torch", "transformers", "numba", "gudhi", "pandas")),
         ("import topo_callback.callback", ("wandb", "numba", "gudhi", "ripser", "dionysus", "ot", "matplotlib.pyplot")),
         ("import topo_callback.worker.task, topo_callback.measurement", ("torch", "transformers", "wandb")),
-        ("import topo_callback.report.figures", ("torch", "transformers", "matplotlib.pyplot")),
+        ("import topo_callback.figures.figures", ("torch", "transformers", "matplotlib.pyplot")),
     ],
 )
 def test_importing_loads_no_more_than_it_needs(statement: str, absent: tuple[str, ...]) -> None:
@@ -96,10 +96,10 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_names_that_are_loaded_on_first_use_are_listed() -> None:
-    from topo_callback import homology, page, pruning, report, sinks
+    from topo_callback import figures, homology, page, pruning, sinks
 
     assert {*topo_callback.__all__, "__version__", "__doc__"} <= set(dir(topo_callback))
-    for package in (topo_callback, homology, page, pruning, report, sinks):
+    for package in (topo_callback, figures, homology, page, pruning, sinks):
         assert set(package.__all__) <= set(dir(package))
 
 

@@ -12,10 +12,10 @@ from rips_inputs import activation_distances, euclidean, regular_polygon, standa
 from topo_callback.capture.device_rips import DeviceEdges, device_edges, device_persistence
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology import native_rips, rips_persistence
+from topo_callback.homology.machine import ThreadTeam
 from topo_callback.homology.native_rips import KeyedDistances, keyed
 from topo_callback.homology.native_rips_threads import central_keys, dealt_edges, neighbourhood_graph
 from topo_callback.homology.rips import rips_persistence_batch
-from topo_callback.homology.threads import ThreadTeam
 
 
 def native_edges(source: KeyedDistances, threshold: float) -> DeviceEdges:

@@ -9,7 +9,7 @@ import pytest
 from controls.graph_stages import exchangeable, passing_loops, with_loops
 
 from topo_callback.controls.orders import STATISTICS, OrderStatistic, order_control, other_orders
-from topo_callback.controls.terminal_tables import _orders
+from topo_callback.controls.tables import _orders
 
 
 @pytest.mark.parametrize(("stages", "possible"), [(3, 2), (4, 11), (5, 59)])

@@ -15,8 +15,8 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from topo_callback.demo.run import DemoResult, new_run_folder, run_demo
-from topo_callback.demo.surroundings import quiet_libraries
 from topo_callback.errors import ConfigurationError
+from topo_callback.libraries import quiet_libraries
 
 
 class CountSteps(TrainerCallback):  # type: ignore[misc]

@@ -67,15 +67,6 @@ def test_other_layers_or_another_clock_are_refused() -> None:
         References.of([])
 
 
-def test_a_run_is_checked_before_its_first_sample(tmp_path: Path) -> None:
-    folder = write_trajectory(tmp_path / "a")
-    known = References.collect([folder.path])
-    run = folder.read_run()
-    known.check_run(run)
-    with pytest.raises(ReferencesError, match="probe 0000.*this run has 1111"):
-        known.check_run({**run, "probe": {"hash": "1" * 64}})
-
-
 def test_folders_are_collected_and_unfinished_runs_refused(tmp_path: Path) -> None:
     folders = [write_trajectory(tmp_path / name).path for name in ("a", "b")]
     known = References.collect(folders)

@@ -11,9 +11,18 @@ from dynamics.simulated_series import simulated_series
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback.dynamics import Series, depth_velocity, find_events, layer_velocities
+from topo_callback.page.velocity import velocities
+from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
+
+
+def say_facts(folder: TrajectoryFolder, step: int, facts: dict[str, float]) -> None:
+    path = folder.step_file(folder.samples, step)
+    snapshot = Snapshot.from_record(*read_record(path))
+    snapshot = dataclasses.replace(snapshot, provenance={**snapshot.provenance, "facts": facts})
+    write_record(path, *snapshot.to_record())
 
 
 def test_displacement_is_the_recorded_one(tmp_path: Path) -> None:
@@ -34,11 +43,7 @@ def test_displacement_is_the_recorded_one(tmp_path: Path) -> None:
 def test_facts_give_the_clock_and_the_covariates(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path)
     for number, step in enumerate(STEPS):
-        path = folder.step_file(folder.samples, step)
-        snapshot = Snapshot.from_record(*read_record(path))
-        facts = {"path_length": 0.5 * number, "learning_rate_sum": 0.1 * number, "loss": 3.0 - number}
-        snapshot = dataclasses.replace(snapshot, provenance={**snapshot.provenance, "facts": facts})
-        write_record(path, *snapshot.to_record())
+        say_facts(folder, step, {"path_length": 0.5 * number, "learning_rate_sum": 0.1 * number, "loss": 3.0 - number})
     series = Series.of(Trajectory.load(folder.path))
     assert series.clock == "path_length"
     np.testing.assert_allclose(series.path, 0.5)
@@ -62,6 +67,22 @@ def test_invalid_layers_are_missing_and_an_event(tmp_path: Path) -> None:
     events = find_events(series).events
     assert [(event.kind, event.layers, event.first_step) for event in events] == [("invalid_layers", (4,), 2)]
     assert "layer 4 invalid at step 2: 3 activations are not finite" in events[0].explanation
+
+
+@pytest.mark.parametrize("intervals", [3, 5, 6, 7])
+def test_velocities_begin_with_six_intervals_in_the_report_and_in_the_trackers(intervals: int, tmp_path: Path) -> None:
+    steps = tuple(range(intervals + 1))
+    folder = write_trajectory(tmp_path, steps=steps)
+    for step in steps:
+        say_facts(folder, step, {"path_length": 0.1 * step**1.5})
+    trajectory = Trajectory(folder)
+    of_series = layer_velocities(Series.of(trajectory))
+    on_page = velocities(trajectory)
+    assert np.isfinite(of_series).all() == (intervals >= 6)
+    assert np.isnan(of_series).all() == (intervals < 6)
+    for layer, row in on_page.items():
+        assert row == [None, *of_series[:, LAYERS.index(layer)].tolist()]
+    assert set(on_page) == (set(LAYERS) if intervals >= 6 else set())
 
 
 def test_velocity_is_missing_where_it_is_undefined() -> None:

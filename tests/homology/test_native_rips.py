@@ -22,13 +22,13 @@ from scipy.sparse import coo_array
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology import native_rips
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.machine import ThreadTeam
 from topo_callback.homology.native_rips import keyed
 from topo_callback.homology.native_rips_kernels import graph_classes
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
 from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbour_count, neighbourhood_edges, sort_bucket
 from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations, small_lune_relations
-from topo_callback.homology.threads import ThreadTeam
 
 STANDARD = ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"]
 

@@ -17,7 +17,7 @@ from tokenizers import processors
 from transformers import AutoTokenizer
 
 from topo_callback.errors import ProbeError
-from topo_callback.probe.formats import check_rows, needs_tokenizer
+from topo_callback.probe.formats import check_rows
 from topo_callback.probe.probe import Probe, ProbeCollection, cut
 from topo_callback.probe.rows import TokenSequence
 
@@ -206,15 +206,11 @@ def test_bad_rows_get_a_named_error_without_their_text(name: str, tokenizer: Any
 @pytest.mark.parametrize("name", sorted(set(BAD_ROWS) - {"all the same", "generator"}))
 def test_bad_rows_are_found_without_a_tokenizer(name: str) -> None:
     rows, message = BAD_ROWS[name]
-    for check in (check_rows, needs_tokenizer):
-        with pytest.raises(ProbeError, match=f"(?s){message}"):
-            check(rows)
+    with pytest.raises(ProbeError, match=f"(?s){message}"):
+        check_rows(rows)
 
 
-def test_texts_need_a_tokenizer_and_tokens_do_not() -> None:
-    assert needs_tokenizer(["one", "two"])
-    assert needs_tokenizer([{"input_ids": [1]}, {"prompt": "two"}])
-    assert not needs_tokenizer([{"input_ids": [1]}, {"prompt_ids": [2]}])
+def test_texts_need_a_tokenizer() -> None:
     with pytest.raises(ProbeError, match=r"row 0 holds text, and no tokenizer was given; pass processing_class"):
         Probe.from_rows(["one", "two"])
 

@@ -29,6 +29,7 @@ from topo_callback.pruning import (
     text_tokens,
 )
 from topo_callback.pruning.perplexity import _spans, is_tied, loss_difference, window_of
+from topo_callback.tables import Table, rich_table
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_equal_losses_are_shown_as_ties_and_a_lowest_one_as_such() -> None:
     def remarks(*measured: Perplexity, whole: Perplexity = reference) -> list[str]:
         outcomes = tuple(Outcome(given_choice([layer]), each) for layer, each in enumerate(measured, 1))
         table = choice_table([outcome.choice for outcome in outcomes], 9, Comparison(whole, outcomes))
-        return [str(cell) for cell in table.columns[-1].cells][1:]
+        return [row[-1] for row in table.rows][1:]
 
     noisy, worse = losses(32, 29, 31, 28, 34, 29), losses(42, 43, 41, 42, 44, 42.1)
     assert remarks(reference, noisy, worse) == ["tied", "tied", ""]
@@ -173,7 +174,7 @@ def test_equal_losses_are_shown_as_ties_and_a_lowest_one_as_such() -> None:
     assert remarks(losses(30, 31), losses(31, 30), whole=losses(30, 30)) == ["too few windows to compare"] * 2
 
 
-def render(table: Any) -> str:
+def render(table: Table) -> str:
     printed = io.StringIO()
-    Console(width=160, file=printed).print(table)
+    Console(width=160, file=printed).print(rich_table(table, lines=False))
     return printed.getvalue()

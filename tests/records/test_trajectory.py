@@ -83,6 +83,24 @@ def test_the_frame_is_long_and_holds_every_number(tmp_path: Path) -> None:
     assert row["value"].item() == len(trajectory.barcodes(4, 2).of(1))
 
 
+def test_an_array_holds_the_numbers_of_the_frame_and_nan_elsewhere(tmp_path: Path) -> None:
+    trajectory = Trajectory(write_trajectory(tmp_path, invalid={STEPS[1]: {2: "gone"}}))
+    frame = trajectory.frame()
+    for measure in ("h1_bars", "wasserstein_h1.previous", "overlap_below", "overhead"):
+        array = trajectory.array(measure, [*trajectory.layers, None])
+        assert array.dtype == np.float64
+        columns = [*trajectory.layers, None]
+        rows = frame[frame["measure"] == measure]
+        expected = np.full((len(STEPS), len(columns)), np.nan)
+        for step, layer, value in rows[["step", "layer", "value"]].to_numpy(dtype=object, na_value=None).tolist():
+            expected[STEPS.index(step), columns.index(layer)] = value
+        assert 0 < np.isfinite(expected).sum() == len(rows)
+        np.testing.assert_array_equal(array, expected)
+        np.testing.assert_array_equal(trajectory.array(measure), expected[:, :-1])
+    assert np.isnan(trajectory.array("no such measure")).all()
+    assert trajectory.thinned(2).array("h1_bars").shape == (2, len(LAYERS))
+
+
 def test_the_reasons_of_what_is_missing_are_a_table(tmp_path: Path) -> None:
     trajectory = Trajectory(write_trajectory(tmp_path, invalid={STEPS[1]: {2: "gone"}}))
     table = trajectory.missing()

@@ -15,7 +15,7 @@ from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, TopologyError
 from topo_callback.scan.command import add_scan
-from topo_callback.scan.settings import read_settings
+from topo_callback.settings import scan_settings
 
 LIGHT = ("--set", "measures=scale,mutual_knn", "--set", "neighbours=3", "--set", "pictures=0")
 
@@ -97,15 +97,15 @@ def test_refusals(arguments: tuple[str, ...], message: str, models: Path, tmp_pa
 def test_settings_from_preset_file_and_assignments(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("layers: [0, 2]\nneighbours: 7\n")
-    config = read_settings(file, ["neighbours=4", "time_window=null", "measures=scale,cka", "metric=cosine"], "economy")
+    config = scan_settings(file, ["neighbours=4", "time_window=null", "measures=scale,cka", "metric=cosine"], "economy")
     expected = TopologyConfig.preset(
         "economy", layers=(0, 2), neighbours=4, time_window=None, measures=("scale", "cka"), metric="cosine"
     )
     assert config == expected
     (tmp_path / "settings.json").write_text(json.dumps({"layers": "all"}))
-    assert read_settings(tmp_path / "settings.json", []) == TopologyConfig(layers="all")
-    assert read_settings(None, ["layers=1,3"]).layers == (1, 3)
+    assert scan_settings(tmp_path / "settings.json", []) == TopologyConfig(layers="all")
+    assert scan_settings(None, ["layers=1,3"]).layers == (1, 3)
     for text in ("[1]", "a: [", "!!python/object/apply:os.mkdir [x]"):
         file.write_text(text)
         with pytest.raises(ConfigurationError, match=r"settings .*settings\.yaml"):
-            read_settings(file, [])
+            scan_settings(file, [])

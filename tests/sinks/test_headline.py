@@ -7,7 +7,7 @@ import statistics
 import pytest
 from trajectories import LAYERS, make_snapshots
 
-from topo_callback.sinks import depth_numbers, headline_numbers, layer_numbers
+from topo_callback.sinks import depth_numbers, layer_numbers
 from topo_callback.sinks.headline import DEPTH_MEASURES, LAYER_MEASURES
 
 
@@ -27,18 +27,19 @@ def test_every_headline_measure_is_one_that_the_defaults_compute() -> None:
 
 def test_numbers_are_those_of_the_snapshot() -> None:
     snapshot = make_snapshots()[-1]
-    numbers = headline_numbers(snapshot)
+    numbers = depth_numbers(snapshot) | layer_numbers(snapshot)
     moved = snapshot.numbers["wasserstein_h1.first"]
-    assert numbers["topology/step"] == snapshot.step
     assert numbers["topology/wasserstein_h1.first"] == pytest.approx(statistics.median(moved.values()))
     assert numbers["topology_layers/wasserstein_h1.first.L06"] == moved[6]
     assert numbers["topology/invalid_layers"] == 0
 
 
 def test_undefined_numbers_are_left_out() -> None:
-    first = headline_numbers(make_snapshots()[0])
+    snapshot = make_snapshots()[0]
+    first = depth_numbers(snapshot) | layer_numbers(snapshot)
     assert not [key for key in first if ".previous" in key or ".first" in key]
     assert "topology/h1_bars" in first
-    broken = headline_numbers(make_snapshots(invalid={4: {4: "3 of 40 points are not finite"}})[3])
+    snapshot = make_snapshots(invalid={4: {4: "3 of 40 points are not finite"}})[3]
+    broken = depth_numbers(snapshot) | layer_numbers(snapshot)
     assert broken["topology/invalid_layers"] == 1
     assert not [key for key in broken if key.endswith(".L04")]

@@ -13,7 +13,7 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
 from topo_callback.errors import MissingExtraError, TopologyError
-from topo_callback.report import draw_run_pictures, draw_sample_pictures
+from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import MlflowSink, default_sinks, depth_numbers, layer_numbers
 
 mlflow: Any = pytest.importorskip("mlflow", reason="mlflow is not installed")

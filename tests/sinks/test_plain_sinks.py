@@ -1,4 +1,4 @@
-"""The terminal, memory, nothing; and which sinks a run gets by itself."""
+"""The terminal, memory; and which sinks a run gets by itself."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from trajectories import LAYERS, STEPS, make_snapshots
 
-from topo_callback.sinks import ConsoleSink, MemorySink, NullSink, Sink, WandbSink, default_sinks
+from topo_callback.sinks import ConsoleSink, MemorySink, Sink, WandbSink, default_sinks
 
 RUN = {"layers": list(LAYERS)}
 
 
-@pytest.mark.parametrize("sink", [ConsoleSink(), MemorySink(), NullSink(), WandbSink()])
+@pytest.mark.parametrize("sink", [ConsoleSink(), MemorySink(), WandbSink()])
 def test_every_sink_is_a_sink(sink: Sink) -> None:
     assert isinstance(sink, Sink)
 

@@ -13,8 +13,8 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
 from topo_callback.errors import MissingExtraError
+from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.report import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import TensorBoardSink, default_sinks, depth_numbers, layer_numbers
 
 pytest.importorskip("tensorboard", reason="tensorboard is not installed")

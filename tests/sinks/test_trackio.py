@@ -14,7 +14,7 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
-from topo_callback.report import draw_run_pictures, draw_sample_pictures
+from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import TrackioSink, default_sinks, depth_numbers, layer_numbers
 
 trackio: Any = pytest.importorskip("trackio", reason="trackio is not installed")

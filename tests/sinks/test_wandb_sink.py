@@ -18,8 +18,8 @@ from wandb_files import offline_wandb, read_wandb, rows_of
 
 from topo_callback import Trajectory
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
+from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.report import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import WandbSink, depth_numbers, layer_numbers
 from topo_callback.sinks.headline import TABLE_MEASURES
 
@@ -161,15 +161,14 @@ def test_an_own_run_stands_beside_the_trainers(run: Any, tmp_path: Path) -> None
     folder = write_trajectory(tmp_path / "topology")
     sink = WandbSink(project="own", table=False, artifact=False)
     facts = sink.start(folder.read_run(), folder.path)["wandb"]
-    own = sink.sync_command
-    assert own is not None
+    (own,) = tmp_path.rglob(f"offline-run-*-{facts['id']}")
     sink.log(make_snapshots()[-1])
     sink.finish(folder.path)
     assert wandb.run is run
     assert facts["project"] == "own"
     assert facts["offline"] is True
     assert facts["id"] != run.id
-    assert rows_of(read_wandb(Path(own.removeprefix("wandb sync "))), "topology/h1_bars")
+    assert rows_of(read_wandb(own), "topology/h1_bars")
     assert not rows_of(records_of(run), "topology/step")
 
 

@@ -18,10 +18,10 @@ from wandb_files import offline_wandb, read_wandb, rows_of
 from zigzag_pictures import panels_of
 
 from topo_callback import Snapshot, TopologyConfig, Trajectory
+from topo_callback.figures import depth_figure, time_figure
+from topo_callback.figures.figures import STYLE
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
-from topo_callback.report import depth_figure, time_figure
-from topo_callback.report.figures import STYLE
 from topo_callback.sinks import WandbSink
 from topo_callback.worker.task import measure_spooled
 

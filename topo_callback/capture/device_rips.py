@@ -20,11 +20,11 @@ from torch import Tensor
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.machine import ThreadTeam, allowed_threads
 from topo_callback.homology.native_rips import KeyedDistances, barcode_of_bars, bucket_edges, keyed, room_for_copy
 from topo_callback.homology.native_rips_threads import Bars, BucketedEdges, OrderedCloud, bars_of, swept_edges
 from topo_callback.homology.rips import checked_distances, rips_persistence, rounded_down
 from topo_callback.homology.rips_graph_kernels import neighbour_count
-from topo_callback.homology.threads import ThreadTeam, allowed_threads
 
 NO_EDGE = torch.iinfo(torch.int64).max
 WITHOUT_SIGN = 0x7FFFFFFF

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from topo_callback.comparison.comparison import Comparison, compare_runs
     from topo_callback.comparison.files import write_comparison
     from topo_callback.comparison.runs import Run, load_runs
-    from topo_callback.comparison.terminal_tables import write_tables
+    from topo_callback.comparison.tables import write_tables
 
 __all__ = ["Comparison", "Run", "compare_runs", "load_runs", "write_comparison", "write_tables"]
 
@@ -25,7 +25,7 @@ _HOME = {
     "compare_runs": "comparison",
     "load_runs": "runs",
     "write_comparison": "files",
-    "write_tables": "terminal_tables",
+    "write_tables": "tables",
 }
 
 

@@ -196,10 +196,7 @@ def _aligned(
 def _interpolated(
     run: Run, place: _Places, measure: str, layers: Sequence[int | None]
 ) -> Float64[np.ndarray, "layers points"]:
-    table = np.full((len(layers), len(run.trajectory.steps)), np.nan)
-    for column, step in enumerate(run.trajectory.steps):
-        by_layer = run.trajectory.overview(step).numbers.get(measure, {})
-        table[:, column] = [by_layer.get(layer, np.nan) for layer in layers]
+    table = run.trajectory.array(measure, layers).T
     table[~np.isfinite(table)] = np.nan
     after = np.minimum(place.before + 1, table.shape[1] - 1)
     left, right = table[:, place.before], table[:, after]

@@ -62,7 +62,7 @@ def _compare(given: argparse.Namespace) -> None:
     from topo_callback.comparison.comparison import compare_runs
     from topo_callback.comparison.files import write_comparison
     from topo_callback.comparison.runs import load_runs, parse_groups
-    from topo_callback.comparison.terminal_tables import write_tables
+    from topo_callback.comparison.tables import write_tables
 
     runs = load_runs(parse_groups(given.runs), independent=given.independent)
     comparison = compare_runs(

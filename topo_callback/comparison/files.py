@@ -8,16 +8,16 @@ from pathlib import Path
 from topo_callback.comparison.claims import onset_of
 from topo_callback.comparison.comparison import Comparison
 from topo_callback.comparison.content import content
-from topo_callback.comparison.terminal_tables import shown_measures
+from topo_callback.comparison.tables import shown_measures
 from topo_callback.errors import RecordError
-from topo_callback.records.record import write_whole
-from topo_callback.report.comparison_figures import (
+from topo_callback.figures.comparison_figures import (
     CurvePanel,
     curves_figure,
     distances_figure,
     encode_figure,
     run_map_figure,
 )
+from topo_callback.records.record import write_whole
 
 PANELS = 6
 

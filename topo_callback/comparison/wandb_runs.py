@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError, RecordError, TopologyError, described
+from topo_callback.homology.machine import cache_folder
 
 PREFIX = "wandb:"
 MOST_BYTES = 8 << 30  # of one run; 100 samples of 1,000 prompts and 32 layers are below 1 GB
@@ -49,7 +49,7 @@ def run_folder(text: str, *, cache: Path | None = None) -> Path:
         raise MissingExtraError(
             f"{text} needs the package wandb; install it with: pip install 'topo_callback[wandb]'"
         ) from error
-    root = cache or Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "topo_callback" / "wandb"
+    root = cache or cache_folder() / "wandb"
     try:
         api = wandb.Api(timeout=SECONDS)
         run = _find(api, text, *parts)

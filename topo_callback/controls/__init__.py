@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from topo_callback.controls.figure import controls_figure
     from topo_callback.controls.files import write_controls
     from topo_callback.controls.orders import OrderControl, order_control
-    from topo_callback.controls.terminal_tables import write_tables
+    from topo_callback.controls.tables import write_tables
 
 __all__ = [
     "OrderControl",
@@ -34,7 +34,7 @@ _HOME = {
     "controls_figure": "figure",
     "order_control": "orders",
     "write_controls": "files",
-    "write_tables": "terminal_tables",
+    "write_tables": "tables",
     "zigzag_controls": "controls",
 }
 

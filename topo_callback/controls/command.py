@@ -54,7 +54,7 @@ def _controls(given: argparse.Namespace) -> None:
     from topo_callback.comparison.wandb_runs import run_folder
     from topo_callback.controls.controls import zigzag_controls
     from topo_callback.controls.files import write_controls
-    from topo_callback.controls.terminal_tables import write_tables
+    from topo_callback.controls.tables import write_tables
     from topo_callback.records.trajectory import Trajectory
     from topo_callback.terminal import say
 

@@ -22,8 +22,8 @@ from topo_callback.controls.panels import (
     draw_sweep,
 )
 from topo_callback.controls.wording import statistic_label
-from topo_callback.report.figures import STYLE
-from topo_callback.report.panels import step_name
+from topo_callback.figures.figures import STYLE
+from topo_callback.figures.panels import step_name
 
 WIDTH = 11.6
 

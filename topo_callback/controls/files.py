@@ -9,8 +9,8 @@ from topo_callback.controls.content import content
 from topo_callback.controls.controls import ZigzagControls
 from topo_callback.controls.figure import controls_figure
 from topo_callback.errors import RecordError
+from topo_callback.figures.comparison_figures import encode_figure
 from topo_callback.records.record import write_whole
-from topo_callback.report.comparison_figures import encode_figure
 
 
 def write_controls(controls: ZigzagControls, folder: Path) -> list[Path]:

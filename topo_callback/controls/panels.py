@@ -14,8 +14,8 @@ from topo_callback.comparison.notes import probability
 from topo_callback.controls.orders import OrderStatistic
 from topo_callback.controls.variations import Descriptors, GraphControl, NeighbourSweep, SubsetControl
 from topo_callback.controls.wording import GRAPH_NAMES
-from topo_callback.report.labels import Label
-from topo_callback.report.panels import BAR_COLOURS, COLOUR_MAP, thinned
+from topo_callback.figures.labels import Label
+from topo_callback.figures.panels import BAR_COLOURS, COLOUR_MAP, thinned
 
 REAL, OTHERS = BAR_COLOURS[:2]
 _GRID = "#e6e6e6"

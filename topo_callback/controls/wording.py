@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from topo_callback.report.labels import Label
+from topo_callback.figures.labels import Label
 
 CURVE_NAMES = {
     "betti_h1": "Betti number",

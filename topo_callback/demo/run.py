@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from topo_callback.data_rows import Row, is_conversational, load_rows, write_jsonl
 from topo_callback.demo.corpus import Corpus, gather_corpus
-from topo_callback.demo.surroundings import engines_compiling, offline_wandb, one_thread, quiet_libraries, require
+from topo_callback.demo.surroundings import engines_compiling, offline_wandb, one_thread, require
 from topo_callback.errors import RecordError
+from topo_callback.libraries import quiet_libraries
 
 PRETRAINING_STEPS = 240
 HELD_OUT_ROWS = 48
@@ -199,8 +200,8 @@ def draw_trajectory(folder: Path) -> Path | None:
     """Draw the trajectory recorded below `folder` into trajectory.png; None when none was recorded."""
     if not (folder / "topology").is_dir():
         return None
+    from topo_callback.figures.figures import trajectory_figure
     from topo_callback.records.trajectory import Trajectory
-    from topo_callback.report.figures import trajectory_figure
 
     try:
         trajectory = Trajectory.load(folder)

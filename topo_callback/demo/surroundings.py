@@ -1,20 +1,16 @@
-"""What surrounds a demo run: quiet libraries, a W&B run that stays on this machine, checks for optional packages."""
+"""What surrounds a demo run: a W&B run that stays on this machine, checks for optional packages."""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from topo_callback.errors import MissingExtraError
-
-NOISY_LOGGERS = ("accelerate", "datasets", "filelock", "httpx", "huggingface_hub", "peft", "torch", "trl", "wandb")
 
 
 def require(*packages: str) -> None:
@@ -22,62 +18,6 @@ def require(*packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingExtraError(f'{", ".join(missing)} is not installed; run: pip install "topo_callback[demo]"')
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Third-party warnings, log lines below errors and progress bars are silent inside, and as before afterwards.
-
-    Warnings of topo_callback itself keep their filters.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", module=r"(?!topo_callback\b)")
-        stack.enter_context(_quiet_loggers())
-        stack.enter_context(_quiet_transformers())
-        stack.enter_context(_quiet_datasets())
-        yield
-
-
-@contextmanager
-def _quiet_loggers() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
-    for name in NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
-
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    import datasets
-
-    bars = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if bars:
-            datasets.enable_progress_bars()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ every sample costs nothing. Only their centre, in the intervals that the run has
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from topo_callback.dynamics.robust import MAD, row_medians
 from topo_callback.dynamics.scan import CLIP, CLIP_SHORT, widths
@@ -72,11 +72,6 @@ def conformal_p_values(excess: Float64[np.ndarray, "sets members"]) -> Float64[n
     """(1 + references whose excess is at least 0.9 times that of the run) / (references + 1); member 0 is the run."""
     p_values: np.ndarray = (1 + (excess[:, 1:] >= _MARGIN * excess[:, :1]).sum(axis=1)) / excess.shape[1]
     return p_values
-
-
-def alarms(p_values: Float64[np.ndarray, " sets"], level: float) -> Bool[np.ndarray, " sets"]:
-    """Whether the p-values are at most the level, as numbers of references see it: 1 / 20 is 5 %."""
-    return p_values <= level * (1 + 1e-9)
 
 
 def _widths(intervals: int) -> list[int]:

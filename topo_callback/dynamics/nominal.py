@@ -16,10 +16,9 @@ from topo_callback.dynamics.clock import comparable
 from topo_callback.dynamics.depth import depth_summaries
 from topo_callback.dynamics.looks import Boundary, is_look, next_boundary, spent_level
 from topo_callback.dynamics.null_distribution import null_scores
-from topo_callback.dynamics.response import log_velocity
+from topo_callback.dynamics.response import FEWEST_INTERVALS, log_velocity
 from topo_callback.dynamics.scan import Scan, locate, scan
 
-_FEWEST_INTERVALS = 6
 _SHARE = 0.3  # of the level, for each of the two summaries
 
 
@@ -81,7 +80,7 @@ def decide_nominal(
     present = np.isfinite(log_displacement).any(axis=(0, 2))
     for number, samples in enumerate(decision.looks, start=1):
         kept = np.flatnonzero(present[: samples - 1] & comparable(path[: samples - 1]))
-        if len(kept) < _FEWEST_INTERVALS:
+        if len(kept) < FEWEST_INTERVALS:
             continue
         log_path = np.log(path[kept])
         spent = spent_level(_SHARE * level, number, None if progress is None else float(progress[samples - 1]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from topo_callback.dynamics.identity import SHARED, differences, identity_of, unsaid
+from topo_callback.dynamics.identity import SHARED, differences, unsaid
 from topo_callback.dynamics.series import Series
 from topo_callback.errors import RecordError, TopologyError, described
 from topo_callback.records.contents import check_references
@@ -78,10 +78,6 @@ class References:
     def check(self, run: Series, name: str = "this run") -> None:
         """Raise ReferencesError, with both values, where a run differs in what it must share with the references."""
         self._check(run.identity, {"layers": list(run.layers), "clock": run.clock}, name)
-
-    def check_run(self, run: Mapping[str, Any], name: str = "this run") -> None:
-        """The same for the content of a run.json, before there is a sample; so without the clock."""
-        self._check(identity_of(run), {"layers": list(run["layers"])}, name)
 
     def unsaid(self, identity: Mapping[str, Any]) -> tuple[str, ...]:
         """What runs must share and a run or the references do not say, as in records of older versions.

@@ -21,6 +21,7 @@ from jaxtyping import Float64
 
 from topo_callback.dynamics.robust import absolute_deviations, row_medians
 
+FEWEST_INTERVALS = 6  # that can show a departure from a response; see `velocity.log_layer_velocities`
 _COARSE_KNEES = 9
 _FINE = 4  # fine knees in each gap between coarse ones
 _KNEES = (_COARSE_KNEES - 1) * _FINE + 1

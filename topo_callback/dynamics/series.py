@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from topo_callback.dynamics.clock import CLOCKS, choose_clock
 from topo_callback.dynamics.identity import identity_of, part_of
-from topo_callback.records.snapshot import Snapshot
+from topo_callback.records.snapshot import Snapshot, number_array
 from topo_callback.records.trajectory import Trajectory
 
 HEADLINE = "wasserstein_h1"
@@ -108,7 +108,7 @@ class Series:
             max_steps=max_steps if isinstance(max_steps, int) and max_steps > 0 else None,
             covariates={name: np.array([_number(fact.get(name)) for fact in facts]) for name in COVARIATES},
             sizes={
-                name: np.array([_row(snapshot, layers, name) for snapshot in snapshots]).reshape(-1, len(layers))
+                name: number_array(snapshots, name, layers)
                 for name in SIZES
                 if any(name in snapshot.numbers for snapshot in snapshots)
             },
@@ -139,20 +139,14 @@ class Series:
 
 
 def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:
-    rows = np.full((max(0, len(snapshots) - 1), len(layers)), np.nan)
-    for number, (before, snapshot) in enumerate(itertools.pairwise(snapshots)):
-        alike = [snapshot.compared_with("previous", layer) == before.step for layer in layers]
-        rows[number] = np.where(alike, _row(snapshot, layers, name), np.nan)
+    rows = number_array(snapshots, name, layers)[1:]
+    for row, (before, snapshot) in zip(rows, itertools.pairwise(snapshots), strict=True):
+        row[[snapshot.compared_with("previous", layer) != before.step for layer in layers]] = np.nan
     return 1.0 - rows if name.startswith(AGREEMENTS) else rows
 
 
 def _some_ok(snapshot: Snapshot) -> bool:
     return not snapshot.status or any(text == "ok" for text in snapshot.status.values())
-
-
-def _row(snapshot: Snapshot, layers: tuple[int, ...], name: str) -> list[float]:
-    by_layer = snapshot.numbers.get(name, {})
-    return [by_layer.get(layer, float("nan")) for layer in layers]
 
 
 def _number(value: Any) -> float:

@@ -6,10 +6,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.dynamics.clock import comparable
-from topo_callback.dynamics.response import fit_response
+from topo_callback.dynamics.response import FEWEST_INTERVALS, log_velocity
 from topo_callback.dynamics.series import HEADLINE, Series
-
-_FEWEST = 3
 
 
 def layer_velocities(series: Series, measure: str = HEADLINE) -> Float64[np.ndarray, "intervals layers"]:
@@ -17,7 +15,7 @@ def layer_velocities(series: Series, measure: str = HEADLINE) -> Float64[np.ndar
 
     Each layer has its own response to the path, fitted on all intervals there are; so velocities of early intervals
     change a little as the run goes on. NaN where the displacement is missing or 0, where the weights hardly moved, and
-    in layers with fewer than three intervals.
+    in layers with fewer than six intervals.
 
     Raises:
         KeyError: the run has no such measure.
@@ -35,14 +33,28 @@ def depth_velocity(velocities: Float64[np.ndarray, "intervals layers"]) -> Float
 
 
 def log_layer_velocities(
-    log_displacement: Float64[np.ndarray, "intervals layers"], path: Float64[np.ndarray, " intervals"]
+    log_displacement: Float64[np.ndarray, "intervals layers"],
+    path: Float64[np.ndarray, " intervals"] | Float64[np.ndarray, "intervals layers"],
 ) -> Float64[np.ndarray, "intervals layers"]:
-    """The natural logarithm of the velocities, from arrays."""
+    """The natural logarithm of the velocities, from arrays: the one rule of every velocity that is shown or decided on.
+
+    A layer has velocities from `FEWEST_INTERVALS` = 6 intervals on, in which it has a displacement and the weights
+    moved enough to be compared. The response bends, so fewer intervals leave nothing of what is looked for: in
+    simulated noise of 30 % (1,200 runs each) three intervals are met exactly by the fit, a velocity of 1, in 37 % of
+    the cases, and a burst to six times the usual shows as 3.4; with six, 6 % and 5.0.
+
+    Args:
+        log_displacement: NaN where the displacement is missing or 0.
+        path: how far the weights moved in each interval, one for all layers or each layer its own; NaN where it is not
+            known.
+
+    Returns:
+        float64 [intervals, layers], 0 where a layer moved as predicted; NaN where it has no velocity.
+    """
     velocity = np.full_like(log_displacement, np.nan)
-    usable = comparable(path)
-    for layer in range(log_displacement.shape[1]):
-        kept = np.flatnonzero(usable & np.isfinite(log_displacement[:, layer]))
-        if len(kept) >= _FEWEST:
-            values, log_path = log_displacement[kept, layer], np.log(path[kept])
-            velocity[kept, layer] = values - fit_response(values[None], log_path).predict(log_path)[0]
+    paths = np.broadcast_to(path[:, None] if path.ndim == 1 else path, log_displacement.shape)
+    for layer, own in enumerate(paths.T):
+        kept = np.flatnonzero(comparable(own) & np.isfinite(log_displacement[:, layer]))
+        if len(kept) >= FEWEST_INTERVALS:
+            velocity[kept, layer] = log_velocity(log_displacement[None, kept, layer], np.log(own[kept]))[0]
     return velocity

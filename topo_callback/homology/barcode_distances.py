@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from topo_callback.errors import MissingExtraError
-from topo_callback.homology.threads import allowed_threads
+from topo_callback.homology.machine import allowed_threads
 from topo_callback.homology.wasserstein_kernels import alignment_cost, greatest_savings, saving_pairs
 
 DIRECTIONS = 50  # to begin with

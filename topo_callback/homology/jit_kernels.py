@@ -16,6 +16,8 @@ from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic
 
+from topo_callback.homology.machine import cache_folder
+
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` with numba: without the global interpreter lock, kept on disk where that is possible.
@@ -92,8 +94,7 @@ def _cache_of_these_sources() -> Iterator[None]:
 @cache
 def _cache_directory(chosen: str) -> Path:
     """Below numba's own cache directory when the user chose one, else below the user's cache directory."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    root = Path(chosen) if chosen else Path(home) / "topo_callback"
+    root = Path(chosen) if chosen else cache_folder()
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*_kernels.py")):
         digest.update(path.name.encode() + path.read_bytes())

@@ -17,10 +17,10 @@ from jaxtyping import Float, Float32, Float64, UInt32
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.machine import ThreadTeam
 from topo_callback.homology.native_rips_kernels import bars_of_clouds, cloud_bars
 from topo_callback.homology.native_rips_threads import greatest_key_that_matters, threaded_bars
 from topo_callback.homology.rips_graph_kernels import MOST_POINTS, count_edges, packed_triangle, rank_keys, tree_keys
-from topo_callback.homology.threads import ThreadTeam
 
 GREATEST_FINITE_KEY = 0x7F7FFFFF
 # below so many points, handing work to another thread costs more than it saves

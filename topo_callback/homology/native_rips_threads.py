@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt32, UInt64
 
+from topo_callback.homology.machine import ThreadTeam, triangle_shares
 from topo_callback.homology.native_rips_kernels import (
     binning,
     bucket_layout,
@@ -28,7 +29,6 @@ from topo_callback.homology.rips_graph_kernels import (
 )
 from topo_callback.homology.rips_lune_kernels import add_edges, empty_adjacency, lune_relations
 from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
-from topo_callback.homology.threads import ThreadTeam, triangle_shares
 
 WITHOUT_SIGN = np.uint32(0x7FFFFFFF)
 

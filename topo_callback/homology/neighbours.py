@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
+from topo_callback.homology.machine import ThreadTeam, allowed_threads, one_blas_thread
 from topo_callback.homology.neighbour_kernels import (
     TOO_MANY,
     candidates_of_rows,
@@ -30,7 +31,6 @@ from topo_callback.homology.neighbour_kernels import (
     smallest_of_rows,
     subtract,
 )
-from topo_callback.homology.threads import ThreadTeam, allowed_threads, one_blas_thread
 
 SCALES = (2.0**-50, 2.0**50)  # of clouds whose squares neither overflow nor vanish in float32
 LEAST_ROWS, MOST_ROWS = 64, 256  # in a block: with fewer a product is slow, more fall out of a core's cache

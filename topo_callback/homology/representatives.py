@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Float, Int, Int64, Integer
 
 from topo_callback.homology.loop_space import Edge, LoopSpace, Span, edges_along, intersection, preimage, simple_loops
+from topo_callback.homology.machine import ThreadTeam, allowed_threads
 from topo_callback.homology.native_rips import bucket_edges, keyed, room_for_copy
 from topo_callback.homology.native_rips_threads import SweptCloud, swept_cloud
 from topo_callback.homology.rips import checked_distances, rounded_down
 from topo_callback.homology.rips_reduction_kernels import closed_by_forest, rooted_forest
 from topo_callback.homology.stage_graphs import StageGraphs
-from topo_callback.homology.threads import ThreadTeam, allowed_threads
 
 
 @dataclass(frozen=True)

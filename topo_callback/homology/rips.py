@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.machine import ThreadTeam, allowed_threads, triangle_shares
 from topo_callback.homology.native_rips import (
     FEWEST_POINTS_FOR_THREADS,
     NotADistanceMatrixError,
@@ -19,7 +20,6 @@ from topo_callback.homology.native_rips import (
     native_persistence,
 )
 from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
-from topo_callback.homology.threads import ThreadTeam, allowed_threads, triangle_shares
 
 Engine = Literal["auto", "native", "gudhi", "ripser"]
 # beyond about so many points the H2 of the whole cloud costs more than a training run can spare

@@ -25,25 +25,6 @@ class _Cloud(NamedTuple):
     means: Float64[np.ndarray, " points"]
 
 
-def linear_cka(first: _Condensed, second: Float64[np.ndarray, " other_pairs"]) -> float | None:
-    """Biased linear CKA, <K, L> / (|K| |L|) of the centred Gram matrices K and L, in [0, 1].
-
-    Kornblith et al., arXiv 1905.00414. K = -J D J / 2 with D the squared distances, so that
-    4 <K, L> = sum_ij D_ij E_ij - 2 n sum_i d_i e_i + n^2 d e, with d_i the row means and d the mean of D, e of E.
-    It tends to 1 for any two clouds when the width is large against the number of points; see `debiased_cka`.
-
-    Args:
-        first, second: squared distances of the same points, see `squared_distances`.
-
-    Returns:
-        None where the points of a cloud are all equal.
-
-    Raises:
-        ValueError: different numbers of points.
-    """
-    return _quotient(_cloud(first), _cloud(second), _inner)
-
-
 def debiased_cka(first: _Condensed, second: Float64[np.ndarray, " other_pairs"]) -> float | None:
     """Linear CKA with the unbiased estimator of HSIC (Song et al., JMLR 13, 2012, equation 5), at most 1.
 

@@ -10,24 +10,17 @@ from typing import Any
 import numpy as np
 
 from topo_callback.comparison.alignment import Alignment, align
-from topo_callback.comparison.claims import (
-    differing_layers,
-    measure_differs,
-    onset_of,
-    pair_differs,
-    pair_p,
-)
+from topo_callback.comparison.claims import onset_of
 from topo_callback.comparison.comparison import Comparison, compare_runs
-from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL
-from topo_callback.comparison.notes import notes, position, probability
+from topo_callback.comparison.notes import notes
 from topo_callback.comparison.runs import load_runs
-from topo_callback.comparison.terminal_tables import MEASURES_OF_A_PAIR, shown_measures, verdict, with_interval
+from topo_callback.comparison.tables import measure_table, pair_table, shown_measures, verdict
 from topo_callback.errors import ConfigurationError
+from topo_callback.figures.labels import label
 from topo_callback.page.embedding import number
-from topo_callback.page.wording import items, plain, safe, table
+from topo_callback.page.wording import html_table, items, plain, safe
 from topo_callback.reading_conditions import reading_notes
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.labels import label
 
 PANELS = 6
 _CHARTS = (
@@ -95,54 +88,10 @@ def _common(alignment: Alignment) -> list[str]:
 
 
 def _words(comparison: Comparison) -> str:
-    axis = comparison.alignment.axis
-    rows = []
-    for measure in shown_measures(comparison, 12):
-        assert comparison.test is not None
-        found = comparison.test.measures[measure]
-        begins = onset_of(comparison, measure)
-        rows.append(
-            (
-                measure,
-                f"{found.r_squared:.2f}",
-                probability(found.p),
-                probability(found.p_all) + (" *" if measure_differs(comparison, measure) else ""),
-                position(begins.first, axis) if begins else "\N{EN DASH}",
-                " ".join(map(str, differing_layers(comparison, measure))) or "\N{EN DASH}",
-            )
-        )
-    heading = ("measure", "R2", "p", "p, all measures", "distinguishable from", "layers that differ")
-    caption = "Measures, median over layers. * differs at 5 % after correction."
-    measures = table(heading, rows, caption) if rows else ""
-    tables = f"<h3>Tests</h3>{measures}{_pairs(comparison)}"
+    tables = f"<h3>Tests</h3>{html_table(measure_table(comparison))}"
+    if shown_measures(comparison, 1):
+        tables += html_table(pair_table(comparison))
     return f"{items(verdict(comparison))}{_CHARTS}{tables}<h3>Notes</h3>{items(notes(comparison))}"
-
-
-def _pairs(comparison: Comparison) -> str:
-    rows: list[tuple[str, ...]] = []
-    for pair in comparison.pairs:
-        measures = shown_measures(comparison, MEASURES_OF_A_PAIR)
-        rows += [(" / ".join(pair.objectives),)] if measures else []
-        for measure in measures:
-            effects = pair.effects[measure, None]
-            p = pair_p(pair, measure)
-            star = " *" if pair_differs(comparison, pair, measure) else ""
-            rows.append(
-                (
-                    measure,
-                    with_interval(effects.mean, "hedges_g"),
-                    with_interval(effects.mean, "cliffs_delta"),
-                    f"{effects.energy_distance:.3g}",
-                    "not tested" if p is None else probability(p) + star,
-                )
-            )
-    heading = ("measure", "Hedges' g", "Cliff's delta", "energy distance", "p, corrected")
-    caption = "Pairs of objectives. Effect sizes are of each run's mean over the points, positive where the first is "
-    caption += (
-        f"larger; in brackets 95 % bootstrap intervals, from {SEEDS_FOR_INTERVAL} seeds on. Energy distance is of "
-    )
-    caption += "the curves, in units of the measure."
-    return table(heading, rows, caption) if rows else ""
 
 
 def _drawn(comparison: Comparison) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import numpy as np
 
 from topo_callback.comparison.alignment import BOOKKEEPING
 from topo_callback.errors import RecordError
+from topo_callback.figures.labels import label
 from topo_callback.page.bars import bars_content
 from topo_callback.page.embedding import number
 from topo_callback.page.velocity import clock, fact, velocities
 from topo_callback.page.wording import part, plain
 from topo_callback.page.zigzags import depth_content, time_content
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.labels import label
 from topo_callback.spacing import evenly_spaced
 
 FACTS = {
@@ -133,31 +133,20 @@ def _measures(trajectory: Trajectory, kept: list[int]) -> dict[str, dict[str, An
     names = sorted({name for snapshot in snapshots for name in snapshot.numbers})
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(names, key=lambda each: (label(each).title == each, each)):
-        columns = [snapshot.numbers.get(name, {}) for snapshot in snapshots]
         layers: dict[str, list[Any]] = {}
-        for layer in trajectory.layers:
-            row = [number(columns[sample].get(layer)) for sample in kept]
+        array = trajectory.array(name, [*trajectory.layers, None])
+        for layer, column in zip(trajectory.layers, array[kept, :-1].T, strict=True):
+            row = [number(value) for value in column.tolist()]
             if any(value is not None for value in row):
                 layers[str(layer)] = row
         words = label(name)
         found[name] = {
             "title": plain(words.title),
             "unit": plain(words.unit),
-            "whole": any(None in column for column in columns),
+            "whole": not np.isnan(array[:, -1]).all(),
             "bookkeeping": name in BOOKKEEPING,
             "from_zero": name.startswith(("wasserstein", "survival", "time_survival")),
             "median": [number(snapshot.median(name)) for snapshot in snapshots],
             "layers": layers,
         }
     return found
-
-
-def table_of(trajectory: Trajectory, measure: str) -> np.ndarray:
-    """float64 [layers, samples] of one measure, NaN where there is no number."""
-    return np.array(
-        [
-            [trajectory.overview(step).numbers.get(measure, {}).get(layer, np.nan) for step in trajectory.steps]
-            for layer in trajectory.layers
-        ],
-        dtype=np.float64,
-    ).reshape(len(trajectory.layers), len(trajectory.steps))

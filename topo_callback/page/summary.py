@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
-from topo_callback.page.run_content import points, table_of
+from topo_callback.figures.panels import step_name
+from topo_callback.page.run_content import points
 from topo_callback.page.velocity import fact, velocities
 from topo_callback.page.wording import count, percent, rounded
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.panels import step_name
 
 _FEW_LOOPS = 10
 _NOTABLE = 1.5  # velocity: from here on it is worth a sentence
@@ -58,8 +58,8 @@ def _stopped(trajectory: Trajectory) -> list[str]:
 
 def _displacement(trajectory: Trajectory) -> list[str]:
     for measure, what in (("wasserstein_h1.first", "loops (H1)"), ("wasserstein_h0.first", "clusters (H0)")):
-        table = table_of(trajectory, measure)
-        last = table[:, -1]
+        array = trajectory.array(measure)
+        last = array[-1]
         if not np.isfinite(last).any():
             continue
         most, least = int(np.nanargmax(last)), int(np.nanargmin(last))
@@ -70,12 +70,12 @@ def _displacement(trajectory: Trajectory) -> list[str]:
             text += f" median distances; those of layer {trajectory.layers[least]} least, by {rounded(last[least])}"
         else:
             text += " median distances"
-        return [f"{text}.", *_half_way(trajectory, table)]
+        return [f"{text}.", *_half_way(trajectory, array)]
     return []
 
 
-def _half_way(trajectory: Trajectory, table: np.ndarray) -> list[str]:
-    medians = _medians(table)
+def _half_way(trajectory: Trajectory, array: np.ndarray) -> list[str]:
+    medians = _medians(array)
     if not np.isfinite(medians[-1]) or medians[-1] <= 0 or len(trajectory.steps) < 4:
         return []
     reached = int(np.flatnonzero(np.nan_to_num(medians, nan=-1.0) >= medians[-1] / 2)[0])
@@ -85,7 +85,7 @@ def _half_way(trajectory: Trajectory, table: np.ndarray) -> list[str]:
 
 
 def _largest_move(trajectory: Trajectory) -> list[str]:
-    table = table_of(trajectory, "wasserstein_h1.previous")
+    table = trajectory.array("wasserstein_h1.previous").T  # of equal moves, the first layer
     if not np.isfinite(table).any() or np.nanmax(table) <= 0:
         return []
     layer, sample = np.unravel_index(int(np.nanargmax(table)), table.shape)
@@ -117,7 +117,7 @@ def _interval(trajectory: Trajectory, step: int) -> str:
 
 
 def _neighbours(trajectory: Trajectory) -> list[str]:
-    last = table_of(trajectory, "mutual_knn.first")[:, -1]
+    last = trajectory.array("mutual_knn.first")[-1]
     if not np.isfinite(last).any():
         return []
     k = int(trajectory.snapshot(trajectory.steps[0]).neighbours.shape[2])
@@ -131,16 +131,16 @@ def _neighbours(trajectory: Trajectory) -> list[str]:
 
 
 def _survival(trajectory: Trajectory) -> list[str]:
-    last = table_of(trajectory, "survival_h1.first")[:, -1]
+    last = trajectory.array("survival_h1.first")[-1]
     if not np.isfinite(last).any():
         return []
     text = f"{percent(float(np.nanmedian(last)))} of the loops at the start are left (median over layers)"
-    loops = table_of(trajectory, "betti_h1")[:, 0]
+    loops = trajectory.array("betti_h1")[0]
     few = (
         f" The layers began with {rounded(float(np.nanmedian(loops)))} loops each, in the median: too few to say much."
     )
     few = few if np.isfinite(loops).any() and np.nanmedian(loops) < _FEW_LOOPS else ""
-    floor = table_of(trajectory, "survival_h1_gaussian.first")[:, -1]
+    floor = trajectory.array("survival_h1_gaussian.first")[-1]
     if np.isfinite(floor).any():
         text += f"; in Gaussian clouds of equal covariance, the floor, {percent(float(np.nanmedian(floor)))}"
     return [f"{text}.{few}"]
@@ -193,8 +193,9 @@ def _named(names: Iterable[object]) -> str:
     return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
 
 
-def _medians(table: np.ndarray) -> np.ndarray:
-    medians = np.full(table.shape[1], np.nan)
-    numbered = np.isfinite(table).any(axis=0)
-    medians[numbered] = np.nanmedian(table[:, numbered], axis=0)
+def _medians(array: np.ndarray) -> np.ndarray:
+    """Median over the layers of every sample, NaN where none has a number."""
+    medians = np.full(len(array), np.nan)
+    numbered = np.isfinite(array).any(axis=1)
+    medians[numbered] = np.nanmedian(array[numbered], axis=1)
     return medians

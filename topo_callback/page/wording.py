@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from topo_callback.tables import Table
+
 LONGEST = 160
 
 
@@ -51,6 +53,13 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     title = f'<p class="caption">{safe(caption, 400)}</p>' if caption else ""
     name = f' aria-label="{safe(caption.split(". ")[0].rstrip("."))}"' if caption else ""
     return f'{title}<div class="scroll"><table{name}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def html_table(given: Table) -> str:
+    """A table value in HTML; empty where it has no rows. See `topo_callback.tables`."""
+    rows = [row for row in given.rows if row]
+    caption = f"{given.title}. {given.caption}" if given.caption else given.title
+    return table([column.heading for column in given.columns], rows, f"{caption}.") if rows else ""
 
 
 def _row(row: Sequence[object], columns: int) -> str:

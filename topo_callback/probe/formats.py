@@ -117,15 +117,6 @@ def without_output_format(rows: Any) -> Any:
     return rows
 
 
-def needs_tokenizer(rows: Any) -> bool:
-    """Whether any row holds text, so that `Probe.from_rows` needs a processing class.
-
-    Raises:
-        ProbeError: as `check_rows`.
-    """
-    return any(row_format(row, f"row {i}") != "tokens" for i, row in enumerate(checked_rows(rows)))
-
-
 def row_format(row: Any, name: str) -> str:
     """Which format a row has: 'tokens', 'text', 'messages', 'prompt', 'completion' or 'preference'.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +81,14 @@ def _prune(given: argparse.Namespace) -> None:
     _check_options(given)
     from rich.console import Console
 
+    from topo_callback.libraries import quiet_transformers
     from topo_callback.pruning.choice import all_choices, given_choice
     from topo_callback.pruning.loading import load_prunable, load_text
     from topo_callback.pruning.table import choice_table, explanation
+    from topo_callback.tables import rich_table
 
     console = Console(highlight=False, soft_wrap=True)
-    with _quiet_transformers():
+    with quiet_transformers():
         text = load_text(given.text) if given.text else None
         model, tokenizer, path = None, None, None
         if given.model:
@@ -103,7 +103,7 @@ def _prune(given: argparse.Namespace) -> None:
             choices = all_choices(scores, thresholds=given.threshold, counts=given.count)
             console.print(_source(scores))
         comparison = None if text is None else _compare(given, model, tokenizer, choices, text, console)
-        console.print(choice_table(choices, depth, comparison), soft_wrap=False)
+        console.print(rich_table(choice_table(choices, depth, comparison), lines=False), soft_wrap=False)
         console.print(explanation(path, compared=comparison is not None))
         if given.output:
             _write(given, model, tokenizer, choices, scores, comparison)
@@ -232,22 +232,6 @@ def _write(
         after = None if outcome.perplexity is None else outcome.perplexity.value
         facts["perplexity"] = {"before": comparison.whole.value, "after": after}
     write_pruned(cut_layers(model, choice.layers), tokenizer, given.output, facts)
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars or warnings of transformers inside; as before afterwards."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _layer_numbers(text: str) -> tuple[int, ...]:

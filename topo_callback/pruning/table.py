@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from rich.table import Table
+from typing import Literal
 
 from topo_callback.pruning.choice import Choice, ranges
 from topo_callback.pruning.outcomes import Comparison, Outcome
+from topo_callback.tables import Column, Table
+
+_COLUMNS: tuple[tuple[str, Literal["text", "whole", "total"]], ...] = (
+    ("method", "whole"), ("setting", "whole"), ("layers", "text"), ("number", "total"),
+)  # fmt: skip
 
 
 def choice_table(choices: Sequence[Choice], depth: int, comparison: Comparison | None = None) -> Table:
@@ -18,24 +22,20 @@ def choice_table(choices: Sequence[Choice], depth: int, comparison: Comparison |
         depth: its number of blocks.
         comparison: of the same choices, in the same order.
     """
-    table = Table(title=f"Layers to cut, of 1 to {depth}", title_justify="left", box=None, pad_edge=False)
-    for column in ("method", "setting", "layers", "number"):
-        table.add_column(column, justify="right" if column == "number" else "left", no_wrap=column != "layers")
-    if comparison is not None:
-        table.add_column("perplexity", justify="right", no_wrap=True)
-        table.add_column("nats per token", justify="right", no_wrap=True)
-        names = sorted(comparison.whole_scores)
-        for name in names:
-            table.add_column(name, justify="right")
-        table.add_column("remarks")
-        scores = [f"{comparison.whole_scores[name]:.3f}" for name in names]
-        table.add_row("whole model", "", "", "0", _number(comparison.whole.value), "", *scores, "")
-        for outcome in comparison.outcomes:
-            table.add_row(*_outcome_cells(outcome, comparison, names))
-    else:
-        table.add_column("remarks")
+    columns = [*(Column(name, kind) for name, kind in _COLUMNS)]
+    if comparison is None:
+        table = Table(f"Layers to cut, of 1 to {depth}", [*columns, Column("remarks")])
         for choice in choices:
-            table.add_row(*_choice_cells(choice), _ties(choice))
+            table.add(*_choice_cells(choice), _ties(choice))
+        return table
+    names = sorted(comparison.whole_scores)
+    columns += [Column("perplexity", "total"), Column("nats per token", "total")]
+    columns += [*(Column(name, "number") for name in names), Column("remarks")]
+    table = Table(f"Layers to cut, of 1 to {depth}", columns)
+    scores = [f"{comparison.whole_scores[name]:.3f}" for name in names]
+    table.add("whole model", "", "", "0", _number(comparison.whole.value), "", *scores, "")
+    for outcome in comparison.outcomes:
+        table.add(*_outcome_cells(outcome, comparison, names))
     return table
 
 

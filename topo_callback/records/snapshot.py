@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float64, Int32
 
 from topo_callback.errors import RecordError
 from topo_callback.homology.barcode import Barcode
@@ -156,6 +156,27 @@ class Snapshot:
         """The same without barcodes and graphs: its numbers, facts and status, some kilobytes."""
         nothing = np.empty((0, 0, 0), dtype=np.int32)
         return replace(self, barcodes={}, neighbours=nothing, gaussian_neighbours=None, depth_zigzag=None)
+
+
+def number_array(
+    snapshots: Sequence[Snapshot], measure: str, layers: Sequence[int | None]
+) -> Float64[np.ndarray, "samples layers"]:
+    """One measure of several snapshots as an array, the one way from numbers to arrays; see `Trajectory.array`.
+
+    Args:
+        snapshots: the samples, in the order of the rows.
+        measure: a name in `Snapshot.numbers`; one that no snapshot has gives NaN everywhere.
+        layers: the layers, in the order of the columns; None is the number of the whole depth.
+
+    Returns:
+        float64 [samples, layers] in the unit of the measure, NaN where a number is missing; infinite numbers stay.
+    """
+    array = np.full((len(snapshots), len(layers)), np.nan)
+    for row, snapshot in zip(array, snapshots, strict=True):
+        by_layer = snapshot.numbers.get(measure)
+        if by_layer is not None:
+            row[:] = [by_layer.get(layer, np.nan) for layer in layers]
+    return array
 
 
 class _NumberTable(Mapping[str, Mapping[int | None, float]]):

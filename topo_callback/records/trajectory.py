@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float64, Int32
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError, described
@@ -16,7 +16,7 @@ from topo_callback.homology.barcode import Barcode
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.record import read_record
-from topo_callback.records.snapshot import Snapshot
+from topo_callback.records.snapshot import Snapshot, number_array
 from topo_callback.spacing import evenly_spaced
 
 if TYPE_CHECKING:
@@ -180,6 +180,19 @@ class Trajectory:
             for step in self.steps
         ]
         return time_zigzag(graphs, layer, window=window, max_dimension=max_dimension)
+
+    def array(self, measure: str, layers: Sequence[int | None] | None = None) -> Float64[np.ndarray, "samples layers"]:
+        """The numbers of one measure at every sample, in the order of `steps`.
+
+        Args:
+            measure: its name, such as `wasserstein_h1.first`; one that the run does not have gives NaN everywhere.
+            layers: the columns, by default those of `layers`; None among them is the number of the whole depth.
+
+        Returns:
+            float64 [samples, layers] in the unit of the measure, NaN where a number is missing; infinite numbers stay.
+        """
+        snapshots = [self._overviews[step] for step in self.steps]
+        return number_array(snapshots, measure, self.layers if layers is None else layers)
 
     def frame(self) -> pd.DataFrame:
         """All numbers as a long table with the columns step, layer, measure, value.

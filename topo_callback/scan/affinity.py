@@ -14,11 +14,11 @@ from jaxtyping import Float64
 from matplotlib.figure import Figure
 
 from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.figures.figures import STYLE
+from topo_callback.figures.panels import COLOUR_MAP, thinned
 from topo_callback.measures.affinity import DiagonalTest, affinity_matrix, diagonal_summary, diagonal_test
 from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.figures import STYLE
-from topo_callback.report.panels import COLOUR_MAP, thinned
 
 _LONGEST_TITLE = 24
 

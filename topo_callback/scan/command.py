@@ -99,7 +99,7 @@ def _scan(given: argparse.Namespace) -> None:
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.running import require_backend
     from topo_callback.scan.scanning import Manner, scan
-    from topo_callback.scan.settings import read_settings
+    from topo_callback.settings import scan_settings
 
     manner = Manner(
         jobs=given.jobs,
@@ -114,7 +114,7 @@ def _scan(given: argparse.Namespace) -> None:
         raise ConfigurationError("--scheduler is of a Dask or Ray cluster; add --backend dask or --backend ray")
     for device in manner.devices:
         check_device(device)
-    config = read_settings(given.config, given.assignments, given.preset)
+    config = scan_settings(given.config, given.assignments, given.preset)
     prompts = Prompts(file=given.probe, dataset=given.dataset, tokenizer=given.tokenizer)
     series = find_series(given.checkpoints, base=given.base, separate=given.separate or given.affinity)
     if given.affinity and len(series) != 2:

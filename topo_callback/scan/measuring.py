@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.homology.machine import allowed_threads
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan.planning import Plan
 from topo_callback.scan.unit import is_done, skipped_reason, units_folder
@@ -85,7 +86,7 @@ def _measure(plan: Plan, folder: TrajectoryFolder, report: Callable[[int], None]
     units = units_folder(folder.path)
     for torn in units.glob(".*.tmp"):
         torn.unlink(missing_ok=True)
-    threads = int(plan.run["config"].get("threads") or _processors())
+    threads = int(plan.run["config"].get("threads") or allowed_threads())
     _note_skipped(plan)
     waiting = sorted({*folder.steps(units), *folder.steps(folder.spool)})
     ended = [entry for entry in folder.journal() if entry["event"] in ("started", "resumed", "finished")]
@@ -118,8 +119,3 @@ def _note_skipped(plan: Plan) -> None:
         cause = skipped_reason(plan.folder.path, checkpoint.step)
         if cause is not None and (checkpoint.step, cause) not in noted:
             plan.folder.note("skipped", step=checkpoint.step, checkpoint=checkpoint.label, cause=cause)
-
-
-def _processors() -> int:
-    """All that this process may use: nothing else goes on while a scan measures."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

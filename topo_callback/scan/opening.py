@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from topo_callback.errors import USERS_OWN, ConfigurationError, TopologyError, described
+from topo_callback.libraries import quiet_loading
 from topo_callback.scan.adapters import check_adapter_size, check_against_base
 from topo_callback.scan.bounded import BoundedTokenizer, check_bounded
 from topo_callback.scan.checking import check_adapter, check_model, refuse_pipes, weight_files
@@ -24,7 +24,6 @@ from topo_callback.scan.sizes import Held, check_built, held_by, limited_buildin
 from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.versions import dtype_argument
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 _OF_TOKENIZERS = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "vocab.json", "vocab.txt",
@@ -193,24 +192,6 @@ def nothing_fetched() -> Iterator[None]:
     finally:
         for (module, name, _), value in zip(switches, before, strict=True):
             setattr(module, name, value)
-
-
-@contextlib.contextmanager
-def quiet_loading() -> Iterator[None]:
-    """No progress bars, warnings or logging of transformers inside; as before afterwards."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -23,11 +23,8 @@ from topo_callback.scan.checkpoint import Series
 from topo_callback.scan.training_run import AS_TRAINED, recorded_batch, recorded_reading, wanted_conditions
 from topo_callback.scan.unit import units_folder
 from topo_callback.scan.unreadable import UnreadableCheckpointError
-from topo_callback.setting_changes import changed_settings, deciding_settings, with_harmless
-from topo_callback.settings import setting_names
+from topo_callback.setting_changes import changed_settings, with_harmless
 from topo_callback.terminal import say
-
-_FREE = tuple(name for name in setting_names() if name not in deciding_settings())  # as they are now
 
 
 @dataclass(frozen=True)

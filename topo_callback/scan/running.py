@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError, RecordError, TopologyError, described
+from topo_callback.homology.machine import allowed_threads
 from topo_callback.probe import Probe
 from topo_callback.scan.unit import Outcome, Unit, read_unit
 
@@ -83,7 +84,7 @@ def _processes(backend: str, jobs: int, scheduler: str | None) -> Iterator[None]
 
     with contextlib.ExitStack() as stack:
         if backend == "loky":
-            threads = max(1, (os.cpu_count() or 1) // jobs)
+            threads = max(1, allowed_threads() // jobs)
             stack.enter_context(parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=threads))
         elif backend == "dask":
             stack.enter_context(_dask(jobs, scheduler))

@@ -18,11 +18,8 @@ from topo_callback.scan.running import require_backend, run_units
 from topo_callback.scan.training_run import AS_TRAINED
 from topo_callback.scan.unit import Outcome, Unit, is_done, skipped_reason
 from topo_callback.scan.unreadable import UnreadableCheckpointError
-from topo_callback.setting_changes import watching_settings
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
-
-OF_TRAINING = watching_settings()
 
 
 @dataclass(frozen=True)

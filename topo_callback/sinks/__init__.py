@@ -13,9 +13,9 @@ from topo_callback._lazy import lazy_attribute, lazy_directory
 if TYPE_CHECKING:
     from topo_callback.sinks.console import ConsoleSink
     from topo_callback.sinks.defaults import default_sinks
-    from topo_callback.sinks.headline import depth_numbers, headline_numbers, layer_numbers
+    from topo_callback.sinks.headline import depth_numbers, layer_numbers
     from topo_callback.sinks.live import LiveSink
-    from topo_callback.sinks.memory import MemorySink, NullSink
+    from topo_callback.sinks.memory import MemorySink
     from topo_callback.sinks.mlflow import MlflowSink
     from topo_callback.sinks.protocol import Sink
     from topo_callback.sinks.tensorboard import TensorBoardSink
@@ -27,14 +27,12 @@ __all__ = [
     "LiveSink",
     "MemorySink",
     "MlflowSink",
-    "NullSink",
     "Sink",
     "TensorBoardSink",
     "TrackioSink",
     "WandbSink",
     "default_sinks",
     "depth_numbers",
-    "headline_numbers",
     "layer_numbers",
 ]
 
@@ -43,14 +41,12 @@ _HOME = {
     "LiveSink": "live",
     "MemorySink": "memory",
     "MlflowSink": "mlflow",
-    "NullSink": "memory",
     "Sink": "protocol",
     "TensorBoardSink": "tensorboard",
     "TrackioSink": "trackio",
     "WandbSink": "wandb",
     "default_sinks": "defaults",
     "depth_numbers": "headline",
-    "headline_numbers": "headline",
     "layer_numbers": "headline",
 }
 

@@ -82,13 +82,3 @@ def axis_numbers(snapshot: Snapshot) -> dict[str, float]:
         "topology/velocity": snapshot.provenance.get("velocity"),
     }
     return {key: float(value) for key, value in found.items() if value is not None}
-
-
-def headline_numbers(snapshot: Snapshot) -> dict[str, float | int]:
-    """Every key a tracker is given for a snapshot by default, `topology/step` first."""
-    return {
-        STEP_KEY: snapshot.step,
-        **depth_numbers(snapshot),
-        **layer_numbers(snapshot),
-        **axis_numbers(snapshot),
-    }

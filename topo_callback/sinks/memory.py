@@ -1,4 +1,4 @@
-"""Sinks without a tracker: one for tests, one for nothing."""
+"""A sink that keeps what it is given."""
 
 from __future__ import annotations
 
@@ -40,16 +40,3 @@ class MemorySink:
     def steps(self) -> list[int]:
         """The steps of the logged snapshots."""
         return [snapshot.step for snapshot in self.snapshots]
-
-
-class NullSink:
-    """Takes everything and keeps nothing."""
-
-    def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-        return {}
-
-    def log(self, snapshot: Snapshot) -> None:
-        pass
-
-    def finish(self, folder: Path) -> None:
-        pass

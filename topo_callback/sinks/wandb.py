@@ -186,13 +186,6 @@ class WandbSink:
             if self._project is not None:
                 self._run.finish()
 
-    @property
-    def sync_command(self) -> str | None:
-        """The command that uploads an offline run; None for others."""
-        if not self._bound or not self._run.offline:
-            return None
-        return f"wandb sync {self._run.settings.sync_dir}"
-
     def _bind(self, wandb: Any) -> dict[str, Any]:
         """Describe the run to W&B and the W&B run to the record; {} while there is none."""
         self._run = wandb.run if self._run is None else self._run

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import RecordError, TopologyError
+from topo_callback.homology.machine import allowed_threads
 from topo_callback.records.files import above_streams, open_plain
 from topo_callback.records.memory import memory_here
 from topo_callback.worker.process import BOOTSTRAP, receive, send
@@ -205,7 +206,7 @@ def _python() -> str:
 
 def default_threads(ranks_here: int, loader_workers: int) -> int:
     """Threads for the worker: at most a quarter of the processors, out of those that ranks and data loaders leave."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = allowed_threads()
     free = available - ranks_here * (1 + loader_workers)
     return max(1, min(free, available // 4))
 

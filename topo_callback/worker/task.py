@@ -108,7 +108,7 @@ def _small_sample(step: int) -> Sample:
 
 def draw_run(path: str) -> list[str]:
     """Draw the pictures of a whole run; return their file names."""
-    from topo_callback.report.pictures import draw_run_pictures
+    from topo_callback.figures.pictures import draw_run_pictures
 
     return draw_run_pictures(TrajectoryFolder(Path(path)))
 
@@ -204,8 +204,8 @@ def _retire_spooled(folder: TrajectoryFolder, step: int, *, keep_all: bool) -> N
 
 def _with_pictures(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> Snapshot:
     """The snapshot with the names of its pictures; a picture that cannot be drawn costs no sample."""
+    from topo_callback.figures.pictures import draw_sample_pictures, draw_time_pictures, pictured_layers
     from topo_callback.records.trajectory import Trajectory
-    from topo_callback.report.pictures import draw_sample_pictures, draw_time_pictures, pictured_layers
 
     layers = pictured_layers(snapshot, config.picture_layers)
     pictures: list[str] = []

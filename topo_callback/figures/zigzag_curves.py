@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.ticker import MaxNLocator
 
-from topo_callback.report.panels import GREY
-from topo_callback.report.zigzag_stages import Stages, curve_axis, features
+from topo_callback.figures.panels import GREY
+from topo_callback.figures.zigzag_stages import Stages, curve_axis, features
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 EXPONENT_COLOURS = ("plasma", 0.62)  # from here on the map is too pale for a line on white

@@ -17,9 +17,9 @@ from jaxtyping import Float64
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from topo_callback.report.figures import STYLE
-from topo_callback.report.labels import label
-from topo_callback.report.panels import COLOUR_MAP, GREY, plain, thinned
+from topo_callback.figures.figures import STYLE
+from topo_callback.figures.labels import label
+from topo_callback.figures.panels import COLOUR_MAP, GREY, plain, thinned
 
 OBJECTIVE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))

@@ -1,9 +1,8 @@
-"""A comparison on the terminal: the verdict first, then measures, pairs and notes."""
+"""The tables of a comparison, and all of it on the terminal: the verdict first, then measures, pairs and notes."""
 
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from topo_callback.comparison.claims import (
     Onset,
@@ -17,9 +16,10 @@ from topo_callback.comparison.claims import (
     ranked_measures,
 )
 from topo_callback.comparison.comparison import LEVEL, Comparison, Pair
-from topo_callback.comparison.effects import EffectSizes
+from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL, EffectSizes
 from topo_callback.comparison.notes import named, notes, position, probability
-from topo_callback.report.labels import label
+from topo_callback.figures.labels import label
+from topo_callback.tables import Column, Table, rich_table
 from topo_callback.terminal import TextStream
 
 MEASURES_SHOWN = 12
@@ -33,12 +33,12 @@ def write_tables(comparison: Comparison, stream: TextStream) -> None:
     for line in verdict(comparison):
         console.print(line)
     console.print()
-    console.print(_measure_table(comparison))
+    console.print(rich_table(measure_table(comparison)))
     hidden = len(ranked_measures(comparison)) - MEASURES_SHOWN
     if hidden > 0:
         console.print(f"{hidden} more measures are in comparison.json.")
     console.print()
-    console.print(_pair_table(comparison))
+    console.print(rich_table(pair_table(comparison)))
     console.print()
     for note in notes(comparison):
         console.print(f"- {note}")
@@ -91,24 +91,23 @@ def _onset(begins: Onset, comparison: Comparison) -> str:
     )
 
 
-def _measure_table(comparison: Comparison) -> Table:
+def measure_table(comparison: Comparison) -> Table:
+    """What is tested of each measure; without rows where no two runs differ."""
     table = Table(
-        title="Measures (median over layers)",
-        caption=f"* differs at {100 * LEVEL:g} % after correction; R2: share of the variance that objectives explain",
-        title_justify="left",
-        caption_justify="left",
+        "Measures (median over layers)",
+        (
+            Column("measure"),
+            *(Column(heading, "number") for heading in ("R2", "p", "p, all measures")),
+            Column("distinguishable from"),
+            Column("layers that differ"),
+        ),
+        f"* differs at {100 * LEVEL:g} % after correction; R2: share of the variance that objectives explain",
     )
-    table.add_column("measure", overflow="fold")
-    for heading in ("R2", "p", "p, all measures"):
-        table.add_column(heading, justify="right")
-    table.add_column("distinguishable from")
-    table.add_column("layers that differ", overflow="fold")
-    test = comparison.test
     for measure in shown_measures(comparison, MEASURES_SHOWN):
-        assert test is not None
-        found = test.measures[measure]
+        assert comparison.test is not None
+        found = comparison.test.measures[measure]
         begins = onset_of(comparison, measure)
-        table.add_row(
+        table.add(
             measure,
             f"{found.r_squared:.2f}",
             probability(found.p),
@@ -119,30 +118,32 @@ def _measure_table(comparison: Comparison) -> Table:
     return table
 
 
-def _pair_table(comparison: Comparison) -> Table:
+def pair_table(comparison: Comparison) -> Table:
+    """How far each two objectives are apart; only headings where no two runs differ."""
     table = Table(
-        title="Pairs of objectives (each run's mean over the points)",
-        caption="positive: the first is larger; in brackets 95 % bootstrap intervals; p: for all pairs and measures",
-        title_justify="left",
-        caption_justify="left",
+        "Pairs of objectives (each run's mean over the points)",
+        (
+            Column("measure"),
+            Column("Hedges' g", "whole"),
+            Column("Cliff's delta", "whole"),
+            Column("energy distance", "number"),
+            Column("p, corrected", "number"),
+        ),
+        "positive: the first is larger; in brackets 95 % bootstrap intervals, from "
+        f"{SEEDS_FOR_INTERVAL} seeds on; energy distance: of the curves, in units of the measure; p: for all pairs and "
+        "measures",
     )
-    table.add_column("measure", overflow="fold")
-    table.add_column("Hedges' g", no_wrap=True)
-    table.add_column("Cliff's delta", no_wrap=True)
-    table.add_column("energy distance", justify="right")
-    table.add_column("p, corrected", justify="right")
     for pair in comparison.pairs:
-        table.add_row(f"{pair.objectives[0]} / {pair.objectives[1]}", style="bold")
+        table.add(f"{pair.objectives[0]} / {pair.objectives[1]}")
         for measure in shown_measures(comparison, MEASURES_OF_A_PAIR):
             effects = pair.effects[measure, None]
-            table.add_row(
-                f"  {measure}",
+            table.add(
+                measure,
                 with_interval(effects.mean, "hedges_g"),
                 with_interval(effects.mean, "cliffs_delta"),
                 f"{effects.energy_distance:.3g}",
                 _pair_p(comparison, pair, measure),
             )
-        table.add_section()
     return table
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from scipy.stats import spearmanr
 
 from topo_callback.comparison.notes import probability
@@ -16,6 +15,7 @@ from topo_callback.controls.orders import STATISTICS, OrderControl, OrderStatist
 from topo_callback.controls.variations import Descriptors, NeighbourSweep, SubsetControl
 from topo_callback.controls.wording import CURVE_NAMES, GRAPH_NAMES, statistic_name
 from topo_callback.spacing import evenly_spaced
+from topo_callback.tables import Column, Table, rich_table
 from topo_callback.terminal import TextStream
 
 LAYERS_SHOWN = 12
@@ -33,7 +33,7 @@ def write_tables(controls: ZigzagControls, stream: TextStream) -> None:
     )
     for table in _tables(controls):
         console.print()
-        console.print(table)
+        console.print(rich_table(table))
     if controls.notes:
         console.print()
     for note in controls.notes:
@@ -53,13 +53,8 @@ def _tables(controls: ZigzagControls) -> Iterator[Table]:
         yield _graph_table(controls)
 
 
-def _table(title: str, caption: str | None, first: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    for heading in first:
-        table.add_column(heading, overflow="fold")
-    for heading in numbers:
-        table.add_column(heading, justify="right")
-    return table
+def _table(title: str, caption: str, first: Sequence[str], numbers: Sequence[str]) -> Table:
+    return Table(title, [*map(Column, first), *(Column(heading, "number") for heading in numbers)], caption)
 
 
 _ORDER_COLUMNS = ("real", "shuffled", "range", "at or above", "p")
@@ -69,7 +64,7 @@ def _depth_table(control: OrderControl, step: int) -> Table:
     title = f"Shuffled layer order, step {step}: {len(control.stages)} layers, {_orders(control)}"
     table = _table(title, _CAPTION, ("statistic",), _ORDER_COLUMNS)
     for name in STATISTICS:
-        table.add_row(statistic_name(name, "layer"), *_cells(control.statistics[name]))
+        table.add(statistic_name(name, "layer"), *_cells(control.statistics[name]))
     return table
 
 
@@ -87,8 +82,8 @@ def _time_table(controls: ZigzagControls) -> Table:
     for name in STATISTICS:
         for number, layer in enumerate(layers):
             heading = statistic_name(name, "sample") if number == 0 else ""
-            table.add_row(heading, str(layer), *_cells(controls.time[layer].statistics[name]))
-        table.add_section()
+            table.add(heading, str(layer), *_cells(controls.time[layer].statistics[name]))
+        table.add()
     return table
 
 
@@ -139,7 +134,7 @@ def _subset_table(controls: ZigzagControls, control: SubsetControl, real: Descri
             digits = 0 if name == "betti_h1" else 3
             cells.append(f"{real.curves[name][at]:.{digits}f}")
             cells.append(_spread(control.mean.curves[name][at], control.deviation.curves[name][at], digits))
-        table.add_row(str(controls.layers[at]), *cells)
+        table.add(str(controls.layers[at]), *cells)
     return table
 
 
@@ -156,10 +151,10 @@ def _sweep_table(sweep: NeighbourSweep, layers: Sequence[int], recorded: int) ->
     counts = sweep.neighbour_counts
     known = counts.index(recorded) if recorded in counts and len(layers) > 1 else None
     last = (f"rank correlation of r with k = {recorded}",) if known is not None else ()
-    table = _table("Number of neighbours", None, ("k",), (*_SUMMARY, *last))
+    table = _table("Number of neighbours", "", ("k",), (*_SUMMARY, *last))
     for at, k in enumerate(counts):
         ranks = () if known is None else (_rank(sweep.each.curves["mean_similarity"], at, known),)
-        table.add_row(str(k), *_summary(sweep.each.one(at), layers), *ranks)
+        table.add(str(k), *_summary(sweep.each.one(at), layers), *ranks)
     return table
 
 
@@ -169,7 +164,7 @@ def _graph_table(controls: ZigzagControls) -> Table:
     table = _table("Graphs", caption, ("graph",), ("edges of a layer", *_SUMMARY))
     for name, graph in controls.graphs.items():
         edges = f"{min(graph.edges):,} to {max(graph.edges):,}"
-        table.add_row(GRAPH_NAMES[name], edges, *_summary(graph.found, controls.layers))
+        table.add(GRAPH_NAMES[name], edges, *_summary(graph.found, controls.layers))
     return table
 
 

@@ -1,9 +1,11 @@
-"""The number of BLAS threads while neighbours are searched, and after."""
+"""Cores, the cache folder, and the number of BLAS threads while neighbours are searched, and after."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -11,15 +13,15 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info
 
+from topo_callback.homology.machine import allowed_threads, cache_folder, one_blas_thread
 from topo_callback.homology.neighbours import CentredCloud, cloud_neighbours
-from topo_callback.homology.threads import one_blas_thread
 
 
 def numbers() -> list[int]:
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def several_threads() -> Iterator[None]:
     with ThreadpoolController().limit(limits=3, user_api="blas"):
         if set(numbers()) != {3}:
@@ -27,6 +29,7 @@ def several_threads() -> Iterator[None]:
         yield
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_the_number_comes_back_after_an_error_and_after_nesting() -> None:
     def nested() -> None:
         with one_blas_thread():
@@ -40,6 +43,7 @@ def test_the_number_comes_back_after_an_error_and_after_nesting() -> None:
     assert set(numbers()) == {3}
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_threads_that_overlap_leave_the_number_as_it_was() -> None:
     inside, one_left = Barrier(2), Barrier(2)
 
@@ -59,6 +63,7 @@ def test_threads_that_overlap_leave_the_number_as_it_was() -> None:
     assert set(numbers()) == {3}
 
 
+@pytest.mark.usefixtures("several_threads")
 @pytest.mark.parametrize("width", [30, 200])
 def test_a_search_multiplies_with_one_thread_and_leaves_the_number_as_it_was(
     width: int, monkeypatch: pytest.MonkeyPatch
@@ -76,3 +81,24 @@ def test_a_search_multiplies_with_one_thread_and_leaves_the_number_as_it_was(
     cloud_neighbours(cloud, 3)
     assert seen == {1}
     assert set(numbers()) == {3}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_a_bound_process_counts_its_own_cores() -> None:
+    before = os.sched_getaffinity(0)
+    assert allowed_threads() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert allowed_threads() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif(os.uname().sysname != "Linux", reason="other systems keep caches elsewhere")
+def test_the_cache_is_where_linux_keeps_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == tmp_path / ".cache" / "topo_callback"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "chosen"))
+    assert cache_folder() == tmp_path / "chosen" / "topo_callback"
+    assert not cache_folder().exists()

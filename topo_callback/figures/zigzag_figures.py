@@ -14,6 +14,11 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from topo_callback.figures.figures import STYLE
+from topo_callback.figures.panels import model_name, plain, step_name
+from topo_callback.figures.zigzag_curves import draw_betti_curve, draw_births, draw_shared, draw_survival
+from topo_callback.figures.zigzag_matrices import draw_effective_image, draw_similarity
+from topo_callback.figures.zigzag_stages import Stages, layer_stages, sample_stages
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.descriptors import (
     Normalisation,
@@ -26,11 +31,6 @@ from topo_callback.homology.descriptors import (
 )
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.figures import STYLE
-from topo_callback.report.panels import model_name, plain, step_name
-from topo_callback.report.zigzag_curves import draw_betti_curve, draw_births, draw_shared, draw_survival
-from topo_callback.report.zigzag_matrices import draw_effective_image, draw_similarity
-from topo_callback.report.zigzag_stages import Stages, layer_stages, sample_stages
 
 ALPHAS: tuple[float | int, ...] = (-1, 0, 0.5, 1, 2)  # of arXiv 2410.11042
 
@@ -207,7 +207,8 @@ def _since_start(
     """A recorded number of every sample that compares with the first one; for the first itself 1, if others have it."""
     values = np.full(len(steps), np.nan)
     if dimension == 1:
-        values[:] = [trajectory.overview(step).numbers.get(measure, {}).get(layer, np.nan) for step in steps]
+        of_step = dict(zip(trajectory.steps, trajectory.array(measure, [layer])[:, 0].tolist(), strict=True))
+        values[:] = [of_step[step] for step in steps]
         if steps[0] == trajectory.steps[0] and not np.isnan(values).all():
             values[0] = 1.0
     return values

@@ -15,9 +15,9 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, LogNorm, 
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
+from topo_callback.figures.panels import COLOUR_MAP, GREY, MISSING_COLOUR, step_name
+from topo_callback.figures.zigzag_stages import Stages, features, name_cells
 from topo_callback.homology.descriptors import Normalisation
-from topo_callback.report.panels import COLOUR_MAP, GREY, MISSING_COLOUR, step_name
-from topo_callback.report.zigzag_stages import Stages, features, name_cells
 
 ITSELF_COLOUR = "#a6a6a6"  # darker than what is missing
 IMPOSSIBLE_COLOUR = "#f2f2f2"

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from topo_callback.report.comparison_figures import (
+from topo_callback.figures.comparison_figures import (
     OBJECTIVE_COLOURS,
     CurvePanel,
     curves_figure,

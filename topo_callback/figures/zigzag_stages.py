@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from topo_callback.report.panels import step_name, thinned
+from topo_callback.figures.panels import step_name, thinned
 
 FEATURES = ("components", "loops", "voids")  # H0, H1, H2
 DENSER = 3  # the largest gap between samples over the first one, from which on curves are over the logarithm

@@ -15,10 +15,10 @@ from trajectories import LAYERS, write_trajectory
 from zigzag_pictures import draw, drifting_graphs, names_of, panels_of, shares_of, texts_of
 
 from topo_callback import Barcode, Trajectory
+from topo_callback.figures import depth_figure, time_figure, zigzag_figure
+from topo_callback.figures.zigzag_matrices import ITSELF_COLOUR
+from topo_callback.figures.zigzag_stages import layer_stages, sample_stages
 from topo_callback.homology import zigzag_persistence
-from topo_callback.report import depth_figure, time_figure, zigzag_figure
-from topo_callback.report.zigzag_matrices import ITSELF_COLOUR
-from topo_callback.report.zigzag_stages import layer_stages, sample_stages
 
 EARLY = (0, 1, 2, 4, 8, 16, 32, 64)
 LONG = (*EARLY, *(3125 * i for i in range(1, 121)))  # 128 samples

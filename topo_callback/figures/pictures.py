@@ -10,14 +10,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from topo_callback.figures.figures import STYLE, TRAJECTORY_PANELS, barcode_figure, heat_map_figure, trajectory_figure
+from topo_callback.figures.panels import measure_table
+from topo_callback.figures.zigzag_figures import depth_figure, time_zigzag_figure
 from topo_callback.homology.descriptors import effective_persistence_image
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.figures import STYLE, TRAJECTORY_PANELS, barcode_figure, heat_map_figure, trajectory_figure
-from topo_callback.report.panels import measure_table
-from topo_callback.report.zigzag_figures import depth_figure, time_zigzag_figure
 from topo_callback.spacing import evenly_spaced
 
 HEAT_MAPS = (*(measure for measure, _ in TRAJECTORY_PANELS), "survival_h1.first")

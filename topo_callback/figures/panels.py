@@ -17,8 +17,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
 from matplotlib.patches import Patch
 
+from topo_callback.figures.labels import label
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.labels import label
 
 COLOUR_MAP = "viridis"
 BAR_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # H0, H1, H2, H3
@@ -43,11 +43,7 @@ def measure_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "la
     have one later.
     """
     layers = trajectory.layers
-    table = np.full((len(layers), len(trajectory.steps)), np.nan)
-    for column, step in enumerate(trajectory.steps):
-        by_layer = trajectory.overview(step).numbers.get(measure, {})
-        for row, layer in enumerate(layers):
-            table[row, column] = by_layer.get(layer, np.nan)
+    table = trajectory.array(measure).T
     table[~np.isfinite(table)] = np.nan
     at_start = _START.get(measure)
     if at_start is not None and len(trajectory.steps) > 1 and not np.isnan(table).all():

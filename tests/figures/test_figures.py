@@ -17,16 +17,16 @@ from matplotlib.figure import Figure
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Barcode, Snapshot, TopologyConfig, Trajectory
-from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.records.record import write_record
-from topo_callback.report import (
+from topo_callback.figures import (
     barcode_figure,
     draw_run_pictures,
     draw_sample_pictures,
     heat_map_figure,
     trajectory_figure,
 )
-from topo_callback.report.panels import measure_table, thinned
+from topo_callback.figures.panels import measure_table, thinned
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_record
 
 INVALID = {4: {4: "3 of 40 points are not finite"}}
 
@@ -273,7 +273,7 @@ def test_matplotlib_is_left_as_it_was(folder: TrajectoryFolder) -> None:
 
 def test_drawing_loads_neither_torch_nor_pyplot() -> None:
     code = (
-        "import sys, topo_callback.report.figures; "
+        "import sys, topo_callback.figures.figures; "
         "print(sorted({'torch', 'transformers', 'wandb', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -11,6 +11,14 @@ from trajectories import LAYERS, STEPS, make_sample, make_snapshots, write_traje
 from zigzag_pictures import counts_of, curves_of, names_of, panels_of, shares_of, texts_of
 
 from topo_callback import Barcode, Snapshot, TopologyConfig, Trajectory
+from topo_callback.figures import (
+    depth_figure,
+    draw_run_pictures,
+    draw_sample_pictures,
+    draw_time_pictures,
+    time_figure,
+    zigzag_figure,
+)
 from topo_callback.homology.descriptors import (
     betti_curve,
     births_relative_frequency,
@@ -21,14 +29,6 @@ from topo_callback.homology.descriptors import (
 )
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
-from topo_callback.report import (
-    depth_figure,
-    draw_run_pictures,
-    draw_sample_pictures,
-    draw_time_pictures,
-    time_figure,
-    zigzag_figure,
-)
 from topo_callback.worker.task import measure_spooled
 
 INVALID = {4: {4: "3 of 40 points are not finite"}}

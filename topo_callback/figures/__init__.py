@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from topo_callback._lazy import lazy_attribute, lazy_directory
 
 if TYPE_CHECKING:
-    from topo_callback.report.figures import barcode_figure, heat_map_figure, trajectory_figure
-    from topo_callback.report.pictures import draw_run_pictures, draw_sample_pictures, draw_time_pictures
-    from topo_callback.report.zigzag_figures import depth_figure, time_figure, zigzag_figure
+    from topo_callback.figures.figures import barcode_figure, heat_map_figure, trajectory_figure
+    from topo_callback.figures.pictures import draw_run_pictures, draw_sample_pictures, draw_time_pictures
+    from topo_callback.figures.zigzag_figures import depth_figure, time_figure, zigzag_figure
 
 __all__ = [
     "barcode_figure",

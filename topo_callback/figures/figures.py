@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from topo_callback.figures.panels import draw_bars, draw_heat_map, draw_lines, measure_table, model_name, steps_label
 from topo_callback.homology.barcode import Barcode
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.report.panels import draw_bars, draw_heat_map, draw_lines, measure_table, model_name, steps_label
 
 STYLE = {
     "font.size": 9.0,

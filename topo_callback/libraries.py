@@ -1,0 +1,75 @@
+"""Other libraries kept quiet: their progress bars, log lines and warnings, silent inside and as before afterwards."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+NOISY_LOGGERS = ("accelerate", "datasets", "filelock", "httpx", "huggingface_hub", "peft", "torch", "trl", "wandb")
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no log lines below errors of transformers."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """`quiet_transformers`, and no warnings at all."""
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Third-party warnings, log lines below errors and progress bars are silent; needs the package datasets.
+
+    Warnings of topo_callback itself keep their filters.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"(?!topo_callback\b)")
+        stack.enter_context(_quiet_loggers())
+        stack.enter_context(quiet_transformers())
+        stack.enter_context(_quiet_datasets())
+        yield
+
+
+@contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    before = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
+    for name in NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    import datasets
+
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
