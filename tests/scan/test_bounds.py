@@ -128,9 +128,9 @@ def test_many_experts_are_refused_while_they_are_built(tmp_path: Path) -> None:
         ({"target_modules": [f"m{i}" for i in range(8193)]}, "a target_modules that is larger"),
         ({"rank_pattern": {f"m{i}": 1 for i in range(20_000)}}, "a rank_pattern that is larger"),
         ({"layer_replication": [[0, 3]] * 200_000}, "a layer_replication that is larger"),
-        ({"layer_replication": [[0, 3]] * 100}, "no list of ranges within"),
-        ({"layer_replication": [[0, 9]]}, "no list of ranges within"),
-        ({"layer_replication": [[-3, 3]]}, "no list of ranges within"),
+        ({"layer_replication": [[0, 3]] * 100}, "not a list of ranges within"),
+        ({"layer_replication": [[0, 9]]}, "not a list of ranges within"),
+        ({"layer_replication": [[-3, 3]]}, "not a list of ranges within"),
     ],
 )
 def test_an_adapter_that_asks_for_more_is_refused(
