@@ -171,7 +171,7 @@ def test_every_promise_names_tests_that_are_there() -> None:
     rows = re.findall(
         r"^\| (?!promise |---)(.+) \| (.+) \|$", (ROOT / "docs" / "promises.md").read_text(), re.MULTILINE
     )
-    assert len(rows) > 40
+    assert len(rows) >= 40
     written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for promise, held in rows:
         faults = re.findall(r"`(test_fault_\d+_)\*`", held)
