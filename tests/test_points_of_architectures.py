@@ -21,7 +21,7 @@ from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.errors import TopologyError
 
 LENGTHS = (5, 11, 3, 8, 11, 6, 19)
-LEAST_READ = 160
+LEAST_READ = {"causal": 150, "masked": 40, "seq2seq": 30, "multimodal": 55}
 CLOSE = 1e-3  # relative, float32, a batch against one prompt
 
 
@@ -108,11 +108,14 @@ def their_warnings_aside() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_each_point_is_the_models_own_or_the_model_is_refused() -> None:
+@pytest.mark.parametrize("of_kind", LEAST_READ)
+def test_each_point_is_the_models_own_or_the_model_is_refused(of_kind: str) -> None:
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
     said: list[str] = []
     for kind, model_type in architectures.kinds():
+        if kind != of_kind:
+            continue
         try:
             with their_warnings_aside():
                 model = architectures.build(kind, model_type)
@@ -140,4 +143,4 @@ def test_each_point_is_the_models_own_or_the_model_is_refused() -> None:
     assert all("not supported" in refusal for refusal in silent), silent  # else it says what to pass
     read = sum(outcomes[way] for way in ("padded", "equal lengths", "one at a time"))
     print(dict(outcomes))
-    assert read >= LEAST_READ, dict(outcomes)
+    assert read >= LEAST_READ[of_kind], dict(outcomes)
