@@ -34,10 +34,9 @@ from topo_callback.studies import StudyRunner, running
 from topo_callback.watching import beginning, monitor, proved_reading, run_probe
 from topo_callback.watching.actions import Actions
 from topo_callback.watching.budget import OverheadBudget
-from topo_callback.watching.pace import Pace
 from topo_callback.watching.reader import Reader
 from topo_callback.watching.recorder import Recorder
-from topo_callback.watching.schedule import Schedule
+from topo_callback.watching.schedule import Pace, Schedule
 from topo_callback.watching.training_facts import TrainingFacts
 
 STEPS, SAVE_STEPS = 6, 3  # step 3 is sampled only because it is saved

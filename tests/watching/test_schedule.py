@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topo_callback.config import TopologyConfig
-from topo_callback.watching.pace import Pace
-from topo_callback.watching.schedule import Schedule
+from topo_callback.watching.schedule import Pace, Schedule
 
 
 def test_the_default_schedule_of_a_thousand_steps() -> None:

@@ -22,7 +22,6 @@ from topo_callback.capture.guard import rewind, untouched
 from topo_callback.capture.layout import expected_layout
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling
-from topo_callback.capture.quantised import unpacked
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
 from topo_callback.capture.taking import Taking
 from topo_callback.capture.token_cloud import TokenCloud
@@ -231,3 +230,23 @@ def _without_compiled_code(model: nn.Module) -> contextlib.AbstractContextManage
         for module in model.modules()
     )
     return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
+
+
+_REPACKS = "support_avx512bf16_for_cpu"
+
+
+@contextlib.contextmanager
+def unpacked(model: nn.Module) -> Iterator[None]:
+    """Have bitsandbytes' 4-bit layers compute as they do in training, on processors where they would not.
+
+    Without training they pack their weights anew, which gives other bits. To be entered inside `untouched(model)`,
+    which puts back what the layers settle at their first pass, such as the dtype to compute in.
+    """
+    packing = [module for module in model.modules() if vars(module).get(_REPACKS)]
+    for module in packing:
+        setattr(module, _REPACKS, False)
+    try:
+        yield
+    finally:
+        for module in packing:
+            setattr(module, _REPACKS, True)

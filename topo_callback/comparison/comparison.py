@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.comparison.alignment import Alignment, align
-from topo_callback.comparison.distances import curve_distances, energy_distance, joint_distances
+from topo_callback.comparison.distances import RunMap, curve_distances, energy_distance, joint_distances, run_map
 from topo_callback.comparison.effects import EffectSizes, effect_sizes
 from topo_callback.comparison.labelings import MOST_LABELINGS, Labelings, blocks_of, labelings
 from topo_callback.comparison.permutation import Curves, ObjectiveTest, permutation_test
-from topo_callback.comparison.run_map import RunMap, run_map
 from topo_callback.comparison.runs import Run
 from topo_callback.errors import ConfigurationError
 

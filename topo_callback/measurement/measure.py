@@ -15,7 +15,6 @@ from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.centroids import centroid_drift
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
-from topo_callback.measurement.found_numbers import FoundNumbers
 from topo_callback.measurement.influence import largest_shares, most_influential
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measurement.token_cloud import token_cloud_numbers
@@ -255,3 +254,30 @@ def _over_time(
 
 def _named(wanted: Iterable[str], registered: Mapping[str, object]) -> list[str]:
     return [name for name in wanted if name in registered]
+
+
+class FoundNumbers:
+    """Numbers by measure and layer, as a snapshot holds them.
+
+    Attributes:
+        values: measure -> layer, None for the whole depth -> value.
+        missing: and the reasons of those that are not defined, in the same form.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[int | None, float]] = {}
+        self.missing: dict[str, dict[int | None, str]] = {}
+
+    def put(self, layer: int | None, found: Mapping[str, Number]) -> None:
+        """Add numbers of one layer."""
+        for name, value in found.items():
+            if isinstance(value, Missing):
+                self.missing.setdefault(name, {})[layer] = value.reason
+            else:
+                self.values.setdefault(name, {})[layer] = float(value)
+
+    def put_all(self, found: Mapping[str, Mapping[int | None, Number]]) -> None:
+        """Add numbers of several layers."""
+        for name, by_layer in found.items():
+            for layer, value in by_layer.items():
+                self.put(layer, {name: value})

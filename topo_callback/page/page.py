@@ -13,16 +13,17 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from topo_callback.dynamics import Event, Series, find_events
+from topo_callback.dynamics.reorganisation import UNMEASURED
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
 from topo_callback.page.embedding import embedded_json
-from topo_callback.page.events import events
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.run_content import check, run_content, shown
 from topo_callback.page.summary import summary
 from topo_callback.page.undefined import undefined
-from topo_callback.page.wording import count, items, part, plain, safe
+from topo_callback.page.wording import count, items, part, plain, safe, table
 from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.versions import versions
@@ -164,3 +165,17 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def events(trajectory: Trajectory) -> str:
+    """A table of the steps at which events were known, their kind, level and explanation; empty without events."""
+    found = find_events(Series.of(trajectory)).events
+    rows = [
+        (str(event.known_at), plain(event.kind.replace("_", " "), 40), _level(event), plain(event.explanation, 500))
+        for event in found
+    ]
+    return table(("step", "event", "level", "explanation"), rows) if rows else ""
+
+
+def _level(event: Event) -> str:
+    return event.level if event.measured else f"{event.level}; {UNMEASURED}"

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from topo_callback.arguments import positive
 from topo_callback.errors import ConfigurationError
-from topo_callback.pruning.methods import METHODS, OF_ACTIVATIONS
 
 if TYPE_CHECKING:
     from topo_callback.pruning.choice import Choice
     from topo_callback.pruning.outcomes import Comparison
     from topo_callback.pruning.scores import LayerScores
+
+
+# Persistence similarity divided by the Betti number of the other layer (first version of arXiv 2410.11042 and its
+# released code) and of the layer itself (ICML version, equation 7); arXiv 2403.17887; arXiv 2403.03853.
+METHODS = ("persistence-v1", "persistence-icml", "angular-distance", "block-influence")
+OF_ACTIVATIONS = METHODS[2:]  # need more than a zigzag
 
 
 def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -9,10 +9,9 @@ from topo_callback.studies import (
     info_nce,
     lidar,
     prompt_length,
-    random_tokens,
     repetition_neurons,
     sensitive_directions,
-    shuffled_tokens,
+    tokens,
     topographic_correlation,
 )
 from topo_callback.studies.registry import (
@@ -41,11 +40,10 @@ __all__ = [
     "info_nce",
     "lidar",
     "prompt_length",
-    "random_tokens",
     "register",
     "repetition_neurons",
     "sensitive_directions",
-    "shuffled_tokens",
     "studies",
+    "tokens",
     "topographic_correlation",
 ]

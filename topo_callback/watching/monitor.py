@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from topo_callback.errors import USERS_OWN, described
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import SAVE, STOP
-from topo_callback.watching.announcements import announce_cost, announce_thinned
 from topo_callback.watching.beginning import Beginning, checkpoint_folder
+from topo_callback.watching.budget import announce_cost, announce_thinned
 from topo_callback.watching.decisions import END, SKIP, TAKE, agree, decide
-from topo_callback.watching.guards import guarded, unheard
 from topo_callback.watching.reader import ReadingError
 from topo_callback.watching.resuming import mark_checkpoint
 from topo_callback.watching.unasked import NothingToWatchError, asked_for
@@ -272,3 +272,26 @@ class Monitor(Beginning):
         decision = decide(self._recorder, self._schedule, self.budget, step, must)
         facts = self._facts(step, state) if decision == TAKE else {}
         return (decision, self._recorder.actions.asked()), facts
+
+
+@contextlib.contextmanager
+def guarded(failed: Callable[[BaseException], None]) -> Iterator[None]:
+    """Hand what is raised inside to `failed`: panics of Rust libraries and cancelled tasks, too, are no Exceptions."""
+    try:
+        yield
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - nothing of ours reaches the trainer
+        failed(error)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """For what comes after a failure and must not fail itself, such as writing a line about it."""
+    try:
+        yield
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - what it follows has been dealt with
+        with contextlib.suppress(Exception):
+            logger.debug("%s, after a failure", described(error))

@@ -23,7 +23,7 @@ from topo_callback.sinks.protocol import Sink
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import Actions, EventFunction
 from topo_callback.watching.dominance import DominanceWatch
-from topo_callback.watching.pace import Pace
+from topo_callback.watching.schedule import Pace
 from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.dispatcher import Dispatcher
 from topo_callback.worker.executor import WorkerExecutor

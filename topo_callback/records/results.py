@@ -1,0 +1,58 @@
+"""Files of results: JSON in which undefined numbers are null, each file written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topo_callback.errors import RecordError
+from topo_callback.records.record import write_whole
+
+
+def plain_numbers(values: np.ndarray | np.floating[Any] | float) -> Any:
+    """Nested lists, or one number, as JSON has them: None in place of what is not finite."""
+    return _plain(values.tolist() if isinstance(values, np.ndarray | np.generic) else values)
+
+
+def result_json(content: Mapping[str, Any]) -> bytes:
+    """The text of a JSON file.
+
+    Raises:
+        ValueError: a number that is not finite; `plain_numbers` gives None for those.
+    """
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+def write_results(files: Mapping[str, bytes], folder: Path, what: str) -> list[Path]:
+    """Write files into a folder, which is made. Files of the same names are replaced, each whole or not at all.
+
+    Args:
+        files: name -> content.
+        folder: where they go.
+        what: what they are, for the error: "the controls".
+
+    Returns:
+        The files written, in the order given.
+
+    Raises:
+        RecordError: the folder or a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_whole(folder / name, data)
+    except OSError as error:
+        raise RecordError(f"{folder}: {what} cannot be written ({error.strerror or error})") from error
+    return [folder / name for name in files]
+
+
+def _plain(nested: Any) -> Any:
+    if isinstance(nested, list):
+        return [_plain(each) for each in nested]
+    return nested if math.isfinite(nested) else None
