@@ -205,7 +205,7 @@ PUBLIC = {
     "topo_callback.dynamics": "Events and reference runs",
     "topo_callback.sinks": "Sinks",
     "topo_callback.homology": "Persistent homology",
-    "topo_callback.report": "Figures",
+    "topo_callback.figures": "Figures",
     "topo_callback.page": "The report page",
     "topo_callback.comparison": "Comparing runs",
     "topo_callback.controls": "Controls of zigzags",
