@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from typing import Any
 
 import architectures
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from topo_callback.errors import TopologyError
 
-FEWEST = 200  # of the 277 of transformers 5.23
+FEWEST = {"causal": 130, "masked": 35, "seq2seq": 25, "multimodal": 45}  # of the 374 of transformers 5.23
 # what tiny models of their kind cannot compute, whoever runs them
 _ODD = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, NotImplementedError, KeyError, AssertionError)
 
@@ -53,12 +52,17 @@ def random_states(request: pytest.FixtureRequest) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")
-def test_fault_29_no_architecture_of_transformers_is_changed_by_a_reading(request: pytest.FixtureRequest) -> None:
-    read: Counter[str] = Counter()
+@pytest.mark.parametrize("of_kind", FEWEST)
+def test_fault_29_no_architecture_of_transformers_is_changed_by_a_reading(
+    of_kind: str, request: pytest.FixtureRequest
+) -> None:
+    read = 0
     changed: list[str] = []
     unread: dict[str, str] = {}
     for kind, model_type in architectures.kinds():
         name = f"{kind} {model_type}"
+        if kind != of_kind:
+            continue
         try:
             model = architectures.build(kind, model_type)
         except architectures.Unbuildable as error:
@@ -67,11 +71,11 @@ def test_fault_29_no_architecture_of_transformers_is_changed_by_a_reading(reques
         before, drawn = state(model), random_states(request)
         try:
             clouds(model, prompts((5, 9, 3)), batch_size=2, layers=(0, 1))
-            read[kind] += 1
+            read += 1
         except (TopologyError, *_ODD) as error:
             unread[name] = f"{type(error).__name__}: {error}"
         if (state(model), random_states(request)) != (before, drawn):  # also of those that could not be read
             changed.append(name)
-    print(f"read: {dict(read)}; not read: {len(unread)}", *unread.items(), sep="\n")
+    print(f"read: {read}; not read: {len(unread)}", *unread.items(), sep="\n")
     assert changed == []
-    assert read.total() >= FEWEST, unread
+    assert read >= FEWEST[of_kind], unread
