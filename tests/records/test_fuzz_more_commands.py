@@ -33,6 +33,9 @@ def original() -> Mapping[str, bytes]:
     with tempfile.TemporaryDirectory() as root:
         config = TopologyConfig(neighbours=3, pictures=0, keep_distances=True, max_dimension=1)
         folder = write_trajectory(Path(root), (0, 1, 2), layers=(1, 2, 4), points=12, config=config)
+        for step in (0, 1, 2):
+            kept = make_sample(step, layers=(1, 2, 4), points=12, neighbours=3)
+            write_whole(folder.step_file(folder.distances, step), kept.encode())
         waiting = make_sample(3, layers=(1, 2, 4), points=12, neighbours=3)
         write_whole(folder.step_file(folder.spool, 3), waiting.encode())
         files = [path for path in sorted(folder.path.rglob("*")) if path.is_file()]
