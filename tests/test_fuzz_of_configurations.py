@@ -41,9 +41,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         def ask(number: int) -> dict[str, Any]:
             asked.write(f"{SEED}:{number}\n")
             asked.flush()
-            line = answers.readline()
-            assert line, (folder / "errors").read_text()[-3000:]
+            while not (line := answers.readline()).startswith("{"):  # libraries print lines of their own
+                assert line, (folder / "errors").read_text()[-3000:]
             result: dict[str, Any] = json.loads(line)
+            assert result["number"] == number
             return result
 
         yield ask
