@@ -64,7 +64,7 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
         bounds = "" if interval is None else f" [{interval[0]:+.2f}, {interval[1]:+.2f}]"
         assert g == f"{sizes.hedges_g:+.2f}{bounds}"
     assert ("No bootstrap interval of an effect size below 5 seeds" in page) == (seeds < 5)
-    assert "Energy distance is of the curves, in units of the measure.</p>" in page
+    assert "energy distance: of the curves, in units of the measure" in page
     assert "the smallest possible p-value is" in page
     assert "Control, the same runs with shuffled objectives" in page
     assert page.index('id="comparison-map"') > page.index('id="comparison"')

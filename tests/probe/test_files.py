@@ -84,7 +84,7 @@ def test_tokens_without_a_tokenizer_are_kept_but_not_shown(tmp_path: Path) -> No
     [
         ("a.jsonl", "{", "cannot be read"),
         ("a.json", "[1,", "cannot be read"),
-        ("a.txt", " \n", "are none"),
+        ("a.txt", " \n", "contains no prompts"),
         ("missing.txt", None, "cannot be read .* JSON list"),
     ],
 )

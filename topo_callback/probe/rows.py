@@ -228,7 +228,8 @@ def tokenised_sequences(row: Mapping[str, Any], name: str, padding: Padding | No
         return _from_input_ids(row, name, padding)
     prompt_column, chosen_column = _first_present(row, PROMPT_IDS), _first_present(row, CHOSEN_IDS)
     if prompt_column is None:
-        assert chosen_column is not None, "row_format found one of them"
+        if chosen_column is None:  # the columns are there, and hold nothing
+            raise ProbeError(f"{name} has no tokens in its columns; accepted: input_ids, prompt_ids or chosen_ids")
         chosen = token_list(row, chosen_column, name)
         return [_divided(chosen, _labelled(row.get("chosen_labels"), chosen))]
     prompt = token_list(row, prompt_column, name)
