@@ -2,14 +2,15 @@
 
     python ending_ranks_run.py FOLDER PAIRS WHAT
 
-WHAT: texts | worst. One interpreter is forked for all, so that a pair takes a fraction of a second. It must be
-forked before it has threads.
+WHAT: texts | worst | late (worst, and 20 ms of work in which no other thread gets the GIL).
+One interpreter is forked for all, so that a pair takes a fraction of a second. It must be forked before it has threads.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from datetime import timedelta
 
 import torch
@@ -32,6 +33,10 @@ def end(rank: int, store: str, what: str) -> None:
         ranks.texts(f"rank {rank}")
     else:
         ranks.worst(rank)
+    if what == "late":
+        end_of_work = time.monotonic() + 0.02
+        while time.monotonic() < end_of_work:
+            pass
 
 
 def main(folder: str, pairs: str, what: str) -> None:

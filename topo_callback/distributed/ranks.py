@@ -7,7 +7,9 @@ pure function of step and arguments. Without torch.distributed there is one rank
 from __future__ import annotations
 
 import atexit
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,9 +35,26 @@ def _outlive_gloo() -> None:
 
 
 def _let_go() -> bool:
-    """Forget the tensors that gloo has let go of; whether any is left."""
-    _held_by_gloo[:] = [tensor for tensor in _held_by_gloo if tensor._use_count() > 1]  # type: ignore[attr-defined]
+    """Forget the tensors that gloo has let go of; whether any is left.
+
+    While C++ uses a tensor it has a reference to the Python object too. A thread of gloo that drops its tensor gives
+    that one back last, and waits for the GIL to do it.
+    """
+    references = _references(_held_by_gloo)
+    _held_by_gloo[:] = [
+        tensor
+        for tensor, count in zip(_held_by_gloo, references, strict=True)
+        if tensor._use_count() > 1 or count > _OWN_REFERENCES  # type: ignore[attr-defined]
+    ]
     return bool(_held_by_gloo)
+
+
+def _references(things: Sequence[object]) -> list[int]:
+    """How many references there are to each of these, those that this look at them makes among them."""
+    return [sys.getrefcount(thing) for thing in things]
+
+
+_OWN_REFERENCES = _references([object()])[0]  # of a thing that nothing but the list holds; Pythons differ in it
 
 
 @dataclass(frozen=True)
