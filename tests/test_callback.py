@@ -7,11 +7,13 @@ import gzip
 import inspect
 import itertools
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from tiny import tiny_llama, tiny_tokenizer
@@ -345,14 +347,22 @@ def test_fault_12_nothing_raised_inside_an_event_reaches_the_trainer(
     def failing(*arguments: Any, **options: Any) -> None:
         raise error("inside an event")
 
+    before = set(psutil.Process().children())
     callback = TopologyCallback(config=QUICK, sinks=[])
     trainer = encoder_trainer(tmp_path, callback, max_steps=2)
-    target = {"on_step_end": "_sample", "on_log": "poll", "on_train_end": "close"}[event]
+    target = {"on_step_end": "_sample", "on_log": "poll", "on_train_end": "drain"}[event]
     trainer.add_callback(Sabotage(callback, target, failing, monkeypatch))
     trainer.train()
     assert trainer.state.global_step == 2
-    warnings = [record for record in caplog.records if "monitoring is off" in record.message]
-    assert len(warnings) == 1
+    said = [record.message for record in caplog.records if record.message.startswith("monitoring ")]
+    assert [message.split(":")[0].split(" with")[0] for message in said] == [
+        "monitoring ended" if event == "on_train_end" else "monitoring is off, training goes on"
+    ]
+    # the process goes on to other things, without a worker
+    end = time.monotonic() + 10
+    while (left := set(psutil.Process().children()) - before) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert left == set()
 
 
 def test_later_samples_are_thinned_to_the_budget_and_the_decisions_are_recorded(tmp_path: Path) -> None:
@@ -414,17 +424,18 @@ class Witness(TrainerCallback):
 
 
 class Sabotage(TrainerCallback):
-    """Breaks one method of a callback once training has begun."""
+    """Breaks one method behind a callback once training has begun."""
 
     def __init__(self, callback: Any, target: str, failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.parts = callback, target, failing, monkeypatch
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         callback, target, failing, monkeypatch = self.parts
-        if target != "close":
-            monkeypatch.setattr(callback._monitor, target, failing)
-        elif callback._monitor._recorder is not None:
-            monkeypatch.setattr(callback._monitor._recorder, "close", failing)
+        broken = callback._monitor
+        if target == "drain":
+            broken = None if broken._recorder is None else broken._recorder._dispatcher
+        if broken is not None:
+            monkeypatch.setattr(broken, target, failing)
 
 
 def test_an_interrupt_in_the_probe_does_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
