@@ -9,6 +9,7 @@ import sys
 import hypothesis
 import pytest
 from filelock import FileLock
+from type_checks import check_types
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -16,6 +17,8 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+check_types("topo_callback")
 
 # a loaded machine is no failure: speed is asserted in benchmarks, never here
 hypothesis.settings.register_profile("patient", deadline=None)
