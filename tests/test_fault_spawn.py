@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiers import mostly_slow
 
 from topo_callback import Trajectory
 from topo_callback.records.folder import TrajectoryFolder
@@ -37,7 +38,7 @@ print("trained")
 """
 
 
-@pytest.mark.parametrize("way", ["file", "standard input", "command"])
+@pytest.mark.parametrize("way", mostly_slow(["file", "standard input", "command"], "standard input"))
 def test_fault_23_a_script_without_a_main_guard_is_run_once_and_watched(way: str, tmp_path: Path) -> None:
     words = {"file": ["script.py"], "standard input": ["-"], "command": ["-c", SCRIPT]}[way]
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -50,6 +50,7 @@ def assert_nothing_was_lost(folder: Path, seen: dict[str, Any], untracked: dict[
     assert printed.count(GETS_NO_MORE) == 1
 
 
+@pytest.mark.slow
 def test_fault_11_the_service_of_wandb_is_killed_in_mid_run(tmp_path: Path, untracked: dict[str, Any]) -> None:
     seen, printed = run(tmp_path / "run", "service_killed")
     assert_nothing_was_lost(tmp_path / "run", seen, untracked, printed)

@@ -137,6 +137,7 @@ def test_centroids_keep_a_drift_of_a_millionth(shift: float) -> None:
     assert drift[0] == pytest.approx(2.0**-20 / start.numbers["median_distance"][0], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_says_it_on_the_terminal_in_the_journal_and_in_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from killed_runs import MAX_STEPS, KilledRun, kill_runs
 from small_runs import fork_server
 
 KILLS = 50
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -167,6 +167,7 @@ def gpt2() -> nn.Module:
     return GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=2, eos_token_id=1))
 
 
+@pytest.mark.slow
 def test_fault_31_prompts_beyond_the_positions_are_cut_and_it_is_said(
     tmp_path: Path, said: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

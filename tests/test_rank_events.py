@@ -55,6 +55,7 @@ def check(seen: list[dict[str, dict[str, Any]]], chosen: tuple[str, ...]) -> Non
     assert problems == []
 
 
+@pytest.mark.slow
 def test_fault_32_what_raises_on_one_rank_reaches_no_trainer(tmp_path: Path) -> None:
     check(launch(tmp_path, *QUICK, seconds=240), QUICK)
 

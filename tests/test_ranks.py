@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ranks_launch import launch_ranks
+from tiers import mostly_slow
 from tiny import needs_fsdp2_on_cpu
 
 from topo_callback import Trajectory
@@ -87,7 +88,7 @@ def sharded_faults(folder: Path) -> Launch:
     return launch(folder / "sharded", 2, "fsdp2", *cases)
 
 
-@pytest.fixture(params=["ddp", "fsdp2"])
+@pytest.fixture(params=mostly_slow(["ddp", "fsdp2"], "ddp"))
 def two(request: pytest.FixtureRequest) -> Launch:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Launch)

@@ -63,6 +63,7 @@ def assert_whole(trajectory: Trajectory) -> None:
     assert trajectory.damaged == {}
 
 
+@pytest.mark.slow
 def test_every_trial_of_a_search_has_a_trajectory_of_its_own(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna", reason="searches over hyper-parameters")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -103,6 +104,7 @@ def test_every_trial_of_a_search_has_a_trajectory_of_its_own(tmp_path: Path) -> 
     assert watch.sink.steps == [0, 1, 2, 0, 1, 2]
 
 
+@pytest.mark.slow
 def test_one_callback_in_two_trainers_makes_two_trajectories(tmp_path: Path) -> None:
     watch = Watch(tmp_path)
     for name, rate in (("first", 1e-2), ("second", 1e-3), ("third", 1e-2)):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_runs import TEXTS
+from tiers import mostly_slow
 from tiny import tiny_tokenizer
 
 from topo_callback import Trajectory
@@ -32,7 +33,9 @@ small_runs.train(options.pop("output_dir"), **options)
 """
 
 
-@pytest.fixture(scope="module", params=["given probe", "probe from the training data", "kept probe"])
+@pytest.fixture(
+    scope="module", params=mostly_slow(["given probe", "probe from the training data", "kept probe"], "kept probe")
+)
 def left_behind(
     engines_ready: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:

@@ -28,6 +28,7 @@ def hashes(folder: Path) -> dict[str, dict[str, str]]:
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STATEFUL)
 def test_faults_29_and_30_training_is_bit_identical(kind: str, hashes: dict[str, dict[str, str]], folder: Path) -> None:
     assert hashes[f"{kind},callback"] == hashes[f"{kind},none"]

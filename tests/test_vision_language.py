@@ -10,6 +10,7 @@ import pytest
 import torch
 from families import prompts
 from test_points_of_architectures import check_points, their_warnings_aside
+from tiers import mostly_slow
 from tiny import tiny_tokenizer
 from transformers import AutoModelForImageTextToText, Trainer, TrainingArguments
 
@@ -25,7 +26,7 @@ KINDS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=mostly_slow(KINDS, "gemma3", "qwen2_5_vl", "llava"))
 def model(request: pytest.FixtureRequest) -> Any:
     with their_warnings_aside():
         return architectures.build("multimodal", request.param)

@@ -194,7 +194,9 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
 
         # longer than the rows of training, by which caches of positions grow
         probe = [" ".join(TEXTS[i : i + 4]) for i in range(24)] if kind == "dynamic_rope" else None
-        config = TopologyConfig(prompts=24, max_overhead=None, neighbours=3, token_measures="all", drain_seconds=200.0)
+        config = TopologyConfig(
+            prompts=24, max_overhead=None, neighbours=3, token_measures="all", drain_seconds=200.0, pictures=0
+        )
         callbacks.insert(0, TopologyCallback(probe, config=config, processing_class=tokenizer if probe else None))
     elif watch != "none":
         callbacks.insert(0, Disturber(rows, watch))

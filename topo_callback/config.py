@@ -228,7 +228,10 @@ class TopologyConfig:
         "`scan --probe`, uploaded nowhere; without it no prompt is written anywhere",
     )
     pictures: int = _knob(
-        3, NOTHING, "samples over the run that are pictured: barcodes, zigzags over depth and over time"
+        3,
+        NOTHING,
+        "samples over the run that are pictured: barcodes, zigzags over depth and over time; 0: no picture, nor of the "
+        "run as a whole",
     )
     picture_layers: int = _knob(3, NOTHING, "layers that get pictures of their own, evenly spaced")
     seed: int = _knob(

@@ -9,6 +9,7 @@ import torch
 import transformers
 from families import FAMILIES, HEADLESS, Prompts, clouds, lora, prompts, tiny
 from notes import Notes
+from tiers import mostly_slow
 from torch import Tensor, nn
 
 from topo_callback.capture import NextTokens, find_blocks, make_batches, padding_id, quiet, read_batch, resolve_pooling
@@ -49,7 +50,7 @@ def hooks(model: nn.Module) -> list[tuple[int, int]]:
     return [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - HEADLESS - {"t5"}))
+@pytest.mark.parametrize("family", mostly_slow(sorted(set(FAMILIES) - HEADLESS - {"t5"}), "llama", "gpt2", "opt"))
 def test_padded_batches_give_the_distributions_of_prompts_alone(family: str) -> None:
     """Caps and scales after the head included, and the weights made large so that distributions are far from even."""
     model, probe = tiny(family), prompts(completion=1)
@@ -147,6 +148,7 @@ def test_virtual_tokens_of_prompt_tuning_shift_the_rest() -> None:
     agree(read(model, probe)[0], model, probe)
 
 
+@pytest.mark.slow
 def test_compiled_models_are_read_without_compiling_again() -> None:
     model, probe = tiny("llama"), prompts()
     count: list[Any] = []

@@ -79,6 +79,7 @@ def test_positions_are_the_models_own(family: str) -> None:
     assert not proof.next_token_missing
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=9), st.sampled_from(["mean", "last_token"]))
 def test_whatever_is_proved_is_right_for_every_prompt(lengths: list[int], pooling: str) -> None:

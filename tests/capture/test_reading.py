@@ -9,6 +9,7 @@ import pytest
 import torch
 from families import FAMILIES, LAYERS, Prompts, clouds, final_norm_off, lora, prompts, reference, tiny
 from notes import Notes
+from tiers import mostly_slow
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, quiet, read_batch, read_clouds, resolve_pooling
@@ -24,7 +25,7 @@ def change_output(block: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
     block.register_forward_hook(hook)
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"t5", "mamba"}))
+@pytest.mark.parametrize("family", mostly_slow(sorted(set(FAMILIES) - {"t5", "mamba"}), "llama", "bert", "gpt2", "opt"))
 @pytest.mark.parametrize("pooling", ["last_prompt_token", "mean"])
 def test_padded_batches_equal_the_reference_prompt_by_prompt(family: str, pooling: str) -> None:
     model, probe = tiny(family), prompts(completion=1)
@@ -74,7 +75,7 @@ def test_encoder_of_an_encoder_decoder() -> None:
             torch.testing.assert_close(read[layer, point], states[layer][0].mean(0), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["llama", "bert", "mamba", "t5"])
+@pytest.mark.parametrize("family", mostly_slow(["llama", "bert", "mamba", "t5"], "llama"))
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_batching_only_rounds(family: str, batch_size: int) -> None:
     model, probe = tiny(family), prompts()
@@ -98,7 +99,7 @@ TAPS |= {"gpt2": "ln_2", "gpt_neo": "ln_2", "mpt": "norm_2", "modernbert": "mlp_
 TAPS |= {"bert": "attention.output.LayerNorm", "roberta": "attention.output.LayerNorm", "t5": "layer.2.layer_norm"}
 
 
-@pytest.mark.parametrize("family", TAPS)
+@pytest.mark.parametrize("family", mostly_slow(TAPS, "llama", "bert"))
 def test_norm_after_attention(family: str) -> None:
     model, probe = tiny(family), prompts((4, 4))
     seen: Notes[Tensor] = Notes()
@@ -122,7 +123,7 @@ def test_unknown_tap() -> None:
         clouds(tiny("llama"), prompts(), tap="mlp")
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", mostly_slow(["llama", "bert"], "llama"))
 def test_adapters_are_part_of_the_model(family: str) -> None:
     torch.manual_seed(0)
     model, probe = lora(family), prompts()
@@ -200,7 +201,7 @@ def test_neftune_noise_stays_off_and_attached() -> None:
     assert len(embedding._forward_hooks) == 1
 
 
-@pytest.mark.parametrize("family", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("family", mostly_slow(["llama", "bert", "t5"], "llama"))
 def test_gradient_checkpointing_stays_on(family: str) -> None:
     model, probe = tiny(family), prompts()
     before = clouds(model, probe)
@@ -210,7 +211,7 @@ def test_gradient_checkpointing_stays_on(family: str) -> None:
     assert all(block.gradient_checkpointing for block in find_blocks(model).blocks)
 
 
-@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("in_place", mostly_slow([False, True], True))
 def test_compiled_models_are_read_without_compiling_again(in_place: bool) -> None:
     model, probe = tiny("llama"), prompts()
     expected = clouds(model, probe)

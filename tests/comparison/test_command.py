@@ -86,6 +86,7 @@ def test_the_numbers_are_complete(planted: dict[str, list[Path]], tmp_path: Path
     assert np.shape(found["map"]["coordinates"]) == (runs, 2)
 
 
+@pytest.mark.slow
 def test_pairs_are_tested_from_four_seeds_on_and_have_intervals_from_five(tmp_path: Path) -> None:
     for seeds in (3, 4, 5):
         groups = write_runs(tmp_path / str(seeds), Design(3, seeds, effect=8.0), np.random.default_rng(seeds))
@@ -101,6 +102,7 @@ def test_pairs_are_tested_from_four_seeds_on_and_have_intervals_from_five(tmp_pa
         assert ("drawn of 126,126" in notes) == (seeds == 5)
 
 
+@pytest.mark.slow
 def test_too_few_seeds_are_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     groups = write_runs(tmp_path / "runs", Design(2, 5, shared=True, effect=50.0), np.random.default_rng(0))
     found = compare(tmp_path / "out", *arguments_for(groups))
@@ -142,6 +144,7 @@ def test_interpolation_is_said(tmp_path: Path) -> None:
     assert any("is interrupted" in note for note in found["notes"])
 
 
+@pytest.mark.slow
 def test_measures_can_be_chosen(planted: dict[str, list[Path]], tmp_path: Path) -> None:
     found = compare(tmp_path, *arguments_for(planted), "--measure", "*.first", "--measure", "betti_h1")
     assert set(found["test"]["measures"]) == {"wasserstein_h1.first", "mutual_knn.first", "betti_h1"}
@@ -180,6 +183,7 @@ def test_an_output_folder_that_is_a_file_is_refused(planted: dict[str, list[Path
     assert (tmp_path / "out").read_text() == "here"
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_files(planted: dict[str, list[Path]], tmp_path: Path) -> None:
     for name in "ab":
         compare(tmp_path / name, *arguments_for(planted), "--permutations", "200")

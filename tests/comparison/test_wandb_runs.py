@@ -86,6 +86,7 @@ def test_the_newest_trajectory_is_taken(logged: Server, folders: dict[str, list[
     assert run_folder("wandb:team/project/helpful0").name == folders["helpful"][1].name
 
 
+@pytest.mark.slow
 def test_runs_of_both_kinds_are_compared_and_reported(
     logged: Server, folders: dict[str, list[Path]], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,7 @@ def test_real_values_over_time_are_those_of_the_recorded_zigzag(run: Path) -> No
     assert statistics["correlation_length"].real == (length if np.isfinite(length) else np.inf)
 
 
+@pytest.mark.slow
 def test_files_go_beside_the_run_and_equal_runs_give_equal_files(run: Path, tmp_path: Path) -> None:
     folder = Trajectory.load(run).folder
     assert controls(str(run), "--orders", "20") == 0
@@ -222,6 +223,7 @@ def test_python_refuses_what_the_command_does(run: Path) -> None:
         zigzag_controls(Trajectory.load(run), orders=0)
 
 
+@pytest.mark.slow
 def test_a_real_training_run(engines_ready: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From the trainer to the figure: every layer of a small Llama, a sample at each of eight steps."""
     settings = {"layers": "all", "samples": 9, "measures": ("depth_persistence",)}

@@ -61,6 +61,7 @@ def test_a_planted_order_gives_the_smallest_p_and_the_values_of_closed_form() ->
         assert found.highest < found.real
 
 
+@pytest.mark.slow
 def test_the_order_of_an_exchangeable_sequence_is_not_found() -> None:
     """p is valid: of 80 sequences without an order about a twentieth has p of at most 5 %."""
     generator = np.random.default_rng(11)
@@ -99,6 +100,7 @@ def test_mean_deviation_and_range_are_those_of_numpy() -> None:
     assert (found.lowest, found.highest, found.at_or_above, found.p) == (0.1, 0.5, 2, 3 / 5)
 
 
+@pytest.mark.slow
 def test_reversal_changes_nothing() -> None:
     stages = passing_loops(6)
     forwards, backwards = order_control(stages, range(6), orders=500), order_control(stages[::-1], range(6), orders=500)

@@ -14,6 +14,7 @@ LONGEST = 180  # seconds, on two cores
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_demo_command_shows_everything_within_three_minutes(tmp_path: Path) -> None:
     home, work = tmp_path / "home", tmp_path / "work"

@@ -46,6 +46,7 @@ def test_quiet_runs_are_quiet() -> None:
     assert len(alarms) <= 2
 
 
+@pytest.mark.slow
 def test_a_decision_stands_when_samples_are_added() -> None:
     whole = simulated_series(1, burst=BURST)
     seen: dict[str, Event] = {}
@@ -157,12 +158,14 @@ def test_references_see_a_burst_in_five_samples() -> None:
     assert found.notes == ("5 samples are too few to say without references; 8 are needed",)
 
 
+@pytest.mark.slow
 def test_a_quiet_run_among_references_is_quiet() -> None:
     known = references(19)
     alarms = [seed for seed in range(20) if kinds(find_events(simulated_series(seed), known).events, "calibrated")]
     assert len(alarms) <= 3
 
 
+@pytest.mark.slow
 def test_a_thinned_run_is_compared_all_the_same() -> None:
     known = references(20)
     whole = simulated_series(9)

@@ -255,6 +255,7 @@ def test_a_picture_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch:
     assert list(written.pictures.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     snapshot = replace(make_snapshots()[0], provenance={})
     pictures = []
@@ -265,6 +266,7 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     assert pictures[0] == pictures[1]
 
 
+@pytest.mark.slow
 def test_matplotlib_is_left_as_it_was(folder: TrajectoryFolder) -> None:
     before = dict(mpl.rcParams)
     draw_run_pictures(folder)

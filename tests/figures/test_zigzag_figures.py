@@ -124,6 +124,7 @@ def test_the_time_figure_shows_the_zigzag_and_the_recorded_survival(folder: Traj
     assert title in texts_of(figure)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_named(folder: TrajectoryFolder) -> None:
     assert any(
         text.startswith("my run, layer 1, ") for text in texts_of(time_figure(Trajectory(folder), 1, name="my run"))
@@ -204,6 +205,7 @@ def test_a_run_without_zigzags_has_no_time_pictures(tmp_path: Path) -> None:
     assert [name for name in draw_run_pictures(written) if name.startswith("time")] == []
 
 
+@pytest.mark.slow
 def test_the_worker_draws_both_zigzags_and_names_them(tmp_path: Path) -> None:
     written = TrajectoryFolder.new(tmp_path)
     config = TopologyConfig(measures=("scale",), picture_layers=1).to_dict()

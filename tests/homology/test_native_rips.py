@@ -18,6 +18,7 @@ from rips_inputs import (
     tied_matrices,
 )
 from scipy.sparse import coo_array
+from tiers import mostly_slow
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology import native_rips
@@ -44,7 +45,7 @@ def native(distances: np.ndarray, threshold: float = np.inf, threads: int = 1) -
     return rips_persistence(distances, threshold=threshold, engine="native", threads=threads)
 
 
-@pytest.mark.parametrize("name", STANDARD)
+@pytest.mark.parametrize("name", mostly_slow(STANDARD, "random16", "sphere_3_192"))
 @pytest.mark.parametrize("engine", ["gudhi", "ripser"])
 def test_standard_inputs_bar_for_bar(name: str, engine: str) -> None:
     pytest.importorskip(engine)

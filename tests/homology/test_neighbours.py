@@ -110,6 +110,7 @@ def made(kind: str, points: int, width: int, seed: int) -> np.ndarray:
 KINDS = ("normal", "grid", "repeated", "grid far off", "tight groups", "one far out")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(KINDS), st.sampled_from(WAYS), st.integers(2, 150), st.integers(1, 40), st.integers(0, 99),

@@ -170,6 +170,7 @@ def check_loops(cycle, edges, points, birth, death):
         assert LoopSpace(here(complex_), points).class_of(used) != 0
 
 
+@pytest.mark.slow
 @given(graphs())
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_every_bar_has_its_cycles_and_nothing_else_has(drawn):

@@ -164,6 +164,7 @@ def test_a_trainer_is_watched_with_settings_from_everywhere(tmp_path: Path) -> N
     assert (config["prompts"], config["neighbours"], config["measures"]) == (8, 3, ["scale", "mutual_knn"])
 
 
+@pytest.mark.slow
 def test_a_script_that_is_told_not_to_be_watched_is_not(tmp_path: Path) -> None:
     script = write(tmp_path, TRAINING)
     ended = run(*RUN, script, "out", folder=tmp_path, TOPO_DISABLED="1")

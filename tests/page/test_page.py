@@ -345,6 +345,7 @@ def test_bars_are_thinned_to_the_room_there_is(trajectory: Trajectory) -> None:
     assert thin["whole"] is not None
 
 
+@pytest.mark.slow
 def test_very_many_samples_are_thinned_and_velocities_stay_those_of_all(tmp_path: Path) -> None:
     trajectory = Trajectory.load(write_run(tmp_path, tuple(range(14))).path)
     whole = run_content(trajectory, "whole")

@@ -44,6 +44,7 @@ def test_objectives_are_compared(tmp_path: Path) -> None:
     assert "is the point itself" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [4, 5])
 def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: Path, seeds: int) -> None:
     groups = write_runs(tmp_path, Design(seeds=seeds, effect=8.0, differing=2), np.random.default_rng(4))

@@ -243,6 +243,7 @@ def test_a_trajectory_that_lacks_layers_is_refused(tmp_path: Path) -> None:
         recorded_scores(write_trajectory(tmp_path / "bare", steps=(0,)).path)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_prompts_alone_where_a_batch_is_not() -> None:
     tokenizer = tiny_tokenizer()
     probe = Probe.from_rows(TEXTS[:8], tokenizer)

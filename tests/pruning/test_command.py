@@ -94,6 +94,7 @@ def test_the_table_and_the_pruned_model(files: Path, tmp_path: Path, capsys: pyt
     assert str(files) not in (output / "config.json").read_text().replace(str(files / "model"), "")
 
 
+@pytest.mark.slow
 def test_rows_give_the_same_choice_as_their_prompts(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = []
     for probe in ("probe.txt", "probe.jsonl"):
@@ -128,6 +129,7 @@ def test_a_trajectory_needs_no_model(files: Path, tmp_path: Path, capsys: pytest
     assert "needs the activations" in refusal
 
 
+@pytest.mark.slow
 def test_an_adapter_is_merged(files: Path, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     base = AutoModelForCausalLM.from_pretrained(files / "model")

@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from families import FAMILIES, HEADLESS, tiny
+from tiers import mostly_slow
 from tiny import tiny_llama, tiny_tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
@@ -88,7 +89,7 @@ def generated(model: Any, *, use_cache: bool) -> list[int]:
     return model.generate(IDS, generation_config=setting, attention_mask=torch.ones_like(IDS))[0].tolist()  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", mostly_slow(DECODERS, "llama", "gpt2"))
 def test_every_decoder_is_cut_saved_and_loaded(family: str, tmp_path: Path) -> None:
     model = tiny(family).eval()
     cut = cut_layers(model, (2,))
@@ -103,7 +104,7 @@ def test_every_decoder_is_cut_saved_and_loaded(family: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("family", sorted(MIXED))
-@pytest.mark.parametrize("layers", [(1,), (2, 5), (2, 4, 6), (1, 3, 5), (3, 4, 5, 6)])
+@pytest.mark.parametrize("layers", mostly_slow([(1,), (2, 5), (2, 4, 6), (1, 3, 5), (3, 4, 5, 6)], (2, 5)))
 def test_blocks_keep_their_kind_when_they_move(family: str, layers: tuple[int, ...], tmp_path: Path) -> None:
     model = six_blocks(family)
     cut = cut_layers(model, layers)

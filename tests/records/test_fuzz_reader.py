@@ -150,6 +150,7 @@ def test_hostile_arrays(data: st.DataObject) -> None:
     check_sample(rebuilt(arrays, manifest))
 
 
+@pytest.mark.slow
 @many
 @given(st.dictionaries(st.sampled_from(["values", "neighbours", "x"]), st.integers(0, 3), max_size=2), anything)
 def test_records_of_nothing_like_a_snapshot(shapes: dict[str, int], manifest: object) -> None:

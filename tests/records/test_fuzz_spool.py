@@ -121,6 +121,7 @@ def test_hostile_manifests(data: st.DataObject) -> None:
     check_finish(rebuilt(arrays, manifest))
 
 
+@pytest.mark.slow
 @many
 @given(st.data())
 def test_hostile_arrays(data: st.DataObject) -> None:
@@ -132,6 +133,7 @@ def test_hostile_arrays(data: st.DataObject) -> None:
     check_finish(rebuilt(arrays, manifest))
 
 
+@pytest.mark.slow
 @many
 @given(
     st.dictionaries(
@@ -143,6 +145,7 @@ def test_hostile_facts(facts: dict[str, object]) -> None:
     check_finish(rebuilt(arrays, {**manifest, "facts": facts}))
 
 
+@pytest.mark.slow
 @many
 @given(st.dictionaries(st.sampled_from(["distances", "neighbours", "x"]), st.integers(0, 3), max_size=2), anything)
 def test_records_of_nothing_like_a_sample(shapes: dict[str, int], manifest: object) -> None:

@@ -65,6 +65,7 @@ def test_killed_in_the_middle(run: Path, whole: Any, tmp_path: Path) -> None:
     assert Trajectory.load(output).state == "finished"
 
 
+@pytest.mark.slow
 def test_killed_while_measuring(run: Path, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from topo_callback.scan import measuring
 
@@ -98,6 +99,7 @@ def test_a_run_that_has_gone_on_is_extended(run: Path, whole: Any, tmp_path: Pat
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_becomes_whole_later_is_put_in_its_place(run: Path, whole: Any, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     shutil.copy(run.parent / "probe.txt", tmp_path)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from scan.checkpoints import save_model
+from tiers import mostly_slow
 
 from topo_callback.errors import ConfigurationError, ProbeError
 from topo_callback.probe import Probe
@@ -238,7 +239,7 @@ TEMPLATES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(TEMPLATES))
+@pytest.mark.parametrize("name", mostly_slow(sorted(TEMPLATES), "loops"))
 def test_a_chat_template_that_does_not_end_is_ended(
     base: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +282,7 @@ def test_a_bounded_tokenizer_gives_what_the_tokenizer_gives(base: Path) -> None:
         assert other(text="one text")["input_ids"] == list(plain(text="one text")["input_ids"])
 
 
+@pytest.mark.slow
 def test_the_process_of_a_tokenizer_ends_with_it(base: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from topo_callback.scan.opening import open_tokenizer\n"

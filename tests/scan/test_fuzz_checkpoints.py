@@ -140,6 +140,7 @@ def test_states_of_trainers(base: Path, data: st.DataObject) -> None:
             assert all(0 <= checkpoint.step < 10**15 for checkpoint in series.checkpoints)
 
 
+@pytest.mark.slow
 @some
 @given(data=st.data())
 def test_kept_prompts(data: st.DataObject) -> None:

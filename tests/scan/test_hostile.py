@@ -230,6 +230,7 @@ def named(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
+@pytest.mark.slow
 def test_fault_25_a_hostile_folder_name_stays_inside(tmp_path: Path) -> None:
     folders = [named(tmp_path)(name) for name in ("..%2f<b>&", "A<b>&", "a<b>&", "ü\n" * 20)]
     prompts = Prompts(file=write_probe(tmp_path))

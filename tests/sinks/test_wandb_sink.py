@@ -201,6 +201,7 @@ def test_a_sink_can_be_started_once_for_each_trial(tmp_path: Path) -> None:
     assert len(set(ids)) == 2
 
 
+@pytest.mark.slow
 def test_a_disabled_run_takes_everything_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
@@ -221,6 +222,7 @@ def test_what_is_wrong_is_said_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path
         WandbSink().start({}, tmp_path)
 
 
+@pytest.mark.slow
 def test_pictures_outside_the_folder_are_not_uploaded(run: Any, tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "topology")
     draw_run_pictures(folder)

@@ -34,6 +34,7 @@ def hashes(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", NUMBERS)
 def test_fault_17_training_is_bit_identical_with_and_without_the_study(
     study: str, hashes: dict[str, dict[str, str]], folder: Path
@@ -46,6 +47,7 @@ def test_fault_17_training_is_bit_identical_with_and_without_the_study(
         assert set(snapshot.numbers[NUMBERS[study]]) == {1, 2, 3}, snapshot.missing.get(NUMBERS[study])
 
 
+@pytest.mark.slow
 def test_the_drift_is_missing_at_the_first_sample_only(hashes: dict[str, dict[str, str]], folder: Path) -> None:
     assert "sensitive_directions" in hashes
     trajectory = Trajectory.load(folder / "sensitive_directions")

@@ -11,6 +11,7 @@ import families
 import pytest
 import torch
 from studies.model_contexts import context_of, hooks, probe_of
+from tiers import mostly_slow
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, quiet
@@ -30,6 +31,10 @@ from topo_callback.studies.views import ModelContext
 PROMPTS = [tuple(range(100 * i, 100 * i + 40)) for i in range(1, 30)]
 # 64 positions of the tiny models: segments of 12 tokens
 LONG = probe_of(prompts=200, tokens=40)
+
+FAMILIES_WITH_NEURONS = (
+    "gpt2", "llama", "qwen3", "gemma3", "phi", "phi3", "olmo2", "gpt_neox", "opt", "falcon", "bloom", "gptj", "gpt_neo",
+)  # fmt: skip
 
 
 def test_texts_repeat_a_segment_and_controls_go_on_with_others() -> None:
@@ -158,24 +163,7 @@ def test_a_neuron_that_tells_the_place_in_the_text_is_none() -> None:
     assert after["repetition_neurons"][2] <= before["repetition_neurons"][2]
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        "gpt2",
-        "llama",
-        "qwen3",
-        "gemma3",
-        "phi",
-        "phi3",
-        "olmo2",
-        "gpt_neox",
-        "opt",
-        "falcon",
-        "bloom",
-        "gptj",
-        "gpt_neo",
-    ],
-)
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES_WITH_NEURONS, "gpt2", "llama", "bloom"))
 def test_neurons_of_many_families_are_known(family: str) -> None:
     context = context_of(families.tiny(family), LONG)
     numbers = found(context)
@@ -222,6 +210,7 @@ def test_activations_that_are_not_finite_are_missing_in_their_layer_alone() -> N
     assert isinstance(numbers["repetition_neurons"][2], float)
 
 
+@pytest.mark.slow
 def test_with_lora_the_same_neurons_are_listened_to_whatever_the_batches() -> None:
     model = families.lora("llama")
     context = context_of(model, LONG)

@@ -71,6 +71,7 @@ def test_all_numbers_of_every_layer_are_there_or_missing_with_a_reason() -> None
     assert {*sample.study_numbers} | {*sample.study_missing} == named
 
 
+@pytest.mark.slow
 def test_the_sample_is_the_same_bit_for_bit_with_and_without() -> None:
     model = tiny_llama(tiny_tokenizer())
     without, with_studies = (read(model, studies=given, token_measures=("curvature",)) for given in ((), INVARIANCE))
@@ -97,6 +98,7 @@ def test_variants_are_read_once_and_counted(names: tuple[str, ...], passes: int)
     assert len(seen) == PROOF + (passes + 1) * batches
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_batches_nor_on_other_studies() -> None:
     model = tiny_llama(tiny_tokenizer())
     all_of_them = read(model)

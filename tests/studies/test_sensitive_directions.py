@@ -144,6 +144,7 @@ def test_every_layer_gets_a_curve_that_rises_with_the_size() -> None:
     assert found["sensitivity_principal_ratio"][3] == expected
 
 
+@pytest.mark.slow
 def test_the_first_sample_of_a_process_has_no_drift_and_a_cloud_that_stays_has_none_either() -> None:
     model = families.tiny("llama")
     context = context_of(model, probe_of())
@@ -169,6 +170,7 @@ def test_the_first_sample_of_a_process_has_no_drift_and_a_cloud_that_stays_has_n
     assert later["sensitivity_drift_50"][3] == pytest.approx(sum(values) / 8, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_ratio_sees_a_direction_that_the_head_reads_and_one_that_it_does_not() -> None:
     model = linear_at_the_end()
     with torch.no_grad():

@@ -33,6 +33,7 @@ def values(trajectory: Trajectory, step: int) -> dict[str, dict[int | None, floa
     return {name: dict(snapshot.numbers[name]) for name in names & {*snapshot.numbers}}
 
 
+@pytest.mark.slow
 def test_fault_17_training_is_bit_identical_with_and_without_the_studies(tmp_path: Path) -> None:
     output = launch("undisturbed", str(tmp_path), "lora,none", "lora,callback")
     hashes: dict[str, Any] = json.loads(output.splitlines()[-1])
@@ -52,6 +53,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
     return Trajectory.load(folder / "full-fine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "fsdp2"])
 def test_two_ranks_give_the_numbers_of_one(kind: str, alone: Trajectory, tmp_path: Path) -> None:
     if kind == "fsdp2":

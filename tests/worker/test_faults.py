@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import ways_to_die
+from tiers import mostly_slow
 from trajectories import make_sample, write_trajectory
 
 from topo_callback import TopologyConfig, Trajectory
@@ -110,7 +111,7 @@ def test_fault_1_a_killed_worker_loses_its_sample_with_the_cause_and_is_restarte
 
 @pytest.mark.parametrize(
     "way",
-    ["killed", "segfault", "exits", "raises", "unpicklable", "returns_nonsense"],
+    mostly_slow(["killed", "segfault", "exits", "raises", "unpicklable", "returns_nonsense"], "segfault"),
     ids=lambda way: f"fault_2_{way}",
 )
 def test_fault_2_after_three_deaths_in_a_row_monitoring_stops_with_one_warning(
@@ -138,6 +139,7 @@ def test_fault_3_a_worker_that_eats_memory_meets_its_limit(open_recorder: Callab
     assert psutil.Process().memory_info().rss - before < 200 << 20
 
 
+@pytest.mark.slow
 def test_fault_4_a_task_that_never_returns_is_killed_at_its_deadline(open_recorder: Callable[..., Recorder]) -> None:
     recorder = open_recorder(ways_to_die.endless_at_step_one, deadline_seconds=15.0)
     for step in (0, 1, 2):
@@ -147,6 +149,7 @@ def test_fault_4_a_task_that_never_returns_is_killed_at_its_deadline(open_record
     assert "no result within 15 s" in events(recorder, "lost")[0]["cause"]
 
 
+@pytest.mark.slow
 def test_fault_5_samples_faster_than_results_are_spooled_and_never_wait(
     open_recorder: Callable[..., Recorder],
 ) -> None:

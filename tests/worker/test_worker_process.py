@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tiers import mostly_slow
 
 from topo_callback import Trajectory
 from topo_callback.finish import finish_folder
@@ -103,8 +104,8 @@ def test_fault_1_a_stopped_worker_can_be_killed(executor: WorkerExecutor) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a stopped process ends with its parent on Linux only")
-@pytest.mark.parametrize("stopped", [False, True])
-@pytest.mark.parametrize("group", [False, True])
+@pytest.mark.parametrize("stopped", mostly_slow([False, True], True))
+@pytest.mark.parametrize("group", mostly_slow([False, True], True))
 def test_fault_40_nothing_outlives_a_killed_trainer(stopped: bool, group: bool, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", script(tmp_path, task="endless", then="print('ready', flush=True)\ntime.sleep(100)")],
@@ -136,6 +137,7 @@ sys.stdin = sys.stdout = sys.stderr = None
 """
 
 
+@pytest.mark.slow
 def test_fault_39_a_daemon_without_standard_streams_takes_samples(tmp_path: Path) -> None:
     then = "recorder.close(finished=True)\nos._exit(7)"
     ended = subprocess.run([sys.executable, "-c", script(tmp_path, before=CLOSED, then=then)], timeout=200)
@@ -151,6 +153,7 @@ def can_mount() -> bool:
     return subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="needs a mount namespace (Linux, and the right to have one)")
 @pytest.mark.parametrize("shared", ["size=8k", pytest.param("ro,size=8k", marks=pytest.mark.slow)])
 def test_fault_39_a_tiny_or_read_only_dev_shm_costs_nothing(shared: str, tmp_path: Path) -> None:
@@ -183,7 +186,10 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize(("place", "interrupts"), [("waiting", 1), ("drain", 1), ("caught", 1), ("drain", 20)])
+@pytest.mark.parametrize(
+    ("place", "interrupts"),
+    [("drain", 20), *(pytest.param(place, 1, marks=pytest.mark.slow) for place in ("waiting", "drain", "caught"))],
+)
 def test_fault_41_an_interrupt_ends_the_process_at_once(place: str, interrupts: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
         # the shell that started the tests may have told them to ignore interrupts

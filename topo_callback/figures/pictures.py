@@ -91,13 +91,16 @@ def draw_run_pictures(folder: TrajectoryFolder) -> list[str]:
     """Draw the whole trajectory as far as it is recorded: `trajectory.png`, heat maps of measures, time zigzags.
 
     Returns:
-        The file names in `folder.pictures`; pictures that would be empty are not drawn.
+        The file names in `folder.pictures`; pictures that would be empty are not drawn, and none of a run whose
+        configuration has `pictures=0`.
 
     Raises:
         RecordError: run.json is missing or damaged.
         OSError: a picture cannot be written.
     """
     trajectory = Trajectory(folder)
+    if trajectory.config.pictures == 0:
+        return []
     drawn = [measure for measure in HEAT_MAPS if not np.isnan(measure_table(trajectory, measure)).all()]
     names = []
     if any(measure in drawn for measure, _ in TRAJECTORY_PANELS):
