@@ -73,7 +73,10 @@ def test_imports_point_down() -> None:
         ("from topo_callback import TopologyConfig; TopologyConfig()", ("torch", "transformers", "numba", "gudhi")),
         ("from topo_callback import Trajectory", ("torch", "transformers", "numba", "gudhi", "pandas")),
         ("import topo_callback.callback", ("wandb", "numba", "gudhi", "ripser", "dionysus", "ot", "matplotlib.pyplot")),
-        ("import topo_callback.worker.task, topo_callback.measurement", ("torch", "transformers", "wandb")),
+        (
+            "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')",
+            ("torch", "transformers", "wandb", "scipy.signal", "scipy.stats", "matplotlib"),
+        ),
         ("import topo_callback.figures.figures", ("torch", "transformers", "matplotlib.pyplot")),
     ],
 )

@@ -15,7 +15,6 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.signal import lfilter
 
 from topo_callback.dynamics.response import log_velocity
 from topo_callback.dynamics.scan import scan
@@ -60,6 +59,8 @@ def _null_scores(path: bytes) -> np.ndarray:
 
 def _noise(row: int, intervals: int, runs: int) -> Float64[np.ndarray, "{runs} {intervals}"]:
     """Log velocities of variance 1 (as far as t has one); those of fewer intervals are the beginning of these."""
+    from scipy.signal import lfilter  # half a second to load, for runs that are long enough to be judged
+
     coefficient = AUTOCORRELATIONS[row]
     generator = np.random.default_rng((_SEED, row))
     most = SIMULATIONS[0][1]

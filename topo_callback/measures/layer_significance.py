@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from topo_callback.measures.missing import Missing, Number, or_missing
 
@@ -117,4 +116,6 @@ def rank_correlation(one: Mapping[int, float], other: Mapping[int, float]) -> fl
     pairs = np.array([(one[layer], other[layer]) for layer in layers])
     if len(layers) < 3 or (pairs == pairs[0]).all(axis=0).any():
         return None
+    from scipy.stats import spearmanr  # half a second to load, for runs of a model with layers enough
+
     return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
