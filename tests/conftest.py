@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
-from filelock import FileLock
-from type_checks import check_types
+from engines import Engines
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -24,11 +23,49 @@ check_types("topo_callback")
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
+# what follows is done here rather than in pyproject.toml, where an option of a plugin that is missing is an error
+PROCESSES, DISTRIBUTION, SECONDS = 2, "worksteal", 300
+
+if importlib.util.find_spec("beartype") is not None:
+    from type_checks import check_types
+
+    check_types("topo_callback")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Without -n, use two processes, but one for a debugger, which needs the terminal."""
+    option, is_one_of_them = config.option, hasattr(config, "workerinput")
+    if is_one_of_them or not config.pluginmanager.hasplugin("xdist") or option.usepdb or option.trace or option.tx:
+        return
+    if option.numprocesses is None:
+        option.numprocesses = PROCESSES
+    if option.dist == "no":
+        option.dist = DISTRIBUTION
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Without -m, leave out slow tests that are not named by their id; without --timeout, limit every test."""
+    option = config.option
+    if not option.markexpr and not any("::" in each for each in config.args):
+        option.markexpr = "not slow"
+    if config.pluginmanager.hasplugin("timeout") and option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:
+        option.timeout = SECONDS
+
 
 @pytest.fixture(scope="session", autouse=True)
-def engines_ready(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compiles the native engines once, into the cache on disk, so that no test waits for a compiler."""
-    code = "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')"
-    # under pytest-xdist the processes share the parent of their temporary folders: one compiles, the others wait
-    with FileLock(tmp_path_factory.getbasetemp().parent / "engines.lock"):
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """The native engines, compiled when a test first needs them."""
+    folder = tmp_path_factory.getbasetemp()
+    # the processes of pytest-xdist have temporary folders in one of the session
+    compiled = Engines((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "engines")
+    with pytest.MonkeyPatch.context() as patch:
+        compiled.compile_when_needed(patch)
+        yield compiled
+
+
+@pytest.fixture(scope="session")
+def engines_ready(engines: Engines) -> None:
+    """For tests whose processes are started in another way."""
+    engines.compile()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rips_inputs import shared_file
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.homology.barcode import Barcode
@@ -28,13 +27,6 @@ def layer_view(cloud: np.ndarray, metric: str = "euclidean", k: int = 1, barcode
         metric=metric,
         distances=distances,
     )
-
-
-def minilm_cloud(layer: int, points: int) -> np.ndarray:
-    """The first points [points, 384] of a layer of a real encoder, float64."""
-    with np.load(shared_file("activations", "minilm_l6_mean_pooled.npz")) as file:
-        cloud: np.ndarray = file["clouds"][layer, :points].astype(np.float64)
-    return cloud
 
 
 def rotated(cloud: np.ndarray, width: int, seed: int = 0) -> np.ndarray:

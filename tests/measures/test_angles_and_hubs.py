@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud, reasons
+from layer_views import layer_view, reasons
+from real_data import minilm_cloud
 from scipy.stats import skew
 
 from topo_callback.measures.angles import centred_cosine
@@ -20,7 +21,7 @@ def by_definition(cloud: np.ndarray) -> float:
 
 
 def test_cosines_are_those_of_the_centred_points() -> None:
-    for cloud in (minilm_cloud(3, 80), np.random.default_rng(0).exponential(size=(40, 2)) + 5):
+    for cloud in (minilm_cloud(4, 80), np.random.default_rng(0).exponential(size=(40, 2)) + 5):
         assert centred_cosine(layer_view(cloud))["centred_cosine"] == pytest.approx(by_definition(cloud), abs=1e-6)
 
 
@@ -46,7 +47,7 @@ def test_undefined_cosines_are_missing() -> None:
 def test_hubness_is_the_skewness_of_the_in_degree() -> None:
     star = np.array([[1]] + [[0]] * 9, dtype=np.int32)
     assert in_degree_skewness(star) == pytest.approx(skew([9, 1, *[0] * 8]))
-    view = layer_view(minilm_cloud(3, 100), k=5)
+    view = layer_view(minilm_cloud(4, 100), k=5)
     degrees = np.bincount(view.neighbours.ravel(), minlength=100)
     assert hubness(view)["hubness"] == pytest.approx(skew(degrees))
 

@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud, reasons, rotated
+from layer_views import layer_view, reasons, rotated
+from real_data import minilm_cloud
 
 from topo_callback.measures.distance_change import distance_change
 
@@ -20,14 +21,14 @@ def test_by_closed_form() -> None:
 
 
 def test_scale_rotation_and_shift_are_no_change_but_swapped_prompts_are() -> None:
-    cloud = minilm_cloud(3, 70)
+    cloud = minilm_cloud(4, 70)
     view = layer_view(cloud)
     assert distance_change(layer_view(rotated(5 * cloud, 400)), view)["distance_change"] < 1e-6
     assert distance_change(layer_view(cloud[::-1]), view)["distance_change"] > 0.1
 
 
 def test_a_step_in_depth_is_a_change_and_the_way_back_is_as_long() -> None:
-    one, other = layer_view(minilm_cloud(3, 70)), layer_view(minilm_cloud(4, 70))
+    one, other = layer_view(minilm_cloud(2, 70)), layer_view(minilm_cloud(4, 70))
     assert distance_change(one, other) == pytest.approx(distance_change(other, one))
     assert 0.01 < distance_change(one, other)["distance_change"] < 1
 

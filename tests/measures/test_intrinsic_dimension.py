@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 import pytest
-from layer_views import defined, layer_view, minilm_cloud, reasons, rotated
+from layer_views import defined, layer_view, reasons, rotated
+from real_data import minilm_cloud
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.measures.intrinsic_dimension import gride, intrinsic_dimension, log_ratios, two_nn, two_nn_ml
@@ -58,7 +59,7 @@ def test_noise_is_seen_at_the_small_scale_only() -> None:
 
 
 def test_real_ratios_are_those_of_sorted_float64_distances() -> None:
-    cloud = minilm_cloud(4, 120)
+    cloud = minilm_cloud(4)
     rows = np.sort(squareform(pdist(cloud)), axis=1)
     for found, (near, far) in zip(
         log_ratios(pdist(cloud).astype(np.float32), ((1, 2), (8, 16))), ((1, 2), (8, 16)), strict=True
@@ -68,7 +69,7 @@ def test_real_ratios_are_those_of_sorted_float64_distances() -> None:
 
 def test_they_agree_with_scikit_dimension() -> None:
     estimators = pytest.importorskip("skdim.id")
-    cloud = np.unique(minilm_cloud(6, 300), axis=0)  # it warns of repeated points
+    cloud = minilm_cloud(6)
     numbers = intrinsic_dimension(layer_view(cloud))
     assert numbers["two_nn"] == pytest.approx(estimators.TwoNN().fit(cloud).dimension_, rel=1e-4)
     assert numbers["two_nn_ml"] == pytest.approx(estimators.GRIDE(n1=1).fit(cloud).dimension_, rel=1e-4)
@@ -77,7 +78,7 @@ def test_they_agree_with_scikit_dimension() -> None:
 
 
 def test_scale_and_rotation_change_nothing_and_cosine_is_that_of_the_normalised_points() -> None:
-    cloud = minilm_cloud(1, 100)
+    cloud = minilm_cloud(2, 100)
     expected = intrinsic_dimension(layer_view(cloud))
     assert intrinsic_dimension(layer_view(rotated(50 * cloud, 400))) == pytest.approx(expected, rel=1e-3)
     unit = cloud / np.linalg.norm(cloud, axis=1, keepdims=True)

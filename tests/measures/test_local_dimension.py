@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from layer_views import defined, layer_view, minilm_cloud, reasons, rotated
+from layer_views import defined, layer_view, reasons, rotated
+from real_data import minilm_cloud
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.measures.intrinsic_dimension import log_ratios, two_nn
@@ -29,7 +30,7 @@ def test_it_is_two_nn_of_every_neighbourhood() -> None:
 
 
 def test_real_clouds_equal_the_reference() -> None:
-    cloud = minilm_cloud(3, 200)
+    cloud = minilm_cloud(4)
     view = layer_view(cloud)
     expected = by_hand(cloud, NEIGHBOURHOOD)
     found = local_intrinsic_dimension(view)

@@ -1,14 +1,14 @@
 """The depth zigzag of real clouds: seven layers of all-MiniLM-L6-v2, and what the controls say of it.
 
-The numbers are those of benchmarks/RESULTS_minilm.md.
+The numbers are those of benchmarks/RESULTS_minilm.md, where neighbours are from distances in float32.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from real_data import MINILM_LAYERS, minilm_cloud, minilm_neighbours
+from rips_inputs import shared_file
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.homology.descriptors import (
@@ -24,29 +24,13 @@ from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.gram import gram_matrix
 from topo_callback.measures.survival import two_stage_survival
 
-CLOUDS = Path(__file__).parents[2].parent / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"
 LAYERS = 7
 K = 5
 
 
 @pytest.fixture(scope="module")
-def clouds():
-    """Without the four prompts that repeat others."""
-    if not CLOUDS.exists():
-        pytest.skip("the activations of all-MiniLM-L6-v2 are not on this machine")
-    clouds = np.load(CLOUDS)["clouds"].astype(np.float64)
-    _, first = np.unique(clouds[0], axis=0, return_index=True)
-    return clouds[:, np.sort(first)]
-
-
-@pytest.fixture(scope="module")
-def condensed(clouds):
-    return [pdist(cloud).astype(np.float32) for cloud in clouds]
-
-
-@pytest.fixture(scope="module")
-def neighbours(condensed):
-    return np.stack([nearest_neighbours(squareform(stage), K) for stage in condensed])
+def neighbours():
+    return minilm_neighbours()
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +38,8 @@ def barcode(neighbours):
     return zigzag_persistence(neighbours)
 
 
-def test_the_barcode_is_the_recorded_one(clouds, barcode):
-    assert clouds.shape == (LAYERS, 996, 384)
+def test_the_barcode_is_the_recorded_one(neighbours, barcode):
+    assert neighbours.shape == (LAYERS, 996, K)
     assert [len(barcode.of(0)), len(barcode.of(1))] == [343, 5631]
     assert correlation_length(barcode, LAYERS) == pytest.approx(1.178, abs=5e-4)
 
@@ -78,9 +62,16 @@ def test_betti_numbers_equal_those_of_gudhi_for_every_layer_and_intersection(nei
         assert found == betti_curve(barcode, LAYERS, dimension).tolist()
 
 
-def test_every_bar_equals_that_of_dionysus_for_a_hundred_prompts(clouds):
+def test_the_nearest_are_those_of_sorted_float64_distances():
+    for layer in MINILM_LAYERS:
+        distances = squareform(pdist(minilm_cloud(layer)))
+        expected = np.argsort(np.where(np.eye(len(distances)), np.inf, distances), axis=1)[:, :K]
+        np.testing.assert_array_equal(nearest_neighbours(distances.astype(np.float32), K), expected)
+
+
+def test_every_bar_equals_that_of_dionysus_for_a_hundred_and_forty_prompts():
     pytest.importorskip("dionysus")
-    few = np.stack([nearest_neighbours(squareform(pdist(cloud[:100])), K) for cloud in clouds])
+    few = np.stack([nearest_neighbours(squareform(pdist(minilm_cloud(layer))), K) for layer in MINILM_LAYERS])
     native = zigzag_persistence(few, engine="native")
     assert len(native.of(1)) > 100
     assert native == zigzag_persistence(few, engine="dionysus")
@@ -96,8 +87,11 @@ def test_layers_in_random_order_share_fewer_loops(neighbours, barcode):
     assert max(shuffled) < real
 
 
-def test_survival_exceeds_the_gaussian_floor_in_the_later_blocks_only(neighbours, condensed):
-    floor = [gaussian_neighbours(gram_matrix(stage), K, 0) for stage in condensed[:5]]
+def test_survival_exceeds_the_gaussian_floor_in_the_later_blocks_only(neighbours):
+    with np.load(shared_file("activations", "minilm_l6_mean_pooled.npz")) as file:
+        clouds = file["clouds"].astype(np.float64)
+    distinct = np.sort(np.unique(clouds[0], axis=0, return_index=True)[1])
+    floor = [gaussian_neighbours(gram_matrix(pdist(cloud[distinct]).astype(np.float32)), K, 0) for cloud in clouds[:5]]
     above = [
         two_stage_survival(neighbours[i], neighbours[i + 1]) - two_stage_survival(floor[i], floor[i + 1])
         for i in (0, 3)

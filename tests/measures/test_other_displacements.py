@@ -8,7 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from layer_views import defined, layer_view, minilm_cloud
+from layer_views import defined, layer_view
+from real_data import minilm_cloud
 from scipy.integrate import quad
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import pdist, squareform

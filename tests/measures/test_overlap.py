@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud
+from layer_views import layer_view
+from real_data import minilm_cloud
 
 from topo_callback.measures.agreement import mutual_knn
 from topo_callback.measures.missing import Missing
@@ -13,19 +14,19 @@ from topo_callback.measures.views import DepthView
 
 
 def test_overlap_is_with_the_layer_below_and_with_all_others() -> None:
-    views = {layer: layer_view(minilm_cloud(layer, 80), k=5) for layer in (1, 3, 6)}
+    views = {layer: layer_view(minilm_cloud(layer, 80), k=5) for layer in (2, 4, 6)}
     share = {
         (one, other): mutual_knn(views[one].neighbours, views[other].neighbours)
-        for one, other in ((1, 3), (1, 6), (3, 6))
+        for one, other in ((2, 4), (2, 6), (4, 6))
     }
-    found = depth_overlap(DepthView(layers=(1, 3, 6), views=views))
-    assert found["overlap_below"].pop(1) == Missing("no layer below it is read")
-    assert found["overlap_below"] == pytest.approx({3: share[1, 3], 6: share[3, 6]})
+    found = depth_overlap(DepthView(layers=(2, 4, 6), views=views))
+    assert found["overlap_below"].pop(2) == Missing("no layer below it is read")
+    assert found["overlap_below"] == pytest.approx({4: share[2, 4], 6: share[4, 6]})
     assert found["overlap_depth"] == pytest.approx(
         {
-            1: (share[1, 3] + share[1, 6]) / 2,
-            3: (share[1, 3] + share[3, 6]) / 2,
-            6: (share[1, 6] + share[3, 6]) / 2,
+            2: (share[2, 4] + share[2, 6]) / 2,
+            4: (share[2, 4] + share[4, 6]) / 2,
+            6: (share[2, 6] + share[4, 6]) / 2,
         }
     )
 
