@@ -145,7 +145,7 @@ def settings_page() -> str:
 
 def subcommands() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     from topo_callback.cli import build_parser
-    from topo_callback.integrations.command import _run_parser
+    from topo_callback.commands.run import _run_parser
 
     (chosen,) = (each for each in build_parser()._actions if isinstance(each, argparse._SubParsersAction))
     helps = {each.dest: each.help or "" for each in chosen._choices_actions}

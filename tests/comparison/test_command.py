@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import pytest
 from comparison.simulated_runs import STEPS, Design, write_run, write_runs
 from trajectories import write_trajectory
 
-from topo_callback.comparison.command import add_compare
+from topo_callback.cli import build_parser
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
 
 FILES = {
@@ -24,9 +21,7 @@ FILES = {
 
 def compare(output: Path, *arguments: str) -> dict[str, Any]:
     """Run the subcommand and read its numbers."""
-    parser = argparse.ArgumentParser()
-    add_compare(parser.add_subparsers())
-    given = parser.parse_args(["compare", *arguments, "--output-dir", str(output)])
+    given = build_parser().parse_args(["compare", *arguments, "--output-dir", str(output)])
     given.run(given)
     content: dict[str, Any] = json.loads((output / "comparison.json").read_text())
     return content
@@ -185,13 +180,3 @@ def test_equal_runs_give_equal_files(planted: dict[str, list[Path]], tmp_path: P
         compare(tmp_path / name, *arguments_for(planted), "--permutations", "200")
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
-def test_help_loads_nothing_heavy() -> None:
-    check = (
-        "import argparse, sys; from topo_callback.comparison.command import add_compare; "
-        "add_compare(argparse.ArgumentParser().add_subparsers()); "
-        "print(sorted({'numpy', 'scipy', 'matplotlib', 'rich', 'torch'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

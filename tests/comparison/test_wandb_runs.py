@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from comparison.simulated_runs import Design, write_runs
 from comparison.wandb_server import Server, wandb_server
 
 from topo_callback import Trajectory
-from topo_callback.comparison.command import add_compare
+from topo_callback.cli import build_parser
 from topo_callback.comparison.runs import parse_groups
 from topo_callback.comparison.wandb_runs import run_folder
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
-from topo_callback.page.command import add_report
 from topo_callback.sinks.wandb import _artifact
 
 SEEDS = 3
@@ -92,13 +90,9 @@ def test_runs_of_both_kinds_are_compared_and_reported(
     names = {objective: [f"wandb:team/project/{objective}{n}" for n in range(SEEDS)] for objective in folders}
     objectives = list(folders)
     given = [f"{objective}={','.join(names[objective])}" for objective in objectives]
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    add_compare(commands)
-    add_report(commands)
 
     def run(*arguments: str) -> str:
-        parsed = parser.parse_args(arguments)
+        parsed = build_parser().parse_args(arguments)
         parsed.run(parsed)
         return capsys.readouterr().out
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -243,13 +241,3 @@ def test_a_real_training_run(engines_ready: None, tmp_path: Path, capsys: pytest
     index = found["neighbour_sweep"]["neighbours"].index(3)
     assert found["neighbour_sweep"]["betti_h1"][index] == found["real"]["betti_h1"]
     assert "Shuffled layer order, step 8" in text_of(capsys)
-
-
-def test_help_loads_nothing_heavy() -> None:
-    check = (
-        "import argparse, sys; from topo_callback.controls.command import add_controls; "
-        "add_controls(argparse.ArgumentParser().add_subparsers()); import topo_callback.controls; "
-        "print(sorted({'numpy', 'scipy', 'matplotlib', 'rich', 'torch'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -13,15 +12,13 @@ from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
 from trajectories import STEPS
 
+from topo_callback.cli import build_parser
 from topo_callback.comparison import compare_runs, load_runs
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError, TopologyError
-from topo_callback.page.command import add_report
 
 
 def report(*arguments: str) -> None:
-    parser = argparse.ArgumentParser()
-    add_report(parser.add_subparsers())
-    given = parser.parse_args(["report", *arguments])
+    given = build_parser().parse_args(["report", *arguments])
     given.run(given)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from pathlib import Path
@@ -12,9 +11,9 @@ import pytest
 from scan.checkpoints import save_model, write_probe
 
 from topo_callback import Trajectory
+from topo_callback.cli import build_parser
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, TopologyError
-from topo_callback.scan.command import add_scan
 from topo_callback.settings import scan_settings
 
 LIGHT = ("--set", "measures=scale,mutual_knn", "--set", "neighbours=3", "--set", "pictures=0")
@@ -22,9 +21,7 @@ LIGHT = ("--set", "measures=scale,mutual_knn", "--set", "neighbours=3", "--set",
 
 def run_scan(*arguments: Any) -> str:
     """Run the command; the one line it refuses with, or nothing."""
-    parser = argparse.ArgumentParser()
-    add_scan(parser.add_subparsers(required=True))
-    given = parser.parse_args(["scan", *map(str, arguments)])
+    given = build_parser().parse_args(["scan", *map(str, arguments)])
     try:
         given.run(given)
     except TopologyError as error:

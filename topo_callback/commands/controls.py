@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from topo_callback.arguments import not_negative, positive
+from topo_callback.commands.arguments import not_negative, positive
 
 
-def add_controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "controls",

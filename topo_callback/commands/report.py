@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from topo_callback.records.trajectory import Trajectory
 
 
-def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "report",

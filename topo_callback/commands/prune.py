@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topo_callback.arguments import positive
+from topo_callback.commands.arguments import positive
 from topo_callback.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ METHODS = ("persistence-v1", "persistence-icml", "angular-distance", "block-infl
 OF_ACTIVATIONS = METHODS[2:]  # need more than a zigzag
 
 
-def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand `prune`."""
     parser = commands.add_parser(
         "prune",

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topo_callback.arguments import positive
+from topo_callback.commands.arguments import positive
 
 if TYPE_CHECKING:
     from topo_callback.scan.scanning import Scanned
 
 
-def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "scan",

@@ -16,7 +16,7 @@ _EPILOG = (
 )
 
 
-def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs, the settings among it."""
     # no word can begin with this prefix: all of them are kept for the parser of `_run`, which knows the settings
     parser = commands.add_parser(

@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from topo_callback.arguments import not_negative
+from topo_callback.commands.arguments import not_negative
 
 
-def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "compare",
