@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from topo_callback.commands import (
     run,
     scan,
 )
+from topo_callback.commands.parser import CommandParser
 from topo_callback.errors import TopologyError
 from topo_callback.terminal import show_if_asked
 
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The parser with all subcommands; each sets `run`, a function of the parsed arguments."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="topo-callback", description="Watch how a language model's representations reorganise while it is trained."
     )
     parser.add_argument("--version", action="version", version=f"topo-callback {_version()}")

@@ -13,7 +13,6 @@ from comparison.wandb_server import Server, wandb_server
 
 from topo_callback import Trajectory
 from topo_callback.cli import build_parser
-from topo_callback.comparison.runs import parse_groups
 from topo_callback.comparison.wandb_runs import run_folder
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
 from topo_callback.sinks.wandb import _artifact
@@ -184,7 +183,7 @@ def test_what_is_no_trajectory_is_refused_and_nothing_left(
 @pytest.mark.parametrize("text", ["wandb:", "wandb:run", "wandb:project/run", "wandb:a/b/c/d", "wandb:team//run"])
 def test_names_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="names no W&B run; write wandb:ENTITY/PROJECT/RUN"):
-        parse_groups([f"one={text}"])
+        run_folder(text)
 
 
 def test_runs_that_are_not_one(server: Server, cache: Path) -> None:
@@ -224,4 +223,3 @@ def test_without_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'topo_callback\[wandb\]'"):
         run_folder("wandb:team/project/run")
-    assert run_folder("some/folder") == Path("some/folder")

@@ -76,8 +76,8 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
         (["{tmp}/other"], RecordError, "not a run of topo_callback"),
         (["{tmp}/run", "--prompts", "{tmp}/none.txt"], ProbeError, "prompts .*none.txt cannot be read"),
         (["{tmp}/run", "--prompts", "{tmp}/three.jsonl"], ProbeError, "3 prompts given"),
-        (["{tmp}/run", "--prompts", "{tmp}/run"], ProbeError, "has no prompts.jsonl"),
-        (["{tmp}/run", "--prompts", "{tmp}/another"], ProbeError, "another.* read other prompts than .*run"),
+        (["{tmp}/run", "--prompts-of", "{tmp}/run"], ProbeError, "has no prompts.jsonl"),
+        (["{tmp}/run", "--prompts-of", "{tmp}/another"], ProbeError, "another.* read other prompts than .*run"),
         (["{tmp}/run", "--output", "{tmp}/three.jsonl/page.html"], RecordError, "cannot be written"),
     ],
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+
+from topo_callback.commands.arguments import add_output
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import add_runs
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "calibrate",
@@ -16,8 +19,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "happened. With 19 or more of them, TopologyConfig(references=FILE) judges a new run of the same kind with a "
         "false-alarm rate of at most 5 %.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="trajectory folders, or output_dirs")
-    parser.add_argument("--output", type=Path, default=Path("references.npz"), help="the file that is written")
+    add_runs(parser)
+    add_output(parser, "references.npz", "the file, replaced if it is there")
     parser.set_defaults(run=_calibrate)
 
 
@@ -26,7 +29,7 @@ def _calibrate(given: argparse.Namespace) -> None:
     from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
     from topo_callback.page.wording import count
 
-    references = References.collect(given.folders)
+    references = References.collect([run.folder() for run in given.recorded])
     references.save(given.output)
     more = FEWEST_REFERENCES - len(references.runs)
     still = f"; {more} more are needed for the calibrated level" if more > 0 else ""

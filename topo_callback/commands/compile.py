@@ -6,8 +6,10 @@ import argparse
 import sys
 import time
 
+from topo_callback.commands.parser import CommandParser
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "compile",

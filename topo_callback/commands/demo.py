@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from topo_callback.commands.arguments import positive
+from topo_callback.commands.arguments import add_output_dir, not_negative, positive
+from topo_callback.commands.parser import CommandParser
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "demo",
@@ -18,10 +18,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="a hub model or a saved model folder")
     parser.add_argument("--dataset", metavar="NAME", help="a hub data set (NAME or NAME:CONFIGURATION) or a JSONL file")
-    parser.add_argument("--steps", type=positive, help="fine-tuning steps")
-    parser.add_argument("--pretraining-steps", type=positive, help="pretraining steps of the small model")
-    parser.add_argument("--output-dir", type=Path, default=Path("topo-callback-demo"), help="where run folders go")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=positive, metavar="N", help="fine-tuning steps")
+    parser.add_argument("--pretraining-steps", type=positive, metavar="N", help="pretraining steps of the small model")
+    add_output_dir(parser, "topo-callback-demo", "where run folders go")
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, metavar="N", help="of the model, the data and the training (default: 0)"
+    )
     parser.add_argument("--no-wandb", action="store_true", help="no offline W&B run")
     parser.set_defaults(run=_demo)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+
+from topo_callback.commands.arguments import file_to_read
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import add_run
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "events",
@@ -15,8 +18,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Find onset, peak and end of reorganisations in a recorded run, by the rules the callback uses "
         "while it goes on. 'nominal' is decided on the run alone, 'calibrated' against reference runs.",
     )
-    parser.add_argument("folder", type=Path, help="a trajectory folder, or the output_dir of a run")
-    parser.add_argument("--references", type=Path, metavar="FILE", help="from `topo-callback calibrate`")
+    add_run(parser)
+    parser.add_argument("--references", type=file_to_read, metavar="FILE", help="from `topo-callback calibrate`")
     parser.set_defaults(run=_events)
 
 
@@ -25,7 +28,7 @@ def _events(given: argparse.Namespace) -> None:
     from topo_callback.records.trajectory import Trajectory
 
     references = None if given.references is None else References.load(given.references)
-    trajectory = Trajectory.load(given.folder)
+    trajectory = Trajectory.load(given.recorded.folder())
     findings = find_events(Series.of(trajectory), references)
     for event in findings.events:
         sys.stdout.write(f"step {event.known_at}: {event.said}\n")
