@@ -171,6 +171,8 @@ def test_a_variable_that_is_no_setting_is_said_with_the_near_one(capsys: pytest.
     gather_settings({}, environment={"TOPO_LAYER": "1"})
     assert "TOPO_LAYER is not a setting" in (said := capsys.readouterr().err)
     assert "did you mean 'layers'" in said
+    gather_settings({}, environment={"TOPO_DEBUG": "1", "TOPO_DISABLED": "0"})
+    assert capsys.readouterr().err == ""
 
 
 def test_one_setting_twice_in_a_file_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from topo_callback.config import TopologyConfig, kind_of
 from topo_callback.errors import ConfigurationError
 from topo_callback.presets import PRESETS
 from topo_callback.setting_kinds import read_truth, suggestion
-from topo_callback.terminal import say
+from topo_callback.terminal import DEBUG, say
 
 PREFIX = "topo_"
 _SWITCH = "TOPO_DISABLED"
@@ -100,7 +100,7 @@ def gather_settings(
     values = {} if file is None else read_file(file)
     for variable, text in sorted((os.environ if environment is None else environment).items()):
         name = variable.removeprefix("TOPO_").lower()
-        if not variable.startswith("TOPO_") or variable == _SWITCH or not text:
+        if not variable.startswith("TOPO_") or variable in (_SWITCH, DEBUG) or not text:
             continue
         if name in _FIELDS:
             values[name] = read_setting(name, text, where=variable)

@@ -53,7 +53,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_argument_group("what the choice rests on (one of these)").add_mutually_exclusive_group(
         required=True
     )
-    add_prompts(sources, "prompts to measure with")
+    add_prompts(sources, "the activations of the first --most-prompts of them are compared")
     sources.add_argument(
         "--run", type=RecordedRun, metavar="RUN", dest="recorded", help=f"persistence similarity alone: {ACCEPTED}"
     )

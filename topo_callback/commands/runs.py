@@ -166,10 +166,13 @@ def add_runs_or_objectives(parser: argparse._ActionsContainer) -> None:
 def add_prompts(parser: argparse._ActionsContainer, use: str) -> None:
     """`--prompts`, always a file, and `--prompts-of`, a RUN with keep_prompts, whose prompts are on its disk only."""
     parser.add_argument(
-        "--prompts", type=prompts_file, metavar="FILE", help=f"{use}: a text with one on each line, JSON lines, or JSON"
+        "--prompts",
+        type=prompts_file,
+        metavar="FILE",
+        help=f"one prompt on each line, JSON lines or a JSON list; {use}",
     )
     parser.add_argument(
-        "--prompts-of", type=LocalRun, metavar="RUN", help=f"the same prompts as a run that kept them: {LOCAL}"
+        "--prompts-of", type=LocalRun, metavar="RUN", help=f"the prompts that a run with keep_prompts read: {LOCAL}"
     )
 
 

@@ -37,7 +37,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         help="a hub name, NAME@REVISION, a folder with a model or PEFT adapter, or the output_dir of a Trainer",
     )
     parser.add_argument("--base", metavar="NAME", help="the model that training began with, as step 0")
-    parser.add_argument("--separate", action="store_true", help="models of one shape are no trajectory")
+    parser.add_argument("--separate", action="store_true", help="give models of one shape a trajectory each")
     add_output_dir(parser, "topo-callback-scan", "where trajectory folders go")
     _add_reading(parser)
     _add_manner(parser)
@@ -48,7 +48,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is read")
     prompts = what.add_mutually_exclusive_group(required=True)
-    add_prompts(prompts, "prompts to read, all of them")
+    add_prompts(prompts, "all of them are read")
     prompts.add_argument(
         "--dataset", metavar="NAME", help="draw prompts from a hub data set (NAME or NAME:CONFIGURATION) or JSONL file"
     )
@@ -72,7 +72,10 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         help="implementation of the attention (default: likewise, else what transformers chooses)",
     )
     what.add_argument(
-        "--training-seed", type=not_negative, metavar="N", help="seed the run was trained with, recorded for compare"
+        "--training-seed",
+        type=not_negative,
+        metavar="N",
+        help="seed that the run was trained with, recorded for compare",
     )
     what.add_argument(
         "--affinity", action="store_true", help="of exactly two models: which layers see the same neighbours"

@@ -29,7 +29,11 @@ def add_settings(parser: CommandParser, unused: Collection[str] = ()) -> None:
         "--topo-config", dest="settings_file", type=file_to_read, metavar="FILE", help="settings in YAML or JSON"
     )
     settings.add_argument(
-        "--topo-preset", dest="preset", metavar="NAME", choices=tuple(PRESETS), help=f"{', '.join(PRESETS)}"
+        "--topo-preset",
+        dest="preset",
+        metavar="NAME",
+        choices=tuple(PRESETS),
+        help=f"what other settings change: {', '.join(PRESETS)}",
     )
     for name in setting_names():
         settings.add_argument(
