@@ -145,13 +145,12 @@ def settings_page() -> str:
 
 def subcommands() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     from topo_callback.cli import build_parser
-    from topo_callback.integrations.command import _run_parser
 
     (chosen,) = (each for each in build_parser()._actions if isinstance(each, argparse._SubParsersAction))
     helps = {each.dest: each.help or "" for each in chosen._choices_actions}
     for name, parser in chosen.choices.items():
-        # the first parser of `run` hands all words on to a second one, which knows the settings
-        yield name, helps.get(name, ""), _run_parser() if name == "run" else parser
+        parser.complete()
+        yield name, helps.get(name, ""), parser
 
 
 def option_name(action: argparse.Action) -> str:
@@ -186,8 +185,8 @@ def commands_page() -> str:
         usage = textwrap.fill(usage, 88, subsequent_indent="    ", break_on_hyphens=False)
         lines.append(f"```text\n{usage}\n```\n")
         actions = [each for each in parser._actions if each.dest != "help" and each.help != argparse.SUPPRESS]
-        if name == "run":  # one option for each setting, which have a page of their own
-            actions = [each for each in actions if not each.dest.startswith("topo_")]
+        # the settings have a page of their own
+        actions = [each for each in actions if not each.dest.startswith("topo_")]
         if actions:
             lines.append("| argument | meaning |\n|---|---|")
             lines += [f"| {option_name(each)} | {described(each)} |" for each in actions]

@@ -45,12 +45,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="runs of each objective")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=8, help="rows per step")
-    parser.add_argument("--prompts", type=int, default=96, help="of the probe, half of each kind, never trained on")
+    parser.add_argument("--probe-size", type=int, default=96, help="prompts, half of each kind, never trained on")
     parser.add_argument("--longest", type=int, default=400, help="characters of a row; longer ones are left out")
     parser.add_argument("--learning-rate", type=float, help="default: 4e-3 for the small model, 2e-4 for others")
     given = parser.parse_args()
 
-    rows, probe = rows_and_probe(given.dataset, given.prompts, given.longest)
+    rows, probe = rows_and_probe(given.dataset, given.probe_size, given.longest)
     model = given.model or small_model(given.output_dir / "base_model")
     rate = given.learning_rate or (2e-4 if given.model else 4e-3)
     runs: dict[str, list[str | Path]] = {}

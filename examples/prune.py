@@ -1,7 +1,7 @@
 """Which layers could go, what that costs, and the pruned model.
 
 python examples/prune.py                                                          # offline, a small model
-python examples/prune.py --model Qwen/Qwen2.5-0.5B --probe prompts.txt --text text.txt    # from the hub
+python examples/prune.py --model Qwen/Qwen2.5-0.5B --prompts prompts.txt --text text.txt    # from the hub
 
 `topo-callback prune` does the same from the command line.
 """
@@ -31,7 +31,7 @@ from topo_callback.pruning import (
 def main() -> None:
     parser = argparse.ArgumentParser(description="Which layers could go, what that costs, and the pruned model.")
     parser.add_argument("--model", help="hub name or folder; default: a small model built offline")
-    parser.add_argument("--probe", type=Path, help="prompts, one per line; default: questions about Python")
+    parser.add_argument("--prompts", type=Path, help="prompts, one per line; default: questions about Python")
     parser.add_argument("--text", type=Path, help="a text for perplexities; default: answers about Python")
     parser.add_argument("--output-dir", type=Path, default=Path("pruning"))
     parser.add_argument("--tokens", type=int, default=8192, help="tokens of the text")
@@ -41,7 +41,7 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(name, dtype="auto").eval()
     tokenizer = AutoTokenizer.from_pretrained(name)
     rows = gather_corpus().held_out_rows
-    prompts = given.probe.read_text().splitlines() if given.probe else [row["prompt"] for row in rows[:200]]
+    prompts = given.prompts.read_text().splitlines() if given.prompts else [row["prompt"] for row in rows[:200]]
     text = given.text.read_text() if given.text else "\n\n".join(row["prompt"] + row["completion"] for row in rows)
 
     probe = Probe.from_rows([prompt for prompt in prompts if prompt.strip()], tokenizer)

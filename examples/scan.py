@@ -1,8 +1,8 @@
 """What happened in the checkpoints that are there already: their trajectory, without the training script.
 
 python examples/scan.py                                                                  # offline, a small model
-python examples/scan.py --run runs/sft --base Qwen/Qwen2.5-0.5B --probe prompts.txt       # a run of yours
-python examples/scan.py --run Qwen/Qwen2.5-0.5B Qwen/Qwen2.5-0.5B-Instruct --probe prompts.txt    # from the hub
+python examples/scan.py --checkpoints runs/sft --base Qwen/Qwen2.5-0.5B --prompts prompts.txt    # a run of yours
+python examples/scan.py --checkpoints Qwen/Qwen2.5-0.5B Qwen/Qwen2.5-0.5B-Instruct --prompts prompts.txt  # of the hub
 
 `topo-callback scan` does the same from the command line.
 """
@@ -21,20 +21,20 @@ from topo_callback.scan import Manner, Prompts, find_series, scan
 def main() -> None:
     parser = argparse.ArgumentParser(description="The trajectory of checkpoints that are there already.")
     parser.add_argument(
-        "--run", nargs="+", help="output_dir, checkpoints or hub names; default: a small model's pretraining"
+        "--checkpoints", nargs="+", help="output_dir, checkpoints or hub names; default: a small model's pretraining"
     )
     parser.add_argument("--base", help="the model that training began with, as step 0")
-    parser.add_argument("--probe", type=Path, help="prompts, one per line; default: questions about Python")
+    parser.add_argument("--prompts", type=Path, help="prompts, one per line; default: questions about Python")
     parser.add_argument("--output-dir", type=Path, default=Path("scan"))
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
 
-    checkpoints, probe = given.run or pretraining(given.output_dir / "offline"), given.probe
+    checkpoints, probe = given.checkpoints or pretraining(given.output_dir / "offline"), given.prompts
     if probe is None:
         probe = given.output_dir / "probe.txt"
         probe.parent.mkdir(parents=True, exist_ok=True)
-        prompts = [" ".join(row["prompt"].split()) for row in gather_corpus().held_out_rows[:96]]
-        probe.write_text("\n".join(prompts) + "\n", encoding="utf-8")
+        texts = [" ".join(row["prompt"].split()) for row in gather_corpus().held_out_rows[:96]]
+        probe.write_text("\n".join(texts) + "\n", encoding="utf-8")
 
     results = scan(
         find_series(checkpoints, base=given.base),

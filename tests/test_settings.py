@@ -16,7 +16,8 @@ from changed_settings import CHANGED
 from topo_callback import TopologyCallback, TopologyConfig
 from topo_callback.config import effect_of, kind_of
 from topo_callback.errors import ConfigurationError
-from topo_callback.settings import gather_settings, is_disabled, read_setting, scan_settings, setting_names
+from topo_callback.setting_changes import watching_settings
+from topo_callback.settings import gather_settings, is_disabled, read_setting, setting_names
 
 BOOLEANS = [name for name in setting_names() if kind_of(name).plain == (bool,)]
 
@@ -49,11 +50,11 @@ def test_text_that_is_no_truth_value_is_refused_and_all_others_mean_what_they_sa
 
 
 def scan_if_possible(name: str, text: str) -> TopologyConfig:
-    """From `scan --set`, or, for a setting of training runs, from `run --topo-...`."""
+    """As `scan` reads its options, or, for a setting of training runs, as `run` does."""
     if not effect_of(name).watching:
-        return scan_settings(None, [f"{name}={text}"])
-    with pytest.raises(ConfigurationError, match="is a setting of training runs"):
-        scan_settings(None, [f"{name}={text}"])
+        return gather_settings({name: text}, environment={}, unused=watching_settings())
+    with pytest.raises(ConfigurationError, match="is a setting of training runs and has no effect here; leave it out"):
+        gather_settings({name: text}, environment={}, unused=watching_settings())
     return gather_settings({name: text}, environment={})
 
 
@@ -80,6 +81,38 @@ def test_scan_and_run_read_the_same_value_from_text_and_files(name: str, tmp_pat
     assert getattr(scan_if_possible(name, text), name) == expected
     if isinstance(value, tuple):
         assert getattr(scan_if_possible(name, json.dumps(plain)), name) == expected
+
+
+@pytest.mark.parametrize("name", setting_names())
+def test_one_file_and_environment_serve_run_and_scan(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = CHANGED[name]
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump({"topo_" + name: list(value) if isinstance(value, tuple) else value}))
+    environment = {f"TOPO_{name.upper()}": kind_of(name).text(value)}
+    for given in ({"file": file, "environment": {}}, {"environment": environment}):
+        run, scan = gather_settings({}, **given), gather_settings({}, **given, unused=watching_settings())
+        said = capsys.readouterr().err
+        assert run == TopologyConfig(**{name: value}) != TopologyConfig()
+        if effect_of(name).watching:
+            assert scan == TopologyConfig()
+            assert said == f"topology | without effect here, being settings of training runs: {name}\n"
+        else:
+            assert scan == run
+            assert said == ""
+
+
+def test_a_preset_is_what_all_else_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("prompts: 99\nsamples: 5\n")
+    config = gather_settings({"layers": "2"}, environment={"TOPO_PICTURES": "1"}, file=file, preset="economy")
+    assert config == TopologyConfig.preset("economy", prompts=99, samples=5, pictures=1, layers=2)
+    config = gather_settings({}, environment={}, file=file, preset="economy", unused=watching_settings())
+    assert config == TopologyConfig.preset("economy", prompts=99)
+    assert capsys.readouterr().err.endswith("training runs: samples\n")
+    with pytest.raises(ConfigurationError, match="unknown preset 'frugal'; accepted: economy, standard, full"):
+        gather_settings({}, environment={}, preset="frugal")
 
 
 def test_words_are_known_in_any_case_and_off_means_none_where_there_is_none() -> None:
@@ -128,8 +161,6 @@ def test_numbers_of_numpy_become_plain_ones_and_a_set_has_one_order() -> None:
 def test_a_near_name_is_suggested() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting neighbors; .*did you mean 'neighbours'"):
         read_setting("neighbors", "3")
-    with pytest.raises(ConfigurationError, match="unknown setting 'neighbors'; .*did you mean 'neighbours'"):
-        scan_settings(None, ["neighbors=3"])
     with pytest.raises(ConfigurationError, match="unknown metric 'cosin'; .*did you mean 'cosine'"):
         TopologyConfig(metric="cosin")
     with pytest.raises(ConfigurationError, match="unknown measure 'wassertein'; .*did you mean 'wasserstein'"):
@@ -140,6 +171,8 @@ def test_a_variable_that_is_no_setting_is_said_with_the_near_one(capsys: pytest.
     gather_settings({}, environment={"TOPO_LAYER": "1"})
     assert "TOPO_LAYER is not a setting" in (said := capsys.readouterr().err)
     assert "did you mean 'layers'" in said
+    gather_settings({}, environment={"TOPO_DEBUG": "1", "TOPO_DISABLED": "0"})
+    assert capsys.readouterr().err == ""
 
 
 def test_one_setting_twice_in_a_file_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ PACKAGE = Path(topo_callback.__file__).parent
 
 # from the leaves to the face; a module imports only from units before its own, or from its own package
 ORDER = (
-    "_lazy", "errors", "spacing", "versions", "terminal", "tables", "subsamples", "arguments", "libraries",
+    "_lazy", "errors", "spacing", "versions", "terminal", "tables", "subsamples", "libraries",
     "setting_kinds", "setting_effects", "setting_checks",
     "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "data_rows", "records",
@@ -25,7 +25,7 @@ ORDER = (
     "state", "probe", "capture", "geometry",
     "sinks", "figures", "comparison", "controls", "page", "worker", "finish",
     "distributed", "studies", "watching",
-    "callback", "scan", "pruning", "integrations", "demo", "cli", "__main__", "__init__",
+    "callback", "scan", "pruning", "integrations", "demo", "commands", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 
@@ -78,6 +78,14 @@ def test_imports_point_down() -> None:
             ("torch", "transformers", "wandb", "scipy.signal", "scipy.stats", "matplotlib"),
         ),
         ("import topo_callback.figures.figures", ("torch", "transformers", "matplotlib.pyplot")),
+        (
+            "from topo_callback.cli import build_parser; build_parser().format_help()",
+            ("numpy", "scipy", "pandas", "matplotlib", "rich", "yaml", "torch", "transformers", "wandb", "numba"),
+        ),
+        (
+            "from topo_callback import comparison, controls, page, pruning, scan",
+            ("numpy", "scipy", "matplotlib", "rich", "torch"),
+        ),
     ],
 )
 def test_importing_loads_no_more_than_it_needs(statement: str, absent: tuple[str, ...]) -> None:

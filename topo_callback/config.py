@@ -212,10 +212,10 @@ class TopologyConfig:
     threads: int | None = _knob(
         None, NOTHING, "threads of the worker; None: a share that leaves ranks and data loaders alone"
     )
-    deadline_seconds: float = _knob(600.0, NOTHING, "time allowed for one sample in the worker")
-    worker_bytes: int | None = _knob(None, NOTHING, "address space of the worker; None: half of the machine's memory")
-    spool_bytes: int = _knob(2 << 30, NOTHING, "disk space for samples that wait for the worker, in bytes")
-    drain_seconds: float = _knob(30.0, NOTHING, "longest wait for unfinished samples at the end of the run")
+    deadline_seconds: float = _knob(600.0, WATCHING, "time allowed for one sample in the worker")
+    worker_bytes: int | None = _knob(None, WATCHING, "address space of the worker; None: half of the machine's memory")
+    spool_bytes: int = _knob(2 << 30, WATCHING, "disk space for samples that wait for the worker, in bytes")
+    drain_seconds: float = _knob(30.0, WATCHING, "longest wait for unfinished samples at the end of the run")
     # the record
     folder: str | None = _knob(None, WATCHING, "where trajectories go; None: <output_dir>/topology")
     keep_distances: bool = _knob(
@@ -224,8 +224,8 @@ class TopologyConfig:
     keep_prompts: bool = _knob(
         False,
         NOTHING,
-        "write the prompts themselves into the run's folder, as prompts.jsonl, for `report --prompts` and "
-        "`scan --probe`, uploaded nowhere; without it no prompt is written anywhere",
+        "write the prompts themselves into the run's folder, as prompts.jsonl, for `--prompts-of` of "
+        "`report` and `scan`, uploaded nowhere; without it no prompt is written anywhere",
     )
     pictures: int = _knob(
         3,

@@ -17,7 +17,7 @@ def deciding_settings() -> tuple[str, ...]:
 
 
 def watching_settings() -> tuple[str, ...]:
-    """The settings that only a training run has which is being watched; a scan refuses them."""
+    """The settings that only a training run has which is being watched; a scan has no use for them."""
     return tuple(name for name in _DEFAULTS if effect_of(name).watching)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from topo_callback.config import TopologyConfig, effect_of, kind_of
+from topo_callback.config import TopologyConfig, kind_of
 from topo_callback.errors import ConfigurationError
 from topo_callback.presets import PRESETS
 from topo_callback.setting_kinds import read_truth, suggestion
-from topo_callback.terminal import say
+from topo_callback.terminal import DEBUG, say
 
 PREFIX = "topo_"
 _SWITCH = "TOPO_DISABLED"
@@ -72,23 +72,35 @@ def is_disabled(environment: Mapping[str, str] | None = None) -> bool:
 
 
 def gather_settings(
-    options: Mapping[str, str], *, environment: Mapping[str, str] | None = None, file: Path | None = None
+    options: Mapping[str, str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    preset: str | None = None,
+    unused: Collection[str] = (),
 ) -> TopologyConfig:
-    """The configuration from several places; an option counts more than the environment, and that more than the file.
+    """The configuration from several places: an option counts more than the environment, that more than the file, and
+    that more than the preset.
 
     Args:
         options: field -> text, as given on a command line.
         environment: variables, of which TOPO_<FIELD> are read; None: those of the process. A TOPO_ variable that is no
             setting is named on the terminal and left alone; an empty one counts as not set.
         file: YAML or JSON, a mapping of fields, with or without the prefix topo_.
+        preset: "economy", "standard" or "full".
+        unused: fields that the caller has no use for. In the environment and in the file they are checked like all
+            others, named on the terminal and left as they are by default.
 
     Raises:
-        ConfigurationError: a file that cannot be read, an unknown field, or a value that is not accepted.
+        ConfigurationError: a file that cannot be read, an unknown field or preset, an option without use, or a value
+            that is not accepted.
     """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigurationError(f"unknown preset {preset!r}; accepted: {', '.join(PRESETS)}")
     values = {} if file is None else read_file(file)
     for variable, text in sorted((os.environ if environment is None else environment).items()):
         name = variable.removeprefix("TOPO_").lower()
-        if not variable.startswith("TOPO_") or variable == _SWITCH or not text:
+        if not variable.startswith("TOPO_") or variable in (_SWITCH, DEBUG) or not text:
             continue
         if name in _FIELDS:
             values[name] = read_setting(name, text, where=variable)
@@ -96,40 +108,17 @@ def gather_settings(
             near = suggestion(name, _FIELDS)
             say(f"the environment variable {variable} is not a setting of topo_callback and is left alone{near}")
     for name, text in options.items():
-        values[name] = read_setting(name, text, where=f"--topo-{name.replace('_', '-')}")
-    return TopologyConfig(**values)
-
-
-def scan_settings(file: Path | None, assignments: Sequence[str], preset: str | None = None) -> TopologyConfig:
-    """The configuration of a scan: a preset, changed by a file, changed by assignments.
-
-    Args:
-        file: a mapping of TopologyConfig fields, in JSON (.json) or YAML.
-        assignments: `name=value`, the value in any form that `read_setting` takes.
-        preset: "economy", "standard" or "full".
-
-    Raises:
-        ConfigurationError: an unreadable file, an unknown name, a setting of training runs, or a value that is not
-            accepted.
-    """
-    if preset is not None and preset not in PRESETS:
-        raise ConfigurationError(f"unknown preset {preset!r}; accepted: {', '.join(PRESETS)}")
-    given = read_file(file) if file is not None else {}
-    for assignment in assignments:
-        name, separator, text = assignment.partition("=")
-        name = name.strip().removeprefix(PREFIX).replace("-", "_")
-        if not separator:
-            raise ConfigurationError(f"--set {assignment!r}; accepted: name=value, such as --set layers=all")
-        if name not in _FIELDS:
-            known = [each for each in _FIELDS if not effect_of(each).watching]
-            raise ConfigurationError(
-                f"unknown setting {name!r}; accepted: {', '.join(known)}{suggestion(name, _FIELDS)}"
-            )
-        given[name] = read_setting(name, text, where=f"--set {name}")
-    for name in given:
-        if effect_of(name).watching:
-            raise ConfigurationError(f"{name} is a setting of training runs; a scan reads every checkpoint it is given")
-    return TopologyConfig(**{**(PRESETS[preset] if preset else {}), **given})
+        where = f"--topo-{name.replace('_', '-')}"
+        if name in unused:
+            raise ConfigurationError(f"{where} is a setting of training runs and has no effect here; leave it out")
+        values[name] = read_setting(name, text, where=where)
+    base = PRESETS[preset] if preset else {}
+    config = TopologyConfig(**{**base, **values})
+    idle = [name for name in _FIELDS if name in values and name in unused]
+    if not idle:
+        return config
+    say(f"without effect here, being settings of training runs: {', '.join(idle)}")
+    return TopologyConfig(**{**base, **{name: value for name, value in values.items() if name not in idle}})
 
 
 def read_file(file: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from comparison.simulated_runs import write_run
 
-from topo_callback.comparison.runs import load_runs, parse_groups
+from topo_callback.comparison.runs import load_runs
 from topo_callback.errors import ConfigurationError, RecordError
 
 NUMBERS = {"betti_h1": {2: [1.0, 2.0], 4: [1.0, 2.0], 6: [1.0, 2.0]}}
@@ -17,28 +17,6 @@ STEPS = [0, 1]
 
 def make(folder: Path, **changes: Any) -> Path:
     return write_run(folder, NUMBERS, steps=STEPS, **changes)
-
-
-def test_objectives_and_folders_are_read_from_texts(tmp_path: Path) -> None:
-    for name in ("run-2", "run-1", "other"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "run-file").write_text("no folder")
-    groups = parse_groups([f"helpful={tmp_path}/run-*", "harmless=a, b,", "helpful=c=d"])
-    assert groups == {
-        "helpful": [tmp_path / "run-1", tmp_path / "run-2", Path("c=d")],
-        "harmless": [Path("a"), Path("b")],
-    }
-
-
-@pytest.mark.parametrize("text", ["runs/a", "=runs/a", "helpful=", "helpful=,"])
-def test_a_text_without_an_objective_or_folder_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="does not say which objective"):
-        parse_groups([text])
-
-
-def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no folder matches"):
-        parse_groups([f"helpful={tmp_path}/run-*"])
 
 
 def test_runs_have_their_seeds_and_names(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from comparison.simulated_runs import Design, write_runs
 from comparison.wandb_server import Server, wandb_server
 
 from topo_callback import Trajectory
-from topo_callback.comparison.command import add_compare
-from topo_callback.comparison.runs import parse_groups
+from topo_callback.cli import build_parser
 from topo_callback.comparison.wandb_runs import run_folder
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
-from topo_callback.page.command import add_report
 from topo_callback.sinks.wandb import _artifact
 
 SEEDS = 3
@@ -93,13 +90,9 @@ def test_runs_of_both_kinds_are_compared_and_reported(
     names = {objective: [f"wandb:team/project/{objective}{n}" for n in range(SEEDS)] for objective in folders}
     objectives = list(folders)
     given = [f"{objective}={','.join(names[objective])}" for objective in objectives]
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    add_compare(commands)
-    add_report(commands)
 
     def run(*arguments: str) -> str:
-        parsed = parser.parse_args(arguments)
+        parsed = build_parser().parse_args(arguments)
         parsed.run(parsed)
         return capsys.readouterr().out
 
@@ -191,7 +184,7 @@ def test_what_is_no_trajectory_is_refused_and_nothing_left(
 @pytest.mark.parametrize("text", ["wandb:", "wandb:run", "wandb:project/run", "wandb:a/b/c/d", "wandb:team//run"])
 def test_names_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="names no W&B run; write wandb:ENTITY/PROJECT/RUN"):
-        parse_groups([f"one={text}"])
+        run_folder(text)
 
 
 def test_runs_that_are_not_one(server: Server, cache: Path) -> None:
@@ -231,4 +224,3 @@ def test_without_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'topo_callback\[wandb\]'"):
         run_folder("wandb:team/project/run")
-    assert run_folder("some/folder") == Path("some/folder")

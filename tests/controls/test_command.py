@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from trajectories import LAYERS, STEPS
 
 from topo_callback.cli import main
 from topo_callback.config import TopologyConfig
-from topo_callback.controls import zigzag_controls
+from topo_callback.controls import write_controls, zigzag_controls
 from topo_callback.controls.controls import ZigzagControls
 from topo_callback.controls.orders import STATISTICS
 from topo_callback.errors import ConfigurationError, RecordError
@@ -45,7 +43,7 @@ def text_of(capsys: pytest.CaptureFixture[str]) -> str:
 def test_everything_of_a_run_is_computed_written_and_printed(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert controls(str(run), "--output", str(tmp_path / "out"), "--k", "2-4,6", "--seed", "3") == 0
+    assert controls(str(run), "--output-dir", str(tmp_path / "out"), "--neighbour-counts", "2-4,6", "--seed", "3") == 0
     found = read(tmp_path / "out")
     assert (tmp_path / "out" / "controls.png").read_bytes().startswith(b"\x89PNG")
     assert {name: found[name] for name in ("kind", "step", "layers", "points", "neighbours", "seed", "notes")} == {
@@ -97,10 +95,10 @@ def test_real_values_over_time_are_those_of_the_recorded_zigzag(run: Path) -> No
 def test_files_go_beside_the_run_and_equal_runs_give_equal_files(run: Path, tmp_path: Path) -> None:
     folder = Trajectory.load(run).folder
     assert controls(str(run), "--orders", "20") == 0
-    assert controls(str(folder), "--orders", "20", "--output", str(tmp_path)) == 0
+    assert controls(str(folder), "--orders", "20", "--output-dir", str(tmp_path)) == 0
     for name in ("controls.json", "controls.png"):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
-    assert controls(str(run), "--orders", "20", "--seed", "1", "--output", str(tmp_path)) == 0
+    assert controls(str(run), "--orders", "20", "--seed", "1", "--output-dir", str(tmp_path)) == 0
     assert (folder / "controls.json").read_bytes() != (tmp_path / "controls.json").read_bytes()
     assert Trajectory.load(run).steps == STEPS  # the two files do not disturb the record
 
@@ -108,7 +106,7 @@ def test_files_go_beside_the_run_and_equal_runs_give_equal_files(run: Path, tmp_
 def test_without_distances_orders_are_there_and_the_rest_is_one_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert controls(str(run), "--step", "4", "--output", str(tmp_path)) == 0
+    assert controls(str(run), "--step", "4", "--output-dir", str(tmp_path)) == 0
     found = read(tmp_path)
     assert found["layer_order"]["stages"] == list(LAYERS)
     assert [found[name] for name in ("subsets", "neighbour_sweep", "graphs")] == [None] * 3
@@ -119,7 +117,7 @@ def test_without_distances_orders_are_there_and_the_rest_is_one_line(
 
 def test_with_keep_distances_every_sample_has_all_controls(tmp_path: Path) -> None:
     root = write_run(tmp_path, kept=STEPS, config=TopologyConfig(keep_distances=True))
-    assert controls(str(root), "--step", "2", "--orders", "3", "--output", str(tmp_path)) == 0
+    assert controls(str(root), "--step", "2", "--orders", "3", "--output-dir", str(tmp_path)) == 0
     assert read(tmp_path)["graphs"] is not None
 
 
@@ -127,7 +125,7 @@ def test_with_keep_distances_every_sample_has_all_controls(tmp_path: Path) -> No
     (["--subsets", "7"], "the probe of 40 prompts does not hold 7 disjoint subsets of 6 prompts"),
     (["--subset-size", "21"], "does not hold two or more disjoint subsets of 21 prompts"),
     (["--subsets", "16", "--subset-size", "500"], "does not hold 16 disjoint subsets of 500 prompts"),
-    (["--k", "1-40"], "accepted: 1 to 39, for the 40 prompts of the probe"),
+    (["--neighbour-counts", "1-40"], "accepted: 1 to 39, for the 40 prompts of the probe"),
     (["--step", "3"], "no sample at step 3; sampled steps: 0, 1, 2, 4, 8, 16"),
     (["--layer", "3"], "layer 3 was not read; layers: 1, 2, 4, 6"),
     (["--samples", "2"], "samples is 2; accepted: at least 3"),
@@ -135,7 +133,7 @@ def test_with_keep_distances_every_sample_has_all_controls(tmp_path: Path) -> No
 def test_what_the_run_cannot_give_is_refused_in_one_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
 ) -> None:
-    assert controls(str(run), *arguments, "--output", str(tmp_path / "out")) == 2
+    assert controls(str(run), *arguments, "--output-dir", str(tmp_path / "out")) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("topo-callback: ")
     assert error in last
@@ -145,7 +143,7 @@ def test_what_the_run_cannot_give_is_refused_in_one_line(
 @pytest.mark.parametrize("text", ["0", "3-2", "a", "1-", ""])
 def test_numbers_of_neighbours_that_are_none_are_refused(run: Path, text: str) -> None:
     with pytest.raises(SystemExit):
-        controls(str(run), "--k", text)
+        controls(str(run), "--neighbour-counts", text)
 
 
 def test_a_probe_too_small_for_subsets_has_everything_else(tmp_path: Path) -> None:
@@ -160,7 +158,7 @@ def test_a_probe_too_small_for_subsets_has_everything_else(tmp_path: Path) -> No
 
 def test_one_layer_has_time_and_no_depth_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_run(tmp_path, layers=(4,))
-    assert controls(str(root), "--orders", "5", "--output", str(tmp_path)) == 0
+    assert controls(str(root), "--orders", "5", "--output-dir", str(tmp_path)) == 0
     found = read(tmp_path)
     assert found["layer_order"] is None
     assert list(found["sample_order"]) == ["4"]
@@ -170,7 +168,7 @@ def test_one_layer_has_time_and_no_depth_order(tmp_path: Path, capsys: pytest.Ca
 
 def test_one_sample_has_depth_and_no_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_run(tmp_path, steps=(0,))
-    assert controls(str(root), "--orders", "5", "--output", str(tmp_path)) == 0
+    assert controls(str(root), "--orders", "5", "--output-dir", str(tmp_path)) == 0
     assert read(tmp_path)["sample_order"] == {}
     assert read(tmp_path)["layer_order"] is not None
     assert "1 sample of layer 1, 2, 4, 6 can be put in no other order" in text_of(capsys)
@@ -178,7 +176,7 @@ def test_one_sample_has_depth_and_no_time(tmp_path: Path, capsys: pytest.Capture
 
 def test_one_layer_of_one_sample_writes_numbers_and_no_empty_figure(tmp_path: Path) -> None:
     root = write_run(tmp_path, steps=(0,), layers=(4,))
-    assert controls(str(root), "--output", str(tmp_path / "out")) == 0
+    assert controls(str(root), "--output-dir", str(tmp_path / "out")) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["controls.json"]
 
 
@@ -214,7 +212,11 @@ def test_damaged_distances_are_refused(tmp_path: Path) -> None:
 
 def test_an_output_folder_that_is_a_file_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("here")
-    assert controls(str(run), "--orders", "3", "--output", str(tmp_path / "out")) == 2
+    with pytest.raises(SystemExit) as ended:
+        controls(str(run), "--orders", "3", "--output-dir", str(tmp_path / "out"))
+    assert ended.value.code == 2
+    with pytest.raises(RecordError, match="cannot be written"):
+        write_controls(zigzag_controls(Trajectory.load(run), orders=3), tmp_path / "out")
     assert (tmp_path / "out").read_text() == "here"
 
 
@@ -234,7 +236,7 @@ def test_a_real_training_run(engines_ready: None, tmp_path: Path, capsys: pytest
         process.start()
         process.join(240)
     assert process.exitcode == 0
-    assert controls(str(tmp_path), "--subsets", "2", "--output", str(tmp_path / "out")) == 0
+    assert controls(str(tmp_path), "--subsets", "2", "--output-dir", str(tmp_path / "out")) == 0
     found = read(tmp_path / "out")
     assert (found["points"], found["neighbours"], found["step"]) == (24, 3, 8)
     assert len(found["layers"]) >= 3
@@ -245,13 +247,3 @@ def test_a_real_training_run(engines_ready: None, tmp_path: Path, capsys: pytest
     index = found["neighbour_sweep"]["neighbours"].index(3)
     assert found["neighbour_sweep"]["betti_h1"][index] == found["real"]["betti_h1"]
     assert "Shuffled layer order, step 8" in text_of(capsys)
-
-
-def test_help_loads_nothing_heavy() -> None:
-    check = (
-        "import argparse, sys; from topo_callback.controls.command import add_controls; "
-        "add_controls(argparse.ArgumentParser().add_subparsers()); import topo_callback.controls; "
-        "print(sorted({'numpy', 'scipy', 'matplotlib', 'rich', 'torch'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

@@ -40,7 +40,7 @@ def test_demo_command_shows_everything_within_three_minutes(tmp_path: Path) -> N
     assert "wandb sync topo-callback-demo/run-001/wandb/offline-run-" in ended.stdout
     before, after = ended.stdout.split("held-out loss ")[-1].splitlines()[0].split(" -> ")
     assert float(after) < float(before) - 0.3
-    assert "topo-callback report topo-callback-demo/run-001 --prompts topo-callback-demo/run-001" in ended.stdout
+    assert "topo-callback report topo-callback-demo/run-001 --prompts-of topo-callback-demo/run-001" in ended.stdout
     assert len(list(folder.glob("topology/*/prompts.jsonl"))) == 1
     assert "Traceback" not in ended.stderr
     assert "Warning" not in ended.stderr

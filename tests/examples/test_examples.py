@@ -63,7 +63,7 @@ def write_rows(folder: Path) -> Path:
 
 def test_objectives(tmp_path: Path) -> None:
     given = ("--dataset", str(write_rows(tmp_path / "rows")), "--seeds", "2", "--steps", "2", "--batch", "2")
-    printed = run("objectives", tmp_path, *given, "--prompts", "16")
+    printed = run("objectives", tmp_path, *given, "--probe-size", "16")
     assert "6 runs: helpful (2 runs, seeds 0, 1); harmless (2 runs, seeds 2, 3); mixed (2 runs, seeds 4, 5)" in printed
     assert "wrote objectives/report.html" in printed
     found = json.loads((tmp_path / "objectives" / "comparison" / "comparison.json").read_text())
@@ -74,4 +74,4 @@ def test_objectives(tmp_path: Path) -> None:
     assert "Control, the same runs with shuffled objectives" in page
     assert "Name the number" not in page
     # finished runs are kept
-    assert "training on" not in run("objectives", tmp_path, *given, "--prompts", "16")
+    assert "training on" not in run("objectives", tmp_path, *given, "--probe-size", "16")

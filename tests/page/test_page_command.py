@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -13,15 +12,13 @@ from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
 from trajectories import STEPS
 
+from topo_callback.cli import build_parser
 from topo_callback.comparison import compare_runs, load_runs
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError, TopologyError
-from topo_callback.page.command import add_report
 
 
 def report(*arguments: str) -> None:
-    parser = argparse.ArgumentParser()
-    add_report(parser.add_subparsers())
-    given = parser.parse_args(["report", *arguments])
+    given = build_parser().parse_args(["report", *arguments])
     given.run(given)
 
 
@@ -80,8 +77,8 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
         (["{tmp}/other"], RecordError, "not a run of topo_callback"),
         (["{tmp}/run", "--prompts", "{tmp}/none.txt"], ProbeError, "prompts .*none.txt cannot be read"),
         (["{tmp}/run", "--prompts", "{tmp}/three.jsonl"], ProbeError, "3 prompts given"),
-        (["{tmp}/run", "--prompts", "{tmp}/run"], ProbeError, "has no prompts.jsonl"),
-        (["{tmp}/run", "--prompts", "{tmp}/another"], ProbeError, "another.* read other prompts than .*run"),
+        (["{tmp}/run", "--prompts-of", "{tmp}/run"], ProbeError, "has no prompts.jsonl"),
+        (["{tmp}/run", "--prompts-of", "{tmp}/another"], ProbeError, "another.* read other prompts than .*run"),
         (["{tmp}/run", "--output", "{tmp}/three.jsonl/page.html"], RecordError, "cannot be written"),
     ],
 )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +15,16 @@ from torch import Tensor
 from trajectories import write_trajectory
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel, T5Config
 
+from topo_callback.cli import build_parser
 from topo_callback.errors import TopologyError
 from topo_callback.pruning import cut_layers
-from topo_callback.pruning.command import add_prune
 
 METHODS = ["persistence-v1", "persistence-icml", "angular-distance", "block-influence"]
 
 
 def prune(*arguments: Any) -> str:
     """Run the command; the one line it refuses with, or nothing."""
-    parser = argparse.ArgumentParser()
-    add_prune(parser.add_subparsers(required=True))
-    given = parser.parse_args(["prune", *map(str, arguments)])
+    given = build_parser().parse_args(["prune", *map(str, arguments)])
     try:
         given.run(given)
     except TopologyError as error:
@@ -66,8 +61,8 @@ def logits(model: Any) -> Tensor:
 def test_the_table_and_the_pruned_model(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "deep" / "pruned"
     text = ("--text", files / "text.txt", "--window", 32, "--text-tokens", 200)
-    written = ("--method", "block-influence", "--count", 2, "--output", output)
-    assert prune(files / "model", "--probe", files / "probe.txt", *text, *written) == ""
+    written = ("--method", "block-influence", "--count", 2, "--output-dir", output)
+    assert prune(files / "model", "--prompts", files / "probe.txt", *text, *written) == ""
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines() if line.startswith(tuple(METHODS))]
     assert [row[0] for row in rows] == ["persistence-v1"] * 2 + ["persistence-icml"] * 2 + METHODS[2:]
@@ -98,14 +93,14 @@ def test_the_table_and_the_pruned_model(files: Path, tmp_path: Path, capsys: pyt
 def test_rows_give_the_same_choice_as_their_prompts(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = []
     for probe in ("probe.txt", "probe.jsonl"):
-        assert prune(files / "model", "--probe", files / probe, "--tap", "block") == ""
+        assert prune(files / "model", "--prompts", files / probe, "--tap", "block") == ""
         tables.append(capsys.readouterr().out)
     assert "persistence similarity of the outputs of blocks" in tables[0]
     assert tables[0] == tables[1]
 
 
 def test_layers_by_hand(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prune(files / "model", "--layers", "2,4-5", "--output", tmp_path / "pruned") == ""
+    assert prune(files / "model", "--layers", "2,4-5", "--output-dir", tmp_path / "pruned") == ""
     assert "2, 4-5" in capsys.readouterr().out
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "pruned").config.num_hidden_layers == 3
 
@@ -120,12 +115,14 @@ def test_a_trajectory_needs_no_model(files: Path, tmp_path: Path, capsys: pytest
     assert f"recorded at step 4 of {folder.path.name}" in printed
     assert "persistence-icml" in printed
     assert "angular-distance" not in printed
-    assert prune(files / "model", "--run", folder.path, "--step", 0, "--output", tmp_path / "pruned") == ""
+    assert prune(files / "model", "--run", folder.path, "--step", 0, "--output-dir", tmp_path / "pruned") == ""
     assert json.loads((tmp_path / "pruned" / "pruning.json").read_text())["scores"]["step"] == 0
     tiny_llama(tiny_tokenizer(), layers=2).save_pretrained(tmp_path / "other")
     tiny_tokenizer().save_pretrained(tmp_path / "other")
     assert "has 2 blocks, the model of the trajectory has 6" in prune(tmp_path / "other", "--run", folder.path)
-    refusal = prune(files / "model", "--run", folder.path, "--method", "angular-distance", "--output", tmp_path / "x")
+    refusal = prune(
+        files / "model", "--run", folder.path, "--method", "angular-distance", "--output-dir", tmp_path / "x"
+    )
     assert "needs the activations" in refusal
 
 
@@ -135,7 +132,7 @@ def test_an_adapter_is_merged(files: Path, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(files / "model")
     adapted = peft.get_peft_model(base, peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "adapter")
-    assert prune(tmp_path / "adapter", "--layers", "4", "--output", tmp_path / "pruned") == ""
+    assert prune(tmp_path / "adapter", "--layers", "4", "--output-dir", tmp_path / "pruned") == ""
     expected = cut_layers(adapted.merge_and_unload(), (4,)).eval()
     pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned").eval()
     torch.testing.assert_close(logits(pruned), logits(expected))
@@ -148,23 +145,22 @@ def test_an_adapter_is_merged(files: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "give one of --probe (prompts), --run (a trajectory) and --layers"),
-        (("MODEL", "--probe", "p", "--layers", "1"), "give one of --probe"),
-        (("--probe", "PROBE"), "--probe needs a model"),
-        (("MODEL", "--layers", "1"), "add --text to measure it, or --output to write it"),
-        (("MODEL", "--probe", "PROBE", "--step", "1"), "it needs --run"),
-        (("MODEL", "--probe", "PROBE", "--threshold", "1.5"), "--threshold 1.5; accepted: above 0 and at most 1"),
-        (("MODEL", "--probe", "PROBE", "--lm-eval", "mmlu"), "--lm-eval comes beside perplexities; add --text"),
-        (("MODEL", "--probe", "nowhere.txt"), "prompts nowhere.txt cannot be read"),
-        (("MODEL", "--probe", "PROBE", "--prompts", "1"), "a cloud needs at least 2"),
-        (("MODEL", "--probe", "PROBE", "--neighbours", "30"), "30 neighbours of 30 different prompts"),
-        (("MODEL", "--probe", "PROBE", "--count", "6"), "6 layers to cut; accepted: 1 to 5"),
-        (("MODEL", "--probe", "PROBE", "--text", "nowhere.txt"), "text nowhere.txt cannot be read"),
-        (("MODEL", "--layers", "7", "--output", "OUT"), "layer 7 cannot be cut; this model has blocks 1 to 6"),
-        (("MODEL", "--layers", "1-6", "--output", "OUT"), "all 6 blocks would be cut"),
-        (("MODEL", "--layers", "1", "--output", "THERE"), "is there already"),
-        (("MODEL", "--layers", "1", "--output", "OUT", "--device", "nonsense"), "could not be loaded"),
-        (("no/such-model", "--layers", "1", "--output", "OUT"), "model no/such-model could not be loaded"),
+        (("--prompts", "PROBE"), "--prompts needs a model"),
+        (("--prompts-of", "PROBE"), "--prompts-of needs a model"),
+        (("MODEL", "--layers", "1"), "add --text to measure it, or --output-dir to write it"),
+        (("MODEL", "--prompts", "PROBE", "--step", "1"), "it needs --run"),
+        (("MODEL", "--prompts", "PROBE", "--threshold", "1.5"), "--threshold 1.5; accepted: above 0 and at most 1"),
+        (("MODEL", "--prompts", "PROBE", "--lm-eval", "mmlu"), "--lm-eval comes beside perplexities; add --text"),
+        (("MODEL", "--prompts", "nowhere.txt"), "prompts nowhere.txt cannot be read"),
+        (("MODEL", "--prompts", "PROBE", "--most-prompts", "1"), "a cloud needs at least 2"),
+        (("MODEL", "--prompts", "PROBE", "--neighbours", "30"), "30 neighbours of 30 different prompts"),
+        (("MODEL", "--prompts", "PROBE", "--count", "6"), "6 layers to cut; accepted: 1 to 5"),
+        (("MODEL", "--prompts", "PROBE", "--text", "nowhere.txt"), "text nowhere.txt cannot be read"),
+        (("MODEL", "--layers", "7", "--output-dir", "OUT"), "layer 7 cannot be cut; this model has blocks 1 to 6"),
+        (("MODEL", "--layers", "1-6", "--output-dir", "OUT"), "all 6 blocks would be cut"),
+        (("MODEL", "--layers", "1", "--output-dir", "THERE"), "is there already"),
+        (("MODEL", "--layers", "1", "--output-dir", "OUT", "--device", "nonsense"), "could not be loaded"),
+        (("no/such-model", "--layers", "1", "--output-dir", "OUT"), "model no/such-model could not be loaded"),
     ],
 )
 def test_refusals(files: Path, tmp_path: Path, options: tuple[str, ...], words: str) -> None:
@@ -190,30 +186,18 @@ def test_models_that_cannot_be_pruned_are_refused_before_they_are_read(files: Pa
         "bert": "lacks weights of a causal language model",
         "headless": "lacks weights of a causal language model (1, such as lm_head.weight)",
     }.items():
-        assert words in prune(models / name, "--layers", "1", "--output", tmp_path / "out")
+        assert words in prune(models / name, "--layers", "1", "--output-dir", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
 @pytest.mark.parametrize("wrong", ["", "a", "3-", "5-3", "1,,2"])
 def test_lists_of_layers_that_make_no_sense_are_wrong_usage(wrong: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        prune("model", "--layers", wrong, "--output", "out")
+        prune("model", "--layers", wrong, "--output-dir", "out")
     assert ended.value.code == 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-evaluation-harness is installed")
 def test_the_harness_is_asked_for_by_name(files: Path) -> None:
-    common = (files / "model", "--probe", files / "probe.txt", "--text", files / "text.txt")
+    common = (files / "model", "--prompts", files / "probe.txt", "--text", files / "text.txt")
     assert "run: pip install lm-eval" in prune(*common, "--lm-eval", "hellaswag")
-
-
-def test_help_loads_neither_torch_nor_numpy() -> None:
-    code = (
-        "import argparse, sys; from topo_callback.pruning.command import add_prune\n"
-        "parser = argparse.ArgumentParser(); add_prune(parser.add_subparsers())\n"
-        "try: parser.parse_args(['prune', '--help'])\n"
-        "except SystemExit: pass\n"
-        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)\n"
-    )
-    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "--threshold" in printed

@@ -53,8 +53,8 @@ def answers(changes: Mapping[str, bytes], *commands: str) -> None:
             for part in ("distances", "pictures", "spool"):
                 (folder / part).mkdir(exist_ok=True)
         known = {
-            "controls": ["controls", str(bad), "--orders", "3", "--subsets", "2", "--output", f"{root}/controls"],
-            "compare": ["compare", str(good), str(bad), "--output", f"{root}/comparison"],
+            "controls": ["controls", str(bad), "--orders", "3", "--subsets", "2", "--output-dir", f"{root}/controls"],
+            "compare": ["compare", f"a={good}", f"b={bad}", "--output-dir", f"{root}/comparison"],
             "finish": ["finish", str(bad)],
             "prune": ["prune", "--run", str(bad)],
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from pathlib import Path
@@ -12,19 +11,18 @@ import pytest
 from scan.checkpoints import save_model, write_probe
 
 from topo_callback import Trajectory
+from topo_callback.cli import build_parser
 from topo_callback.config import TopologyConfig
-from topo_callback.errors import ConfigurationError, TopologyError
-from topo_callback.scan.command import add_scan
-from topo_callback.settings import scan_settings
+from topo_callback.errors import TopologyError
+from topo_callback.setting_changes import watching_settings
+from topo_callback.settings import gather_settings
 
-LIGHT = ("--set", "measures=scale,mutual_knn", "--set", "neighbours=3", "--set", "pictures=0")
+LIGHT = ("--topo-measures", "scale,mutual_knn", "--topo-neighbours", "3", "--topo-pictures", "0")
 
 
 def run_scan(*arguments: Any) -> str:
     """Run the command; the one line it refuses with, or nothing."""
-    parser = argparse.ArgumentParser()
-    add_scan(parser.add_subparsers(required=True))
-    given = parser.parse_args(["scan", *map(str, arguments)])
+    given = build_parser().parse_args(["scan", *map(str, arguments)])
     try:
         given.run(given)
     except TopologyError as error:
@@ -42,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_models_side_by_side(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = (models / "small", models / "large", "--probe", models / "probe.txt", "--output-dir", tmp_path)
+    common = (models / "small", models / "large", "--prompts", models / "probe.txt", "--output-dir", tmp_path)
     assert run_scan(*common, *LIGHT, "--affinity") == ""
     captured = capsys.readouterr()
     assert "small: 1 of 1 checkpoints" in captured.out
@@ -65,7 +63,7 @@ def test_prompts_from_a_data_set(models: Path, tmp_path: Path, capsys: pytest.Ca
     rows = [{"prompt": f"What is {i} and {i}?", "completion": f" {2 * i}"} for i in range(40)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / "out"
-    given = (models / "small", "--dataset", tmp_path / "rows.jsonl", "--output-dir", output, "--set", "prompts=30")
+    given = (models / "small", "--dataset", tmp_path / "rows.jsonl", "--output-dir", output, "--topo-prompts", "30")
     assert run_scan(*given, *LIGHT) == ""
     assert Trajectory.load(output).run["probe"]["points"] == 30
     assert run_scan(*given, *LIGHT, "--shard", "1/2") == ""
@@ -75,17 +73,24 @@ def test_prompts_from_a_data_set(models: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere/at/all", "--probe", "{models}/probe.txt"), "no folder 'nowhere/at/all', and that is not a hub name"),
-        (("{models}/small",), "give one of --probe FILE (prompts) and --dataset NAME"),
-        (("{models}/small", "--probe", "{models}/no.txt"), "cannot be read"),
-        (("{models}/small", "--probe", "{models}/probe.txt", "--affinity"), "exactly two models; these are 1"),
-        (("{models}/small", "--probe", "{models}/probe.txt", "--device", "tpu9"), "device 'tpu9' cannot be used"),
-        (("{models}/small", "--probe", "{models}/probe.txt", "--set", "steps=[1]"), "is a setting of training runs"),
-        (("{models}/small", "--probe", "{models}/probe.txt", "--set", "neighbors=3"), "unknown setting 'neighbors'"),
-        (("{models}/small", "--probe", "{models}/probe.txt", "--set", "neighbours=99"), "needs more than 99 different"),
-        (("{models}/small", "--probe", "{models}/probe.txt", "--scheduler", "tcp://x:1"), "add --backend dask"),
-        (("{models}/small", "--probe", "{models}/probe.txt", "--tokenizer", "no/such"), "tokenizer no/such"),
-        (("no/such", "--probe", "{models}/probe.txt"), "no checkpoint can be read: no/such"),
+        (
+            ("nowhere/at/all", "--prompts", "{models}/probe.txt"),
+            "no folder 'nowhere/at/all', and that is not a hub name",
+        ),
+        (("{models}/small", "--prompts", "{models}/no.txt"), "cannot be read"),
+        (("{models}/small", "--prompts", "{models}/probe.txt", "--affinity"), "exactly two models; these are 1"),
+        (("{models}/small", "--prompts", "{models}/probe.txt", "--devices", "tpu9"), "device 'tpu9' cannot be used"),
+        (
+            ("{models}/small", "--prompts", "{models}/probe.txt", "--topo-steps", "[1]"),
+            "--topo-steps is a setting of training runs",
+        ),
+        (
+            ("{models}/small", "--prompts", "{models}/probe.txt", "--topo-neighbours", "99"),
+            "needs more than 99 different",
+        ),
+        (("{models}/small", "--prompts", "{models}/probe.txt", "--scheduler", "tcp://x:1"), "add --backend dask"),
+        (("{models}/small", "--prompts", "{models}/probe.txt", "--tokenizer", "no/such"), "tokenizer no/such"),
+        (("no/such", "--prompts", "{models}/probe.txt"), "no checkpoint can be read: no/such"),
     ],
 )
 def test_refusals(arguments: tuple[str, ...], message: str, models: Path, tmp_path: Path) -> None:
@@ -94,18 +99,33 @@ def test_refusals(arguments: tuple[str, ...], message: str, models: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_from_preset_file_and_assignments(tmp_path: Path) -> None:
+def test_settings_from_preset_file_and_options(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("layers: [0, 2]\nneighbours: 7\n")
-    config = scan_settings(file, ["neighbours=4", "time_window=null", "measures=scale,cka", "metric=cosine"], "economy")
+    options = {"neighbours": "4", "time_window": "null", "measures": "scale,cka", "metric": "cosine"}
+    config = gather_settings(options, environment={}, file=file, preset="economy")
     expected = TopologyConfig.preset(
         "economy", layers=(0, 2), neighbours=4, time_window=None, measures=("scale", "cka"), metric="cosine"
     )
     assert config == expected
-    (tmp_path / "settings.json").write_text(json.dumps({"layers": "all"}))
-    assert scan_settings(tmp_path / "settings.json", []) == TopologyConfig(layers="all")
-    assert scan_settings(None, ["layers=1,3"]).layers == (1, 3)
-    for text in ("[1]", "a: [", "!!python/object/apply:os.mkdir [x]"):
-        file.write_text(text)
-        with pytest.raises(ConfigurationError, match=r"settings .*settings\.yaml"):
-            scan_settings(file, [])
+
+
+def test_the_settings_file_of_a_training_run_serves_a_scan(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "topology.yaml"
+    file.write_text("samples: 4\nneighbours: 3\nmeasures: [scale]\npictures: 0\nactions: [log, save]\n")
+    monkeypatch.setenv("TOPO_DRAIN_SECONDS", "9")
+    given = (models / "small", "--prompts", models / "probe.txt", "--output-dir", tmp_path / "out")
+    assert run_scan(*given, "--topo-config", file) == ""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "without effect" in line]
+    assert lines == ["topology | without effect here, being settings of training runs: samples, actions, drain_seconds"]
+    config = Trajectory.load(tmp_path / "out").config
+    assert (config.neighbours, config.measures) == (3, ("scale",))
+    assert {name: getattr(config, name) for name in watching_settings()} == {
+        name: getattr(TopologyConfig(), name) for name in watching_settings()
+    }
+    file.write_text("samples: 4\nneighbors: 3\n")
+    assert "unknown setting neighbors in" in run_scan(*given, "--topo-config", file)
+    file.write_text("samples: 0\n")
+    assert "samples=0; accepted" in run_scan(*given, "--topo-config", file)

@@ -59,7 +59,7 @@ def test_fault_36_errors_of_foreign_code_are_told_without_its_words(
         monkeypatch.setattr(victim, "forward", quoting(victim.forward, raised, 9 if place == "model later" else 0))
     caplog.set_level(logging.DEBUG)
     rows = probe_of(tmp_path, chat=place == "template")
-    said = run_scan(model, "--probe", rows, "--output-dir", tmp_path / "out", *LIGHT, "--set", "probe_batch=4")
+    said = run_scan(model, "--prompts", rows, "--output-dir", tmp_path / "out", *LIGHT, "--topo-probe-batch", "4")
     printed = capfd.readouterr()
     left = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert said or left, "nothing was read, and nothing was said of it"
@@ -73,7 +73,7 @@ def test_the_word_would_be_found(tmp_path: Path) -> None:
     save_model(tmp_path / "model", layers=2)
     write_probe(tmp_path)
     rows = probe_of(tmp_path, chat=False)
-    kept = ("--set", "keep_prompts=true")
-    assert run_scan(tmp_path / "model", "--probe", rows, "--output-dir", tmp_path / "out", *LIGHT, *kept) == ""
+    kept = ("--topo-keep-prompts", "true")
+    assert run_scan(tmp_path / "model", "--prompts", rows, "--output-dir", tmp_path / "out", *LIGHT, *kept) == ""
     found = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and b"trees" in path.read_bytes()]
     assert [path.name for path in found] == ["prompts.jsonl"]

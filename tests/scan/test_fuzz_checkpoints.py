@@ -168,7 +168,7 @@ def test_the_command_says_one_sentence(base: Path, changes: dict[str, Any]) -> N
     text = json.dumps({**json.loads((base / "config.json").read_text()), **changes}).encode()
     with with_files(base, {"config.json": text}) as folder:
         (folder.parent / "probe.txt").write_text("one text\nanother text\n")
-        command = ["scan", str(folder), "--probe", str(folder.parent / "probe.txt")]
+        command = ["scan", str(folder), "--prompts", str(folder.parent / "probe.txt")]
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             assert main([*command, "--output-dir", str(folder.parent / "scan")]) == 2

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topo_callback.comparison.wandb_runs import PREFIX, run_folder
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.reading_conditions import differences_of_reading
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.setting_changes import unlike_settings
 
 _LABELS = {"neighbours": "neighbours (k)"}
-EXAMPLE = "helpful=runs/helpful-0,runs/helpful-1 'harmless=runs/harmless-*'"
 
 
 @dataclass(frozen=True)
@@ -38,37 +35,6 @@ class Run:
     trajectory: Trajectory
 
 
-def parse_groups(texts: Sequence[str]) -> dict[str, list[Path]]:
-    """Objectives and their folders from texts like `helpful=runs/a,runs/b`.
-
-    A folder may be a pattern (`runs/helpful-*`), which stands for the folders that match it, sorted, or a W&B run
-    (`wandb:ENTITY/PROJECT/RUN`), which is downloaded. An objective given twice has the folders of both.
-
-    Raises:
-        ConfigurationError: a text without an objective, or a pattern that no folder matches.
-        TopologyError: a W&B run that cannot be had, as `run_folder` says.
-    """
-    groups: dict[str, list[Path]] = {}
-    for text in texts:
-        objective, separator, folders = text.partition("=")
-        if not separator or not objective.strip() or not folders.strip(", "):
-            raise ConfigurationError(f"{text!r} does not say which objective it is of; write {EXAMPLE}")
-        for folder in filter(None, (part.strip() for part in folders.split(","))):
-            groups.setdefault(objective.strip(), []).extend(_matching(folder))
-    return groups
-
-
-def _matching(folder: str) -> list[Path]:
-    if folder.startswith(PREFIX):
-        return [run_folder(folder)]
-    if not glob.has_magic(folder) or Path(folder).exists():
-        return [Path(folder)]
-    found = [path for path in sorted(map(Path, glob.glob(folder))) if path.is_dir()]
-    if not found:
-        raise ConfigurationError(f"no folder matches {folder!r}")
-    return found
-
-
 def load_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool = False) -> list[Run]:
     """Read the runs of every objective and check that they can be compared.
 
@@ -85,7 +51,7 @@ def load_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool =
             that differ in what their numbers depend on; the message has both values.
     """
     if len(groups) < 2:
-        raise ConfigurationError(f"{len(groups)} objective given, at least 2 are compared; write {EXAMPLE}")
+        raise ConfigurationError(f"{len(groups)} objective given, at least 2 are compared; give runs of another")
     runs: list[Run] = []
     for objective, folders in groups.items():
         for number, folder in enumerate(folders, 1):

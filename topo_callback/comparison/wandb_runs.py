@@ -23,23 +23,20 @@ _ARTIFACT = re.compile(r"topology-([A-Za-z0-9][A-Za-z0-9_.-]{0,99}):v[0-9]+")
 
 
 def run_folder(text: str, *, cache: Path | None = None) -> Path:
-    """The folder that a run is read from.
+    """The folder that a run of W&B is read from.
 
     Args:
-        text: a folder, which is returned as it is, or `wandb:ENTITY/PROJECT/RUN` with the id or the display name of a
-            W&B run.
+        text: `wandb:ENTITY/PROJECT/RUN` with the id or the display name of the run.
         cache: where runs from W&B are kept; None: below the user's cache directory.
 
     Returns:
-        For a W&B run the folder of its newest trajectory; an artifact that was downloaded before is not fetched again.
+        The folder of its newest trajectory; an artifact that was downloaded before is not fetched again.
 
     Raises:
         ConfigurationError: a name of another form, no such run, or several of one display name.
         RecordError: no answer, no trajectory in the run, or an artifact that is not one of topo_callback.
         MissingExtraError: wandb is not installed.
     """
-    if not text.startswith(PREFIX):
-        return Path(text)
     parts = text.removeprefix(PREFIX).split("/")
     if len(parts) != 3 or not all(part.strip() for part in parts):
         raise ConfigurationError(f"{text!r} names no W&B run; write wandb:ENTITY/PROJECT/RUN")

@@ -222,7 +222,7 @@ def _print_summary(result: DemoResult, console: Console) -> None:
     if result.picture is not None:
         console.print(f"picture  {result.picture}")
         run = shlex.quote(str(result.folder))
-        kept = f" --prompts {run}" if list(result.folder.glob("topology/*/prompts.jsonl")) else ""
+        kept = f" --prompts-of {run}" if list(result.folder.glob("topology/*/prompts.jsonl")) else ""
         console.print(f"page     topo-callback report {run}{kept}")
     if result.wandb_folder is not None:
         console.print(f"W&B      wandb sync {shlex.quote(str(result.wandb_folder))}")

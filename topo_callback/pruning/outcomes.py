@@ -13,6 +13,7 @@ from topo_callback.errors import UnsupportedModelError
 from topo_callback.pruning.choice import Choice
 from topo_callback.pruning.cutting import cut_layers
 from topo_callback.pruning.perplexity import Perplexity, is_tied, loss_difference, measure_perplexity
+from topo_callback.pruning.scores import LayerScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +117,25 @@ def compare_choices(
                     known[choice.layers] = measured, "", evaluate(cut) if evaluate else {}
         outcomes.append(Outcome(choice, *known[choice.layers]))
     return Comparison(whole, tuple(outcomes), whole_scores)
+
+
+def facts_of(choice: Choice, scores: LayerScores | None, comparison: Comparison | None) -> dict[str, Any]:
+    """What pruning.json says of a cut: the method and its layers, what was scored, and what the cut costs.
+
+    Args:
+        choice: whose layers are cut; one of those that `comparison` measured.
+        scores: None where the layers were chosen by hand.
+        comparison: None where nothing was measured.
+    """
+    facts: dict[str, Any] = {
+        "method": choice.method,
+        "setting": choice.setting,
+        "layers": list(choice.layers),
+        "scored_the_same": choice.alternatives or choice.tied,
+        "scores": dict(scores.facts) if scores else None,
+    }
+    if comparison is not None:
+        outcome = next(outcome for outcome in comparison.outcomes if outcome.choice is choice)
+        after = None if outcome.perplexity is None else outcome.perplexity.value
+        facts["perplexity"] = {"before": comparison.whole.value, "after": after}
+    return facts

@@ -7,6 +7,7 @@ from typing import Literal
 
 from topo_callback.pruning.choice import Choice, ranges
 from topo_callback.pruning.outcomes import Comparison, Outcome
+from topo_callback.pruning.scores import LayerScores
 from topo_callback.tables import Column, Table
 
 _COLUMNS: tuple[tuple[str, Literal["text", "whole", "total"]], ...] = (
@@ -48,6 +49,16 @@ def explanation(stack_path: str | None, *, compared: bool) -> str:
             "among cuts of as many layers; tied ones are within two standard errors of the lowest."
         )
     return " ".join(lines)
+
+
+def source_of(scores: LayerScores) -> str:
+    """In words, what the scores were computed from."""
+    facts = scores.facts
+    where = "norms after attention" if facts["tap"] == "post_attention_norm" else "outputs of blocks"
+    final = " and the final norm" if facts["final_norm"] else ""
+    recorded = f", recorded at step {facts['step']} of {facts['run']}" if "run" in facts else ""
+    cloud = f"{facts['points']} prompts, {facts['neighbours']} neighbours"
+    return f"{cloud}, persistence similarity of the {where}{final}{recorded}"
 
 
 def _choice_cells(choice: Choice) -> list[str]:

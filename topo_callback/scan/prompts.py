@@ -36,9 +36,7 @@ class Prompts:
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.probe, self.file, self.dataset)) != 1:
-            raise ConfigurationError(
-                "give one of --probe FILE (prompts) and --dataset NAME (rows to draw prompts from)"
-            )
+            raise ConfigurationError("give one of a probe, a file with prompts, and a data set to draw prompts from")
 
     def reader(self, config: TopologyConfig) -> Callable[[list[Path]], Probe]:
         """A function from folders that may have a tokenizer to the probe.

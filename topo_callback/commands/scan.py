@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from topo_callback.arguments import positive
+from topo_callback.commands.arguments import add_output_dir, not_negative, positive
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import add_prompts, prompts_source
+from topo_callback.commands.settings import USAGE, add_settings, given_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from topo_callback.scan.scanning import Scanned
 
 
-def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "scan",
+        usage="topo-callback scan CHECKPOINT [CHECKPOINT ...] (--prompts FILE | --prompts-of RUN | --dataset NAME) "
+        f"[option ...] {USAGE}",
         help="record the trajectory of checkpoints that are there already, or models side by side",
         description="Reads the same prompts from every checkpoint and writes a trajectory like that of the callback. "
         "The checkpoint-* folders of an output_dir are one trajectory, and so are revisions of one hub model and "
         "models of one shape; others get their own. May be interrupted and run again at any moment. Opens safetensors "
         "and JSON only.",
-        epilog="example: topo-callback scan runs/sft --base Qwen/Qwen2.5-0.5B --probe prompts.txt",
+        epilog="example: topo-callback scan runs/sft --base Qwen/Qwen2.5-0.5B --prompts prompts.txt",
     )
     parser.add_argument(
         "checkpoints",
@@ -31,32 +37,28 @@ def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="a hub name, NAME@REVISION, a folder with a model or PEFT adapter, or the output_dir of a Trainer",
     )
     parser.add_argument("--base", metavar="NAME", help="the model that training began with, as step 0")
-    parser.add_argument("--separate", action="store_true", help="models of one shape are no trajectory")
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("topo-callback-scan"), help="where trajectory folders go"
-    )
+    parser.add_argument("--separate", action="store_true", help="give models of one shape a trajectory each")
+    add_output_dir(parser, "topo-callback-scan", "where trajectory folders go")
+    _add_reading(parser)
+    _add_manner(parser)
+    parser.later = _add_settings
+    parser.set_defaults(run=_scan)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is read")
-    what.add_argument(
-        "--probe",
-        type=Path,
-        metavar="FILE",
-        help="prompts: one per line, or JSON with rows; or a run with keep_prompts, whose probe is taken",
-    )
-    what.add_argument(
+    prompts = what.add_mutually_exclusive_group(required=True)
+    add_prompts(prompts, "all of them are read")
+    prompts.add_argument(
         "--dataset", metavar="NAME", help="draw prompts from a hub data set (NAME or NAME:CONFIGURATION) or JSONL file"
     )
     what.add_argument("--tokenizer", metavar="NAME", help="of another model or folder than the checkpoint's own")
-    what.add_argument("--config", type=Path, metavar="FILE", help="settings of TopologyConfig, in YAML or JSON")
     what.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="assignments",
-        help="one setting, as layers=all",
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the weights (default: auto, as they are stored)",
     )
-    what.add_argument("--preset", metavar="NAME", help="economy, standard or full")
-    what.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     what.add_argument(
         "--autocast",
         choices=("as-trained", "none", "bfloat16", "float16"),
@@ -69,14 +71,22 @@ def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default="as-trained",
         help="implementation of the attention (default: likewise, else what transformers chooses)",
     )
-    what.add_argument("--seed", type=int, metavar="N", help="training seed of the run, recorded for compare")
+    what.add_argument(
+        "--training-seed",
+        type=not_negative,
+        metavar="N",
+        help="seed that the run was trained with, recorded for compare",
+    )
     what.add_argument(
         "--affinity", action="store_true", help="of exactly two models: which layers see the same neighbours"
     )
+
+
+def _add_manner(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how it is carried out")
     how.add_argument("--jobs", type=positive, default=1, metavar="N", help="checkpoints read side by side (default: 1)")
     how.add_argument(
-        "--device", default="cpu", metavar="NAME[,NAME...]", help="where models go, in turn (default: cpu)"
+        "--devices", default="cpu", metavar="NAME[,NAME...]", help="where models go, in turn (default: cpu)"
     )
     how.add_argument("--backend", choices=("loky", "dask", "ray"), default="loky", help="of joblib, for --jobs")
     how.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask or Ray cluster (default: a local one)")
@@ -89,7 +99,12 @@ def add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     how.add_argument(
         "--allow-pickle", action="store_true", help="open pickled weights too; they can run code, so trust their maker"
     )
-    parser.set_defaults(run=_scan)
+
+
+def _add_settings(parser: CommandParser) -> None:
+    from topo_callback.setting_changes import watching_settings
+
+    add_settings(parser, unused=watching_settings())
 
 
 def _scan(given: argparse.Namespace) -> None:
@@ -99,11 +114,12 @@ def _scan(given: argparse.Namespace) -> None:
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.running import require_backend
     from topo_callback.scan.scanning import Manner, scan
-    from topo_callback.settings import scan_settings
+    from topo_callback.scan.terminal import ProgressBar, summary_lines
+    from topo_callback.setting_changes import watching_settings
 
     manner = Manner(
         jobs=given.jobs,
-        devices=tuple(given.device.split(",")),
+        devices=tuple(given.devices.split(",")),
         backend=given.backend,
         scheduler=given.scheduler,
         shard=given.shard,
@@ -114,12 +130,12 @@ def _scan(given: argparse.Namespace) -> None:
         raise ConfigurationError("--scheduler is of a Dask or Ray cluster; add --backend dask or --backend ray")
     for device in manner.devices:
         check_device(device)
-    config = scan_settings(given.config, given.assignments, given.preset)
-    prompts = Prompts(file=given.probe, dataset=given.dataset, tokenizer=given.tokenizer)
+    config = given_settings(given, unused=watching_settings())
+    prompts = Prompts(file=prompts_source(given), dataset=given.dataset, tokenizer=given.tokenizer)
     series = find_series(given.checkpoints, base=given.base, separate=given.separate or given.affinity)
     if given.affinity and len(series) != 2:
         raise ConfigurationError(f"--affinity is of exactly two models; these are {len(series)}")
-    progress = _Bar()
+    progress = ProgressBar()
     try:
         results = scan(
             series,
@@ -129,7 +145,7 @@ def _scan(given: argparse.Namespace) -> None:
             dtype=given.dtype,
             autocast=given.autocast,
             attention=given.attention,
-            seed=given.seed,
+            seed=given.training_seed,
             manner=manner,
             progress=progress,
         )
@@ -140,33 +156,15 @@ def _scan(given: argparse.Namespace) -> None:
     finally:
         progress.end()
     for result in results:
-        _summarise(result)
+        sys.stdout.writelines(f"{line}\n" for line in summary_lines(result))
     if given.affinity:
         _affinity(results, given.output_dir)
-
-
-def _summarise(result: Scanned) -> None:
-    out = sys.stdout
-    for step, (label, reason) in result.skipped.items():
-        out.write(f"{result.name}: step {step} ({label}) left out: {reason}\n")
-    if result.folder is None:
-        return
-    recorded = len(result.steps) - len(result.skipped)
-    if result.waiting:
-        out.write(
-            f"{result.name}: {len(result.read)} read now; {len(result.waiting)} of {len(result.steps)} still to be "
-            "read by other shards; the last one measures\n"
-        )
-    else:
-        out.write(
-            f"{result.name}: {recorded} of {len(result.steps)} checkpoints in {result.folder} "
-            f"({len(result.read)} read now, {len(result.measured)} measured now)\n"
-        )
 
 
 def _affinity(results: list[Scanned], output_dir: Path) -> None:
     from topo_callback.records.trajectory import Trajectory
     from topo_callback.scan.affinity import affinity_of, write_affinity
+    from topo_callback.scan.terminal import affinity_lines
 
     folders = [result.folder for result in results if result.folder is not None and not result.waiting]
     if len(folders) < 2:
@@ -174,45 +172,8 @@ def _affinity(results: list[Scanned], output_dir: Path) -> None:
         return
     affinity = affinity_of(Trajectory.load(folders[0]), Trajectory.load(folders[1]))
     written = write_affinity(affinity, output_dir)
-    near, far = (affinity.diagonal.get(where) for where in ("near", "far"))
-    out = sys.stdout
-    out.write(
-        f"affinity of {affinity.names[0]} (rows) and {affinity.names[1]} (columns), chance {affinity.chance:.3f}\n"
-    )
-    out.write("layer  " + " ".join(f"{layer:>5}" for layer in affinity.layers[1]) + "\n")
-    for layer, row in zip(affinity.layers[0], affinity.matrix.tolist(), strict=True):
-        out.write(f"{layer:>5}  " + " ".join(f"{value:5.2f}" for value in row) + "\n")
-    means = [
-        f"{value:.3f} {where} equal relative depth"
-        for where, value in (("near", near), ("far from", far))
-        if value is not None
-    ]
-    p_value = "" if affinity.test is None else f"; corresponding depths agree, p = {affinity.test.p_value:.4f}"
-    out.write(f"mean {', '.join(means)}{p_value}\n")
-    out.write(f"wrote {', '.join(path.name for path in written)} in {output_dir}\n")
-
-
-class _Bar:
-    """A progress bar with the time left, on a terminal only."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress: Any = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task: Any = None
-
-    def begin(self, what: str, total: int) -> None:
-        self._progress.start()
-        self._task = self._progress.add_task(what, total=total)
-
-    def advance(self) -> None:
-        self._progress.advance(self._task)
-
-    def end(self) -> None:
-        self._progress.stop()
+    sys.stdout.writelines(f"{line}\n" for line in affinity_lines(affinity))
+    sys.stdout.write(f"wrote {', '.join(path.name for path in written)} in {output_dir}\n")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from topo_callback.arguments import not_negative
+from topo_callback.commands.arguments import add_align, add_output_dir, not_negative
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import EXAMPLE, add_objectives, by_objective
 
 
-def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "compare",
@@ -17,21 +18,10 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Compare the trajectories of several runs. The runs of one objective are its replicates; their "
         "seeds are read from the runs, and seeds that objectives share are used as blocks. Writes comparison.json and "
         "figures.",
-        epilog="example: topo-callback compare helpful=runs/helpful-0,runs/helpful-1 'harmless=runs/harmless-*'",
+        epilog=f"example: topo-callback compare {EXAMPLE}",
     )
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="OBJECTIVE=RUN[,RUN...]",
-        help="runs of one objective: trajectory folders or output_dirs (* and ? match folder names), or "
-        "wandb:ENTITY/PROJECT/RUN with the id or name of a W&B run",
-    )
-    parser.add_argument(
-        "--align",
-        choices=("step", "progress", "clock"),
-        default="step",
-        help="the axis on which runs are compared: optimizer step, share of the run, or how far the weights have moved",
-    )
+    add_objectives(parser)
+    add_align(parser)
     parser.add_argument(
         "--measure",
         action="append",
@@ -50,21 +40,23 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="look at every labeling up to so many; draw so many where there are more (default: 20000)",
     )
     parser.add_argument(
-        "--seed", type=not_negative, default=0, help="of that draw, the shuffled control and the bootstrap"
+        "--seed",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="of that draw, the shuffled control and the bootstrap (default: 0)",
     )
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("topo-callback-comparison"), help="where the files are written"
-    )
+    add_output_dir(parser, "topo-callback-comparison", "where the files go")
     parser.set_defaults(run=_compare)
 
 
 def _compare(given: argparse.Namespace) -> None:
     from topo_callback.comparison.comparison import compare_runs
     from topo_callback.comparison.files import write_comparison
-    from topo_callback.comparison.runs import load_runs, parse_groups
+    from topo_callback.comparison.runs import load_runs
     from topo_callback.comparison.tables import write_tables
 
-    runs = load_runs(parse_groups(given.runs), independent=given.independent)
+    runs = load_runs(by_objective(given.recorded), independent=given.independent)
     comparison = compare_runs(
         runs, axis=given.align, measures=given.measure, most_labelings=given.permutations, seed=given.seed
     )

@@ -6,10 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from topo_callback.arguments import not_negative, positive
+from topo_callback.commands.arguments import add_output_dir, not_negative, numbers, positive
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import add_run
+
+_OF_WANDB = "topo-callback-controls"
 
 
-def add_controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "controls",
@@ -20,11 +24,7 @@ def add_controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "controls.json and controls.png.",
         epilog="example: topo-callback controls runs/sft --orders 1000",
     )
-    parser.add_argument(
-        "run_given",
-        metavar="RUN",
-        help="a trajectory folder, an output_dir, or wandb:ENTITY/PROJECT/RUN with the id or name of a W&B run",
-    )
+    add_run(parser)
     parser.add_argument("--step", type=not_negative, metavar="N", help="the sample (default: the newest)")
     parser.add_argument(
         "--layer", type=not_negative, metavar="N", help="the one layer to follow over time (default: all)"
@@ -42,23 +42,20 @@ def add_controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--subset-size", type=positive, metavar="N", help="prompts in each (default: as many as fit, at most 500)"
     )
-    parser.add_argument(
-        "--k", type=_counts, metavar="N-N", help="numbers of neighbours, as 1-15 or 3,5,8 (default: 1-15)"
-    )
+    parser.add_argument("--neighbour-counts", type=numbers, metavar="N-N", help="k, as 1-15 or 3,5,8 (default: 1-15)")
     parser.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of orders and subsets (default: 0)")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go (default: the run's folder)")
+    add_output_dir(parser, None, f"where the files go (default: the run's folder; for a run in W&B {_OF_WANDB})")
     parser.set_defaults(run=_controls)
 
 
 def _controls(given: argparse.Namespace) -> None:
-    from topo_callback.comparison.wandb_runs import run_folder
     from topo_callback.controls.controls import zigzag_controls
     from topo_callback.controls.files import write_controls
     from topo_callback.controls.tables import write_tables
     from topo_callback.records.trajectory import Trajectory
     from topo_callback.terminal import say
 
-    trajectory = Trajectory.load(run_folder(given.run_given))
+    trajectory = Trajectory.load(given.recorded.folder())
     controls = zigzag_controls(
         trajectory,
         step=given.step,
@@ -67,23 +64,11 @@ def _controls(given: argparse.Namespace) -> None:
         samples=given.samples,
         subsets=given.subsets,
         subset_size=given.subset_size,
-        neighbour_counts=given.k,
+        neighbour_counts=given.neighbour_counts,
         seed=given.seed,
         progress=say,
     )
-    output = trajectory.folder if given.output is None else given.output
+    output = given.output_dir or (trajectory.folder if given.recorded.is_local else Path(_OF_WANDB))
     written = write_controls(controls, output)
     write_tables(controls, sys.stdout)
     sys.stdout.write(f"\nwrote {' and '.join(path.name for path in written)} in {output}\n")
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    """1-4,8 as 1, 2, 3, 4, 8; sorted, each once."""
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        low, high = int(first), int(last if dash else first)
-        if not 1 <= low <= high <= 10_000:
-            raise argparse.ArgumentTypeError(f"{part!r} is not a range of numbers of neighbours; write 1-15 or 3,5,8")
-        found.update(range(low, high + 1))
-    return tuple(sorted(found))

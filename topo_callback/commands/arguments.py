@@ -1,0 +1,105 @@
+"""What arguments of the subcommands have in common: numbers, files and folders, and the axis on which runs are laid."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    return _from(1, text)
+
+
+def not_negative(text: str) -> int:
+    """A whole number from 0 on."""
+    return _from(0, text)
+
+
+def _from(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+    return value
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`1-4,8` as 1, 2, 3, 4, 8: whole numbers from 1 on, sorted, each once."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            low, high = int(first), int(last if dash else first)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 3,5-7") from None
+        if not 1 <= low <= high <= 10_000:
+            raise argparse.ArgumentTypeError(f"{part!r} is not a range of numbers from 1 to 10000, such as 5-7")
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
+
+
+def file_to_read(text: str) -> Path:
+    """A file; whoever reads it says what it should hold."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; accepted: a file")
+    return path
+
+
+def prompts_file(text: str) -> Path:
+    """A file with prompts, of `--prompts`."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text} is a folder; accepted: a file with prompts. For the prompts that a run kept, give --prompts-of"
+        )
+    return path
+
+
+def file_to_write(text: str) -> Path:
+    """A file, of `--output`; it is replaced if it is there."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; accepted: a file")
+    return path
+
+
+def folder_to_write(text: str) -> Path:
+    """A folder, of `--output-dir`; it is made if it is not there."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; accepted: a folder")
+    return path
+
+
+def add_output(parser: argparse._ActionsContainer, default: str, help_text: str) -> None:
+    """`--output`, always a file."""
+    parser.add_argument(
+        "--output", type=file_to_write, default=Path(default), metavar="FILE", help=f"{help_text} (default: {default})"
+    )
+
+
+def add_output_dir(parser: argparse._ActionsContainer, default: str | None, help_text: str) -> None:
+    """`--output-dir`, always a folder."""
+    said = "" if default is None else f" (default: {default})"
+    parser.add_argument(
+        "--output-dir",
+        type=folder_to_write,
+        default=None if default is None else Path(default),
+        metavar="FOLDER",
+        help=help_text + said,
+    )
+
+
+def add_align(parser: argparse._ActionsContainer) -> None:
+    """`--align`, the axis on which runs are compared."""
+    parser.add_argument(
+        "--align",
+        choices=("step", "progress", "clock"),
+        default="step",
+        help="the axis on which runs are compared: optimizer step, share of the run, or how far the weights have moved "
+        "(default: step)",
+    )

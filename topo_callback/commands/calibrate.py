@@ -1,0 +1,36 @@
+"""The subcommand `topo-callback calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from topo_callback.commands.arguments import add_output
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import add_runs
+
+
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="collect reference runs into one small file, for alerts with a known false-alarm rate",
+        description="Collect finished runs of one model, probe and schedule in which nothing special is known to have "
+        "happened. With 19 or more of them, TopologyConfig(references=FILE) judges a new run of the same kind with a "
+        "false-alarm rate of at most 5 %.",
+    )
+    add_runs(parser)
+    add_output(parser, "references.npz", "the file, replaced if it is there")
+    parser.set_defaults(run=_calibrate)
+
+
+def _calibrate(given: argparse.Namespace) -> None:
+    from topo_callback.dynamics import References
+    from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
+    from topo_callback.page.wording import count
+
+    references = References.collect([run.folder() for run in given.recorded])
+    references.save(given.output)
+    more = FEWEST_REFERENCES - len(references.runs)
+    still = f"; {more} more are needed for the calibrated level" if more > 0 else ""
+    sys.stdout.write(f"{count(len(references.runs), 'reference run')} in {given.output}{still}\n")

@@ -1,0 +1,28 @@
+"""The subcommand `topo-callback finish`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import add_local_run
+
+
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("finish", help="compute the samples that a stopped run left unfinished")
+    add_local_run(parser)
+    parser.set_defaults(run=_finish)
+
+
+def _finish(given: argparse.Namespace) -> None:
+    from topo_callback.finish import finish_folder
+    from topo_callback.page.wording import count
+
+    finished = finish_folder(given.recorded.folder())
+    sys.stdout.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
+    for step, reason in finished.failed.items():
+        sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
+    if finished.undrawn is not None:
+        sys.stdout.write(f"the pictures of the run cannot be drawn: {finished.undrawn}\n")

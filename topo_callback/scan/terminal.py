@@ -1,0 +1,69 @@
+"""A scan on the terminal: a progress bar while it goes on, and what came of it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from topo_callback.scan.affinity import Affinity
+    from topo_callback.scan.scanning import Scanned
+
+
+class ProgressBar:
+    """`Progress` as a bar with the time left, on a terminal only."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress: Any = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task: Any = None
+
+    def begin(self, what: str, total: int) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task(what, total=total)
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    def end(self) -> None:
+        self._progress.stop()
+
+
+def summary_lines(result: Scanned) -> Iterator[str]:
+    """What was left out of one trajectory, and how far it is."""
+    for step, (label, reason) in result.skipped.items():
+        yield f"{result.name}: step {step} ({label}) left out: {reason}"
+    if result.folder is None:
+        return
+    if result.waiting:
+        yield (
+            f"{result.name}: {len(result.read)} read now; {len(result.waiting)} of {len(result.steps)} still to be "
+            "read by other shards; the last one measures"
+        )
+    else:
+        recorded = len(result.steps) - len(result.skipped)
+        yield (
+            f"{result.name}: {recorded} of {len(result.steps)} checkpoints in {result.folder} "
+            f"({len(result.read)} read now, {len(result.measured)} measured now)"
+        )
+
+
+def affinity_lines(affinity: Affinity) -> Iterator[str]:
+    """The matrix of an affinity, and whether equal depths agree."""
+    rows, columns = affinity.names
+    yield f"affinity of {rows} (rows) and {columns} (columns), chance {affinity.chance:.3f}"
+    yield "layer  " + " ".join(f"{layer:>5}" for layer in affinity.layers[1])
+    for layer, row in zip(affinity.layers[0], affinity.matrix.tolist(), strict=True):
+        yield f"{layer:>5}  " + " ".join(f"{value:5.2f}" for value in row)
+    near, far = (affinity.diagonal.get(where) for where in ("near", "far"))
+    means = [
+        f"{value:.3f} {where} equal relative depth"
+        for where, value in (("near", near), ("far from", far))
+        if value is not None
+    ]
+    p_value = "" if affinity.test is None else f"; corresponding depths agree, p = {affinity.test.p_value:.4f}"
+    yield f"mean {', '.join(means)}{p_value}"
