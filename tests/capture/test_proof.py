@@ -91,6 +91,22 @@ def test_whatever_is_proved_is_right_for_every_prompt(lengths: list[int], poolin
         )
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_what_goes_wrong_with_a_single_prompt_is_found(place: int) -> None:
+    """Where top-k attention has ties, it is the content of a prompt that decides whether padding moves it."""
+    probe = prompts((11, 10, 9, 8))
+
+    class Picky(OddModel):
+        def run(self, input_ids: Tensor, attention_mask: Tensor | None) -> Any:
+            ids, rows = torch.tensor(probe.token_ids[place]), len(input_ids)
+            if attention_mask is not None and rows > 1:
+                like = (input_ids[:, : len(ids)] == ids[: input_ids.shape[1]]).all(dim=1, keepdim=True)
+                input_ids = torch.where(like, (input_ids + 1) % VOCABULARY, input_ids)
+            return super().run(input_ids, attention_mask)
+
+    assert prove(Picky().eval(), probe).rows != PADDED
+
+
 def test_a_recorded_way_is_where_it_begins() -> None:
     model, probe = OddModel().eval(), prompts(LENGTHS)
     assert prove(model, probe, first=EQUAL_LENGTHS).rows == EQUAL_LENGTHS

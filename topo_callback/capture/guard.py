@@ -21,7 +21,17 @@ from torch import Tensor, nn
 from topo_callback.errors import UnsupportedModelError
 from topo_callback.state.opaque import Opaque
 from topo_callback.state.reachable import Reachable
-from topo_callback.state.writes import Writes, digest, is_leaf, memory_of, overwrite, plain_tensors, same_bytes
+from topo_callback.state.writes import (
+    Writes,
+    digest,
+    is_leaf,
+    is_sparse,
+    memory_of,
+    overwrite,
+    plain_tensors,
+    same_bytes,
+    same_sparse,
+)
 
 _SMALL = 1 << 16  # bytes of a tensor, no parameter, that is copied before every reading
 _FIRST = 1 << 28  # bytes that are copied before the first reading, smallest tensors first; of others there are digests
@@ -107,6 +117,7 @@ class Guard:
         """Put everything back; what could not be, by its module."""
         lost = self._put_opaque_back()
         self._state.put_back()
+        lost += self._state.lost
         exchanged = [held for held in self._tensors if held.put_back()]
         self.writes.put_back()
         lost += self._unseen({id(held) for held in exchanged})
@@ -158,6 +169,7 @@ class _Held:
         self.owner = owner
         self.memory = memory_of(tensor)
         self._view = None if swapped or self.memory is None else tensor.detach()
+        self._sparse = tensor.detach().clone() if is_sparse(tensor) else None
         self._version = None if tensor.is_inference() else tensor._version
         self._wants_gradient = tensor.requires_grad
         self._gradient = tensor.grad if is_leaf(tensor) else None
@@ -167,17 +179,25 @@ class _Held:
         return f"a tensor {list(self.tensor.shape)} of {self.owner}"
 
     def put_back(self) -> bool:
-        """Have it show what it showed; whether it showed something else."""
+        """Have it show what it showed; whether what it holds is known to be right, whatever operations say."""
         tensor = self.tensor
         if is_leaf(tensor):
             if tensor.requires_grad != self._wants_gradient:
                 tensor.requires_grad_(self._wants_gradient)
             if tensor.grad is not self._gradient:
                 tensor.grad = self._gradient
+        if self._sparse is not None:
+            return same_sparse(tensor, self._sparse) or self._put_sparse_back(self._sparse)
         if self._view is None or _shows(tensor, self._view):
             return False
         tensor.data = self._view
         return True
+
+    def _put_sparse_back(self, copy: Tensor) -> bool:
+        self.tensor.data = copy.clone()
+        if not same_sparse(self.tensor, copy):  # torch exchanges those of compressed rows in name only
+            overwrite(self.tensor, copy)
+        return same_sparse(self.tensor, copy)
 
     def version_moved(self) -> bool:
         return self._version is not None and self.tensor._version != self._version

@@ -50,12 +50,6 @@ class FewPrompts:
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def only(self, places: list[int]) -> FewPrompts:
-        """The prompts at these places."""
-        return FewPrompts(
-            tuple(self.token_ids[place] for place in places), tuple(self.prompt_lengths[place] for place in places)
-        )
-
     def cut(self, tokens: int) -> FewPrompts:
         """The first tokens of the prompts that have so many."""
         long = [(ids, end) for ids, end in zip(self.token_ids, self.prompt_lengths, strict=True) if len(ids) >= tokens]
@@ -156,19 +150,16 @@ class Prover:
             UnsupportedModelError: even a prompt read alone is not what the model makes of it.
         """
         few = few_prompts(probe, min(TRIED, max(3, batch_size)))
-        compared = sorted({0, len(few) // 2, len(few) - 1})
-        truths = {place: self._alone(few, place) for place in compared}
+        truths = {place: self._alone(few, place) for place in range(len(few))}
         allowed = allowed_difference(self._model, self._dtypes, model_device(self._model))
-        again = self._alone(few, compared[-1], seed=1)
-        noise = self._agreed(differences([again], [truths[compared[-1]]]))
+        again = self._alone(few, len(few) - 1, seed=1)
+        noise = self._agreed(differences([again], [truths[len(few) - 1]]))
         refused: dict[str, str] = {}
         answers = ""
         for rows in ROWS[ROWS.index(first) :]:
             prompts, expected = few, truths
             if rows == EQUAL_LENGTHS:
-                prompts, expected = self._of_one_length(few, truths)
-            elif rows == ONE_AT_A_TIME:
-                prompts, expected = few.only(compared), dict(enumerate(truths.values()))
+                prompts, expected = self._of_one_length(few)
             difference, answers, said = self._tried(prompts, expected, rows, batch_size, allowed)
             last = rows == ONE_AT_A_TIME
             if difference <= max(allowed, 3 * noise if last else 0.0):
@@ -276,7 +267,7 @@ class Prover:
             answers[place] = Answer(columns[:, row], states, None if roots is None else roots[number].float())
         return answers
 
-    def _of_one_length(self, few: FewPrompts, truths: dict[int, Answer]) -> tuple[FewPrompts, dict[int, Answer]]:
+    def _of_one_length(self, few: FewPrompts) -> tuple[FewPrompts, dict[int, Answer]]:
         """Beginnings of one length, and two of them alone."""
         middle = len(few.token_ids[len(few) // 2])
         prompts = few.cut(middle)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import array
 import collections
-import contextlib
+import ctypes
+import functools
 import io
 import random
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from operator import is_
 from typing import Any
 
 import numpy as np
 import torch
 
-MISSING = object()
+FOREIGN = (ctypes._SimpleCData, ctypes.Structure, ctypes.Union, ctypes.Array)
 
 
 class Copy:
@@ -89,13 +89,24 @@ class _Bytes(Copy):
             held.frombytes(self.saved)
 
 
-class _Array(Copy):
-    """NumPy arrays: every byte, or every object of an array of objects."""
+class _Foreign(Copy):
+    """Numbers, structures and arrays of ctypes."""
 
     def _state(self, held: Any) -> Any:
-        return held.copy()
+        return ctypes.string_at(ctypes.addressof(held), ctypes.sizeof(held))
+
+    def _set(self, held: Any) -> None:
+        ctypes.memmove(ctypes.addressof(held), self.saved, len(self.saved))
+
+
+class _Array(Copy):
+    """NumPy arrays: every byte, or every object of an array of objects. What subclasses add lies in attributes."""
+
+    def _state(self, held: Any) -> Any:
+        return held.view(np.ndarray).copy()
 
     def _is_as_saved(self, held: Any) -> bool:
+        held = held.view(np.ndarray)
         if held.shape != self.saved.shape or held.dtype != self.saved.dtype:
             return False
         if held.dtype.hasobject:
@@ -103,13 +114,16 @@ class _Array(Copy):
         return bool(held.tobytes() == self.saved.tobytes())
 
     def _set(self, held: Any) -> None:
-        if held.shape != self.saved.shape:
+        if held.size == self.saved.size:
+            held.shape = self.saved.shape
+        elif held.shape != self.saved.shape:
             held.resize(self.saved.shape, refcheck=False)
-        writeable = held.flags.writeable
-        if not writeable:
+        locked = not held.flags.writeable
+        if locked:
             held.flags.writeable = True
-        np.copyto(held, self.saved)
-        held.flags.writeable = writeable
+        np.copyto(held.view(np.ndarray), self.saved)
+        if locked:  # asked of an array that shows memory of torch, True is refused even where it is so already
+            held.flags.writeable = False
 
 
 class _Stream(Copy):
@@ -126,6 +140,19 @@ class _Stream(Copy):
         held.truncate()
         held.write(content)
         held.seek(place)
+
+
+class _Calls(Copy):
+    """What `functools.lru_cache` keeps: emptied where it was empty; else it stays, as no entry can be taken out."""
+
+    def _state(self, held: Any) -> Any:
+        return held.cache_info()
+
+    def _is_as_saved(self, held: Any) -> bool:
+        return bool(self.saved.currsize > 0 or self._state(held) == self.saved)
+
+    def _set(self, held: Any) -> None:
+        held.cache_clear()
 
 
 class _Place(Copy):
@@ -170,45 +197,29 @@ class _Random(Copy):
             held.set_state(self.saved)
 
 
-class Names(Copy):
-    """Values by name, in whatever holds them: a class, slots, a cell of a closure, globals.
+class Kind(Copy):
+    """The class of an object, and the dictionary that holds its attributes."""
 
-    Args:
-        saved: name -> value; MISSING where there is none.
-        get: the value of a name now, or MISSING.
-        put: sets one; given MISSING, takes it away.
-        more: all names that there are now, where new ones are to be taken away.
-    """
+    def _state(self, held: Any) -> Any:
+        return type(held), attributes_of(held)
 
-    def __init__(
-        self,
-        saved: Mapping[str, Any],
-        get: Callable[[Any, str], Any],
-        put: Callable[[Any, str, Any], None],
-        more: Callable[[Any], Any] | None = None,
-    ) -> None:
-        self.saved = dict(saved)
-        self._get, self._put, self._more = get, put, more
+    def _is_as_saved(self, held: Any) -> bool:
+        return all(map(is_, self._state(held), self.saved))
 
-    def put_back(self, held: Any) -> bool:
-        changed = False
-        for name, value in self.saved.items():
-            if self._get(held, name) is not value:
-                self._put(held, name, value)
-                changed = True
-        for name in [] if self._more is None else [each for each in self._more(held) if each not in self.saved]:
-            self._put(held, name, MISSING)
-            changed = True
-        return changed
-
-    def replace(self, one: Any, other: Any) -> None:
-        self.saved = {name: other if value is one else value for name, value in self.saved.items()}
+    def _set(self, held: Any) -> None:
+        cls, attributes = self.saved
+        if type(held) is not cls:
+            object.__setattr__(held, "__class__", cls)
+        if attributes is not None and attributes_of(held) is not attributes:
+            object.__setattr__(held, "__dict__", attributes)
 
 
 _COPIES: tuple[tuple[Any, type[Copy]], ...] = (
     ((list, collections.deque), _Items),
     (set, _Members),
     ((bytearray, array.array), _Bytes),
+    (FOREIGN, _Foreign),
+    (functools._lru_cache_wrapper, _Calls),
     (np.ndarray, _Array),
     ((io.BytesIO, io.StringIO), _Stream),
     (io.IOBase, _Place),
@@ -221,80 +232,13 @@ def copy_of(held: Any) -> Copy:
     return next(copy for kinds, copy in _COPIES if isinstance(held, kinds))(held)
 
 
-def slots_of(held: Any, names: tuple[str, ...]) -> Names:
-    """The slots of an object."""
-    return Names({name: _attribute(held, name) for name in names}, _attribute, _set_attribute)
-
-
-def class_data(cls: type) -> Names:
-    """The attributes of a class that are data, without what its instances and methods are made of."""
-    saved = {name: vars(cls)[name] for name in _data_names(cls)}
-    return Names(saved, lambda held, name: vars(held).get(name, MISSING), _set_class_attribute, _data_names)
-
-
-def cell_content(cell: types.CellType) -> Names:
-    """What a variable of a closure holds."""
-    return Names({"": _content(cell, "")}, _content, _set_content)
-
-
-def named_globals(namespace: dict[str, Any], names: tuple[str, ...]) -> Names:
-    """Some global names of a module."""
-    return Names({name: namespace.get(name, MISSING) for name in names}, _item, _set_item)
-
-
-def _attribute(held: Any, name: str) -> Any:
+def attributes_of(held: Any) -> dict[str, Any] | None:
+    """The dictionary of an object's attributes, whatever its class makes of the name; None where there is none."""
     try:
-        return object.__getattribute__(held, name)
+        found = object.__getattribute__(held, "__dict__")
     except AttributeError:
-        return MISSING
-
-
-def _set_attribute(held: Any, name: str, value: Any) -> None:
-    if value is MISSING:
-        object.__delattr__(held, name)
-    else:
-        object.__setattr__(held, name, value)
-
-
-def _set_class_attribute(held: type, name: str, value: Any) -> None:
-    with contextlib.suppress(AttributeError):
-        if value is MISSING:
-            type.__delattr__(held, name)
-        else:
-            type.__setattr__(held, name, value)
-
-
-def _data_names(cls: type) -> list[str]:
-    return [
-        name
-        for name, value in vars(cls).items()
-        if not name.startswith("__") and name != "_abc_impl" and not callable(value) and not hasattr(value, "__get__")
-    ]
-
-
-def _content(cell: types.CellType, name: str) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return MISSING
-
-
-def _set_content(cell: types.CellType, name: str, value: Any) -> None:
-    if value is MISSING:
-        del cell.cell_contents
-    else:
-        cell.cell_contents = value
-
-
-def _item(held: dict[str, Any], name: str) -> Any:
-    return held.get(name, MISSING)
-
-
-def _set_item(held: dict[str, Any], name: str, value: Any) -> None:
-    if value is MISSING:
-        held.pop(name, None)
-    else:
-        held[name] = value
+        return None
+    return found if type(found) is dict else None
 
 
 def _equal(one: Any, other: Any) -> bool:

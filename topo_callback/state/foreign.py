@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import enum
 import functools
 import sys
@@ -12,16 +11,20 @@ LEFT_ALONE = "left_alone_by_probe"
 """The attribute, set to True, of a class whose objects are to keep what the probe's passes do to them."""
 
 # of the standard library, what plain classes derive from or are
-_PLAIN_STDLIB = ("builtins", "abc", "typing", "collections", "types", "contextlib", "functools", "copy", "__main__")
+_PLAIN_STDLIB = (
+    *("builtins", "abc", "typing", "collections", "collections.abc", "types", "contextlib", "functools", "copy"),
+    *("argparse", "configparser", "dataclasses", "numbers", "string", "weakref", "_weakrefset", "__main__"),
+)
 # packages whose objects work on their own, in threads, processes or on files, or are shared beyond the model
 _MACHINERY = (
     *("topo_callback", "accelerate", "deepspeed", "datasets", "tokenizers", "wandb", "tqdm", "tensorboard", "mlflow"),
     *("trackio", "lightning", "pytorch_lightning", "ray", "optuna", "loky", "joblib", "rich", "pandas", "pyarrow"),
     *("numpy", "torch", "trl.trainer", "transformers.trainer", "transformers.tokenization", "transformers.processing"),
     *("transformers.integrations.integration_utils", "sentencepiece", "tiktoken", "triton", "numba", "huggingface_hub"),
+    *("polars", "h5py", "zarr", "lmdb", "duckdb", "lance", "faiss"),
 )
 # exceptions inside those
-_PLAIN_INSIDE = ("torch.nn.utils", "torch.utils.data.dataset", "torch.ao", "torchao", "trl.models")
+_PLAIN_INSIDE = ("torch.nn.utils", "torch.utils.data.dataset", "torch.ao", "torchao", "trl.models", "torch.quasirandom")
 _LIBRARIES = frozenset(
     [
         "torch",
@@ -83,20 +86,3 @@ def is_users(module: str | None) -> bool:
     """Whether code of a module is neither of the standard library nor of one that models are made with."""
     top = (module or "").partition(".")[0]
     return bool(top) and top not in _LIBRARIES and (top == "__main__" or top not in sys.stdlib_module_names)
-
-
-@functools.lru_cache(maxsize=4096)
-def global_names(code: types.CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The global names that a function sets, and those that it reads; of the functions inside it too."""
-    stored: dict[str, None] = {}
-    read: dict[str, None] = {}
-    waiting = [code]
-    while waiting:
-        each = waiting.pop()
-        waiting += [inner for inner in each.co_consts if isinstance(inner, types.CodeType)]
-        for instruction in dis.get_instructions(each):
-            if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                stored[instruction.argval] = None
-            elif instruction.opname == "LOAD_GLOBAL":
-                read[instruction.argval] = None
-    return tuple(stored), tuple(read)

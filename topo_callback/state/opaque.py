@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import types
 import warnings
-from typing import Any
-
-import numpy as np
-from torch import Tensor
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 
 class Opaque:
@@ -44,6 +42,17 @@ def _state(value: Any) -> Any:
         return ("ended",) if frame is None else (frame.f_lasti, [id(each) for each in frame.f_locals.values()])
     if isinstance(value, (types.CoroutineType, types.AsyncGeneratorType)):
         return None
+    # what an iterator goes over is often one, which moves with it
+    return _each_iterator(_reduced(value), lambda inner: _Within(_state(inner)))
+
+
+class _Within(NamedTuple):
+    """The state of an iterator inside another object's."""
+
+    state: Any
+
+
+def _reduced(value: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -53,14 +62,35 @@ def _state(value: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
+    """A copy in the same state; None where there can be none."""
     if isinstance(value, types.GeneratorType):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return copy.copy(value)
+            if not hasattr(type(value), "__next__"):
+                return copy.copy(value)
+            make, given, *state = _each_iterator(_reduced(value), _copied_or_not_at_all)
+            made = make(*given)
+            if state and state[0] is not None:
+                made.__setstate__(state[0])
+            return made
         except Exception:  # noqa: BLE001 - any class's own
             return None
+
+
+def _copied_or_not_at_all(iterator: Any) -> Any:
+    made = _copied(iterator)
+    if made is None:
+        raise TypeError("an iterator without copies")
+    return made
+
+
+def _each_iterator(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The tuples of a reduced object, with each iterator in them changed."""
+    if type(value) is tuple:
+        return tuple(_each_iterator(each, change) for each in value)
+    return change(value) if hasattr(type(value), "__next__") else value
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -74,8 +104,4 @@ def _same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, (int, float, str, bytes, bool, complex)):
         return bool(one == other)
-    if isinstance(one, (np.ndarray, Tensor)):
-        return True  # compared by itself, where it is held
-    # an iterator is told by what it goes over, made anew whenever it is asked
-    states = _state(one), _state(other)
-    return None in states or _same(*states) if hasattr(one, "__next__") else True
+    return True  # arrays and tensors are compared by themselves, where they are held

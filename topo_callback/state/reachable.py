@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import array
 import collections
+import contextvars
 import functools
 import io
 import random
+import threading
 import types
+import weakref
 from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
@@ -23,13 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from topo_callback.state.copies import Copy, cell_content, class_data, copy_of, named_globals, slots_of
-from topo_callback.state.foreign import LEFT_ALONE, global_names, is_plain, is_users
+from topo_callback.state.code import functions_of, is_users_module, may_hold_state, names_in
+from topo_callback.state.copies import FOREIGN, Copy, Kind, attributes_of, copy_of
+from topo_callback.state.foreign import LEFT_ALONE, is_plain, is_users
+from topo_callback.state.names import cell_content, class_data, context_of, hooks_of, named_globals, slots_of
 from topo_callback.state.writes import is_leaf
 
 _ATOMS: frozenset[type] = frozenset(
     {
-        *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type, types.ModuleType),
+        *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...), types.ModuleType),
         *(types.BuiltinFunctionType, types.CodeType, types.GetSetDescriptorType, types.MemberDescriptorType),
         *(
             torch.dtype,
@@ -44,6 +49,7 @@ _ATOMS: frozenset[type] = frozenset(
     }
 )
 LONG = 4096  # items of a container, beyond which they are taken for data
+LARGE = 1 << 28  # bytes of an array, beyond which it is taken for data and not copied
 _GLOBAL_HOOKS = [value for name, value in vars(module_hooks).items() if name.startswith("_global_") and value == {}]
 
 
@@ -58,11 +64,13 @@ class Reachable:
     Attributes:
         tensors: every tensor, by the module that holds it (its name in the model).
         opaque: other objects whose state cannot be looked into, by their module.
+        lost: what `put_back` could not put back.
     """
 
     def __init__(self, root: Any, name: str = "", *, rows: Sequence[int] = ()) -> None:
         self.tensors: list[tuple[Tensor, str]] = []
         self.opaque: list[tuple[Any, str]] = []
+        self.lost: list[str] = []
         self._seen: set[int] = set()
         self._hooks: set[int] = set()
         self._dicts: list[tuple[dict[Any, Any], dict[Any, Any], str]] = []
@@ -95,8 +103,11 @@ class Reachable:
                 _refill(held, saved)
                 changed.append(owner)
         for held, copy, owner in self._others:
-            if copy.put_back(held):
-                changed.append(owner)
+            try:
+                if copy.put_back(held):
+                    changed.append(owner)
+            except Exception:  # noqa: BLE001 - of any class of the user's; the rest is put back all the same
+                self.lost.append(f"a {type(held).__name__} of {owner}")
         return changed
 
     def replace(self, one: Any, other: Any) -> None:
@@ -135,41 +146,38 @@ class Reachable:
             self._attributes(value, owner)
 
     def _attributes(self, value: Any, owner: str) -> None:
-        try:
-            held = object.__getattribute__(value, "__dict__")
-        except AttributeError:
-            held = None
-        if type(held) is dict and id(held) not in self._seen:
+        held = attributes_of(value)
+        self._others.append((value, Kind(value), owner))
+        if held is not None and id(held) not in self._seen:
             self._seen.add(id(held))
             self._dict(held, owner)
         cls: Any = type(value)
         slots = _slots(cls)
         if slots:
-            copy = slots_of(value, slots)
-            self._others.append((value, copy, owner))
-            self._further(copy.saved.values(), owner)
+            self._named(value, slots_of(value, slots), owner)
+
+    def _named(self, value: Any, copy: Copy, owner: str) -> None:
+        self._others.append((value, copy, owner))
+        self._further(copy.saved.values(), owner)
 
     def _module(self, value: nn.Module, owner: str) -> None:
         owner = self._names.get(id(value), owner)
         self._hooks |= {id(held) for name, held in vars(value).items() if "_hooks" in name and isinstance(held, dict)}
-        self._attributes(value, owner)
-        self._class(type(value), owner)
+        self._object(value, owner)
 
     def _object(self, value: Any, owner: str) -> None:
         self._attributes(value, owner)
-        self._class(type(value), owner)
+        if id(type(value)) not in self._seen:
+            self._seen.add(id(type(value)))
+            self._class(type(value), owner)
 
     def _class(self, cls: type, owner: str) -> None:
         """The data of user's classes, and what their methods reach by global names."""
-        if id(cls) in self._seen:
-            return
-        self._seen.add(id(cls))
         for each in cls.__mro__:
-            if is_users(each.__module__):
-                copy = class_data(each)
-                self._others.append((each, copy, owner))
-                self._further(copy.saved.values(), owner)
-                self._further([held for held in vars(each).values() if type(held) is types.FunctionType], owner)
+            if is_users(each.__module__) and (each is cls or id(each) not in self._seen):
+                self._seen.add(id(each))
+                self._named(each, class_data(each), owner)
+                self._further(functions_of(each), owner)
 
     def _sequence(self, value: Any, owner: str) -> None:
         copy = copy_of(value)
@@ -193,34 +201,41 @@ class Reachable:
     def _copied(self, value: Any, owner: str) -> None:
         self._others.append((value, copy_of(value), owner))
 
+    def _array(self, value: Any, owner: str) -> None:
+        if value.nbytes > LARGE or (isinstance(value, np.memmap) and not value.flags.writeable):
+            return
+        copy = copy_of(value)
+        self._others.append((value, copy, owner))
+        if value.dtype.hasobject and value.size <= LONG:
+            self._further(copy.saved.ravel().tolist(), owner)
+        if type(value) is not np.ndarray:
+            self._attributes(value, owner)
+
     def _tensor(self, value: Tensor, owner: str) -> None:
         self.tensors.append((value, owner))
-        held = vars(value)
-        if held and not hasattr(value, "ds_id"):  # DeepSpeed keeps its own account there
-            self._dict(held, owner)
-        if is_leaf(value) and value.grad is not None:
+        if hasattr(value, "ds_id"):  # DeepSpeed keeps its own account there
+            return
+        self._dict(vars(value), owner)
+        if is_leaf(value):
+            self._named(value, hooks_of(value), owner)
             self._further([value.grad], owner)
 
     def _function(self, value: types.FunctionType, owner: str) -> None:
         if (value.__module__ or "").partition(".")[0] == "topo_callback":
             return  # a hook of ours, with what it has read
         for cell in value.__closure__ or ():
-            copy = cell_content(cell)
-            self._others.append((cell, copy, owner))
-            self._further(copy.saved.values(), owner)
-        self._further([*(value.__defaults__ or ()), value.__kwdefaults__], owner)
-        if value.__dict__:
-            self._further([value.__dict__], owner)
+            self._named(cell, cell_content(cell), owner)
+        self._further([*(value.__defaults__ or ()), value.__kwdefaults__, value.__dict__], owner)
         if is_users(value.__module__):
-            stored, read = global_names(value.__code__)
-            if stored:
-                copy = named_globals(value.__globals__, stored)
-                self._others.append((value.__globals__, copy, owner))
-                self._further(copy.saved.values(), owner)
-            for name in read:
-                held = value.__globals__.get(name)
-                if type(held) in _DATA or isinstance(held, Tensor) or _is_users_own(held):
-                    self._further([held], owner)
+            spoken = names_in(value.__code__)
+            if spoken.stored:
+                self._named(value.__globals__, named_globals(value.__globals__, spoken.stored), owner)
+            read = [value.__globals__.get(name) for name in spoken.read]
+            for module in filter(is_users_module, read):
+                copy = named_globals(vars(module), spoken.attributes)
+                self._others.append((vars(module), copy, owner))
+                read += copy.saved.values()
+            self._further(filter(may_hold_state, read), owner)
 
     def _method(self, value: types.MethodType, owner: str) -> None:
         self._further([value.__self__, value.__func__], owner)
@@ -229,23 +244,27 @@ class Reachable:
         self._further([value.func, value.args, value.keywords], owner)
         self._attributes(value, owner)
 
+    def _weak(self, value: weakref.ref[Any], owner: str) -> None:
+        self._further([value()], owner)
+
+    def _remembering(self, value: Any, owner: str) -> None:
+        self._copied(value, owner)
+        self._attributes(value, owner)
+
+    def _shown(self, value: memoryview, owner: str) -> None:
+        self._further([value.obj], owner)
+
+    def _of_this_thread(self, value: threading.local, owner: str) -> None:
+        self._dict(value.__dict__, owner)
+
+    def _context(self, value: contextvars.ContextVar[Any], owner: str) -> None:
+        self._named(value, context_of(value), owner)
+
     def _opaque(self, value: Any, owner: str) -> None:
         self.opaque.append((value, owner))
 
 
-def _is_users_own(held: Any) -> bool:
-    """An object of a user's plain class, or a function of the user's."""
-    if type(held) is types.FunctionType:
-        return is_users(held.__module__)
-    cls: Any = type(held)
-    return is_users(cls.__module__) and is_plain(cls) is True
-
-
 _Look = Callable[[Reachable, Any, str], None]
-_DATA = {
-    *(dict, list, set, collections.deque, collections.OrderedDict, collections.defaultdict, collections.Counter),
-    *(bytearray, np.ndarray, random.Random, np.random.Generator, np.random.RandomState, torch.Generator),
-}
 _LOOKS: dict[type, _Look] = {
     **dict.fromkeys(_ATOMS, Reachable._nothing),
     types.FunctionType: Reachable._function,
@@ -253,14 +272,21 @@ _LOOKS: dict[type, _Look] = {
 }
 # the first that fits
 _KINDS: tuple[tuple[Any, _Look], ...] = (
-    (type, Reachable._nothing),
+    ((random.SystemRandom, types.ModuleType), Reachable._nothing),
+    (type, Reachable._class),
     (nn.Module, Reachable._module),
     (Tensor, Reachable._tensor),
     (dict, Reachable._dict),
     ((list, set, collections.deque), Reachable._sequence),
     ((tuple, frozenset), Reachable._fixed),
     (functools.partial, Reachable._partial),
-    ((bytearray, array.array, np.ndarray, io.IOBase), Reachable._copied),
+    (np.ndarray, Reachable._array),
+    (weakref.ref, Reachable._weak),
+    (memoryview, Reachable._shown),
+    (functools._lru_cache_wrapper, Reachable._remembering),
+    (threading.local, Reachable._of_this_thread),
+    (contextvars.ContextVar, Reachable._context),
+    ((bytearray, array.array, io.IOBase, *FOREIGN), Reachable._copied),
     ((random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator), Reachable._copied),
     (torch.Generator, Reachable._copied),
 )

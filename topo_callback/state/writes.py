@@ -21,6 +21,7 @@ _BELIEVED = {
 }
 # ... but for these, which write running statistics without saying so
 _UNSAID = {"aten::native_batch_norm": (3, 4), "aten::cudnn_batch_norm": (3, 4), "aten::miopen_batch_norm": (3, 4)}
+_SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _CHUNK = 1 << 20  # elements of a digest at once
 
 
@@ -146,6 +147,28 @@ def overwrite(tensor: Tensor, copy: Tensor) -> None:
 def same_bytes(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape and type hold the same bytes."""
     return all(torch.equal(mine, theirs) for mine, theirs in zip(_words(one), _words(other), strict=True))
+
+
+def is_sparse(tensor: Tensor) -> bool:
+    """Whether a tensor is made of places and values, which operations exchange rather than write."""
+    return tensor.layout in _SPARSE and tensor.device.type != "meta"
+
+
+def same_sparse(one: Tensor, other: Tensor) -> bool:
+    """Whether two sparse tensors are made of the same bytes."""
+    if one.layout is not other.layout or one.dtype is not other.dtype or one.shape != other.shape:
+        return False
+    pairs = list(zip(_parts(one), _parts(other), strict=True))
+    return all(mine.shape == theirs.shape and same_bytes(mine, theirs) for mine, theirs in pairs)
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    tensor = tensor.detach()
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
 
 
 def digest(tensor: Tensor) -> Tensor | None:
