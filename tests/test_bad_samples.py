@@ -152,8 +152,8 @@ def test_the_zigzag_over_time_has_its_whole_window_of_valid_samples(tmp_path: Pa
     config = dataclasses.replace(CONFIG, time_window=3)
     bad = {2: EVERYWHERE, 4: {1: "not finite"}}
     trajectory = run_of(tmp_path, bad, config=config)
-    from topo_callback.measures.time import time_persistence
-    from topo_callback.measures.views import TimeView
+    from topo_callback.measures.registry import TimeView
+    from topo_callback.measures.zigzags import time_persistence
 
     for layer, steps in ((1, (0, 1, 8)), (6, (1, 4, 8))):
         zigzag, found = trajectory.time_zigzag(layer, window=3)

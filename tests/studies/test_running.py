@@ -12,9 +12,9 @@ from notes import Notes
 from tiny import CORPUS, tiny_llama, tiny_tokenizer
 
 from topo_callback import Probe, TopologyConfig
+from topo_callback.config import STUDIES
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.study_names import STUDIES
 from topo_callback.probe.variants import ProbeVariant
 from topo_callback.records.sample import Sample
 from topo_callback.studies import ModelContext, ModelStudy, ProbeStudy, Reading, StudyContext, StudyNumbers, studies

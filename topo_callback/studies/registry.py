@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from topo_callback.config import STUDIES
 from topo_callback.measures.missing import Number
-from topo_callback.measures.study_names import STUDIES
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
 from topo_callback.studies.views import ModelContext, Reading, StudyContext
@@ -75,7 +75,7 @@ def register(study: Study) -> None:
         ValueError: the name is taken, or is not in `STUDIES`, or a number of it is another study's.
     """
     if study.name in studies or study.name not in STUDIES:
-        raise ValueError(f"a study named {study.name!r} is registered already, or is not in measures/study_names.py")
+        raise ValueError(f"a study named {study.name!r} is registered already, or is not in `STUDIES` of config.py")
     taken = {name for other in studies.values() for name in (*other.measures, *other.whole)}
     if taken & {*study.measures, *study.whole}:
         raise ValueError(f"the study {study.name!r} has a number of the name of another study's")

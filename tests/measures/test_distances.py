@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from topo_callback.measures.gram import gram_matrix
+from topo_callback.measures.distances import gram_matrix
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "correlation"])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from layer_views import layer_view, minilm_cloud
 
-from topo_callback.measures.affinity import (
+from topo_callback.measures.neighbours import mutual_knn
+from topo_callback.scan.affinity import (
     affinity_matrix,
     diagonal_summary,
     diagonal_test,
     relative_depth_difference,
 )
-from topo_callback.measures.agreement import mutual_knn
 
 
 def random_neighbours(layers: int, points: int, k: int, seed: int) -> np.ndarray:

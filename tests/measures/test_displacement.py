@@ -1,14 +1,15 @@
-"""Bottleneck and sliced Wasserstein: closed forms, slow references, barcodes of real clouds."""
+"""Bottleneck, sliced Wasserstein and the change of distances: closed forms, slow references, clouds of a real model."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sys
 
 import numpy as np
 import pytest
-from layer_views import defined, layer_view, minilm_cloud
+from layer_views import defined, layer_view, minilm_cloud, reasons, rotated
 from scipy.integrate import quad
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import pdist, squareform
@@ -18,8 +19,8 @@ from topo_callback.errors import MissingExtraError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.barcode_distances import bottleneck_distance, sliced_wasserstein_distance
 from topo_callback.homology.rips import rips_persistence
-from topo_callback.measures.displacement import bottleneck, sliced_wasserstein
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.displacement import bottleneck, distance_change, sliced_wasserstein
+from topo_callback.measures.registry import LayerView
 
 NONE = np.empty((0, 2))
 
@@ -155,3 +156,31 @@ def test_the_sliced_distance_is_as_exact_as_it_says(noise: float) -> None:
             one, other = (each[np.isfinite(each[:, 1])] for each in bars)
             many = sliced_wasserstein_distance(one, other, directions=12_000)
             assert sliced_wasserstein_distance(one, other) == pytest.approx(many, rel=5e-4)
+
+
+def test_by_closed_form() -> None:
+    # distances 1, 2, 3 (median 2) and 2, 2, 4 (median 2)
+    line, other = np.array([[0.0], [1.0], [3.0]]), np.array([[0.0], [2.0], [4.0]])
+    assert distance_change(layer_view(line), layer_view(other)) == pytest.approx(
+        {"distance_change": np.sqrt((0.5**2 + 0.5**2 + 0.0**2) / 3)}
+    )
+
+
+def test_scale_rotation_and_shift_are_no_change_but_swapped_prompts_are() -> None:
+    cloud = minilm_cloud(3, 70)
+    view = layer_view(cloud)
+    assert distance_change(layer_view(rotated(5 * cloud, 400)), view)["distance_change"] < 1e-6
+    assert distance_change(layer_view(cloud[::-1]), view)["distance_change"] > 0.1
+
+
+def test_a_step_in_depth_is_a_change_and_the_way_back_is_as_long() -> None:
+    one, other = layer_view(minilm_cloud(3, 70)), layer_view(minilm_cloud(4, 70))
+    assert distance_change(one, other) == pytest.approx(distance_change(other, one))
+    assert 0.01 < distance_change(one, other)["distance_change"] < 1
+
+
+def test_it_is_missing_without_the_earlier_distances() -> None:
+    view = layer_view(np.eye(4))
+    assert reasons(distance_change(view, dataclasses.replace(view, distances=None))) == {
+        "the distances of the earlier sample are no longer kept"
+    }

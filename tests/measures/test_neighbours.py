@@ -1,15 +1,24 @@
-"""Overlap of neighbourhoods over depth, and with labels."""
+"""Neighbourhoods against their definitions: overlap over depth and with labels, and hubness."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from layer_views import layer_view, minilm_cloud
+from layer_views import layer_view, minilm_cloud, reasons
+from scipy.stats import skew
 
-from topo_callback.measures.agreement import mutual_knn
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.overlap import depth_overlap, label_overlap, label_overlap_by_chance
-from topo_callback.measures.views import DepthView
+from topo_callback.measures.neighbours import (
+    depth_overlap,
+    hubness,
+    in_degree_skewness,
+    label_overlap,
+    label_overlap_by_chance,
+    mutual_knn,
+)
+from topo_callback.measures.registry import DepthView
 
 
 def test_overlap_is_with_the_layer_below_and_with_all_others() -> None:
@@ -54,3 +63,16 @@ def test_half_of_the_neighbours() -> None:
 def test_chance_needs_two_points() -> None:
     with pytest.raises(ValueError, match="at least 2 points"):
         label_overlap_by_chance(np.array([1]))
+
+
+def test_hubness_is_the_skewness_of_the_in_degree() -> None:
+    star = np.array([[1]] + [[0]] * 9, dtype=np.int32)
+    assert in_degree_skewness(star) == pytest.approx(skew([9, 1, *[0] * 8]))
+    view = layer_view(minilm_cloud(3, 100), k=5)
+    degrees = np.bincount(view.neighbours.ravel(), minlength=100)
+    assert hubness(view)["hubness"] == pytest.approx(skew(degrees))
+
+
+def test_a_graph_in_which_all_are_listed_equally_often_has_no_hubness() -> None:
+    ring = dataclasses.replace(layer_view(np.eye(5)), neighbours=np.roll(np.arange(5, dtype=np.int32), -1)[:, None])
+    assert reasons(hubness(ring)) == {"every point is listed equally often"}

@@ -1,4 +1,4 @@
-"""Mean cosine as seen from the centroid, and hubness, against their definitions."""
+"""How large a cloud is, and the angles as seen from its centroid, against its coordinates."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ import dataclasses
 import numpy as np
 import pytest
 from layer_views import layer_view, minilm_cloud, reasons
-from scipy.stats import skew
+from scipy.spatial.distance import pdist
 
-from topo_callback.measures.angles import centred_cosine
-from topo_callback.measures.hubness import hubness, in_degree_skewness
+from topo_callback.measures.distances import gram_matrix
+from topo_callback.measures.shape import centred_cosine, scale
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "correlation"])
+def test_total_variance_is_that_of_the_points_that_the_metric_sees(metric: str) -> None:
+    cloud = np.random.default_rng(0).standard_normal((50, 8)) + 1.5
+    points = cloud - cloud.mean(axis=1, keepdims=True) if metric == "correlation" else cloud
+    if metric != "euclidean":
+        points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    view = layer_view(cloud, metric)
+    found = scale(view)
+    assert view.distances is not None
+    assert found["total_variance"] == pytest.approx(points.var(axis=0).sum(), rel=1e-5)
+    assert found["total_variance"] == pytest.approx(np.trace(gram_matrix(view.distances, metric)) / 50, rel=1e-5)
+    assert found["diameter"] == pytest.approx(pdist(cloud, metric).max(), rel=1e-5)
 
 
 def by_definition(cloud: np.ndarray) -> float:
@@ -41,19 +55,6 @@ def test_undefined_cosines_are_missing() -> None:
     }
     flat = dataclasses.replace(view, distances=np.zeros(6, np.float32))
     assert reasons(centred_cosine(flat)) == {"fewer than two points, or than half of them, are away from the centroid"}
-
-
-def test_hubness_is_the_skewness_of_the_in_degree() -> None:
-    star = np.array([[1]] + [[0]] * 9, dtype=np.int32)
-    assert in_degree_skewness(star) == pytest.approx(skew([9, 1, *[0] * 8]))
-    view = layer_view(minilm_cloud(3, 100), k=5)
-    degrees = np.bincount(view.neighbours.ravel(), minlength=100)
-    assert hubness(view)["hubness"] == pytest.approx(skew(degrees))
-
-
-def test_a_graph_in_which_all_are_listed_equally_often_has_no_hubness() -> None:
-    ring = dataclasses.replace(layer_view(np.eye(5)), neighbours=np.roll(np.arange(5, dtype=np.int32), -1)[:, None])
-    assert reasons(hubness(ring)) == {"every point is listed equally often"}
 
 
 @pytest.mark.parametrize("times", [30, 3000, 1e5])

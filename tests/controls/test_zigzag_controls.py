@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from topo_callback.homology.descriptors import mean_similarity
-from topo_callback.homology.neighbours import nearest_neighbours
-from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.zigzag_controls import (
+from topo_callback.controls.variations import (
     disjoint_subsets,
     subset_descriptors,
     sweep_of_neighbours,
 )
+from topo_callback.homology.descriptors import mean_similarity
+from topo_callback.homology.neighbours import nearest_neighbours
+from topo_callback.homology.zigzag import zigzag_persistence
 
 
 def distances_of(cloud):

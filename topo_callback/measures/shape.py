@@ -1,4 +1,4 @@
-"""Angles between points as seen from their centroid."""
+"""The size of a cloud, beside topology, and the angles between its points as seen from their centroid."""
 
 from __future__ import annotations
 
@@ -6,10 +6,27 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.distance import squareform
 
+from topo_callback.measures.distances import centroid_distances, row_means, squared_distances
 from topo_callback.measures.missing import NOT_KEPT, Missing, Number, or_missing
-from topo_callback.measures.registry import layer_measure
-from topo_callback.measures.squared_distances import centroid_distances, row_means, squared_distances
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.registry import LayerView, layer_measure
+
+
+@layer_measure("scale")
+def scale(view: LayerView) -> dict[str, float]:
+    """Median, mean and largest pairwise distance, in units of the metric, and total variance.
+
+    For n points, total variance with divisor n is the sum of squared Euclidean distances over pairs / n^2, in squared
+    activation units. With the metrics cosine and correlation it is that of the normalised points, at most 1, without
+    unit, as are the spectrum and every other number that is made from inner products.
+    """
+    numbers = {"median_distance": view.median}
+    if view.distances is not None:
+        distances = view.distances.astype(np.float64)
+        points = len(view.neighbours)
+        numbers["mean_distance"] = float(distances.mean())
+        numbers["diameter"] = float(distances.max())
+        numbers["total_variance"] = float(np.sum(squared_distances(distances, view.metric))) / points**2
+    return numbers
 
 
 def mean_centred_cosine(condensed: Float64[np.ndarray, " pairs"]) -> float | None:
