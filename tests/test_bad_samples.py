@@ -16,6 +16,7 @@ from trajectories import LAYERS, make_sample
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Series, find_events, layer_velocities
+from topo_callback.dynamics.findings import find_in_run
 from topo_callback.measurement import measure_sample
 from topo_callback.page.velocity import velocities
 from topo_callback.records.folder import TrajectoryFolder
@@ -23,7 +24,6 @@ from topo_callback.records.record import read_record, write_record, write_whole
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.worker.findings import find_in_run
 from topo_callback.worker.task import measure_spooled
 
 STEPS = (0, 1, 2, 4, 8)

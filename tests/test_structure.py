@@ -23,8 +23,8 @@ ORDER = (
     "data_rows", "records",
     "dynamics", "measurement",
     "state", "probe", "capture", "geometry",
-    "sinks", "figures", "comparison", "controls", "page", "worker", "finish",
-    "distributed", "studies", "watching",
+    "sinks", "figures", "comparison", "controls", "page", "worker",
+    "distributed", "studies", "reader", "watching",
     "callback", "scan", "pruning", "integrations", "demo", "cli", "__main__", "__init__",
 )  # fmt: skip
 

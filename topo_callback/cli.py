@@ -101,8 +101,8 @@ def _add_finish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _finish(given: argparse.Namespace) -> None:
-    from topo_callback.finish import finish_folder
     from topo_callback.page.wording import count
+    from topo_callback.worker.finish import finish_folder
 
     finished = finish_folder(given.folder)
     sys.stdout.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")

@@ -81,10 +81,10 @@ def plan_series(
     from topo_callback.capture.conditions import attention_of
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
+    from topo_callback.reader.reader import Reader
+    from topo_callback.reader.run_description import describe_run
     from topo_callback.scan.opening import outline, resolve_dtype
     from topo_callback.scan.trainer_state import training_facts
-    from topo_callback.watching.reader import Reader
-    from topo_callback.watching.run_description import describe_run
 
     files = _first_whole(series, allow_pickle)
     trained = recorded_reading(series)

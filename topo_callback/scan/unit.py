@@ -129,9 +129,9 @@ def _sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.errors import TopologyError, described
+    from topo_callback.reader.reader import Reader, ReadingError
     from topo_callback.scan.opening import check_checkpoint, open_model
     from topo_callback.terminal import show_if_asked
-    from topo_callback.watching.reader import Reader, ReadingError
 
     run = folder.read_run()
     files = check_checkpoint(unit.checkpoint, allow_pickle=unit.allow_pickle)

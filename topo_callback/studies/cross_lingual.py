@@ -17,9 +17,15 @@ from topo_callback.measures.neighbours import mutual_knn
 from topo_callback.probe import Probe
 from topo_callback.probe.parallel import ParallelProbe
 from topo_callback.probe.variants import ProbeVariant
-from topo_callback.studies.by_layer import by_layer
-from topo_callback.studies.registry import NoStudyError, ProbeStudy, StudyNumbers, register
-from topo_callback.studies.views import Reading, StudyContext
+from topo_callback.studies.registry import (
+    NoStudyError,
+    ProbeStudy,
+    Reading,
+    StudyContext,
+    StudyNumbers,
+    by_layer,
+    register,
+)
 
 MEASURES = (
     "translation_retrieval",

@@ -13,8 +13,11 @@ from torch import nn
 from topo_callback.capture.batches import PADDED
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.dynamics.findings import check_references
 from topo_callback.errors import ConfigurationError
 from topo_callback.probe import Probe
+from topo_callback.reader.reader import Reader
+from topo_callback.reader.run_description import describe_run
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.waiting import Patience
 from topo_callback.sinks import default_sinks
@@ -22,17 +25,12 @@ from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
 from topo_callback.watching.actions import EventFunction
-from topo_callback.watching.budget import OverheadBudget
-from topo_callback.watching.kept_prompts import keep_prompts
-from topo_callback.watching.reader import Reader
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import last_facts, open_folder, recorded_batches
-from topo_callback.watching.run_description import describe_run
-from topo_callback.watching.run_probe import run_probe
-from topo_callback.watching.schedule import Schedule
+from topo_callback.watching.run_probe import keep_prompts, run_probe
+from topo_callback.watching.schedule import OverheadBudget, Schedule
 from topo_callback.watching.training_facts import TrainingFacts
 from topo_callback.worker.executor import default_threads
-from topo_callback.worker.findings import check_references
 
 
 class Beginning:

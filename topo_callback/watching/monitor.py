@@ -15,14 +15,14 @@ from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.together import ElsewhereError, do_together
 from topo_callback.errors import USERS_OWN, described
+from topo_callback.reader.reader import ReadingError
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import SAVE, STOP
 from topo_callback.watching.beginning import Beginning, checkpoint_folder
-from topo_callback.watching.budget import announce_cost, announce_thinned
 from topo_callback.watching.decisions import END, SKIP, TAKE, agree, decide
-from topo_callback.watching.reader import ReadingError
 from topo_callback.watching.resuming import mark_checkpoint
+from topo_callback.watching.schedule import announce_cost, announce_thinned
 from topo_callback.watching.unasked import NothingToWatchError, asked_for
 
 _Facts = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What the class and the configuration of a model say of its blocks: their number, their width, what kind they are."""
+"""What can be said of a model without running it: number, width and kind of its blocks, and where it computes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import inspect
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import (
@@ -97,3 +98,19 @@ def refuse_other_inputs(language_model: PreTrainedModel) -> None:
     raise UnsupportedModelError(
         f"{name} reads {what}; accepted: models that can be run on input_ids alone, vision-language models among them"
     )
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """The device that a model's inputs go to: that of its first parameter.
+
+    A parameter that accelerate keeps on the disk or in the processor's memory is on the device "meta" until its module
+    runs; then the device counts on which accelerate runs the model.
+    """
+    first = next(model.parameters()).device
+    if first.type != "meta":
+        return first
+    for module in model.modules():
+        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return first

@@ -1,14 +1,17 @@
-"""Reader: from the model at one step to a Sample, on one rank or many."""
+"""Reader: from the model at one step to a Sample, on one rank or many.
+
+Beside the distances, a sample keeps of the points where they are, how large, and along which axis they vary most.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from topo_callback.capture import (
@@ -23,17 +26,22 @@ from topo_callback.distributed.turns import (
     assembled,
     assembled_tokens,
 )
-from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
+from topo_callback.geometry import (
+    condensed_distances,
+    invalid_points,
+    largest_coordinate,
+    nearest_neighbours,
+    point_norms,
+)
+from topo_callback.reader.agreed_reading import AgreedReading, ReadingError
 from topo_callback.records.sample import Sample
 from topo_callback.studies import Reading, StudyResults
-from topo_callback.watching.point_facts import norms_of, point_facts
-from topo_callback.watching.proved_reading import ProvedReading, ReadingError
 
 __all__ = ["Reader", "ReadingError"]
 
 
-class Reader(ProvedReading):
-    """Reads a fixed probe from a model; how is settled by `agree`, see `ProvedReading`, whose attributes it has."""
+class Reader(AgreedReading):
+    """Reads a fixed probe from a model; how is settled by `agree`, see `AgreedReading`, whose attributes it has."""
 
     def read(self, model: nn.Module, step: int, facts: Mapping[str, Any]) -> Sample | None:
         """One sample, on the first rank; None on the others. All ranks call this together.
@@ -210,3 +218,39 @@ class Reader(ProvedReading):
             if neighbours is not None:
                 neighbours[row] = nearest_neighbours(condensed, k).cpu().numpy()
         return distances, neighbours, invalid
+
+
+def point_facts(
+    clouds: Float[Tensor, "layers points width"], layers: Sequence[int], invalid: Mapping[int, str], metric: str
+) -> dict[str, np.ndarray]:
+    """`centroids`, `norms` and `largest_coordinates` of a `Sample`, by the names of its fields.
+
+    Cost: three passes over the clouds in float64, on their device: 1 to 2 ms for 256 points of width 768 on a CPU,
+    where the distances take 8.
+    """
+    centroids = np.zeros((len(layers), clouds.shape[2]))
+    largest = np.full((len(layers), 2), np.nan)
+    for row, layer in enumerate(layers):
+        if layer not in invalid:
+            # float32 would lose a drift of 1e-6 beside a coordinate of 3,000; MPS has nothing else
+            cloud = clouds[row].cpu() if clouds.device.type == "mps" else clouds[row]
+            centroids[row] = cloud.mean(dim=0, dtype=torch.float64).cpu().numpy()
+            found = largest_coordinate(clouds[row], metric=metric)
+            if found is not None:
+                largest[row] = found
+    return {
+        "centroids": centroids,
+        "norms": norms_of(clouds, layers, invalid, metric),
+        "largest_coordinates": largest,
+    }
+
+
+def norms_of(
+    clouds: Float[Tensor, "layers points width"], layers: Sequence[int], invalid: Mapping[int, str], metric: str
+) -> Float32[np.ndarray, "layers points"]:
+    """`geometry.point_norms` of every layer, 0 for invalid ones."""
+    norms = np.zeros(clouds.shape[:2], dtype=np.float32)
+    for row, layer in enumerate(layers):
+        if layer not in invalid:
+            norms[row] = point_norms(clouds[row], metric=metric).cpu().numpy()
+    return norms

@@ -11,7 +11,7 @@ import pytest
 from topo_callback.probe import Probe
 from topo_callback.probe.files import kept_probe
 from topo_callback.records.folder import TrajectoryFolder
-from topo_callback.watching.kept_prompts import keep_prompts
+from topo_callback.watching.run_probe import keep_prompts
 
 PROBE = Probe(((1, 2), (3,)), (1, 1))
 

@@ -13,8 +13,8 @@ from tiny import tiny_llama, tiny_tokenizer
 
 from topo_callback import Probe, TopologyConfig
 from topo_callback.distributed.ranks import Gathering, Ranks
+from topo_callback.reader.reader import Reader
 from topo_callback.records.sample import Sample
-from topo_callback.watching.reader import Reader
 
 TEXTS = [f"text number {i} says that {'on and ' * (i % 5)}on" for i in range(11)]
 

@@ -16,9 +16,9 @@ from topo_callback import Probe, TopologyConfig
 from topo_callback.capture import find_blocks, quiet
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.errors import ConfigurationError, UnsupportedModelError
+from topo_callback.reader.reader import Reader, ReadingError
+from topo_callback.reader.run_description import describe_run
 from topo_callback.records.sample import Sample
-from topo_callback.watching.reader import Reader, ReadingError
-from topo_callback.watching.run_description import describe_run
 
 ROWS = [{"input_ids": [3 + (7 * i + j * j) % 90 for j in range(2 + i % 7)]} for i in range(12)]
 NOTHING = SimpleNamespace(

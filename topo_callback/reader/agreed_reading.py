@@ -1,4 +1,4 @@
-"""ProvedReading: how a probe is read from a model, settled by all ranks and proved on a few prompts."""
+"""AgreedReading: how a probe is read from a model, settled by all ranks and proved on a few prompts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ReadingError(Exception):
     """A step could not be read. Every rank has done the same collectives when it is raised."""
 
 
-class ProvedReading:
+class AgreedReading:
     """How a fixed probe is read from a model, proved on it. The model is passed in anew each time and never kept.
 
     Attributes:

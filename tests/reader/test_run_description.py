@@ -15,7 +15,7 @@ from transformers import Trainer, TrainingArguments
 
 from topo_callback import TopologyCallback, TopologyConfig, Trajectory
 from topo_callback.dynamics.identity import differences, identity_of
-from topo_callback.watching.training_description import describe_data
+from topo_callback.reader.run_description import describe_data
 
 ROWS = [{"input_ids": [5 + (row * place) % 300 for place in range(6)]} for row in range(12)]
 TEXTS = [f"prompt number {i} of {i * i % 7}" for i in range(8)]
