@@ -16,7 +16,6 @@ from topo_callback.errors import ConfigurationError, MissingExtraError
 from topo_callback.measures import installed_measures, measure_names, needed_packages
 from topo_callback.measures.tokens import TOKEN_MEASURES
 from topo_callback.presets import PRESETS
-from topo_callback.setting_checks import checked_settings
 from topo_callback.setting_effects import (
     CLOUD,
     MEASURE,
@@ -33,7 +32,7 @@ from topo_callback.setting_effects import (
     no_voids,
     no_zigzags,
 )
-from topo_callback.setting_kinds import Kind
+from topo_callback.setting_kinds import Kind, checked_settings
 
 METRICS = ("euclidean", "cosine", "correlation")
 POOLINGS = ("auto", "last_prompt_token", "last_token", "mean")

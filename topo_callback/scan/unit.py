@@ -16,9 +16,8 @@ from topo_callback.records.files import read_json
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.records.sample import Sample
-from topo_callback.scan.checkpoint import Checkpoint
-from topo_callback.scan.trainer_state import read_state, step_facts
-from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError
+from topo_callback.scan.training_left import read_state, step_facts
 from topo_callback.terminal import say
 
 UNITS = "units"

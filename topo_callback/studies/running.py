@@ -19,8 +19,7 @@ from topo_callback.capture import ProbeBatch, find_blocks, make_batches, quiet
 from topo_callback.capture.batches import ONE_AT_A_TIME
 from topo_callback.capture.sharded import is_sharded
 from topo_callback.config import TopologyConfig
-from topo_callback.distributed.ranks import Ranks
-from topo_callback.distributed.together import do_together
+from topo_callback.distributed.ranks import Ranks, do_together
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Turns, assembled
 from topo_callback.errors import USERS_OWN, described
 from topo_callback.measures.missing import Missing

@@ -12,8 +12,7 @@ from typing import Any
 from torch import nn
 
 from topo_callback.config import TopologyConfig
-from topo_callback.distributed.ranks import Ranks
-from topo_callback.distributed.together import ElsewhereError, do_together
+from topo_callback.distributed.ranks import ElsewhereError, Ranks, do_together
 from topo_callback.errors import USERS_OWN, described
 from topo_callback.reader.reader import ReadingError
 from topo_callback.records.waiting import LEAST_SECONDS, Patience

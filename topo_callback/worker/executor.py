@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import RecordError, TopologyError
-from topo_callback.homology.machine import allowed_threads
+from topo_callback.homology.machine import allowed_threads, memory_here
 from topo_callback.records.files import above_streams, open_plain
-from topo_callback.records.memory import memory_here
 from topo_callback.worker.process import BOOTSTRAP, receive, send
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

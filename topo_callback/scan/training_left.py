@@ -1,8 +1,9 @@
-"""What the callback recorded of the training run that left checkpoints behind: how it read the model."""
+"""What a training run left with its checkpoints: facts by its Trainer, and by the callback how it read the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,52 @@ from topo_callback.capture.conditions import Conditions
 from topo_callback.errors import RecordError
 from topo_callback.records.files import MOST_OF_A_NAME, read_json
 from topo_callback.records.folder import TrajectoryFolder, named_beside
-from topo_callback.scan.checkpoint import Series
+from topo_callback.scan.checkpoint import Series, UnreadableCheckpointError, read_object
 
+MOST_STEPS = 10**15  # as many digits as the names of samples and checkpoints have
+_LOGGED = ("loss", "grad_norm", "learning_rate")
 AS_TRAINED = "as-trained"
 NONE = "none"
 
 _MARK = "topo_callback.json"  # what the callback leaves with a checkpoint, see `watching.resuming`
+
+
+def read_state(folders: Sequence[Path]) -> dict[str, Any]:
+    """trainer_state.json of the first folder, which is the checkpoint itself; empty where there is none."""
+    try:
+        return read_object(folders[0] / "trainer_state.json")
+    except UnreadableCheckpointError:
+        return {}
+
+
+def step_facts(state: dict[str, Any]) -> dict[str, float]:
+    """`epoch`, and the newest logged `loss`, `grad_norm` and `learning_rate`; what is unknown is left out."""
+    facts: dict[str, float] = {}
+    if _is_number(state.get("epoch")):
+        facts["epoch"] = float(state["epoch"])
+    history = state.get("log_history")
+    for entry in history if isinstance(history, list) else ():
+        for name in _LOGGED if isinstance(entry, dict) else ():
+            if _is_number(entry.get(name)):
+                facts[name] = float(entry[name])
+    return facts
+
+
+def training_facts(state: dict[str, Any], seed: int | None) -> dict[str, Any]:
+    """The part `training` of run.json, as far as a checkpoint says it without its pickled arguments."""
+    training: dict[str, Any] = {}
+    if isinstance(state.get("max_steps"), int) and 0 < state["max_steps"] < MOST_STEPS:
+        training["max_steps"] = state["max_steps"]
+    if _is_number(state.get("num_train_epochs")):
+        training["epochs"] = float(state["num_train_epochs"])
+    if seed is not None:
+        training["seed"] = seed
+    return training
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a finite number, and one that a float holds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def recorded_reading(series: Series) -> Mapping[str, Any]:
