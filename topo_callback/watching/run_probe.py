@@ -19,7 +19,7 @@ from topo_callback.probe import Probe, choose_probe
 from topo_callback.probe.files import kept_probe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
-from topo_callback.watching.unasked import asked_for
+from topo_callback.watching.harmless import asked_for
 
 _ADVICE = "; or pass a probe: TopologyCallback([texts or rows, ...])"
 Tell = Callable[..., None]
