@@ -28,8 +28,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from topo_callback.dynamics.calibrated import conformal_p_values, largest_excesses
-from topo_callback.dynamics.depth import summarise
 from topo_callback.dynamics.nominal import decide_nominal
+from topo_callback.dynamics.summaries import summarise
 
 SAMPLES = (5, 8, 15, 60, 200)
 AUTOCORRELATIONS = (0.0, 0.5, 0.8)

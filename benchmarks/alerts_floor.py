@@ -115,7 +115,7 @@ def displacements(model, weights: dict, prompts: list[str], tokenizer, seed: int
     from topo_callback import Probe, TopologyConfig
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.measurement import measure_sample
-    from topo_callback.watching.reader import Reader
+    from topo_callback.reader.reader import Reader
 
     config = TopologyConfig(layers=LAYERS, max_tokens=LONGEST_PROBE, measures=MEASURED, threads=1)
     probe = Probe.from_rows(prompts, processing_class=tokenizer, max_tokens=LONGEST_PROBE)

@@ -19,7 +19,7 @@ from alerts import AUTOCORRELATIONS, BURSTS, SAMPLES, SCHEDULES, TAILS
 from machine import describe_machine
 from scipy.stats import binomtest
 
-from topo_callback.dynamics.looks import FEWEST_SAMPLES
+from topo_callback.dynamics.nominal import FEWEST_SAMPLES
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"

@@ -148,7 +148,7 @@ def main() -> None:
                     picture = trajectory_figure(Trajectory.load(folder))
                     picture.savefig(DOCS / f"gallery-{kind}.png", dpi=110)
     runs = f"- {given.seeds} seeds, {given.steps} steps of {SMALL.batch} rows; medians over the layers"
-    text = f"# Four ways in which a run goes\n\n{machine}\n{runs}: mean, least and largest of the seeds\n\n{table(found)}\n"
+    text = f"# Four ways in which a run goes\n\n{machine}\n{runs}: mean (least to largest)\n\n{table(found)}\n"
     (HERE / "RESULTS_gallery.md").write_text(text)
 
 

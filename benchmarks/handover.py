@@ -24,8 +24,8 @@ from machine import describe_machine
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
+from topo_callback.reader import reader as reading
 from topo_callback.sinks import MemorySink
-from topo_callback.watching import reader as reading
 from topo_callback.watching.recorder import Recorder
 
 LAYERS = 8

@@ -35,8 +35,8 @@ from topo_callback.measures import (
     pair_measures,
     time_measures,
 )
+from topo_callback.measures.distances import gram_matrix
 from topo_callback.measures.gaussian import gaussian_draws
-from topo_callback.measures.gram import gram_matrix
 
 CLOUDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"
 NEIGHBOURS = 5

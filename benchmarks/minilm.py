@@ -19,6 +19,11 @@ from minilm_figures import draw_controls
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
+from topo_callback.controls.variations import (
+    disjoint_subsets,
+    subset_descriptors,
+    sweep_of_neighbours,
+)
 from topo_callback.figures import zigzag_figure
 from topo_callback.figures.figures import STYLE
 from topo_callback.homology import (
@@ -35,14 +40,9 @@ from topo_callback.homology import (
     union_graph,
     zigzag_persistence,
 )
+from topo_callback.measures.distances import gram_matrix
 from topo_callback.measures.gaussian import gaussian_neighbours
-from topo_callback.measures.gram import gram_matrix
 from topo_callback.measures.survival import two_stage_survival
-from topo_callback.measures.zigzag_controls import (
-    disjoint_subsets,
-    subset_descriptors,
-    sweep_of_neighbours,
-)
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_minilm.md"

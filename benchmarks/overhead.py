@@ -90,8 +90,8 @@ def attached(model: Any, probe: Probe, rounds: int, folder: str, device: str) ->
         state.global_step += 1
         callback.on_step_end(args, state, control, model=model)
 
-    sample.batches = callback._monitor._reader._batches  # type: ignore[attr-defined]  # the bare loop reads the same ones
-    sample.wait = lambda: callback._monitor._recorder._dispatcher.drain(600)  # type: ignore[attr-defined]
+    sample.batches = callback._monitor._watched.reader._batches  # type: ignore[attr-defined]  # the bare loop reads the same ones
+    sample.wait = lambda: callback._monitor._watched.recorder._dispatcher.drain(600)  # type: ignore[attr-defined]
     sample.wait()
     try:
         yield sample

@@ -18,9 +18,9 @@ import small_runs
 
 from topo_callback import Trajectory
 from topo_callback.errors import RecordError
-from topo_callback.finish import finish_folder
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
+from topo_callback.worker.finish import finish_folder
 
 MAX_STEPS = 60
 STEP_SECONDS = 0.1  # a run takes some 8 s, of which its worker needs the first few to start

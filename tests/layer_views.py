@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.registry import LayerView
 
 NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))
 

@@ -30,13 +30,13 @@ from topo_callback import TopologyCallback, TopologyConfig
 from topo_callback.capture import NextTokens
 from topo_callback.distributed import turns
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.reader import agreed_reading
+from topo_callback.reader.reader import Reader
 from topo_callback.studies import StudyRunner, running
-from topo_callback.watching import beginning, monitor, proved_reading, run_probe
+from topo_callback.watching import beginning, monitor, run_probe
 from topo_callback.watching.actions import Actions
-from topo_callback.watching.budget import OverheadBudget
-from topo_callback.watching.reader import Reader
 from topo_callback.watching.recorder import Recorder
-from topo_callback.watching.schedule import Pace, Schedule
+from topo_callback.watching.schedule import OverheadBudget, Pace, Schedule
 from topo_callback.watching.training_facts import TrainingFacts
 
 STEPS, SAVE_STEPS = 6, 3  # step 3 is sampled only because it is saved
@@ -68,7 +68,7 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     # on_train_begin
     "choose_probe": (run_probe, "choose_probe", AT_THE_START),
     "schedule": (Schedule, "planned", AT_THE_START),
-    "make_batches": (proved_reading, "make_batches", AT_THE_START),
+    "make_batches": (agreed_reading, "make_batches", AT_THE_START),
     "study_plan": (StudyRunner, "_make_plan", AT_THE_START),
     "describe_run": (beginning, "describe_run", AT_THE_START),
     "open_folder": (beginning, "open_folder", AT_THE_START),

@@ -28,7 +28,7 @@ from transformers import Trainer, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.watching.reader import Reader
+from topo_callback.reader.reader import Reader
 from topo_callback.watching.recorder import Recorder
 
 TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(48)]

@@ -16,14 +16,14 @@ from trajectories import LAYERS, make_sample
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Series, find_events, layer_velocities
+from topo_callback.dynamics.findings import find_in_run
 from topo_callback.measurement import measure_sample
-from topo_callback.page.velocity import velocities
+from topo_callback.page.run_content import velocities
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record, write_record, write_whole
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.worker.findings import find_in_run
 from topo_callback.worker.task import measure_spooled
 
 STEPS = (0, 1, 2, 4, 8)
@@ -152,8 +152,8 @@ def test_the_zigzag_over_time_has_its_whole_window_of_valid_samples(tmp_path: Pa
     config = dataclasses.replace(CONFIG, time_window=3)
     bad = {2: EVERYWHERE, 4: {1: "not finite"}}
     trajectory = run_of(tmp_path, bad, config=config)
-    from topo_callback.measures.time import time_persistence
-    from topo_callback.measures.views import TimeView
+    from topo_callback.measures.registry import TimeView
+    from topo_callback.measures.zigzags import time_persistence
 
     for layer, steps in ((1, (0, 1, 8)), (6, (1, 4, 8))):
         zigzag, found = trajectory.time_zigzag(layer, window=3)

@@ -12,7 +12,7 @@ import pytest
 from broken_off_run import DRAIN_SECONDS
 
 from topo_callback import Trajectory
-from topo_callback.finish import finish_folder
+from topo_callback.worker.finish import finish_folder
 
 SCRIPT = Path(__file__).with_name("broken_off_run.py")
 CODES = {"raise": 1, "exit": 7, "os_exit": 7, "terminate": -15, "interrupt": -2}

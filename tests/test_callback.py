@@ -432,7 +432,7 @@ class Sabotage(TrainerCallback):
         callback, target, failing, monkeypatch = self.parts
         broken = callback._monitor
         if target == "drain":
-            broken = None if broken._recorder is None else broken._recorder._dispatcher
+            broken = None if broken._watched.recorder is None else broken._watched.recorder._dispatcher
         if broken is not None:
             monkeypatch.setattr(broken, target, failing)
 

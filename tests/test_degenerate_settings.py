@@ -14,7 +14,7 @@ from small_runs import LIGHT, train
 from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig, kind_of
 from topo_callback.errors import ConfigurationError
-from topo_callback.setting_checks import checked_settings
+from topo_callback.setting_kinds import checked_settings
 
 NUMBERS = [
     name for name in TopologyConfig.__dataclass_fields__ if {int, float} & set(kind_of(name).plain)

@@ -44,7 +44,7 @@ class Planted(TrainerCallback):
         self.draw = torch.Generator().manual_seed(3)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        self.callback._monitor._recorder._dispatcher.drain(120.0)  # type: ignore[union-attr]
+        self.callback._monitor._watched.recorder._dispatcher.drain(120.0)  # type: ignore[union-attr]
         if self.plant and state.global_step in PLANTED:
             weight = context["model"].bert.embeddings.word_embeddings.weight
             with torch.no_grad():

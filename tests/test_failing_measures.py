@@ -14,7 +14,6 @@ import pytest
 from trajectories import LAYERS, make_sample
 
 from topo_callback.config import TopologyConfig
-from topo_callback.finish import finish_folder
 from topo_callback.measurement import measure_sample
 from topo_callback.measures import depth_measures, layer_measures, pair_measures, time_measures
 from topo_callback.records.folder import TrajectoryFolder
@@ -22,6 +21,7 @@ from topo_callback.records.neighbour_history import NeighbourGraphs
 from topo_callback.records.record import read_record, write_record, write_whole
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.worker.finish import finish_folder
 
 PLAIN = ("scale", "mutual_knn", "depth_persistence", "time_persistence")
 SECRET = "my grandmother's recipe"

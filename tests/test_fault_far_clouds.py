@@ -14,7 +14,7 @@ from topo_callback import Probe, TopologyConfig
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.geometry import condensed_distances
 from topo_callback.homology import rips_persistence
-from topo_callback.watching.reader import Reader
+from topo_callback.reader.reader import Reader
 
 TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(48)]
 POINTS, WIDTH, HUGE = 300, 384, 3000.0

@@ -14,7 +14,7 @@ import pytest
 from ranks_launch import launch_ranks
 
 from topo_callback import Trajectory
-from topo_callback.finish import finish_folder
+from topo_callback.worker.finish import finish_folder
 
 SCRIPT = Path(__file__).with_name("rank_fault_run.py")
 STEPS = tuple(range(6))

@@ -17,14 +17,13 @@ from transformers import Trainer, TrainingArguments
 
 from topo_callback import TopologyCallback, Trajectory
 from topo_callback.config import TopologyConfig
-from topo_callback.dynamics.dominance import Dominance, dominances, in_words
+from topo_callback.dynamics.dominance import Dominance, DominanceWatch, dominances, in_words
 from topo_callback.geometry import condensed_distances, largest_coordinate, point_norms
 from topo_callback.measurement import measure_sample
 from topo_callback.page.summary import summary
+from topo_callback.reader.reader import point_facts
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.watching.dominance import DominanceWatch
-from topo_callback.watching.point_facts import point_facts
 
 CONFIG = TopologyConfig(measures=("scale",), zigzag_engine="off", neighbours=3)
 

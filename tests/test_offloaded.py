@@ -13,7 +13,7 @@ from tiny import tiny_llama, tiny_tokenizer
 from topo_callback import Probe, TopologyConfig
 from topo_callback.capture import find_blocks, make_batches, model_device, padding_id, read_clouds
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.watching.reader import Reader
+from topo_callback.reader.reader import Reader
 
 TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(24)]
 PARTS = (

@@ -17,8 +17,8 @@ from topo_callback.comparison.runs import load_runs
 from topo_callback.dynamics.identity import differences, identity_of
 from topo_callback.errors import ConfigurationError
 from topo_callback.page import report_page
+from topo_callback.probe.probe import tokenizer_hash
 from topo_callback.probe.rows import IN_TOKENS
-from topo_callback.probe.tokenizer_hash import tokenizer_hash
 from topo_callback.reading_conditions import CONDITIONS, differences_of_reading, reading_notes
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan.planning import _joined
@@ -220,7 +220,7 @@ def test_a_template_is_known_none_or_unknown() -> None:
 
 
 def test_a_probe_that_is_cut_keeps_its_template() -> None:
-    from topo_callback.probe.shorter import shortened
+    from topo_callback.capture.limits import shortened
 
     rows = [{"messages": [{"role": "user", "content": f"tell me of {i} and {i * i}"}]} for i in range(4)]
     probe = Probe.from_rows(rows, tiny_tokenizer())

@@ -18,13 +18,13 @@ PACKAGE = Path(topo_callback.__file__).parent
 # from the leaves to the face; a module imports only from units before its own, or from its own package
 ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "tables", "subsamples", "libraries",
-    "setting_kinds", "setting_effects", "setting_checks",
+    "setting_kinds", "setting_effects",
     "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "data_rows", "records",
     "dynamics", "measurement",
     "state", "probe", "capture", "geometry",
-    "sinks", "figures", "comparison", "controls", "page", "worker", "finish",
-    "distributed", "studies", "watching",
+    "sinks", "figures", "comparison", "controls", "page", "worker",
+    "distributed", "studies", "reader", "watching",
     "callback", "scan", "pruning", "integrations", "demo", "commands", "cli", "__main__", "__init__",
 )  # fmt: skip
 

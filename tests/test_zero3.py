@@ -13,8 +13,8 @@ from tiny import tiny_llama, tiny_tokenizer
 
 from topo_callback import Probe, TopologyConfig, Trajectory
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.reader.reader import Reader
 from topo_callback.records.record import read_record
-from topo_callback.watching.reader import Reader
 
 pytestmark = [
     pytest.mark.slow,

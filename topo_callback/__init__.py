@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from topo_callback.probe.probe import Probe
     from topo_callback.records.snapshot import Snapshot
     from topo_callback.records.trajectory import Trajectory
-    from topo_callback.sinks.memory import MemorySink
+    from topo_callback.sinks.protocol import MemorySink
 
 __all__ = [
     "Barcode",
@@ -53,7 +53,7 @@ _HOME = {
     "ConfigurationError": "errors",
     "Event": "dynamics.reorganisation",
     "FolderBusyError": "errors",
-    "MemorySink": "sinks.memory",
+    "MemorySink": "sinks.protocol",
     "MissingExtraError": "errors",
     "ParallelProbe": "probe.parallel",
     "Probe": "probe.probe",

@@ -19,6 +19,7 @@ from topo_callback.probe import Probe, check_rows
 from topo_callback.settings import is_disabled
 from topo_callback.sinks.protocol import Sink
 from topo_callback.watching.actions import EventFunction
+from topo_callback.watching.beginning import Given
 from topo_callback.watching.monitor import Monitor
 
 logger = logging.getLogger("topo_callback")
@@ -143,14 +144,8 @@ class TopologyCallback(TrainerCallback):
         self._monitor.ended(context["model"], args, state)
 
     def _new_monitor(self) -> Monitor:
-        return Monitor(
-            self.config,
-            self._given,
-            processing_class=self._processing_class,
-            executor=self._executor,
-            sinks=self._sinks,
-            on_event=self._on_event,
-        )
+        given = Given(self.config, self._given, self._processing_class, self._executor, self._sinks, self._on_event)
+        return Monitor(given)
 
 
 def _disabled_together(ranks: Ranks, here: bool) -> bool:

@@ -14,10 +14,8 @@ from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError
 from topo_callback.measures import installed_measures, measure_names, needed_packages
-from topo_callback.measures.study_names import STUDIES
 from topo_callback.measures.tokens import TOKEN_MEASURES
 from topo_callback.presets import PRESETS
-from topo_callback.setting_checks import checked_settings
 from topo_callback.setting_effects import (
     CLOUD,
     MEASURE,
@@ -34,7 +32,7 @@ from topo_callback.setting_effects import (
     no_voids,
     no_zigzags,
 )
-from topo_callback.setting_kinds import Kind
+from topo_callback.setting_kinds import Kind, checked_settings
 
 METRICS = ("euclidean", "cosine", "correlation")
 POOLINGS = ("auto", "last_prompt_token", "last_token", "mean")
@@ -42,6 +40,18 @@ TAPS = ("block", "post_attention_norm")
 RIPS_ENGINES = ("auto", "native", "gudhi", "ripser")
 ZIGZAG_ENGINES = ("auto", "native", "dionysus", "off")
 ACTIONS = ("log", "alert", "save", "stop")
+STUDIES = (
+    "cross_lingual",
+    "info_nce",
+    "dime",
+    "lidar",
+    "prompt_length",
+    "random_tokens",
+    "repetition_neurons",
+    "sensitive_directions",
+    "shuffled_tokens",
+    "topographic_correlation",
+)
 
 
 def _knob(

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from topo_callback.controls import controls_figure, zigzag_controls
 from topo_callback.controls.controls import ZigzagControls
+from topo_callback.controls.figure import OTHERS, REAL
 from topo_callback.controls.orders import STATISTICS, OrderControl, OrderStatistic
-from topo_callback.controls.panels import OTHERS, REAL
 from topo_callback.records.trajectory import Trajectory
 
 

@@ -13,22 +13,20 @@ from topo_callback.controls.variations import (
     CURVES,
     Descriptors,
     descriptor_rows,
+    disjoint_subsets,
     graph_controls,
+    mean_and_deviation,
     neighbour_sweep,
     subset_control,
+    subset_descriptors,
     subset_plan,
+    sweep_of_neighbours,
 )
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.descriptors import correlation_length, mean_similarity
 from topo_callback.homology.neighbours import cloud_neighbours
 from topo_callback.homology.stage_graphs import mutual_graph, union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.zigzag_controls import (
-    disjoint_subsets,
-    mean_and_deviation,
-    subset_descriptors,
-    sweep_of_neighbours,
-)
 
 LAYERS, POINTS, K = 5, 60, 4
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topo_callback.dynamics.clock import choose_clock, comparable
 from topo_callback.dynamics.response import fit_response, log_velocity
+from topo_callback.dynamics.series import choose_clock, comparable
 
 X = np.log(np.geomspace(0.05, 20.0, 40))
 P = np.exp(X)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from topo_callback.dynamics.looks import Boundary, is_look, next_boundary, spent_level
-from topo_callback.dynamics.nominal import decide_nominal
-from topo_callback.dynamics.null_distribution import _noise, null_scores
-from topo_callback.dynamics.scan import locate, scan, widths
+from topo_callback.dynamics.nominal import Boundary, decide_nominal, is_look, next_boundary, spent_level
+from topo_callback.dynamics.scan import _noise, locate, null_scores, scan, widths
 
 
 def test_the_window_of_a_burst_is_found() -> None:

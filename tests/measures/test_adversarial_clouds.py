@@ -19,12 +19,11 @@ from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.rips import rips_persistence
 from topo_callback.measures import layer_measures, pair_measures
 from topo_callback.measures.cka import cka
-from topo_callback.measures.distance_change import distance_change
+from topo_callback.measures.displacement import distance_change
+from topo_callback.measures.distances import POINT_ROUNDING, gram_matrix
 from topo_callback.measures.gaussian import gaussian_neighbours
-from topo_callback.measures.gram import gram_matrix
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.rounding import POINT_ROUNDING
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.registry import LayerView
 
 POINTS, WIDTH, K = 150, 40, 4
 NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.depth import depth_persistence
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.views import DepthView
+from topo_callback.measures.registry import DepthView
+from topo_callback.measures.zigzags import depth_persistence
 
 RING = [1, 2, 3, 4, 0]
 STAR = [2, 4, 1, 0, 3]  # a ring as well, through other edges

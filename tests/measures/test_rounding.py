@@ -11,8 +11,7 @@ from layer_views import defined, layer_view
 
 from topo_callback.capture.token_numbers import token_numbers
 from topo_callback.geometry import point_norms
-from topo_callback.measures.intrinsic_dimension import intrinsic_dimension
-from topo_callback.measures.local_dimension import local_intrinsic_dimension
+from topo_callback.measures.intrinsic_dimension import intrinsic_dimension, local_intrinsic_dimension
 from topo_callback.measures.missing import Missing
 
 NAMES = ("two_nn", "two_nn_ml", "gride_2", "gride_4", "local_two_nn", "token_two_nn")

@@ -14,8 +14,8 @@ from topo_callback.homology.descriptors import stage_survival
 from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.missing import Missing
+from topo_callback.measures.registry import LayerView
 from topo_callback.measures.survival import survival, survival_gaussian, two_stage_survival
-from topo_callback.measures.views import LayerView
 
 
 @pytest.fixture(scope="module")

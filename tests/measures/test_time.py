@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measures.time import time_persistence
-from topo_callback.measures.views import TimeView
+from topo_callback.measures.registry import TimeView
+from topo_callback.measures.zigzags import time_persistence
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 
 

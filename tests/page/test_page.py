@@ -24,13 +24,11 @@ from topo_callback.dynamics import Series, find_events
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError
 from topo_callback.homology import Barcode, zigzag_cycles, zigzag_persistence
 from topo_callback.page import report_page
-from topo_callback.page.bars import bars_content, longest_bars
+from topo_callback.page.barcodes import bars_content, depth_content, longest_bars
 from topo_callback.page.cycles import _over_depth
-from topo_callback.page.embedding import embedded_json, number
-from topo_callback.page.run_content import run_content
+from topo_callback.page.run_content import run_content, velocities
 from topo_callback.page.summary import summary
-from topo_callback.page.velocity import velocities
-from topo_callback.page.zigzags import depth_content
+from topo_callback.page.wording import embedded_json, number
 
 HOSTILE = (
     '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'"&\u2028\u2029\x00../../etc/passwd' + "x" * 300

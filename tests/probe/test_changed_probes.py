@@ -12,9 +12,8 @@ from tiny import CORPUS, tiny_tokenizer
 from topo_callback import Probe
 from topo_callback.errors import ProbeError
 from topo_callback.probe import choose_probe
-from topo_callback.probe.changed_probes import changed_texts, random_tokens, shared_ends, shuffled_tokens
-from topo_callback.probe.draws import Draws
-from topo_callback.probe.variants import ProbeVariant
+from topo_callback.probe.text_changes import Draws
+from topo_callback.probe.variants import ProbeVariant, changed_texts, random_tokens, shared_ends, shuffled_tokens
 
 LINES = [line for line in CORPUS.strip().split(". ") if len(line) > 12]
 

@@ -7,8 +7,7 @@ import re
 import hypothesis.strategies as st
 from hypothesis import example, given
 
-from topo_callback.probe.draws import Draws
-from topo_callback.probe.text_changes import changed_text
+from topo_callback.probe.text_changes import Draws, changed_text
 
 TEXT = "What is the capital of France? Please answer in one sentence; be helpful and harmless.\n" * 40
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from topo_callback.errors import ConfigurationError
 from topo_callback.pruning import (
     Choice,
-    Comparison,
     Outcome,
+    Outcomes,
     Perplexity,
     choice_table,
     compare_choices,
@@ -28,7 +28,7 @@ from topo_callback.pruning import (
     measure_perplexity,
     text_tokens,
 )
-from topo_callback.pruning.perplexity import _spans, is_tied, loss_difference, window_of
+from topo_callback.pruning.evaluation import _spans, is_tied, loss_difference, window_of
 from topo_callback.tables import Table, rich_table
 
 
@@ -164,7 +164,7 @@ def test_equal_losses_are_shown_as_ties_and_a_lowest_one_as_such() -> None:
 
     def remarks(*measured: Perplexity, whole: Perplexity = reference) -> list[str]:
         outcomes = tuple(Outcome(given_choice([layer]), each) for layer, each in enumerate(measured, 1))
-        table = choice_table([outcome.choice for outcome in outcomes], 9, Comparison(whole, outcomes))
+        table = choice_table([outcome.choice for outcome in outcomes], 9, Outcomes(whole, outcomes))
         return [row[-1] for row in table.rows][1:]
 
     noisy, worse = losses(32, 29, 31, 28, 34, 29), losses(42, 43, 41, 42, 44, 42.1)

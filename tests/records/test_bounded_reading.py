@@ -26,7 +26,7 @@ from topo_callback.probe.files import read_rows
 from topo_callback.records.folder import MOST_OF_JOURNAL, TrajectoryFolder
 from topo_callback.records.record import decode_record
 from topo_callback.scan.checkpoint import Checkpoint, Series
-from topo_callback.scan.training_run import recorded_reading
+from topo_callback.scan.training_left import recorded_reading
 from topo_callback.scan.unit import skipped_file, skipped_reason, units_folder
 from topo_callback.watching.resuming import recorded_batches
 

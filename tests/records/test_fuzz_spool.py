@@ -24,10 +24,10 @@ from trajectories import make_sample, write_trajectory
 from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
-from topo_callback.finish import Finished, finish_folder
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import decode_record
 from topo_callback.records.sample import Sample
+from topo_callback.worker.finish import Finished, finish_folder
 from topo_callback.worker.self_check import EngineCheckError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # hostile numbers make NumPy warn
@@ -40,7 +40,7 @@ many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 def _pictures_are_not_drawn() -> Iterator[None]:
     """They take most of the time, and `test_pictures_that_cannot_be_drawn_...` is about them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("topo_callback.finish.draw_run", lambda path: [])
+        patch.setattr("topo_callback.worker.finish.draw_run", lambda path: [])
         yield
 
 
@@ -213,7 +213,7 @@ def test_pictures_that_cannot_be_drawn_are_named_and_cost_no_number(monkeypatch:
     def fails(path: str) -> list[str]:
         raise ZeroDivisionError("nothing to draw")
 
-    monkeypatch.setattr("topo_callback.finish.draw_run", fails)
+    monkeypatch.setattr("topo_callback.worker.finish.draw_run", fails)
     with run_with(original()["spool/step-00000001.npz"]) as folder:
         finished = finish_folder(folder.path)
     assert finished.measured == (VICTIM, OTHER)

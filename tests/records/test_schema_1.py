@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 
 from topo_callback import Trajectory
 from topo_callback.cli import main
-from topo_callback.finish import finish_folder
+from topo_callback.worker.finish import finish_folder
 
 STEPS = (0, 2, 4)
 LAYERS = (2, 4, 6)

@@ -21,9 +21,8 @@ from topo_callback.errors import ConfigurationError, ProbeError
 from topo_callback.probe import Probe
 from topo_callback.scan import bounded
 from topo_callback.scan.bounded import BoundedTokenizer, check_bounded
-from topo_callback.scan.checkpoint import Checkpoint
+from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError
 from topo_callback.scan.opening import check_checkpoint, nothing_fetched, open_model, open_tokenizer, outline
-from topo_callback.scan.unreadable import UnreadableCheckpointError
 
 LORA = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
 CHAT = [{"messages": [{"role": "user", "content": f"prompt {i}"}]} for i in range(3)]

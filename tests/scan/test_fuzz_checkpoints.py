@@ -26,7 +26,7 @@ from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan import find_series
 from topo_callback.scan.checkpoint import Checkpoint
 from topo_callback.scan.opening import check_checkpoint, open_tokenizer, outline, resolve_dtype
-from topo_callback.scan.trainer_state import read_state, step_facts, training_facts
+from topo_callback.scan.training_left import read_state, step_facts, training_facts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

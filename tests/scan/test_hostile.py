@@ -19,9 +19,8 @@ from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
 from topo_callback.scan import Manner, Prompts, Scanned, find_series, scan
-from topo_callback.scan.checkpoint import Checkpoint, folder_name
+from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, folder_name
 from topo_callback.scan.opening import check_checkpoint
-from topo_callback.scan.unreadable import UnreadableCheckpointError
 
 
 class Payload:

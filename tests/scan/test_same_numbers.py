@@ -109,7 +109,7 @@ def test_adapters_with_their_base(tmp_path: Path) -> None:
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.measurement import measure_sample
     from topo_callback.probe import Probe
-    from topo_callback.watching.reader import Reader
+    from topo_callback.reader.reader import Reader
 
     for step, model in zip((1, 2), models, strict=True):
         reader = Reader(model.eval(), Probe.from_rows(list(TEXTS), tiny_tokenizer()), config, Ranks())

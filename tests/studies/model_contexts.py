@@ -9,7 +9,7 @@ from torch import nn
 
 from topo_callback.capture import find_blocks, make_batches, padding_id, read_clouds, resolve_pooling
 from topo_callback.probe import Probe
-from topo_callback.studies.views import ModelContext, Reading
+from topo_callback.studies.registry import ModelContext, Reading
 
 
 def probe_of(prompts: int = 10, seed: int = 0, tokens: int = 0) -> Probe:

@@ -8,7 +8,7 @@ from studies.readings import context, reading, rotated
 
 from topo_callback.measures.missing import Missing
 from topo_callback.studies import Reading
-from topo_callback.studies.against_original import compared, measures_of
+from topo_callback.studies.tokens import compared, measures_of
 
 GENERATOR = np.random.default_rng(0)
 CLOUD = GENERATOR.normal(size=(1, 20, 6))

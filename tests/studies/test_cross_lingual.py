@@ -17,8 +17,7 @@ from topo_callback.errors import ProbeError
 from topo_callback.measures.missing import Missing
 from topo_callback.probe.parallel import ParallelProbe
 from topo_callback.studies.cross_lingual import cosines, cross_lingual, of_pair, retrieval, translations_only
-from topo_callback.studies.registry import NoStudyError
-from topo_callback.studies.views import Reading, StudyContext
+from topo_callback.studies.registry import NoStudyError, Reading, StudyContext
 
 TRANSLATIONS = {
     "en": ["The sky is blue.", "Two and two make four.", "Who wrote this?", "It rains on the sea.", "Please wait."],

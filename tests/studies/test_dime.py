@@ -10,9 +10,8 @@ import torch
 from studies.readings import context, reading, rotated
 
 from topo_callback.measures.missing import Missing
-from topo_callback.probe.draws import Draws
-from topo_callback.studies.augmented_views import NO_DIRECTION
-from topo_callback.studies.dime import PERMUTATIONS, dime, dime_of
+from topo_callback.probe.text_changes import Draws
+from topo_callback.studies.augmented_views import NO_DIRECTION, PERMUTATIONS, dime, dime_of
 
 
 def orders(points: int, seed: int = 0) -> torch.Tensor:

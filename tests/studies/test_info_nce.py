@@ -10,8 +10,7 @@ import torch
 from studies.readings import context, reading, rotated
 
 from topo_callback.measures.missing import Missing
-from topo_callback.studies.augmented_views import NO_DIRECTION
-from topo_callback.studies.info_nce import info_nce, info_nce_of
+from topo_callback.studies.augmented_views import NO_DIRECTION, info_nce, info_nce_of
 
 
 def value(first: np.ndarray, second: np.ndarray) -> float:

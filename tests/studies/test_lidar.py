@@ -10,8 +10,7 @@ import torch
 from studies.readings import context, reading, rotated
 
 from topo_callback.measures.missing import Missing
-from topo_callback.studies.augmented_views import NO_DIRECTION
-from topo_callback.studies.lidar import lidar, lidar_of
+from topo_callback.studies.augmented_views import NO_DIRECTION, lidar, lidar_of
 
 
 def value(views: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from topo_callback import Probe, TopologyConfig
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.watching.reader import Reader
+from topo_callback.reader.reader import Reader
 
 PROMPTS = 48
 

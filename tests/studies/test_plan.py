@@ -10,7 +10,7 @@ from tiny import tiny_tokenizer
 
 from topo_callback import Probe
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.studies.plan import StudyPlan
+from topo_callback.studies.running import StudyPlan
 
 NAMES = ("info_nce", "prompt_length", "shuffled_tokens")
 PROBE = Probe.from_rows(["one two three", "four five", "six seven eight nine"], tiny_tokenizer())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, quiet
 from topo_callback.measures.missing import Missing
-from topo_callback.studies.registry import NoStudyError
+from topo_callback.studies.registry import ModelContext, NoStudyError
 from topo_callback.studies.repetition_neurons import (
     SEQUENCES,
     last_matrix,
@@ -26,7 +26,6 @@ from topo_callback.studies.repetition_neurons import (
     rise,
     top_shares,
 )
-from topo_callback.studies.views import ModelContext
 
 PROMPTS = [tuple(range(100 * i, 100 * i + 40)) for i in range(1, 30)]
 # 64 positions of the tiny models: segments of 12 tokens

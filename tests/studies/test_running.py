@@ -12,14 +12,14 @@ from notes import Notes
 from tiny import CORPUS, tiny_llama, tiny_tokenizer
 
 from topo_callback import Probe, TopologyConfig
+from topo_callback.config import STUDIES
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.study_names import STUDIES
 from topo_callback.probe.variants import ProbeVariant
+from topo_callback.reader.reader import Reader
 from topo_callback.records.sample import Sample
 from topo_callback.studies import ModelContext, ModelStudy, ProbeStudy, Reading, StudyContext, StudyNumbers, studies
 from topo_callback.studies.running import NOT_FINITE, SHARDED
-from topo_callback.watching.reader import Reader
 
 INVARIANCE = ("info_nce", "dime", "lidar", "prompt_length", "random_tokens", "shuffled_tokens")
 WORDS = CORPUS.split()

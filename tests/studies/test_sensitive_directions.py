@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, quiet
 from topo_callback.measures.missing import Missing
-from topo_callback.studies.perturbation import divergences, perturbed_logits
+from topo_callback.studies.registry import ModelContext, Reading
 from topo_callback.studies.sensitive_directions import (
     SIZES,
     covariance_matched_directions,
+    divergences,
+    perturbed_logits,
     principal_directions,
     radius,
     ratio,
     sensitive_directions,
 )
-from topo_callback.studies.views import ModelContext, Reading
 
 
 def linear_at_the_end() -> nn.Module:

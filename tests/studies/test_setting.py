@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from topo_callback import TopologyConfig
+from topo_callback.config import STUDIES
 from topo_callback.errors import ConfigurationError
 from topo_callback.integrations.settings import read_setting, setting_help
-from topo_callback.measures.study_names import STUDIES
 
 
 def test_none_is_made_unless_it_is_asked_for() -> None:

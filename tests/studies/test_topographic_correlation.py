@@ -14,8 +14,8 @@ from torch import Tensor
 
 from topo_callback.capture import quiet
 from topo_callback.measures.missing import Missing
+from topo_callback.studies.registry import Reading
 from topo_callback.studies.topographic_correlation import topographic_correlation, topographic_correlations
-from topo_callback.studies.views import Reading
 
 WIDTH = 32
 GRID = torch.tensor([[x, y] for x in range(8) for y in range(4)], dtype=torch.float32)

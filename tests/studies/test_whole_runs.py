@@ -12,7 +12,7 @@ import pytest
 from tiny import needs_fsdp2_on_cpu
 
 from topo_callback import Trajectory
-from topo_callback.measures.study_names import STUDIES
+from topo_callback.config import STUDIES
 from topo_callback.studies import ModelStudy, ProbeStudy, studies
 from topo_callback.studies.running import SHARDED
 

@@ -22,13 +22,13 @@ from trajectories import make_sample, write_trajectory
 
 from topo_callback import TopologyConfig, Trajectory
 from topo_callback.errors import FolderBusyError
-from topo_callback.finish import finish_folder
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.sinks import MemorySink
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import open_folder
 from topo_callback.worker import dispatcher_thread as dispatching
 from topo_callback.worker import spool as spooling
+from topo_callback.worker.finish import finish_folder
 
 LIGHT = {"measures": ("scale", "mutual_knn"), "pictures": 0, "drain_seconds": 60.0}
 

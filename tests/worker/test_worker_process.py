@@ -17,9 +17,9 @@ import pytest
 from tiers import mostly_slow
 
 from topo_callback import Trajectory
-from topo_callback.finish import finish_folder
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.worker.executor import TerminatedWorkerError, WorkerExecutor
+from topo_callback.worker.finish import finish_folder
 
 TESTS = Path(__file__).parents[1]
 NAMESPACE = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")))

@@ -15,8 +15,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from topo_callback.capture.blocks import find_language_model
-from topo_callback.capture.devices import model_device
-from topo_callback.capture.stack_facts import Kind
+from topo_callback.capture.model_facts import Kind, model_device
 from topo_callback.errors import ConfigurationError, ProbeError
 
 POOLINGS = ("last_prompt_token", "last_token", "mean")

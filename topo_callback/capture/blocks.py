@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from topo_callback.capture.stack_facts import (
+from topo_callback.capture.model_facts import (
     Kind,
     configured_depth,
     is_decoder_path,

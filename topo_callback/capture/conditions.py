@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
-from topo_callback.capture.devices import model_device
+from topo_callback.capture.model_facts import model_device
 from topo_callback.errors import ConfigurationError
 
 AUTOCAST = ("bfloat16", "float16")

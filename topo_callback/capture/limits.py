@@ -7,23 +7,34 @@ the process works any more and training itself is lost.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from topo_callback.capture.blocks import bare, find_language_model, other_towers, text_part
-from topo_callback.capture.stack_facts import is_decoder_path
-from topo_callback.errors import ProbeError
+from topo_callback.capture.model_facts import is_decoder_path, model_device
+from topo_callback.capture.reading import decoder_start, entry, quiet, takes
+from topo_callback.capture.sharded import is_sharded
+from topo_callback.errors import USERS_OWN, ProbeError, described
 from topo_callback.probe import Probe
-from topo_callback.probe.shorter import shortened
+from topo_callback.probe.parallel import ParallelProbe
+from topo_callback.probe.probe import ProbeCollection, cut
+from topo_callback.probe.rows import TokenSequence, leading_ids
 
 # names of tables of positions, as modules or as tensors; relative positions and places on a page limit no tokens
 _TABLE = re.compile(r"^(wpe|pos|.*pos(ition(s|al)?)?_?(emb|enc|table).*|.*embed_pos.*|.*positions_embed.*)$")
 _NO_TABLE = re.compile(r"(^|\.|_)(rel|relative|rotary|rope|distance|[xyhw12]d?)_")
 _PLACEHOLDERS = {f"{kind}_token_{ending}": kind for kind in ("image", "video", "audio") for ending in ("id", "index")}
+DOUBT = 4  # tokens: tables are off by the places that models leave unused or look ahead
+_ALONG = {torch.ops.aten.index_select.default, torch.ops.aten.gather.default}
+
+logger = logging.getLogger("topo_callback")
 
 
 @dataclass(frozen=True)
@@ -189,3 +200,132 @@ def _virtual_tokens(model: nn.Module) -> int:
         if getattr(learned, "is_prompt_learning", False):
             return int(getattr(learned, "num_virtual_tokens", None) or 0)
     return 0
+
+
+class CheckedIndices(TorchDispatchMode):  # type: ignore[no-untyped-call,unused-ignore]
+    """While this lasts, an index beyond what it looks into raises IndexError, on every device alike."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.embedding.default:
+            _check(args[1], args[0].shape[0])
+        elif func in _ALONG:
+            _check(args[2], args[0].shape[args[1]] if args[0].ndim else 1)
+        elif func is torch.ops.aten.index.Tensor:
+            for axis, index in enumerate(args[1]):
+                if index is not None and index.dtype is not torch.bool:
+                    _check(index, args[0].shape[axis])
+        return func(*args, **(kwargs or {}))
+
+
+def _check(index: Tensor, rows: int) -> None:
+    if index.numel() and index.device.type != "meta":
+        least, most = int(index.min()), int(index.max())
+        if most >= rows or least < -rows:
+            raise IndexError(f"index {most if most >= rows else least} of {rows} rows")
+
+
+def tried_limits(model: nn.Module, limits: Limits, token_ids: tuple[int, ...]) -> Limits:
+    """The limits with the number of positions that forward passes of the longest prompt and its beginnings show.
+
+    No pass is made where there is no doubt: for a prompt well inside the table of positions, and for a model without
+    one whose configuration states none that the prompt exceeds. Neither for a model without weights, or one that is
+    spread over processes. At most ten passes of one prompt; the model is left as it was.
+
+    Args:
+        model: as the trainer's events give it.
+        limits: by its tables.
+        token_ids: the longest prompt, of ids that the embedding has.
+    """
+    length = len(token_ids)
+    if not limits.placeholders.keys().isdisjoint(token_ids) or not _in_doubt(model, limits, length):
+        return limits
+    if is_sharded(model) or model_device(model).type == "meta":
+        return limits
+    with quiet(model):
+        if _reads(model, token_ids):
+            read = length
+        else:
+            read, fails = 0, length
+            while fails - read > 1:
+                middle = (read + fails) // 2
+                read, fails = (middle, fails) if _reads(model, token_ids[:middle]) else (read, middle)
+    if read == 0:  # something else is wrong
+        return limits
+    if read == length:
+        enough = limits.positions is None or limits.positions >= length + limits.virtual
+        return limits if enough else replace(limits, positions=length + limits.virtual)
+    return replace(limits, positions=read + limits.virtual)
+
+
+def _in_doubt(model: nn.Module, limits: Limits, length: int) -> bool:
+    if limits.ids is None:
+        return False
+    known = limits.tokens if limits.tokens is not None else _stated(model)
+    return known is not None and length > known - DOUBT
+
+
+def _stated(model: nn.Module) -> int | None:
+    """The positions that a configuration states, in a model without a table of its own that could be found."""
+    config = find_language_model(model).config.get_text_config()
+    stated = getattr(config, "max_position_embeddings", None)
+    return stated if isinstance(stated, int) and stated > 0 else None
+
+
+def _reads(model: nn.Module, token_ids: tuple[int, ...]) -> bool:
+    device = model_device(model)
+    inputs: dict[str, Any] = {"input_ids": torch.tensor([token_ids], device=device), **decoder_start(model, 1, device)}
+    inputs |= {name: value for name, value in {"use_cache": False, "logits_to_keep": 1}.items() if takes(model, name)}
+    try:
+        with CheckedIndices():  # type: ignore[no-untyped-call,unused-ignore]
+            entry(model)(**inputs)
+    except USERS_OWN:
+        raise
+    except torch.OutOfMemoryError:
+        return True  # a matter of memory, not of positions
+    except BaseException as error:  # noqa: BLE001 - of a model's own code, for a prompt that may be too long
+        logger.debug("%d tokens cannot be read: %s", len(token_ids), described(error))
+        return False
+    return True
+
+
+def shortened(probe: Probe, max_tokens: int) -> Probe:
+    """The probe that its rows give with a smaller `max_tokens`: cut as `Probe.from_rows` cuts, without new duplicates.
+
+    The opening token (BOS, CLS) stays in front where the probe has its tokenizer. Of a parallel probe a meaning stays
+    or goes in all its languages.
+
+    Args:
+        probe: any probe.
+        max_tokens: longest prompt, at most that of the probe.
+
+    Raises:
+        ProbeError: fewer than two different prompts (or meanings) are left.
+    """
+    leading = leading_ids(probe.processing_class)
+    sequences = [TokenSequence(*each) for each in zip(probe.token_ids, probe.prompt_lengths, strict=True)]
+    if not isinstance(probe, ParallelProbe):
+        collection = ProbeCollection(max_tokens, leading)
+        collection.extend(sequences)
+        found = collection.probe(probe.source, probe.chat_template)
+        duplicates = probe.duplicates + found.duplicates
+        return replace(found, duplicates=duplicates, processing_class=probe.processing_class)
+    kept: list[TokenSequence] = []
+    seen: set[tuple[int, ...]] = set()
+    for start in range(0, len(probe), len(probe.languages)):
+        meaning = [cut(each, max_tokens, leading) for each in sequences[start : start + len(probe.languages)]]
+        texts = [{each.token_ids, each.token_ids[: each.prompt_length]} for each in meaning]
+        if not any(text & seen for text in texts) and sum(map(len, texts)) == len(set().union(*texts)):
+            seen.update(*texts)
+            kept += meaning
+    if len(kept) < 2 * len(probe.languages):
+        raise ProbeError(
+            f"cut to {max_tokens} tokens, {len(kept) // len(probe.languages)} meanings of the parallel probe are left; "
+            "accepted: at least 2 meanings whose prompts all differ in their last tokens"
+        )
+    return replace(
+        probe,
+        token_ids=tuple(each.token_ids for each in kept),
+        prompt_lengths=tuple(each.prompt_length for each in kept),
+        max_tokens=max_tokens,
+        duplicates=probe.duplicates + len(sequences) - len(kept),
+    )

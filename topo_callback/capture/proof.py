@@ -25,13 +25,20 @@ from topo_callback.capture.batches import (
 )
 from topo_callback.capture.blocks import BlockStack, find_language_model
 from topo_callback.capture.calls import Traversal
-from topo_callback.capture.devices import model_device
+from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.reading import read_batch, takes
-from topo_callback.capture.rounding import allowed_difference, computing, outliers
 from topo_callback.capture.survey import Together, alone, out_of_memory
 from topo_callback.capture.token_cloud import TokenCloud
-from topo_callback.capture.truth import Answer, differences, hellinger, read_alone
+from topo_callback.capture.truth import (
+    Answer,
+    allowed_difference,
+    computing,
+    differences,
+    hellinger,
+    outliers,
+    read_alone,
+)
 from topo_callback.errors import UnsupportedModelError, described
 
 TRIED = 8  # prompts in the batch that is tried, of lengths between the longest and the shortest

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import Traversal, check_calls, distinct_blocks, listening
-from topo_callback.capture.devices import model_device
 from topo_callback.capture.guard import rewind, untouched
 from topo_callback.capture.layout import expected_layout
+from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
-from topo_callback.capture.pooling import Pooling
+from topo_callback.capture.pooling import Pooling, Taking
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
-from topo_callback.capture.taking import Taking
 from topo_callback.capture.token_cloud import TokenCloud
 from topo_callback.errors import USERS_OWN, TopologyError
 

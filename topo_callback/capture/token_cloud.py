@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from topo_callback.capture.batches import ProbeBatch, TokenisedPrompts
-from topo_callback.capture.stack_facts import Kind
+from topo_callback.capture.model_facts import Kind
 
 Place = tuple[int, int]
 """A prompt, by its place in the probe, and the position of a token in it, from 0."""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from topo_callback.measures.rounding import COARSE_ROUNDING, POINT_ROUNDING
+from topo_callback.measures.distances import COARSE_ROUNDING, POINT_ROUNDING
 
 LEAST_TOKENS = 3
 CHUNK_BYTES = 1 << 26  # of the float64 copy of hidden states
@@ -151,7 +151,7 @@ def token_two_nn(paths: TokenPaths) -> Float[Tensor, " rows"]:
     """TwoNN dimension of the tokens of one prompt, by maximum likelihood: (N - 1) / sum log(r_2 / r_1).
 
     Facco et al., Scientific Reports 7, 2017; Denti et al., 2022. N counts the tokens that have a ratio. What is
-    rounding is judged as for the cloud of prompts, by the rule of `measures/rounding.py`: distances that differ by no
+    rounding is judged as for the cloud of prompts, by the rule of `measures/distances.py`: distances that differ by no
     more than 2^-21 of the token's norm (2^-9.5 without float64) are the same. Undefined for fewer than 3, or ratios
     that are all 1. A local estimate, its neighbourhood being the prompt; arXiv 2506.01034 takes the 128 nearest tokens
     of a whole data set, so levels differ. Cost: tokens^2 width, shared with `prompt_entropy`.

@@ -17,8 +17,8 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 
 
 def _finish(given: argparse.Namespace) -> None:
-    from topo_callback.finish import finish_folder
     from topo_callback.page.wording import count
+    from topo_callback.worker.finish import finish_folder
 
     finished = finish_folder(given.recorded.folder())
     sys.stdout.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")

@@ -12,7 +12,7 @@ from topo_callback.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from topo_callback.pruning.choice import Choice
-    from topo_callback.pruning.outcomes import Comparison
+    from topo_callback.pruning.outcomes import Outcomes
     from topo_callback.pruning.scores import LayerScores
 
 
@@ -117,7 +117,7 @@ def _prune(given: argparse.Namespace) -> None:
     from topo_callback.libraries import quiet_transformers
     from topo_callback.pruning.choice import all_choices, given_choice
     from topo_callback.pruning.loading import load_prunable, load_text
-    from topo_callback.pruning.table import choice_table, explanation, source_of
+    from topo_callback.pruning.outcomes import choice_table, explanation, source_of
     from topo_callback.tables import rich_table
 
     console = Console(highlight=False, soft_wrap=True)
@@ -183,7 +183,7 @@ def _stack(model: Any) -> tuple[str, int]:
 
 def _scores(given: argparse.Namespace, model: Any, tokenizer: Any) -> LayerScores:
     if given.recorded is not None:
-        from topo_callback.pruning.recorded import recorded_scores
+        from topo_callback.pruning.scores import recorded_scores
 
         scores = recorded_scores(given.recorded.folder(), given.step)
         if model is not None and _stack(model)[1] != scores.depth:
@@ -203,10 +203,9 @@ def _scores(given: argparse.Namespace, model: Any, tokenizer: Any) -> LayerScore
 
 def _compare(
     given: argparse.Namespace, model: Any, tokenizer: Any, choices: list[Choice], text: str, console: Any
-) -> Comparison:
-    from topo_callback.pruning.evaluation import harness_scores
+) -> Outcomes:
+    from topo_callback.pruning.evaluation import harness_scores, text_tokens, window_of
     from topo_callback.pruning.outcomes import compare_choices
-    from topo_callback.pruning.perplexity import text_tokens, window_of
 
     tokens = text_tokens(tokenizer, text, given.text_tokens)
     window = given.window or window_of(model)
@@ -233,7 +232,7 @@ def _write(
     tokenizer: Any,
     choices: list[Choice],
     scores: LayerScores | None,
-    comparison: Comparison | None,
+    comparison: Outcomes | None,
 ) -> None:
     from topo_callback.pruning.cutting import cut_layers
     from topo_callback.pruning.outcomes import facts_of

@@ -1,21 +1,19 @@
-"""Ranks: what the processes of one run say to each other, and nothing else.
-
-Every method that communicates is called by all ranks at the same place, or by none: at a scheduled step, which is a
-pure function of step and arguments. Without torch.distributed there is one rank and nothing is sent.
-"""
+"""Ranks: what the processes of one run say to each other, and what they do together so that all fail alike."""
 
 from __future__ import annotations
 
 import atexit
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+
+from topo_callback.errors import USERS_OWN, TopologyError, described
 
 _END_OF_TEXT = b"\xff"  # a byte that UTF-8 never has
 
@@ -24,6 +22,7 @@ _END_OF_TEXT = b"\xff"  # a byte that UTF-8 never has
 # none, and the process dies by SIGABRT (8 of 20 that ended at once). So they are kept here until gloo has let go.
 _held_by_gloo: list[Tensor] = []
 _SECONDS_AT_EXIT = 5.0
+_OURS, _USERS = 1, 2  # whose error it is
 
 
 @atexit.register
@@ -180,3 +179,34 @@ class Gathering:
         if self._mine is None:
             raise ValueError("there is nothing to gather")
         return self._ranks.gather(self._mine, self._room)
+
+
+class ElsewhereError(Exception):
+    """Setting up failed on another rank, which says so."""
+
+
+def do_together(ranks: Ranks, work: Callable[[], None]) -> None:
+    """Do something on every rank; all ranks call this together.
+
+    Raises:
+        BaseException: of the work, on the rank where it failed. A KeyboardInterrupt or SystemExit passes through at
+            once: that process ends.
+        TopologyError: on the other ranks, where the error is the user's to mend; it names the rank.
+        ElsewhereError: on the other ranks otherwise.
+    """
+    error: BaseException | None = None
+    words = ""
+    try:
+        work()
+    except USERS_OWN:
+        raise
+    except BaseException as caught:  # noqa: BLE001 - known to all ranks first, raised below
+        error, words = caught, described(caught)
+    code = 0 if error is None else _USERS if isinstance(error, TopologyError) else _OURS
+    worst = ranks.worst(code)
+    if worst == 0:
+        return
+    said = ranks.first_text(words if code == worst else "")
+    if error is not None and code == worst:
+        raise error
+    raise (TopologyError if worst == _USERS else ElsewhereError)(said)

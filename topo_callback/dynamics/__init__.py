@@ -7,8 +7,8 @@ from topo_callback.dynamics.concentration import compare_concentration, concentr
 from topo_callback.dynamics.events import Findings, find_events
 from topo_callback.dynamics.references import References, ReferencesError
 from topo_callback.dynamics.reorganisation import Event
+from topo_callback.dynamics.response import depth_velocity, layer_velocities
 from topo_callback.dynamics.series import HEADLINE, Series
-from topo_callback.dynamics.velocity import depth_velocity, layer_velocities
 
 __all__ = [
     "HEADLINE",

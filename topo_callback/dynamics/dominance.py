@@ -1,11 +1,13 @@
-"""Layers whose numbers a single prompt or a single coordinate decides, in a sample's numbers."""
+"""Layers whose numbers a single prompt or a single coordinate decides; said once a run and layer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.terminal import say
 
 PROMPT, COORDINATE = "largest_prompt_share", "largest_coordinate_share"
 DOMINANT = 0.5  # more than all others together
@@ -14,6 +16,7 @@ _FOLLOWS = {
     COORDINATE: "all distances, and what is made from them, follow it",
 }
 _WHAT = {PROMPT: "prompt", COORDINATE: "coordinate"}
+EVENT = "dominated"
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,20 @@ def in_words(found: list[Dominance]) -> list[str]:
             f"variance; {_FOLLOWS[measure]}"
         )
     return sentences
+
+
+class DominanceWatch:
+    """What has been said of a run. Journal entries hold the layer, the number's name, the index and the share."""
+
+    def __init__(self, note: Callable[..., None], journal: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._note = note
+        self._said = {(entry.get("layer"), entry.get("measure")) for entry in journal if entry.get("event") == EVENT}
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Write what is new in this sample to journal and terminal, there a line for each prompt or coordinate."""
+        new = [each for each in dominances(snapshot) if (each.layer, each.measure) not in self._said]
+        for each in new:
+            self._said.add((each.layer, each.measure))
+            self._note(EVENT, step=snapshot.step, **{**asdict(each), "share": round(each.share, 4)})
+        for sentence in in_words(new):
+            say(f"step {snapshot.step}: {sentence}")

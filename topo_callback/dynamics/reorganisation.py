@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from topo_callback.dynamics.robust import MAD
 from topo_callback.dynamics.series import Series
+from topo_callback.dynamics.summaries import MAD
 
 LATE = 0.5  # share of the training steps from which on a reorganisation is late
 SETTLED_INTERVALS = 3

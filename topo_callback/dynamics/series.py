@@ -1,4 +1,8 @@
-"""Series: the dynamics of one run as arrays, taken from its trajectory."""
+"""Series: the dynamics of one run as arrays, taken from its trajectory, and its clock: how far the weights moved.
+
+Displacement is compared with the weights' path, never with the number of steps: a sample taken later, or at a higher
+learning rate, has moved further without anything having happened.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,48 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from topo_callback.dynamics.clock import CLOCKS, choose_clock
 from topo_callback.dynamics.identity import identity_of, part_of
 from topo_callback.records.snapshot import Snapshot, number_array
 from topo_callback.records.trajectory import Trajectory
 
+CLOCKS = ("path_length", "learning_rate_sum", "steps")  # in order of preference
+_NEGLIGIBLE = 0.02
 HEADLINE = "wasserstein_h1"
 AGREEMENTS = ("mutual_knn", "cka", "survival")  # 1 where nothing moved: the displacement is one minus them
 COVARIATES = ("loss", "grad_norm", "learning_rate")
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
+
+
+def choose_clock(steps: Sequence[int], readings: Mapping[str, Sequence[float | None]]) -> tuple[str, np.ndarray]:
+    """The best clock that every sample has, and its reading at every sample.
+
+    Args:
+        steps: of the samples.
+        readings: cumulative path length of the weights and cumulative learning rate, None where a sample lacks it.
+
+    Returns:
+        The name (`path_length`, else `learning_rate_sum`, else `steps`) and float64 [samples], never falling.
+    """
+    for name in CLOCKS[:-1]:
+        values = readings.get(name, ())
+        if len(values) == len(steps) and all(value is not None and np.isfinite(value) for value in values):
+            reading = np.array(values, dtype=np.float64)
+            if (np.diff(reading) >= 0).all():
+                return name, reading
+    return "steps", np.array(steps, dtype=np.float64)
+
+
+def comparable(path: Float64[np.ndarray, " intervals"]) -> Bool[np.ndarray, " intervals"]:
+    """Intervals long enough to be compared with others: at least 2 % of the median path, and not 0.
+
+    The quotient of two tiny numbers says nothing: a fixed probe in a model that did not move is displaced by exactly 0.
+    """
+    moved = path[path > 0]
+    enough: np.ndarray = path >= (_NEGLIGIBLE * np.median(moved) if moved.size else np.inf)
+    return enough
 
 
 @dataclass(frozen=True)

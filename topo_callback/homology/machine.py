@@ -1,4 +1,4 @@
-"""What kernels take of the machine: cores, threads without the global interpreter lock, a folder for caches.
+"""What there is of the machine: cores, memory, threads without the global interpreter lock, a folder for caches.
 
 BLAS is kept to one thread meanwhile: the threads that OpenBLAS keeps for a product wait actively for the next one and
 take the cores from what comes between. Of 2,000 points, selecting neighbours took 7.1 ms beside them and 4.0 without.
@@ -97,3 +97,14 @@ def one_blas_thread() -> Iterator[None]:
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+def memory_here() -> int:
+    """Bytes of the machine's memory, or of the container's where that is less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(file).read_text()))
+        except (OSError, ValueError):  # no such control group, or "max"
+            continue
+    return min(limits)

@@ -13,10 +13,9 @@ from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measurement.asking import Asking
-from topo_callback.measurement.centroids import centroid_drift
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
-from topo_callback.measurement.influence import largest_shares, most_influential
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
+from topo_callback.measurement.points import centroid_drift, largest_shares, most_influential
 from topo_callback.measurement.token_cloud import token_cloud_numbers
 from topo_callback.measures import (
     DepthView,

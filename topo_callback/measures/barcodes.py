@@ -6,8 +6,7 @@ import numpy as np
 
 from topo_callback.homology.descriptors import FEATURES, barcode_features, is_scale_free
 from topo_callback.measures.missing import Missing, Number
-from topo_callback.measures.registry import layer_measure
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.registry import LayerView, layer_measure
 
 
 @layer_measure("barcode_features")

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from topo_callback.measures.distances import row_means, squared_distances
 from topo_callback.measures.missing import NOT_KEPT, Number, all_missing, or_missing
-from topo_callback.measures.registry import pair_measure
-from topo_callback.measures.squared_distances import row_means, squared_distances
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.registry import LayerView, pair_measure
 
 _Condensed = Float64[np.ndarray, " pairs"]
 _ROUNDING = 1e-12  # a sum of squares that is this small a share of its first term is zero

@@ -15,11 +15,9 @@ from jaxtyping import Bool, Float, Float64
 from scipy.linalg import eigh
 from scipy.spatial.distance import num_obs_y, squareform
 
-from topo_callback.measures.gram import gram_matrix
+from topo_callback.measures.distances import gram_matrix, squared_distances
 from topo_callback.measures.missing import NOT_KEPT, Missing, Number, all_missing, or_missing
-from topo_callback.measures.registry import layer_measure
-from topo_callback.measures.squared_distances import squared_distances
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.registry import LayerView, layer_measure
 
 MOST_POINTS = 4000  # 128 MB for each matrix of doubles, and some ten seconds for its eigenvectors
 MOST_HIDDEN = 0.1  # of a number: what rounding hides could raise it by more, and it is missing

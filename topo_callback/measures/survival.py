@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from topo_callback.measures.missing import Missing, Number, all_missing, or_missing
-from topo_callback.measures.registry import pair_measure
-from topo_callback.measures.views import LayerView
+from topo_callback.measures.registry import LayerView, pair_measure
 
 _NO_LOOPS = "the earlier neighbour graph has no loops"
 

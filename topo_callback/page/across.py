@@ -17,8 +17,7 @@ from topo_callback.comparison.runs import load_runs
 from topo_callback.comparison.tables import measure_table, pair_table, shown_measures, verdict
 from topo_callback.errors import ConfigurationError
 from topo_callback.figures.labels import label
-from topo_callback.page.embedding import number
-from topo_callback.page.wording import html_table, items, plain, safe
+from topo_callback.page.wording import html_table, items, number, plain, safe
 from topo_callback.reading_conditions import reading_notes
 from topo_callback.records.trajectory import Trajectory
 

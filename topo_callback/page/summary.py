@@ -8,8 +8,7 @@ import numpy as np
 
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
 from topo_callback.figures.panels import step_name
-from topo_callback.page.run_content import points
-from topo_callback.page.velocity import fact, velocities
+from topo_callback.page.run_content import fact, points, velocities
 from topo_callback.page.wording import count, percent, rounded
 from topo_callback.records.trajectory import Trajectory
 

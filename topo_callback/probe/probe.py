@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import struct
 import sys
 from collections.abc import Iterable
@@ -12,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from topo_callback.errors import ProbeError
+from topo_callback.errors import USERS_OWN, ProbeError, described
 from topo_callback.probe.formats import checked_rows
 from topo_callback.probe.rows import IN_TOKENS, RowTokenizer, TokenSequence
+
+logger = logging.getLogger("topo_callback")
 
 
 @dataclass(frozen=True)
@@ -166,3 +170,25 @@ def cut(sequence: TokenSequence, max_tokens: int, leading_ids: frozenset[int] = 
     if kept < prompt_length and kept >= 2 and ids[0] in leading_ids:
         prompt = (ids[0], *prompt[1:])
     return TokenSequence(prompt + ids[prompt_length : prompt_length + max_tokens - kept], kept)
+
+
+def tokenizer_hash(probe: Probe) -> str | None:
+    """SHA-256, hexadecimal, of the probe's token ids, each once and ascending, and the tokens that they stand for.
+
+    Only these are in it, so a tokenizer that was given another padding token, or further tokens, has the same hash.
+    None where the probe has no tokenizer, or one that does not say.
+    """
+    tokenizer = getattr(probe.processing_class, "tokenizer", probe.processing_class)
+    if tokenizer is None:
+        return None
+    used = sorted({token for ids in probe.token_ids for token in ids})
+    try:
+        tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(used)]
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - any tokenizer's own code; a hash less is no reason to stop
+        logger.debug("the tokenizer does not say what its tokens are: %s", described(error))
+        return None
+    if len(tokens) != len(used):
+        return None
+    return hashlib.sha256(json.dumps([used, tokens]).encode()).hexdigest()

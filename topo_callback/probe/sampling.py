@@ -1,11 +1,14 @@
-"""A probe from the training data: a seeded sample of the rows as the trainer has prepared them."""
+"""A probe from the training data: a seeded sample of the rows as the trainer has prepared them.
+
+The data set is read so that training sees the rows it would have seen.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +18,6 @@ from topo_callback.errors import USERS_OWN, ProbeError
 from topo_callback.probe.formats import check_row, is_stream, refuse_stream, without_output_format
 from topo_callback.probe.probe import Probe, ProbeCollection
 from topo_callback.probe.rows import RowTokenizer, TokenSequence
-from topo_callback.probe.untouched_rows import rows_untouched
 from topo_callback.terminal import show_if_asked
 
 # Many rows may repeat a prompt (several answers to each), yet a data set of millions is never read to its end.
@@ -60,7 +62,7 @@ def sample_probe(
 
     The sample depends on nothing but the rows, the tokenizer and the arguments, so every rank draws the same one. Rows
     are read by index, without a data loader; random numbers that a lazy transform of the data set draws come from
-    states of their own, and the global ones are as before. So is the data set itself (see `untouched_rows.py`).
+    states of their own, and the global ones are as before. So is the data set itself (see `rows_untouched`).
 
     Args:
         train_dataset: a map-style data set as trainers hand it to callbacks (`train_dataloader.dataset`): rows in
@@ -168,3 +170,46 @@ def _own_random_state(seed: int) -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
         if torch is not None:
             torch.set_rng_state(torch_state)
+
+
+@contextlib.contextmanager
+def rows_untouched(dataset: Any, rows: Sequence[int], source: str) -> Iterator[None]:
+    """Whatever reading rows inside changes in the data set, it is afterwards as before; also after an error.
+
+    Data sets may draw from a generator of their own, count or cache what is read, open files late, or change a row
+    in place; nested ones (Subset, ConcatDataset) and the transform of a `datasets.Dataset` included.
+
+    Args:
+        dataset: map-style.
+        rows: the numbers of the rows that may be read.
+        source: what messages call the data.
+
+    Raises:
+        ProbeError: before anything is read, where the data set holds an iterator that cannot be set back.
+    """
+    if type(dataset) in (list, tuple) and all(type(dataset[row]) in (str, dict) for row in rows):
+        yield  # nothing of the user's runs
+        return
+    from topo_callback.state.opaque import Opaque
+    from topo_callback.state.reachable import Reachable
+    from topo_callback.state.writes import Writes, plain_tensors
+
+    state = Reachable(dataset, source, rows=rows)
+    opaque = [Opaque(value, owner) for value, owner in state.opaque]
+    fixed = next((each for each in opaque if each.spare is None and hasattr(each.value, "__next__")), None)
+    if fixed is not None:
+        raise ProbeError(
+            f"the {source} ({type(dataset).__name__}) hold a {type(fixed.value).__name__}, which cannot be set back "
+            "after reading a row, so training would see other rows; pass a probe"
+        )
+    tensors = [plain for tensor, _ in state.tensors for plain in plain_tensors(tensor)]
+    writes = Writes(tensors, doubting=True, doubted=set())
+    try:
+        with writes:
+            yield
+    finally:
+        for each in opaque:
+            if each.changed() and each.spare is not None:
+                state.replace(*each.renew())
+        state.put_back()
+        writes.put_back()

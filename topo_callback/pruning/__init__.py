@@ -19,39 +19,37 @@ if TYPE_CHECKING:
         given_choice,
     )
     from topo_callback.pruning.cutting import cut_layers
-    from topo_callback.pruning.outcomes import Comparison, Outcome, compare_choices
-    from topo_callback.pruning.perplexity import Perplexity, measure_perplexity, text_tokens
-    from topo_callback.pruning.recorded import recorded_scores
-    from topo_callback.pruning.scores import LayerScores, measure_scores
-    from topo_callback.pruning.table import choice_table
+    from topo_callback.pruning.evaluation import Perplexity, measure_perplexity, text_tokens
+    from topo_callback.pruning.outcomes import Outcome, Outcomes, choice_table, compare_choices
+    from topo_callback.pruning.scores import LayerScores, measure_scores, recorded_scores
     from topo_callback.pruning.writing import write_pruned
 
 _HOME = {
     "Choice": "choice",
-    "Comparison": "outcomes",
+    "Outcomes": "outcomes",
     "LayerScores": "scores",
     "Outcome": "outcomes",
-    "Perplexity": "perplexity",
+    "Perplexity": "evaluation",
     "all_choices": "choice",
     "by_angular_distance": "choice",
     "by_block_influence": "choice",
     "by_persistence": "choice",
-    "choice_table": "table",
+    "choice_table": "outcomes",
     "compare_choices": "outcomes",
     "cut_layers": "cutting",
     "given_choice": "choice",
     "measure_scores": "scores",
-    "measure_perplexity": "perplexity",
-    "recorded_scores": "recorded",
-    "text_tokens": "perplexity",
+    "measure_perplexity": "evaluation",
+    "recorded_scores": "scores",
+    "text_tokens": "evaluation",
     "write_pruned": "writing",
 }
 
 __all__ = [
     "Choice",
-    "Comparison",
     "LayerScores",
     "Outcome",
+    "Outcomes",
     "Perplexity",
     "all_choices",
     "by_angular_distance",

@@ -9,11 +9,8 @@ from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError, described
 from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
-from topo_callback.scan.checkpoint import Checkpoint
-from topo_callback.scan.hub import local_folder
-from topo_callback.scan.json_file import read_object
+from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, local_folder, read_object
 from topo_callback.scan.opening import CheckedFiles, check_checkpoint, nothing_fetched, open_tokenizer, outline
-from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.versions import dtype_argument
 
 

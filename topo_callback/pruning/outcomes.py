@@ -1,19 +1,24 @@
-"""What every method would cut, and what each cut costs on a text."""
+"""What every method would cut, and what each cut costs on a text; and the table of that."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Int
 from torch import Tensor
 
 from topo_callback.errors import UnsupportedModelError
-from topo_callback.pruning.choice import Choice
+from topo_callback.pruning.choice import Choice, ranges
 from topo_callback.pruning.cutting import cut_layers
-from topo_callback.pruning.perplexity import Perplexity, is_tied, loss_difference, measure_perplexity
+from topo_callback.pruning.evaluation import Perplexity, is_tied, loss_difference, measure_perplexity
 from topo_callback.pruning.scores import LayerScores
+from topo_callback.tables import Column, Table
+
+_COLUMNS: tuple[tuple[str, Literal["text", "whole", "total"]], ...] = (
+    ("method", "whole"), ("setting", "whole"), ("layers", "text"), ("number", "total"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Outcomes:
     """The whole model and every cut of it, on the same text."""
 
     whole: Perplexity
@@ -84,7 +89,7 @@ def compare_choices(
     stride: int | None = None,
     evaluate: Callable[[Any], dict[str, float]] | None = None,
     report: Callable[[str], None] = lambda line: None,
-) -> Comparison:
+) -> Outcomes:
     """Measure the perplexity of the whole model and of every choice; the same layers are measured once.
 
     Args:
@@ -116,10 +121,10 @@ def compare_choices(
                     measured = measure_perplexity(cut, token_ids, window=window, stride=stride)
                     known[choice.layers] = measured, "", evaluate(cut) if evaluate else {}
         outcomes.append(Outcome(choice, *known[choice.layers]))
-    return Comparison(whole, tuple(outcomes), whole_scores)
+    return Outcomes(whole, tuple(outcomes), whole_scores)
 
 
-def facts_of(choice: Choice, scores: LayerScores | None, comparison: Comparison | None) -> dict[str, Any]:
+def facts_of(choice: Choice, scores: LayerScores | None, comparison: Outcomes | None) -> dict[str, Any]:
     """What pruning.json says of a cut: the method and its layers, what was scored, and what the cut costs.
 
     Args:
@@ -139,3 +144,95 @@ def facts_of(choice: Choice, scores: LayerScores | None, comparison: Comparison 
         after = None if outcome.perplexity is None else outcome.perplexity.value
         facts["perplexity"] = {"before": comparison.whole.value, "after": after}
     return facts
+
+
+def choice_table(choices: Sequence[Choice], depth: int, comparison: Outcomes | None = None) -> Table:
+    """One row per choice; with a comparison also perplexities, and which cuts of one size cannot be told apart.
+
+    Args:
+        choices: of one model.
+        depth: its number of blocks.
+        comparison: of the same choices, in the same order.
+    """
+    columns = [*(Column(name, kind) for name, kind in _COLUMNS)]
+    if comparison is None:
+        table = Table(f"Layers to cut, of 1 to {depth}", [*columns, Column("remarks")])
+        for choice in choices:
+            table.add(*_choice_cells(choice), _ties(choice))
+        return table
+    names = sorted(comparison.whole_scores)
+    columns += [Column("perplexity", "total"), Column("nats per token", "total")]
+    columns += [*(Column(name, "number") for name in names), Column("remarks")]
+    table = Table(f"Layers to cut, of 1 to {depth}", columns)
+    scores = [f"{comparison.whole_scores[name]:.3f}" for name in names]
+    table.add("whole model", "", "", "0", _number(comparison.whole.value), "", *scores, "")
+    for outcome in comparison.outcomes:
+        table.add(*_outcome_cells(outcome, comparison, names))
+    return table
+
+
+def explanation(stack_path: str | None, *, compared: bool) -> str:
+    """What the numbers of the table count."""
+    lines = ["Layer i is the output of block i" + (f", {stack_path}.(i-1)." if stack_path else ".")]
+    if compared:
+        lines.append(
+            "Nats per token: additional loss, with its standard error over windows. Lowest, tied: "
+            "among cuts of as many layers; tied ones are within two standard errors of the lowest."
+        )
+    return " ".join(lines)
+
+
+def source_of(scores: LayerScores) -> str:
+    """In words, what the scores were computed from."""
+    facts = scores.facts
+    where = "norms after attention" if facts["tap"] == "post_attention_norm" else "outputs of blocks"
+    final = " and the final norm" if facts["final_norm"] else ""
+    recorded = f", recorded at step {facts['step']} of {facts['run']}" if "run" in facts else ""
+    cloud = f"{facts['points']} prompts, {facts['neighbours']} neighbours"
+    return f"{cloud}, persistence similarity of the {where}{final}{recorded}"
+
+
+def _choice_cells(choice: Choice) -> list[str]:
+    return [choice.method, choice.setting, ranges(choice.layers) or "none", str(len(choice.layers))]
+
+
+def _outcome_cells(outcome: Outcome, comparison: Outcomes, names: Sequence[str]) -> list[str]:
+    cells = _choice_cells(outcome.choice)
+    cost = comparison.cost(outcome)
+    if outcome.perplexity is None or cost is None:
+        cells += ["", ""]
+    else:
+        mean, error = cost
+        cells += [_number(outcome.perplexity.value), f"{mean:+.3f}" + ("" if error is None else f" ± {error:.3f}")]
+    cells += [f"{outcome.scores[name]:.3f}" if name in outcome.scores else "" for name in names]
+    remarks = [outcome.reason, _ties(outcome.choice), _rank(outcome, comparison)]
+    return [*cells, "; ".join(remark for remark in remarks if remark)]
+
+
+def _ties(choice: Choice) -> str:
+    """In words, what the method scores the same."""
+    if choice.alternatives:
+        return "scores the same: " + " or ".join(ranges(layers) for layers in choice.alternatives)
+    if choice.tied:
+        free = len(set(choice.tied) & set(choice.layers))
+        return f"any {free} of {ranges(choice.tied)} score the same"
+    return ""
+
+
+def _rank(outcome: Outcome, comparison: Outcomes) -> str:
+    """Where an outcome stands among the different cuts of as many layers."""
+    rivals = comparison.rivals(outcome)
+    if len({rival.choice.layers for rival in rivals}) < 2:
+        return ""
+    verdicts = [comparison.tied_with_best(rival) for rival in rivals]
+    if None in verdicts:
+        return "too few windows to compare"
+    best = rivals[0].choice.layers
+    others_tied = any(tied and rival.choice.layers != best for rival, tied in zip(rivals, verdicts, strict=True))
+    if outcome.choice.layers == best and not others_tied:
+        return "lowest"
+    return "tied" if comparison.tied_with_best(outcome) else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 1e6 else f"{value:.1e}"

@@ -1,10 +1,14 @@
-"""What the choice of layers rests on: the depth zigzag, angular distances between layers, the influence of blocks."""
+"""What the choice of layers rests on: the depth zigzag, angular distances between layers, the influence of blocks.
+
+Measured on a model, or the zigzag alone as a run recorded it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +28,14 @@ from topo_callback.capture import (
 )
 from topo_callback.capture.blocks import bare
 from topo_callback.capture.calls import first_tensor
-from topo_callback.errors import ConfigurationError, ProbeError, UnsupportedModelError
+from topo_callback.errors import ConfigurationError, ProbeError, RecordError, UnsupportedModelError
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbours import cloud_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.probe import Probe
 from topo_callback.pruning.cutting import prunable_stack
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.terminal import say
 
 # What normalises the last block's output, beside the stack of blocks, by architecture.
@@ -259,3 +264,53 @@ def zigzag_of_clouds(clouds: Float[Tensor, "clouds points width"], neighbours: i
         else:
             stages.append(nearest_neighbours(condensed_distances(cloud), neighbours).cpu().numpy())
     return zigzag_persistence(np.stack(stages))
+
+
+def recorded_scores(path: str | Path, step: int | None = None) -> LayerScores:
+    """What a run recorded at one step; the zigzag alone, since a trajectory keeps no activations.
+
+    Args:
+        path: a trajectory folder, or the output_dir of a run.
+        step: of a sample; the last one unless given.
+
+    Raises:
+        RecordError: no trajectory there, or no readable sample.
+        ConfigurationError: no sample of that step, or one that has not all layers.
+    """
+    trajectory = Trajectory.load(path)
+    if not trajectory.steps:
+        raise RecordError(f"{trajectory.folder} has no readable sample")
+    step = trajectory.steps[-1] if step is None else step
+    if step not in trajectory.steps:
+        raise ConfigurationError(f"no sample at step {step}; sampled steps: {', '.join(map(str, trajectory.steps))}")
+    snapshot = trajectory.snapshot(step)
+    try:
+        depth, tap = int(trajectory.run["model"]["depth"]), str(trajectory.run["reading"]["tap"])
+        probe = trajectory.run["probe"]["hash"]
+    except (KeyError, TypeError) as error:
+        raise RecordError(
+            f"{trajectory.folder}/run.json does not say how deep the model is and where it was read"
+        ) from error
+    usable = [layer for layer in snapshot.layers if snapshot.status[layer] == "ok"]
+    missing = sorted(set(range(1, depth + 1)) - set(usable))
+    if missing:
+        status = snapshot.status.get(missing[0], "not read")
+        raise ConfigurationError(
+            f"the sample at step {step} lacks layer {missing[0]} of 1 to {depth} ({status}), and layers are scored "
+            "against all others; record with TopologyConfig(layers='all'), or give a model and a probe instead"
+        )
+    if snapshot.depth_zigzag is not None and list(snapshot.zigzag_layers) == usable:
+        zigzag = snapshot.depth_zigzag
+    else:
+        rows = [snapshot.layers.index(layer) for layer in usable]
+        zigzag = zigzag_persistence(np.stack([snapshot.neighbours[row] for row in rows]))
+    facts = {
+        "run": trajectory.folder.name,
+        "step": step,
+        "probe": probe,
+        "points": int(snapshot.neighbours.shape[1]),
+        "neighbours": int(snapshot.neighbours.shape[2]),
+        "tap": tap,
+        "final_norm": False,
+    }
+    return LayerScores(depth, zigzag, tuple(layer or None for layer in usable), facts=facts)

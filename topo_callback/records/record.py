@@ -22,8 +22,8 @@ from typing import IO, Any
 import numpy as np
 
 from topo_callback.errors import RecordError, described
+from topo_callback.homology.machine import memory_here
 from topo_callback.records.files import open_plain, read_plain
-from topo_callback.records.memory import memory_here
 
 SCHEMA = 2  # 1: centroids in float32, no norms, no largest coordinates
 _LABEL = b"topo_callback sha256:"

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from topo_callback.scan.checkpoint import UnreadableCheckpointError
 from topo_callback.scan.sizes import LARGEST
-from topo_callback.scan.unreadable import UnreadableCheckpointError
 
 TYPES = (
     "ADALORA", "BOFT", "BONE", "C3A", "DELORA", "FOURIERFT", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS",

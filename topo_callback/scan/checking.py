@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.scan.adapters import check_adapter_config
-from topo_callback.scan.json_file import read_object
+from topo_callback.scan.checkpoint import UnreadableCheckpointError, read_object
 from topo_callback.scan.sizes import check_sizes, tensors_of
-from topo_callback.scan.unreadable import UnreadableCheckpointError
 
 _MOST_PICKLED = 4096
 _SMALL = {

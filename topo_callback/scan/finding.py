@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import ConfigurationError
-from topo_callback.scan.checkpoint import Checkpoint, Series, digest, folder_name
-from topo_callback.scan.hub import existing_path, local_folder
-from topo_callback.scan.json_file import read_object
-from topo_callback.scan.trainer_state import MOST_STEPS
-from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.scan.checkpoint import (
+    Checkpoint,
+    Series,
+    UnreadableCheckpointError,
+    digest,
+    existing_path,
+    folder_name,
+    local_folder,
+    read_object,
+)
+from topo_callback.scan.training_left import MOST_STEPS
 
 _OF_TRAINER = re.compile(r"checkpoint-(\d{1,15})")
 _STEP = re.compile(r"(?:^|[-_/])(?:global_?)?step[-_]?(\d{1,15})(?![0-9])", re.IGNORECASE)

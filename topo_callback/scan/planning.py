@@ -19,10 +19,9 @@ from topo_callback.probe.files import kept_probe
 from topo_callback.reading_conditions import changed_conditions
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
-from topo_callback.scan.checkpoint import Series
-from topo_callback.scan.training_run import AS_TRAINED, recorded_batch, recorded_reading, wanted_conditions
+from topo_callback.scan.checkpoint import Series, UnreadableCheckpointError
+from topo_callback.scan.training_left import AS_TRAINED, recorded_batch, recorded_reading, wanted_conditions
 from topo_callback.scan.unit import units_folder
-from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.setting_changes import changed_settings, with_harmless
 from topo_callback.terminal import say
 
@@ -81,10 +80,10 @@ def plan_series(
     from topo_callback.capture.conditions import attention_of
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
+    from topo_callback.reader.reader import Reader
+    from topo_callback.reader.run_description import describe_run
     from topo_callback.scan.opening import outline, resolve_dtype
-    from topo_callback.scan.trainer_state import training_facts
-    from topo_callback.watching.reader import Reader
-    from topo_callback.watching.run_description import describe_run
+    from topo_callback.scan.training_left import training_facts
 
     files = _first_whole(series, allow_pickle)
     trained = recorded_reading(series)
@@ -174,7 +173,7 @@ def _first_whole(series: Series, allow_pickle: bool) -> Any:
 
 def _newest_state(series: Series) -> dict[str, Any]:
     """trainer_state.json of the last checkpoint that has one; a hub model is not asked."""
-    from topo_callback.scan.trainer_state import read_state
+    from topo_callback.scan.training_left import read_state
 
     states = (read_state([Path(checkpoint.source)]) for checkpoint in reversed(series.checkpoints))
     return next((state for state in states if state), {})

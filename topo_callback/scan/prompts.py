@@ -12,9 +12,7 @@ from topo_callback.errors import ConfigurationError, ProbeError
 from topo_callback.probe import Probe
 from topo_callback.probe.files import read_probe
 from topo_callback.probe.sampling import MOST_READS_PER_PROMPT, sample_probe
-from topo_callback.scan.checkpoint import Checkpoint
-from topo_callback.scan.hub import local_folder
-from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, local_folder
 
 
 @dataclass

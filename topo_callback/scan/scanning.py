@@ -10,14 +10,13 @@ from typing import Protocol, runtime_checkable
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, FolderBusyError
 from topo_callback.reading_conditions import reading_notes
-from topo_callback.scan.checkpoint import Series
+from topo_callback.scan.checkpoint import Series, UnreadableCheckpointError
 from topo_callback.scan.measuring import measure_series, out_of_order, start_over, unsettled
 from topo_callback.scan.planning import Plan, make_folder, name_latest, plan_series
 from topo_callback.scan.prompts import Prompts
 from topo_callback.scan.running import require_backend, run_units
-from topo_callback.scan.training_run import AS_TRAINED
+from topo_callback.scan.training_left import AS_TRAINED
 from topo_callback.scan.unit import Outcome, Unit, is_done, skipped_reason
-from topo_callback.scan.unreadable import UnreadableCheckpointError
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
 

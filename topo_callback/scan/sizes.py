@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.scan.checkpoint import UnreadableCheckpointError
 
 LARGEST = 1 << 24  # of any number that sizes something: vocabularies end at 2**20, positions at 10 million
 _NO_SIZE = re.compile(r"(_ids?|theta|base|freq|seed|scale|factor|value|version|limit|length|params|flos|tokens|steps)$")

@@ -16,9 +16,8 @@ from topo_callback.records.files import read_json
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.records.sample import Sample
-from topo_callback.scan.checkpoint import Checkpoint
-from topo_callback.scan.trainer_state import read_state, step_facts
-from topo_callback.scan.unreadable import UnreadableCheckpointError
+from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError
+from topo_callback.scan.training_left import read_state, step_facts
 from topo_callback.terminal import say
 
 UNITS = "units"
@@ -129,9 +128,9 @@ def _sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.errors import TopologyError, described
+    from topo_callback.reader.reader import Reader, ReadingError
     from topo_callback.scan.opening import check_checkpoint, open_model
     from topo_callback.terminal import show_if_asked
-    from topo_callback.watching.reader import Reader, ReadingError
 
     run = folder.read_run()
     files = check_checkpoint(unit.checkpoint, allow_pickle=unit.allow_pickle)

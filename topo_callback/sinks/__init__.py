@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from topo_callback.sinks.defaults import default_sinks
     from topo_callback.sinks.headline import depth_numbers, layer_numbers
     from topo_callback.sinks.live import LiveSink
-    from topo_callback.sinks.memory import MemorySink
     from topo_callback.sinks.mlflow import MlflowSink
-    from topo_callback.sinks.protocol import Sink
+    from topo_callback.sinks.protocol import MemorySink, Sink
     from topo_callback.sinks.tensorboard import TensorBoardSink
     from topo_callback.sinks.trackio import TrackioSink
     from topo_callback.sinks.wandb import WandbSink
@@ -39,7 +38,7 @@ __all__ = [
 _HOME = {
     "ConsoleSink": "console",
     "LiveSink": "live",
-    "MemorySink": "memory",
+    "MemorySink": "protocol",
     "MlflowSink": "mlflow",
     "Sink": "protocol",
     "TensorBoardSink": "tensorboard",

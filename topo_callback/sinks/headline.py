@@ -1,8 +1,10 @@
-"""The headline: the few numbers of a snapshot that a tracker is given, out of the hundreds in the record."""
+"""What a tracker is given of the record: a few of the hundreds of numbers of a snapshot, and the pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from topo_callback.records.snapshot import Snapshot
 
@@ -45,6 +47,8 @@ TABLE_MEASURES = (
     "time_similarity_h1",
 )
 """The columns of a tracker's table of all layers and steps; each may be missing."""
+PICTURES_KEY = "topology_pictures"
+_STEP = re.compile(r"-step-\d+$")
 
 
 def layer_label(layer: int) -> str:
@@ -82,3 +86,25 @@ def axis_numbers(snapshot: Snapshot) -> dict[str, float]:
         "topology/velocity": snapshot.provenance.get("velocity"),
     }
     return {key: float(value) for key, value in found.items() if value is not None}
+
+
+def pictures_of(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """`topology_pictures/<name without step>` -> file, for those that are there; the key is the same at every step.
+
+    Args:
+        folder: the trajectory folder.
+        names: file names, as snapshots give them in `provenance["pictures"]`; only their last part counts, and links
+            are left out, so that nothing outside the folder is read.
+    """
+    if (folder / "pictures").is_symlink():
+        return {}
+    paths = (folder / "pictures" / Path(name).name for name in names)
+    return {
+        f"{PICTURES_KEY}/{_STEP.sub('', path.stem)}": path for path in paths if path.is_file() and not path.is_symlink()
+    }
+
+
+def pictures_of_the_run(folder: Path) -> dict[str, Path]:
+    """The pictures of no single step, which are drawn at the end of a run."""
+    names = sorted(path.name for path in (folder / "pictures").glob("*.png") if not _STEP.search(path.stem))
+    return pictures_of(folder, names)

@@ -11,8 +11,7 @@ from typing import Any
 
 from topo_callback.errors import MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.sinks.headline import depth_numbers, layer_numbers
-from topo_callback.sinks.pictures import PICTURES_KEY, pictures_of_the_run
+from topo_callback.sinks.headline import PICTURES_KEY, depth_numbers, layer_numbers, pictures_of_the_run
 
 
 class MlflowSink:

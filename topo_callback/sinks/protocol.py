@@ -1,4 +1,4 @@
-"""What a sink is: three calls, made on the training thread, none of which can stop training."""
+"""What a sink is: three calls, made on the training thread, none of which can stop training; and one that keeps all."""
 
 from __future__ import annotations
 
@@ -35,3 +35,36 @@ class Sink(Protocol):
 
     def finish(self, folder: Path) -> None:
         """Called once at the end; the folder then holds the whole trajectory and its pictures."""
+
+
+class MemorySink:
+    """Keeps what it is given, so that tests can look at it.
+
+    Attributes:
+        run: content of run.json; None before the start.
+        folder: the trajectory folder; None before the start.
+        snapshots: every snapshot that was logged, in order.
+        finished: how often the end was announced.
+    """
+
+    def __init__(self) -> None:
+        self.run: dict[str, Any] | None = None
+        self.folder: Path | None = None
+        self.snapshots: list[Snapshot] = []
+        self.finished = 0
+
+    def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        self.run = dict(run)
+        self.folder = folder
+        return {}
+
+    def log(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
+
+    def finish(self, folder: Path) -> None:
+        self.finished += 1
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the logged snapshots."""
+        return [snapshot.step for snapshot in self.snapshots]

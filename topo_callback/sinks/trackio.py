@@ -10,8 +10,7 @@ from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.sinks.headline import STEP_KEY, depth_numbers, layer_numbers
-from topo_callback.sinks.pictures import pictures_of, pictures_of_the_run
+from topo_callback.sinks.headline import STEP_KEY, depth_numbers, layer_numbers, pictures_of, pictures_of_the_run
 
 
 class TrackioSink:

@@ -4,10 +4,8 @@ Importing this package registers every study.
 """
 
 from topo_callback.studies import (
+    augmented_views,
     cross_lingual,
-    dime,
-    info_nce,
-    lidar,
     prompt_length,
     repetition_neurons,
     sensitive_directions,
@@ -15,15 +13,17 @@ from topo_callback.studies import (
     topographic_correlation,
 )
 from topo_callback.studies.registry import (
+    ModelContext,
     ModelStudy,
     NoStudyError,
     ProbeStudy,
+    Reading,
+    StudyContext,
     StudyNumbers,
     register,
     studies,
 )
 from topo_callback.studies.running import StudyResults, StudyRunner
-from topo_callback.studies.views import ModelContext, Reading, StudyContext
 
 __all__ = [
     "ModelContext",
@@ -35,10 +35,8 @@ __all__ = [
     "StudyNumbers",
     "StudyResults",
     "StudyRunner",
+    "augmented_views",
     "cross_lingual",
-    "dime",
-    "info_nce",
-    "lidar",
     "prompt_length",
     "register",
     "repetition_neurons",

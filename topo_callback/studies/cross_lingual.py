@@ -10,16 +10,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
-from topo_callback.measures.agreement import mutual_knn
 from topo_callback.measures.cka import debiased_cka
+from topo_callback.measures.distances import squared_distances
 from topo_callback.measures.missing import Missing, Number, or_missing
-from topo_callback.measures.squared_distances import squared_distances
+from topo_callback.measures.neighbours import mutual_knn
 from topo_callback.probe import Probe
 from topo_callback.probe.parallel import ParallelProbe
 from topo_callback.probe.variants import ProbeVariant
-from topo_callback.studies.by_layer import by_layer
-from topo_callback.studies.registry import NoStudyError, ProbeStudy, StudyNumbers, register
-from topo_callback.studies.views import Reading, StudyContext
+from topo_callback.studies.registry import (
+    NoStudyError,
+    ProbeStudy,
+    Reading,
+    StudyContext,
+    StudyNumbers,
+    by_layer,
+    register,
+)
 
 MEASURES = (
     "translation_retrieval",

@@ -12,9 +12,7 @@ from topo_callback.measures.missing import Missing, Number
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
 from topo_callback.spacing import evenly_spaced
-from topo_callback.studies.by_layer import by_layer
-from topo_callback.studies.registry import ProbeStudy, StudyNumbers, register
-from topo_callback.studies.views import Reading, StudyContext
+from topo_callback.studies.registry import ProbeStudy, Reading, StudyContext, StudyNumbers, by_layer, register
 
 MOST_POINTS = 1000  # of which pairs are ranked: half a million of them
 LEAST = 4

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from topo_callback.capture import ProbeBatch, make_batches, padding_id, read_batch
 from topo_callback.capture.blocks import bare, find_language_model
 from topo_callback.measures.missing import Missing, Number
-from topo_callback.studies.registry import ModelStudy, NoStudyError, StudyNumbers, register
-from topo_callback.studies.views import ModelContext
+from topo_callback.studies.registry import ModelContext, ModelStudy, NoStudyError, StudyNumbers, register
 
 SEQUENCES = 16  # of each kind; the test below has 15 degrees of freedom
 SEGMENT = 16  # tokens that are repeated; shorter where the model's positions end before five of them

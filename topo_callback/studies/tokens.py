@@ -1,62 +1,112 @@
 """The studies `random_tokens` and `shuffled_tokens`: how much of a cloud is there for random tokens in place of the
 prompts', and how much without the order of the tokens?
+
+What all prompts begin and end with stays. Input randomness is a factor of Skean et al., arXiv 2412.09563; shuffled
+probes are a control of Gardinazzi et al., arXiv 2410.11042.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from topo_callback.geometry import condensed_distances, nearest_neighbours
+from topo_callback.measures.missing import Missing, Number
+from topo_callback.measures.spectrum import matrix_entropy, spectrum
 from topo_callback.probe import Probe
-from topo_callback.probe.changed_probes import random_tokens as random_variant
-from topo_callback.probe.changed_probes import shuffled_tokens as shuffled_variant
-from topo_callback.probe.variants import ProbeVariant
-from topo_callback.studies.against_original import TOKEN_MEASURES, compared, measures_of, places_of
-from topo_callback.studies.by_layer import by_layer
-from topo_callback.studies.registry import ProbeStudy, StudyNumbers, register
-from topo_callback.studies.views import Reading, StudyContext
+from topo_callback.probe.variants import ProbeVariant, random_tokens, shuffled_tokens
+from topo_callback.spacing import evenly_spaced
+from topo_callback.studies.registry import ProbeStudy, Reading, StudyContext, StudyNumbers, by_layer, register
+from topo_callback.subsamples import median_distance
+
+MOST_PROMPTS = 256  # evenly spaced: no more than the default probe
+TOKEN_MEASURES = ("prompt_entropy", "curvature")
+SUFFIXES = ("effective_rank", "median_distance", "prompt_entropy", "curvature", "mutual_knn")
+ALL_EQUAL = "all points are equal"
 
 
-def random_probe(probe: Probe, seed: int) -> tuple[ProbeVariant, ...]:
-    """At most 256 of the prompts, evenly spaced, with every token replaced by a random one of the probe's."""
-    return (random_variant(probe, places_of(len(probe)), seed),)
+def measures_of(name: str) -> tuple[str, ...]:
+    """The names of the numbers of a study of this name."""
+    return tuple(f"{name}_{suffix}" for suffix in SUFFIXES)
 
 
-def random_tokens(context: StudyContext, reading: Reading, others: tuple[Reading, ...]) -> StudyNumbers:
-    """`random_tokens_<number>` for every layer, see `against_original.compared`.
+def compared(name: str, context: StudyContext, row: int, reading: Reading, variant: Reading) -> dict[str, Number]:
+    """How a layer's cloud of changed prompts relates to that of the same prompts as they are.
 
-    What all prompts begin and end with stays. Input randomness is a factor of Skean et al., arXiv 2412.09563; shuffled
-    probes are a control of Gardinazzi et al., arXiv 2410.11042. Cost: one pass over at most 256 prompts; two matrices
-    of distances a layer.
+    Args:
+        name: what the names of the numbers begin with.
+        context: of the study.
+        row: of the layer in the readings.
+        reading: of the probe.
+        variant: of the changed prompts.
+
+    Returns:
+        The ratio, changed over original, of the `effective_rank` (see `measures/spectrum.py`), of the
+        `median_distance`, and of the mean over prompts of `prompt_entropy` and `curvature` (over the prompts for which
+        both are defined): 1 is no change, none has a unit. `mutual_knn`: the share of each prompt's k nearest
+        neighbours that stay, 0 to 1, by chance k / (points - 1); what stays in random tokens is there by length and
+        template alone.
     """
-    return by_layer(context, lambda row: compared("random_tokens", context, row, reading, others[0]))
+    chosen = list(variant.points)
+    clouds = (reading.clouds[row][chosen], variant.clouds[row].to(context.device))
+    distances = [condensed_distances(cloud) for cloud in clouds]
+    numbers: dict[str, Number] = {}
+    ranks, medians = zip(*(_rank_and_median(each) for each in distances), strict=True)
+    numbers[f"{name}_effective_rank"] = _ratio(ranks[1], ranks[0], ALL_EQUAL)
+    numbers[f"{name}_median_distance"] = _ratio(medians[1], medians[0], "half of the distances are 0")
+    for measure in TOKEN_MEASURES:
+        original, changed = reading.tokens[measure][row][chosen], variant.tokens[measure][row]
+        both = original.isfinite() & changed.isfinite()
+        means = [float(values[both].double().mean()) if bool(both.any()) else 0.0 for values in (changed, original)]
+        numbers[f"{name}_{measure}"] = _ratio(means[0], means[1], f"no prompt has a {measure}, or all have 0")
+    numbers[f"{name}_mutual_knn"] = _shared_neighbours(distances, context.neighbours, len(chosen))
+    return numbers
 
 
-register(
-    ProbeStudy(
-        "random_tokens", measures_of("random_tokens"), random_probe, random_tokens, token_measures=TOKEN_MEASURES
-    )
-)
+def places_of(points: int) -> tuple[int, ...]:
+    """The prompts that are changed, of so many."""
+    return tuple(evenly_spaced(points, MOST_PROMPTS))
 
 
-def shuffled_probe(probe: Probe, seed: int) -> tuple[ProbeVariant, ...]:
-    """At most 256 of the prompts, evenly spaced, with tokens in a random order."""
-    return (shuffled_variant(probe, places_of(len(probe)), seed),)
+def _rank_and_median(distances: Float[Tensor, " pairs"]) -> tuple[float, float]:
+    values = distances.cpu().numpy()
+    eigenvalues = spectrum(values)
+    return math.exp(matrix_entropy(eigenvalues)) if eigenvalues.size else 0.0, median_distance(values)
 
 
-def shuffled_tokens(context: StudyContext, reading: Reading, others: tuple[Reading, ...]) -> StudyNumbers:
-    """`shuffled_tokens_<number>` for every layer, see `against_original.compared`.
+def _ratio(changed: float, original: float, reason: str) -> Number:
+    return changed / original if original > 0 and changed > 0 else Missing(reason)
 
-    What all prompts begin and end with stays. Input randomness is a factor of Skean et al., arXiv 2412.09563; shuffled
-    probes are a control of Gardinazzi et al., arXiv 2410.11042. Cost: one pass over at most 256 prompts; two matrices
-    of distances a layer.
+
+def _shared_neighbours(distances: list[Float[Tensor, " pairs"]], k: int, points: int) -> Number:
+    if k >= points:
+        return Missing(f"{k} neighbours of {points} changed prompts")
+    if any(not bool(each.any()) for each in distances):
+        return Missing(ALL_EQUAL)
+    first, second = (nearest_neighbours(each, k).cpu().numpy() for each in distances)
+    shared = [np.intersect1d(one, other).size for one, other in zip(first, second, strict=True)]
+    return float(np.mean(shared)) / k
+
+
+def _study(name: str, changed: Callable[[Probe, Sequence[int], int], ProbeVariant]) -> ProbeStudy:
+    """The study of at most 256 of the prompts, evenly spaced, with other tokens, against the same prompts as they are.
+
+    Its numbers are `<name>_<number>` for every layer, see `compared`. Cost: one pass over at most 256 prompts; two
+    matrices of distances a layer.
     """
-    return by_layer(context, lambda row: compared("shuffled_tokens", context, row, reading, others[0]))
+
+    def probes(probe: Probe, seed: int) -> tuple[ProbeVariant, ...]:
+        return (changed(probe, places_of(len(probe)), seed),)
+
+    def numbers(context: StudyContext, reading: Reading, others: tuple[Reading, ...]) -> StudyNumbers:
+        return by_layer(context, lambda row: compared(name, context, row, reading, others[0]))
+
+    return ProbeStudy(name, measures_of(name), probes, numbers, token_measures=TOKEN_MEASURES)
 
 
-register(
-    ProbeStudy(
-        "shuffled_tokens",
-        measures_of("shuffled_tokens"),
-        shuffled_probe,
-        shuffled_tokens,
-        token_measures=TOKEN_MEASURES,
-    )
-)
+register(_study("random_tokens", random_tokens))
+register(_study("shuffled_tokens", shuffled_tokens))

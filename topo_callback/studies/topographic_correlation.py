@@ -11,9 +11,7 @@ from torch import Tensor
 
 from topo_callback.capture.blocks import bare, find_language_model
 from topo_callback.measures.missing import Missing, Number
-from topo_callback.studies.by_layer import by_layer
-from topo_callback.studies.registry import ModelStudy, StudyNumbers, register
-from topo_callback.studies.views import ModelContext
+from topo_callback.studies.registry import ModelContext, ModelStudy, StudyNumbers, by_layer, register
 
 ATTRIBUTE = "unit_positions"
 MOST_UNITS = 1024  # half a million pairs

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.watching.budget import OverheadBudget
 from topo_callback.watching.recorder import Recorder
-from topo_callback.watching.schedule import Schedule
+from topo_callback.watching.schedule import OverheadBudget, Schedule
 
 SKIP, TAKE, END = 0, 1, 2
 _ACTIONS = 4  # combinations of what actions ask for

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from topo_callback.config import TopologyConfig
-from topo_callback.distributed.ranks import Ranks
-from topo_callback.distributed.together import ElsewhereError, do_together
-from topo_callback.errors import USERS_OWN, described
+from topo_callback.distributed.ranks import ElsewhereError, Ranks
+from topo_callback.errors import described
+from topo_callback.reader.reader import ReadingError
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import SAVE, STOP
-from topo_callback.watching.beginning import Beginning, checkpoint_folder
-from topo_callback.watching.budget import announce_cost, announce_thinned
+from topo_callback.watching.beginning import Beginning, Given, Start, Watched, checkpoint_folder
 from topo_callback.watching.decisions import END, SKIP, TAKE, agree, decide
-from topo_callback.watching.reader import ReadingError
+from topo_callback.watching.harmless import NothingToWatchError, asked_for, guarded, unheard
 from topo_callback.watching.resuming import mark_checkpoint
-from topo_callback.watching.unasked import NothingToWatchError, asked_for
+from topo_callback.watching.schedule import OverheadBudget, announce_cost, announce_thinned
 
 _Facts = dict[str, Any]
 
 logger = logging.getLogger("topo_callback")
 
 
-class Monitor(Beginning):
+class Monitor:
     """One training run, from `begin` to `close`. The model is passed in anew each time and never kept.
 
     Every event of the trainer has one form, `_event`: what this rank does alone, guarded; then the one collective, if
     the schedule has one there, in which a rank that failed says so; then what all ranks do. So no rank ever waits for
     one that failed. Only `begin` may raise.
+
+    Args:
+        given: by the user, for this run and others.
 
     Attributes:
         folder: the trajectory's folder, on the first rank, once there is one.
@@ -43,6 +45,20 @@ class Monitor(Beginning):
         running: between `begin` and `close`.
         budget: the time spent on the training thread.
     """
+
+    def __init__(self, given: Given) -> None:
+        self.folder: Path | None = None
+        self.off = False
+        self.running = False
+        self.budget = OverheadBudget(given.config.max_overhead)
+        self._given, self._config = given, given.config
+        self._ranks = Ranks()
+        self._watched = Watched()
+        self._last_sampled: int | None = None
+        self._refused: int | None = None
+        self._asked = 0
+        self._broken = False
+        self._warned_skip = False
 
     def begin(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any], again: Path | None) -> None:
         """Set up on every rank, and take the sample of the step where training begins.
@@ -56,51 +72,44 @@ class Monitor(Beginning):
         """
         self._ranks = Ranks.here(args.device)
         self.budget.begin()
-        self._patience = Patience(max(self._config.drain_seconds, LEAST_SECONDS))
+        patience = Patience(max(self._config.drain_seconds, LEAST_SECONDS))
+        start = Start(args, state, model, context, again)
         try:
-            with asked_for(self._given is not None or self._config != TopologyConfig()):
-                do_together(self._ranks, lambda: self._prepare(args, state, model, context))
-                do_together(self._ranks, self._agree_on_meeting)
-                reader = self._reader
-                assert reader is not None
-                do_together(self._ranks, lambda: reader.agree(model))
-                do_together(self._ranks, lambda: self._open(args, state, model, context, again))
-        except USERS_OWN:
-            self.close(finished=False, drain_seconds=0.0)
-            raise
+            with asked_for(self._given.probe is not None or self._config != TopologyConfig()):
+                self._watched = Beginning(self._given, self._ranks, patience, start).watched()
         except NothingToWatchError as error:
             self.off = True
-            self.abandon()
             logger.warning("monitoring is off, training goes on: %s", error)
             return
         except BaseException:
             self.off = True
-            self.abandon()
             raise
+        if self._watched.recorder is not None:
+            self.folder = self._watched.recorder.folder.path
         self.running = True
         # a resumed run may have died between saving its checkpoint and sampling it
-        saved = state.global_step > 0 and self._samples_at_saves
-        self._event(model, state, sampled=saved or state.global_step in self._meetings, must=True)
+        saved = start.resumed and self._samples_at_saves
+        self._event(model, state, sampled=saved or state.global_step in self._watched.meetings, must=True)
         with guarded(self.fail):
-            if self._recorder is not None:
-                announce_cost(self.budget, self._schedule, state.global_step)
+            if self._watched.recorder is not None:
+                announce_cost(self.budget, self._watched.schedule, state.global_step)
 
     def step_ended(self, model: nn.Module, state: Any, control: Any) -> None:
         """An optimizer step is done; `control` is told when an event asks to save or to stop, on every rank."""
 
         def follow() -> None:
             self.poll()
-            if self._training is not None and not self._broken:
-                self._training.step_ended()
+            if self._watched.training is not None and not self._broken:
+                self._watched.training.step_ended()
 
-        self._event(model, state, follow, sampled=state.global_step in self._meetings)
+        self._event(model, state, follow, sampled=state.global_step in self._watched.meetings)
         asked, self._asked = self._asked, 0
         if asked & SAVE:
             control.should_save = True
         if asked & STOP:
             control.should_training_stop = True
-            if self._recorder is not None:
-                self._recorder.actions.stopped(state.global_step)
+            if self._watched.recorder is not None:
+                self._watched.recorder.actions.stopped(state.global_step)
 
     def saved(self, model: nn.Module, args: Any, state: Any) -> None:
         """A checkpoint has been saved."""
@@ -110,8 +119,8 @@ class Monitor(Beginning):
         """The trainer has logged something; no ranks meet here."""
         with guarded(self.fail):
             self.poll()
-            if self._training is not None and not self._broken:
-                self._training.logged(logs)
+            if self._watched.training is not None and not self._broken:
+                self._watched.training.logged(logs)
 
     def ended(self, model: nn.Module, args: Any, state: Any) -> None:
         """Training has come to its end."""
@@ -119,19 +128,20 @@ class Monitor(Beginning):
         sampled = not args.load_best_model_at_end and self._config.steps is None
         self._event(model, state, sampled=sampled, must=True)
         with guarded(self.fail):
-            if self._recorder is not None:
+            if self._watched.recorder is not None:
                 announce_thinned(self.budget)
         with guarded(self.fail):
             self.close(finished=not self._broken)
 
     def poll(self) -> None:
         """Forward what has finished."""
-        if self._recorder is not None and not self._broken:
-            self._recorder.poll()
+        if self._watched.recorder is not None and not self._broken:
+            self._watched.recorder.poll()
 
     def close(self, *, finished: bool, drain_seconds: float | None = None, goes_on: bool = False) -> None:
         """End the recording; the arguments are those of `Recorder.close`."""
-        recorder, self._recorder, self._reader, self._training = self._recorder, None, None, None
+        recorder = self._watched.recorder
+        self._watched = replace(self._watched, reader=None, recorder=None, training=None)
         self.running = False
         if recorder is not None:
             recorder.close(finished=finished, drain_seconds=drain_seconds, goes_on=goes_on)
@@ -156,19 +166,23 @@ class Monitor(Beginning):
             logger.log(logging.DEBUG if quietly else logging.WARNING, "monitoring is off, training goes on: %s", said)
             show_if_asked(error)
         with unheard():
-            if self._recorder is not None and not known:
-                self._recorder.note("stopped", reason=said)
+            if self._watched.recorder is not None and not known:
+                self._watched.recorder.note("stopped", reason=said)
         if alone:
             self.abandon()
 
     def _mark(self, args: Any, state: Any) -> None:
         """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
-        if self._recorder is not None:
-            self._recorder.tell(
-                mark_checkpoint, checkpoint_folder(args, state), self._recorder.folder, state.global_step
+        if self._watched.recorder is not None:
+            self._watched.recorder.tell(
+                mark_checkpoint, checkpoint_folder(args, state), self._watched.recorder.folder, state.global_step
             )
 
     # sampling
+
+    @property
+    def _samples_at_saves(self) -> bool:
+        return self._config.sample_on_save and self._config.steps is None
 
     def _event(
         self,
@@ -224,14 +238,14 @@ class Monitor(Beginning):
 
     def _take(self, model: nn.Module, step: int, facts: _Facts) -> None:
         """Read the model, on all ranks together, and hand the sample on."""
-        assert self._reader is not None
+        assert self._watched.reader is not None
         try:
-            sample = self._reader.read(model, step, facts)
+            sample = self._watched.reader.read(model, step, facts)
         except ReadingError as error:
             self._skipped(step, error)
             return
-        if sample is not None and self._recorder is not None:
-            self._recorder.put(sample)
+        if sample is not None and self._watched.recorder is not None:
+            self._watched.recorder.put(sample)
 
     def _facts(self, step: int, state: Any) -> dict[str, Any]:
         """What is known beside the model at a sample."""
@@ -240,26 +254,26 @@ class Monitor(Beginning):
             "world_size": self._ranks.count,
             "overhead": self.budget.overhead(),
             "thinned_samples": self.budget.thinned,
-            "pictures": step in self._pictured,
+            "pictures": step in self._watched.pictured,
             "progress": step / state.max_steps if state.max_steps > 0 else None,
         }
         if self.budget.last_cost > 0:
             facts["previous_sample_seconds"] = self.budget.last_cost
-        if self._training is not None:
-            facts |= self._training.now()
+        if self._watched.training is not None:
+            facts |= self._watched.training.now()
         return facts
 
     def _skipped(self, step: int, error: ReadingError) -> None:
-        if self._recorder is None:
+        if self._watched.recorder is None:
             return
-        self._recorder.note("skipped", step=step, cause=str(error))
+        self._watched.recorder.note("skipped", step=step, cause=str(error))
         if not self._warned_skip:
             self._warned_skip = True
             logger.warning(
                 "step %d could not be read and is skipped: %s (later ones go to %s only)",
                 step,
                 error,
-                self._recorder.folder.journal_file,
+                self._watched.recorder.folder.journal_file,
             )
 
     def _wish(self, step: int, state: Any, must: bool | None) -> tuple[tuple[int, int], _Facts]:
@@ -267,31 +281,8 @@ class Monitor(Beginning):
         rank's actions ask for rides along. With it, what is known beside the model at a sample that is to be taken."""
         if self._broken:
             return (END, 0), {}
-        if self._recorder is None:
+        if self._watched.recorder is None:
             return (SKIP, 0), {}
-        decision = decide(self._recorder, self._schedule, self.budget, step, must)
+        decision = decide(self._watched.recorder, self._watched.schedule, self.budget, step, must)
         facts = self._facts(step, state) if decision == TAKE else {}
-        return (decision, self._recorder.actions.asked()), facts
-
-
-@contextlib.contextmanager
-def guarded(failed: Callable[[BaseException], None]) -> Iterator[None]:
-    """Hand what is raised inside to `failed`: panics of Rust libraries and cancelled tasks, too, are no Exceptions."""
-    try:
-        yield
-    except USERS_OWN:
-        raise
-    except BaseException as error:  # noqa: BLE001 - nothing of ours reaches the trainer
-        failed(error)
-
-
-@contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """For what comes after a failure and must not fail itself, such as writing a line about it."""
-    try:
-        yield
-    except USERS_OWN:
-        raise
-    except BaseException as error:  # noqa: BLE001 - what it follows has been dealt with
-        with contextlib.suppress(Exception):
-            logger.debug("%s, after a failure", described(error))
+        return (decision, self._watched.recorder.actions.asked()), facts

@@ -13,6 +13,7 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.dominance import DominanceWatch
 from topo_callback.errors import USERS_OWN, LateError, RecordError, described
 from topo_callback.records.files import read_plain, refuse_link
 from topo_callback.records.folder import TrajectoryFolder, writing_key
@@ -22,11 +23,9 @@ from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.sinks.protocol import Sink
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import Actions, EventFunction
-from topo_callback.watching.dominance import DominanceWatch
 from topo_callback.watching.schedule import Pace
-from topo_callback.worker.at_exit import at_exit
 from topo_callback.worker.dispatcher import Dispatcher
-from topo_callback.worker.executor import WorkerExecutor
+from topo_callback.worker.executor import WorkerExecutor, at_exit
 from topo_callback.worker.failed_measures import FailedMeasures
 from topo_callback.worker.outcomes import Lost
 

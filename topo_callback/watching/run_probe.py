@@ -1,18 +1,30 @@
-"""The probe of one run: the one that was given, or a sample of the training data, as far as the model can read it."""
+"""The probe of one run: the one that was given, or a sample of the training data, as far as the model can read it.
+
+In its folder it is kept only for those who ask for that.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from topo_callback.capture.limits import Limits, model_limits
-from topo_callback.capture.tried_limits import tried_limits
+from topo_callback.capture.limits import Limits, model_limits, tried_limits
 from topo_callback.config import TopologyConfig
+from topo_callback.errors import USERS_OWN
 from topo_callback.probe import Probe, choose_probe
-from topo_callback.watching.unasked import asked_for
+from topo_callback.probe.files import kept_probe
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_whole
+from topo_callback.watching.harmless import asked_for
 
 _ADVICE = "; or pass a probe: TopologyCallback([texts or rows, ...])"
+Tell = Callable[..., None]
+
+logger = logging.getLogger("topo_callback")
 
 
 def run_probe(
@@ -58,3 +70,48 @@ def _longest(probe: Probe, limits: Limits) -> tuple[int, ...]:
     """The longest prompt, in ids that the model has whatever else is wrong with the probe."""
     longest = max(probe.token_ids, key=len)
     return tuple(min(token, (limits.ids or token + 1) - 1) for token in longest)
+
+
+def _at_once(function: Callable[..., None], *arguments: Any) -> None:
+    function(*arguments)
+
+
+def keep_prompts(folder: TrajectoryFolder, probe: Probe | None, args: Any, tell: Tell = _at_once) -> None:
+    """Have a probe written into the folder of its run, or what was kept of it removed; what fails is a warning.
+
+    Args:
+        probe: None: nothing is kept.
+        args: the trainer's. Where it uploads its whole output_dir to the Hub, nothing is kept in there.
+        tell: has a function called where the disk may be used.
+    """
+    try:
+        # here, because a tokenizer serves one thread at a time
+        content = None if probe is None else kept_probe(probe)
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a tokenizer; its words might quote a prompt
+        logger.warning("the prompts are not kept in %s (%s)", folder.path, type(error).__name__)
+        return
+    uploaded = Path(args.output_dir) if getattr(args, "push_to_hub", False) else None
+    tell(_write, folder, content, uploaded)
+
+
+def _write(folder: TrajectoryFolder, content: bytes | None, uploaded: Path | None) -> None:
+    try:
+        if content is None:
+            folder.prompts.unlink(missing_ok=True)
+        elif uploaded is not None and _inside(folder.path, uploaded):
+            logger.warning(
+                "keep_prompts is left aside: push_to_hub uploads all of output_dir, and the prompts would be in there; "
+                "give TopologyConfig(folder=...) outside of it"
+            )
+        else:
+            write_whole(folder.prompts, content)
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a disk; the prompts are not worth a run
+        logger.warning("the prompts are not kept in %s (%s)", folder.path, type(error).__name__)
+
+
+def _inside(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())

@@ -22,8 +22,7 @@ from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import show_if_asked
-from topo_callback.worker.at_exit import at_exit
-from topo_callback.worker.executor import WorkerExecutor
+from topo_callback.worker.executor import WorkerExecutor, at_exit
 from topo_callback.worker.outcomes import Call, Lost, Outcome, RunPictures, Task
 from topo_callback.worker.self_check import EngineCheckError
 from topo_callback.worker.spool import Spool

@@ -1,7 +1,8 @@
-"""The built-in executor: one process of our own that can be killed and started again."""
+"""The built-in executor: one process of our own that can be killed and started again, and ends with the interpreter."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pickle
@@ -11,15 +12,15 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import RecordError, TopologyError
-from topo_callback.homology.machine import allowed_threads
+from topo_callback.homology.machine import allowed_threads, memory_here
 from topo_callback.records.files import above_streams, open_plain
-from topo_callback.records.memory import memory_here
 from topo_callback.worker.process import BOOTSTRAP, receive, send
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -214,3 +215,24 @@ def default_threads(ranks_here: int, loader_workers: int) -> int:
 def _half_of_memory() -> int:
     """Half of the machine's memory, or of the container's where that is less."""
     return max(1 << 30, memory_here() // 2)
+
+
+def at_exit(method: Callable[[], None]) -> None:
+    """Call a bound method when the interpreter ends, in this process only, if its object still lives then.
+
+    `atexit` comes too late: by then executors have been joined, and a task that hangs would hang the exit. The hook
+    that `concurrent.futures` and loky use comes earlier and calls the newest registration first.
+    """
+    reference: Any = weakref.WeakMethod(method)
+    process = os.getpid()
+
+    def call() -> None:
+        found = reference()
+        if found is not None and os.getpid() == process:
+            found()
+
+    register = getattr(threading, "_register_atexit", atexit.register)
+    try:
+        register(call)
+    except RuntimeError:
+        return  # the interpreter is already ending: the caller's own close comes next

@@ -115,7 +115,7 @@ def draw_run(path: str) -> list[str]:
 
 def _with_findings(folder: TrajectoryFolder, snapshot: Snapshot, config: TopologyConfig) -> Snapshot:
     """The snapshot with what is found in the run so far; findings that fail cost no sample."""
-    from topo_callback.worker.findings import find_in_run
+    from topo_callback.dynamics.findings import find_in_run
 
     try:
         found = find_in_run(folder, snapshot.step, config)

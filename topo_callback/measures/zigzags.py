@@ -1,0 +1,71 @@
+"""Persistence along depth and along time: how long features live among layers, and from sample to sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from topo_callback.measures.missing import Missing, Number, or_missing
+from topo_callback.measures.registry import DepthView, TimeView, depth_measure, time_measure
+
+
+@depth_measure("depth_persistence")
+def depth_persistence(view: DepthView) -> Mapping[str, Mapping[int | None, Number]]:
+    """What the depth zigzag says of every layer, H1.
+
+    `depth_similarity_h1` of layer i is r(i) = mean over j of S(i, j) / beta(j), j = i included, the normalisation of
+    the code released with arXiv 2410.11042; quotients with beta(j) = 0 are missing and left out of the mean. It is the
+    share of each layer's features that also live in layer i. `betti_h1` counts independent loops.
+    `inter_layer_persistence_h1` is Z(i), the mean over j of S(i, j) / beta(i): the share of this layer's loops that
+    also live in the others. `depth_births_h1` is the share of all loops that are born at this layer, in the order of
+    depth. Both are those of the ICML version with alpha = 0. `depth_correlation_length_h1`, one number for the whole
+    depth, is the distance in layers at which similarity has fallen to 1/e.
+    """
+    from topo_callback.homology.descriptors import (
+        births_relative_frequency,
+        correlation_length,
+        inter_layer_persistence,
+        mean_similarity,
+        shared_features,
+    )
+
+    if view.zigzag is None:
+        return {}
+    stages = len(view.layers)
+    bars = view.zigzag
+    loops = np.diag(shared_features(bars, stages)).tolist()
+    born_at = births_relative_frequency(bars, stages).tolist()
+    similarity, persistence = mean_similarity(bars, stages).tolist(), inter_layer_persistence(bars, stages).tolist()
+    length = or_missing(correlation_length(bars, stages), "similarity does not fall to 1/e within these layers")
+    names = ("betti_h1", "depth_similarity_h1", "inter_layer_persistence_h1", "depth_births_h1")
+    numbers: dict[str, dict[int | None, Number]] = {name: {} for name in names}
+    for place, layer in enumerate(view.layers):
+        numbers["betti_h1"][layer] = float(loops[place])
+        numbers["depth_similarity_h1"][layer] = or_missing(similarity[place], "no layer has loops")
+        numbers["inter_layer_persistence_h1"][layer] = (
+            persistence[place] if loops[place] else Missing("the layer has no loops")
+        )
+        numbers["depth_births_h1"][layer] = or_missing(born_at[place], "no loop is born at a layer")
+    return {**numbers, "depth_correlation_length_h1": {None: length}}
+
+
+@time_measure("time_persistence")
+def time_persistence(view: TimeView) -> dict[str, Number]:
+    """What the time zigzag of one layer says of its newest sample, H1.
+
+    `time_survival_h1` is S(0, t) / beta(0): the share of the loops of the earliest sample that lived through every
+    sample since; it depends on how densely time is sampled, unlike two-stage survival. `time_births_h1` is the share of
+    the loops of the newest sample that were not in the one before. `time_similarity_h1` is the mean over samples j of
+    S(j, t) / beta(j), t itself included, as `depth_similarity_h1` is over layers.
+    """
+    from topo_callback.homology.descriptors import mean_similarity, persistence_similarity
+
+    stages = len(view.steps)
+    own = persistence_similarity(view.zigzag, stages, dimension=1, normalisation="own")
+    similarity = float(mean_similarity(view.zigzag, stages, dimension=1)[-1])
+    return {
+        "time_survival_h1": or_missing(float(own[0, -1]), "the earliest sample has no loops"),
+        "time_births_h1": or_missing(1 - float(own[-1, -2]), "the newest sample has no loops"),
+        "time_similarity_h1": or_missing(similarity, "no sample has loops"),
+    }
