@@ -20,7 +20,7 @@ from machine import describe_machine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from killed_runs import EARLIEST, LATEST, MAX_STEPS, KilledRun, kill_runs
+from killed_runs import EARLIEST, LATEST, MAX_STEPS, MEASURING, KilledRun, kill_runs
 from small_runs import fork_server
 
 
@@ -30,7 +30,8 @@ def summary(runs: list[KilledRun]) -> str:
     handed_over = sum(len(run.handed_over) for run in killed)
     rows = {
         "runs killed": f"{len(killed)} of {len(runs)} (the others had ended)",
-        "moment of the kill": f"{EARLIEST} s to {LATEST} s after the fork, drawn uniformly",
+        "moment of the kill": f"drawn uniformly, every second one {EARLIEST} s to {LATEST} s after the fork, the others at most "
+        f"{MEASURING} s after the first record",
         "... before there was a folder": sum(run.state is None for run in killed),
         "... with a folder, before the first record": sum(run.state is not None and not run.recorded for run in killed),
         "... while records were written": sum(bool(run.recorded) for run in killed),

@@ -24,7 +24,8 @@ from topo_callback.worker.finish import finish_folder
 
 MAX_STEPS = 60
 STEP_SECONDS = 0.1  # a run takes some 8 s, of which its worker needs the first few to start
-EARLIEST, LATEST = 0.3, 7.0  # when kills come, in seconds after the fork
+EARLIEST, LATEST = 0.3, 7.0  # when every second kill comes, in seconds after the fork
+MEASURING = 3.0  # when the others come at the latest, in seconds after the first record
 _starting = threading.Lock()
 
 
@@ -63,13 +64,24 @@ class KilledRun:
 
 def kill_runs(context: ForkServerContext, root: Path, count: int, *, seed: int, together: int = 2) -> list[KilledRun]:
     """Start `count` runs, `together` at a time, and kill each at a random moment drawn with `seed`."""
-    moments = [random.Random(f"{seed} {number}").uniform(EARLIEST, LATEST) for number in range(count)]
+
+    def kill(number: int) -> KilledRun:
+        # on a machine that is busy no record may be there within any number of seconds
+        measuring = number % 2 == 1
+        drawn = random.Random(f"{seed} {number}")
+        seconds = drawn.uniform(0, MEASURING) if measuring else drawn.uniform(EARLIEST, LATEST)
+        return kill_run(context, root / f"run-{number}", seconds, measuring=measuring)
+
     with ThreadPoolExecutor(together) as pool:
-        return list(pool.map(lambda at: kill_run(context, root / f"run-{at[0]}", at[1]), enumerate(moments)))
+        return list(pool.map(kill, range(count)))
 
 
-def kill_run(context: ForkServerContext, output_dir: Path, seconds: float) -> KilledRun:
-    """Train in `output_dir`, kill the run after so many seconds, and look at what is left."""
+def kill_run(context: ForkServerContext, output_dir: Path, seconds: float, *, measuring: bool = False) -> KilledRun:
+    """Train in `output_dir`, kill the run after so many seconds, and look at what is left.
+
+    Args:
+        measuring: the seconds count from the first record on.
+    """
     output_dir.mkdir(parents=True)
     log = output_dir / "handed_over"
     with _pipe(output_dir / "console") as console:
@@ -84,6 +96,8 @@ def kill_run(context: ForkServerContext, output_dir: Path, seconds: float) -> Ki
         with _starting:
             process.start()
         started = time.monotonic()
+        while measuring and process.exitcode is None and not any(output_dir.glob("topology/*/samples/step-*.npz")):
+            time.sleep(0.02)
         process.join(seconds)
         ended = process.exitcode is not None
         children: list[psutil.Process] = []

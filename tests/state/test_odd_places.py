@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 import torch
 import users_module
-from topo_callback.probe.untouched_rows import rows_untouched
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from topo_callback.capture import quiet
 from topo_callback.errors import UnsupportedModelError
+from topo_callback.probe.sampling import rows_untouched
 
 PASSES = contextvars.ContextVar("PASSES", default=0)
 SPACE = types.SimpleNamespace(n=0)
