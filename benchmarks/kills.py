@@ -30,7 +30,7 @@ def summary(runs: list[KilledRun]) -> str:
     handed_over = sum(len(run.handed_over) for run in killed)
     rows = {
         "runs killed": f"{len(killed)} of {len(runs)} (the others had ended)",
-        "moment of the kill": f"drawn uniformly, every second one {EARLIEST} s to {LATEST} s after the fork, the others at most "
+        "moment of the kill": f"drawn uniformly, half of them {EARLIEST} s to {LATEST} s after the fork, half at most "
         f"{MEASURING} s after the first record",
         "... before there was a folder": sum(run.state is None for run in killed),
         "... with a folder, before the first record": sum(run.state is not None and not run.recorded for run in killed),
