@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-from engines import Engines
+from engines import Engines, limit_without_compilation
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -58,7 +58,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     folder = tmp_path_factory.getbasetemp()
     # the processes of pytest-xdist have temporary folders in one of the session
     compiled = Engines((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "engines")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, limit_without_compilation():
         compiled.compile_when_needed(patch)
         yield compiled
 

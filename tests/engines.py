@@ -1,7 +1,8 @@
 """Compiles the native engines once, before a test first starts a process that measures.
 
 A worker that has to compile takes a minute, longer than a run waits at its end for unfinished samples. Tests that start
-no such process never wait for this: the kernels that they call themselves are compiled one by one.
+no such process never wait for this: the kernels that they call themselves are compiled one by one. Neither
+counts towards the time limit of a test.
 """
 
 from __future__ import annotations
@@ -63,6 +64,25 @@ class Engines:
 
         patch.setattr(WorkerExecutor, "__init__", make_ready)
         patch.setattr(subprocess.Popen, "__init__", start_ready)
+
+
+@contextmanager
+def limit_without_compilation() -> Iterator[None]:
+    """The timer of pytest-timeout stands still while numba compiles in this process."""
+    from numba.core import event
+
+    class Pause(event.Listener):
+        def __init__(self) -> None:
+            self.left: list[float] = []  # of 0 s, which is no timer, for a kernel that another one calls
+
+        def on_start(self, event: Any) -> None:
+            self.left.append(signal.setitimer(signal.ITIMER_REAL, 0)[0])
+
+        def on_end(self, event: Any) -> None:
+            signal.setitimer(signal.ITIMER_REAL, self.left.pop())
+
+    with event.install_listener("numba:compile", Pause()):
+        yield
 
 
 @contextmanager

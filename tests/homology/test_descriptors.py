@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import inspect
-from pathlib import Path
 
 import numpy as np
 import pytest
+from rips_inputs import shared_file
 
 from topo_callback.homology.barcode import Barcode, read_published_barcode
 from topo_callback.homology.descriptors import (
@@ -25,7 +25,6 @@ from topo_callback.homology.descriptors import (
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.pruning.choice import layers_to_cut
 
-PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "zigzag"
 LLAMA_2_7B_CLOUDS = 33
 
 
@@ -209,21 +208,14 @@ def test_a_normalisation_that_is_none_is_refused(three_stages):
         inspect.unwrap(persistence_similarity)(three_stages, 3, normalisation="beta")
 
 
-def published(name):
-    file = PUBLISHED / name
-    if not file.exists():
-        pytest.skip("the published barcodes of arXiv 2410.11042 are not on this machine")
-    return read_published_barcode(file)
-
-
 @pytest.fixture(scope="module")
 def llama_2_7b():
-    return published("llama-2-7b_pile_k5_m4.csv.gz")
+    return read_published_barcode(shared_file("zigzag", "llama-2-7b_pile_k5_m4.csv.gz"))
 
 
 def test_the_other_published_file_is_read_and_has_the_same_shape(llama_2_7b):
     """SST sentences, the same model: as many clouds, a similarity that is largest in the same half."""
-    sst = published("llama-2-7b_sst_k5_m4.csv.gz")
+    sst = read_published_barcode(shared_file("zigzag", "llama-2-7b_sst_k5_m4.csv.gz"))
     assert sst.death.max() == 2 * LLAMA_2_7B_CLOUDS - 1
     score = mean_similarity(sst, LLAMA_2_7B_CLOUDS)
     assert score.argmax() > LLAMA_2_7B_CLOUDS / 2

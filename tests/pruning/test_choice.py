@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from families import final_norm_off, reference, tiny
+from rips_inputs import shared_file
 from tiny import tiny_llama, tiny_tokenizer
 from torch import Tensor, nn
 from trajectories import LAYERS, make_sample, write_trajectory
@@ -32,7 +33,6 @@ from topo_callback.pruning import (
 from topo_callback.pruning.choice import ranges
 from topo_callback.pruning.scores import angular_distances
 
-PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "zigzag"
 TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(24)]
 # blocks, and the cut layers at t = .9 and .8, counted from 0 as the released code does
 CUT = {
@@ -59,9 +59,7 @@ def scores_of(angular: Any = None, influence: Any = None, *, depth: int = 3) -> 
 @pytest.mark.parametrize("name", CUT)
 def test_published_layers(name: str) -> None:
     """The clouds are the norms after attention and the final norm: cloud i, from 0, is of block i + 1, our layer."""
-    file = PUBLISHED / f"{name}_pile_k5_m4.csv.gz"
-    if not file.exists():
-        pytest.skip(f"the published barcode of {name} is not on this machine")
+    file = shared_file("zigzag", f"{name}_pile_k5_m4.csv.gz")
     depth, at_9, at_8 = CUT[name]
     scores = LayerScores(depth, read_published_barcode(file), (*range(1, depth + 1), None))
     assert by_persistence(scores, threshold=0.9).layers == tuple(block + 1 for block in at_9)
