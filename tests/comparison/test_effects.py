@@ -12,8 +12,15 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import energy_distance as energy_distance_of_numbers
 from scipy.stats import mannwhitneyu
 
-from topo_callback.comparison.distances import curve_distances, energy_distance, joint_distances, run_map
-from topo_callback.comparison.effects import cliffs_delta, effect_sizes, hedges_g
+from topo_callback.comparison.effects import (
+    cliffs_delta,
+    curve_distances,
+    effect_sizes,
+    energy_distance,
+    hedges_g,
+    joint_distances,
+    run_map,
+)
 
 
 def test_hedges_g_by_hand() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from layer_views import defined, layer_view
 
-from topo_callback.capture.token_numbers import token_numbers
+from topo_callback.capture.tokens import token_numbers
 from topo_callback.geometry import point_norms
 from topo_callback.measures.intrinsic_dimension import intrinsic_dimension, local_intrinsic_dimension
 from topo_callback.measures.missing import Missing

@@ -13,7 +13,7 @@ from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.proved import ProvedReading, prove_reading, read_clouds
 from topo_callback.capture.reading import quiet, read_batch
-from topo_callback.capture.token_cloud import TokenCloud, sample_tokens
+from topo_callback.capture.tokens import TokenCloud, sample_tokens
 
 __all__ = [
     "BlockStack",

@@ -13,8 +13,7 @@ from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack
 from topo_callback.capture.calls import first_tensor
 from topo_callback.capture.layout import StateLayout
-from topo_callback.capture.token_cloud import TokenCloud
-from topo_callback.capture.token_numbers import token_numbers
+from topo_callback.capture.tokens import TokenCloud, token_numbers
 from topo_callback.errors import USERS_OWN, UnsupportedModelError
 
 

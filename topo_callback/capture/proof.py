@@ -29,7 +29,7 @@ from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.reading import read_batch, takes
 from topo_callback.capture.survey import Together, alone, out_of_memory
-from topo_callback.capture.token_cloud import TokenCloud
+from topo_callback.capture.tokens import TokenCloud
 from topo_callback.capture.truth import (
     Answer,
     allowed_difference,

@@ -23,7 +23,7 @@ from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling, Taking
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
-from topo_callback.capture.token_cloud import TokenCloud
+from topo_callback.capture.tokens import TokenCloud
 from topo_callback.errors import USERS_OWN, TopologyError
 
 

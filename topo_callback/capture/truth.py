@@ -20,7 +20,7 @@ from topo_callback.capture.calls import Traversal, check_calls, first_tensor, li
 from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.pooling import Pooling
 from topo_callback.capture.reading import decoder_start, run_forward, takes
-from topo_callback.capture.token_cloud import TokenCloud
+from topo_callback.capture.tokens import TokenCloud
 from topo_callback.errors import USERS_OWN, UnsupportedModelError
 
 # Largest relative difference of a state that rounding explains, by the coarsest type in which a block computes: some

@@ -11,8 +11,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.comparison.alignment import Alignment, align
-from topo_callback.comparison.distances import RunMap, curve_distances, energy_distance, joint_distances, run_map
-from topo_callback.comparison.effects import EffectSizes, effect_sizes
+from topo_callback.comparison.effects import (
+    EffectSizes,
+    RunMap,
+    curve_distances,
+    effect_sizes,
+    energy_distance,
+    joint_distances,
+    run_map,
+)
 from topo_callback.comparison.labelings import MOST_LABELINGS, Labelings, blocks_of, labelings
 from topo_callback.comparison.permutation import Curves, ObjectiveTest, permutation_test
 from topo_callback.comparison.runs import Run

@@ -23,8 +23,8 @@ from topo_callback.controls.orders import STATISTICS, OrderStatistic
 from topo_callback.controls.variations import Descriptors, GraphControl, NeighbourSweep, SubsetControl
 from topo_callback.controls.wording import GRAPH_NAMES, statistic_label
 from topo_callback.figures.figures import STYLE
-from topo_callback.figures.labels import Label
-from topo_callback.figures.panels import BAR_COLOURS, COLOUR_MAP, step_name, thinned
+from topo_callback.figures.labels import Label, step_name
+from topo_callback.figures.panels import BAR_COLOURS, COLOUR_MAP, thinned
 
 REAL, OTHERS = BAR_COLOURS[:2]
 _GRID = "#e6e6e6"

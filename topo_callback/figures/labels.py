@@ -1,4 +1,4 @@
-"""What a measure is called in a picture, and its unit."""
+"""What a measure is called in a picture, its unit, and how a step is written."""
 
 from __future__ import annotations
 
@@ -92,3 +92,8 @@ def label(measure: str) -> Label:
     if name in _PAIRS and since in _SINCE:
         return Label(f"{_PAIRS[name].title} {_SINCE[since]}", _PAIRS[name].unit)
     return _LABELS.get(measure, Label(measure, "value"))
+
+
+def step_name(step: int) -> str:
+    """A step or a count with its thousands apart."""
+    return f"{step:,}".replace(",", " ")

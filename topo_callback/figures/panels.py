@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
 from matplotlib.patches import Patch
 
-from topo_callback.figures.labels import label
+from topo_callback.figures.labels import label, step_name
 from topo_callback.records.trajectory import Trajectory
 
 COLOUR_MAP = "viridis"
@@ -145,11 +145,6 @@ def name_steps(axis: Any, trajectory: Trajectory) -> None:
     """Samples are evenly spaced, so that 0, 1, 2, 4, ... and the regular ones after them are equally readable."""
     ticks = thinned(len(trajectory.steps), 9 if trajectory.steps[-1] < 10_000 else 6)
     axis.set_xticks(ticks, [step_name(trajectory.steps[column]) for column in ticks])
-
-
-def step_name(step: int) -> str:
-    """A step or a count with its thousands apart."""
-    return f"{step:,}".replace(",", " ")
 
 
 def steps_label(trajectory: Trajectory) -> str:

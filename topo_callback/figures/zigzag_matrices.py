@@ -15,7 +15,8 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, LogNorm, 
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from topo_callback.figures.panels import COLOUR_MAP, GREY, MISSING_COLOUR, step_name
+from topo_callback.figures.labels import step_name
+from topo_callback.figures.panels import COLOUR_MAP, GREY, MISSING_COLOUR
 from topo_callback.figures.zigzag_stages import Stages, features, name_cells
 from topo_callback.homology.descriptors import Normalisation
 

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from topo_callback.figures.panels import step_name, thinned
+from topo_callback.figures.labels import step_name
+from topo_callback.figures.panels import thinned
 
 FEATURES = ("components", "loops", "voids")  # H0, H1, H2
 DENSER = 3  # the largest gap between samples over the first one, from which on curves are over the logarithm

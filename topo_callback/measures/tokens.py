@@ -1,6 +1,6 @@
 """Token-level measures: one number per prompt and layer, taken on the model's device, and what is said of all prompts.
 
-The numbers come from `capture/token_numbers.py`; here are their names and the summary of their distribution over
+The numbers come from `capture/tokens.py`; here are their names and the summary of their distribution over
 prompts, in which a mean alone can hide two groups (Skean et al., arXiv 2502.02013).
 """
 

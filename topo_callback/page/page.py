@@ -20,8 +20,7 @@ from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.run_content import check, run_content, shown
-from topo_callback.page.summary import summary
-from topo_callback.page.undefined import undefined
+from topo_callback.page.summary import summary, undefined
 from topo_callback.page.wording import count, embedded_json, items, part, plain, safe, table
 from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory

@@ -1,15 +1,20 @@
-"""The summary of a run in words, from its numbers: what moved, when and where. What is not recorded is left out."""
+"""The summary of a run, from its numbers: in words what moved, when and where; and which are not defined, and why.
+
+What is not recorded is left out.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
-from topo_callback.figures.panels import step_name
+from topo_callback.figures.labels import step_name
 from topo_callback.page.run_content import fact, points, velocities
-from topo_callback.page.wording import count, percent, rounded
+from topo_callback.page.wording import count, percent, rounded, table
 from topo_callback.records.trajectory import Trajectory
 
 _FEW_LOOPS = 10
@@ -31,6 +36,46 @@ def summary(trajectory: Trajectory) -> list[str]:
         *_missing(trajectory),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+_SHOWN = 40
+_LISTED = 6
+
+
+def undefined(trajectory: Trajectory) -> str:
+    """An HTML table with a row for each reason, the most frequent first; nothing where every number is defined.
+
+    Reasons that differ in their figures alone, such as ranks of clouds, share a row.
+    """
+    cells: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    measures: dict[str, dict[str, None]] = {}
+    steps: dict[str, set[int]] = {}
+    layers: dict[str, set[int | None]] = {}
+    for step in trajectory.steps:
+        for measure, by_layer in trajectory.overview(step).missing.items():
+            for layer, reason in by_layer.items():
+                kind = re.sub(r"\d+", "#", reason)
+                cells[kind] += 1
+                first.setdefault(kind, reason)
+                measures.setdefault(kind, {})[measure] = None
+                steps.setdefault(kind, set()).add(step)
+                layers.setdefault(kind, set()).add(layer)
+    if not cells:
+        return ""
+    kinds = [kind for kind, _ in cells.most_common()]
+    rows = [
+        (
+            _named(measures[kind], _LISTED),
+            first[kind],
+            _named(sorted(layer for layer in layers[kind] if layer is not None), _LISTED) or "all together",
+            count(len(steps[kind]), "sample"),
+        )
+        for kind in kinds[:_SHOWN]
+    ]
+    more = len(kinds) - len(rows)
+    title = "Numbers that are not defined" + (f" ({count(more, 'more reason')} in the record)" if more else "")
+    return table(("number", "why it is missing", "layers", "in"), rows, caption=title)
 
 
 def _what(trajectory: Trajectory) -> str:
@@ -187,9 +232,9 @@ def _missing(trajectory: Trajectory) -> list[str]:
     return sentences
 
 
-def _named(names: Iterable[object]) -> str:
+def _named(names: Iterable[object], most: int = 8) -> str:
     listed = [str(name) for name in names]
-    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def _medians(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Monitor: one training run, watched from one rank. It decides when to read the model and hands samples on."""
+"""Monitor: one training run, watched from one rank. It decides when to read the model and hands samples on.
+
+What is done at a step where ranks meet is decided by the first rank and agreed on in one number, the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,15 @@ from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import SAVE, STOP
 from topo_callback.watching.beginning import Beginning, Given, Start, Watched, checkpoint_folder
-from topo_callback.watching.decisions import END, SKIP, TAKE, agree, decide
 from topo_callback.watching.harmless import NothingToWatchError, asked_for, guarded, unheard
+from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import mark_checkpoint
-from topo_callback.watching.schedule import OverheadBudget, announce_cost, announce_thinned
+from topo_callback.watching.schedule import OverheadBudget, Schedule, announce_cost, announce_thinned
 
 _Facts = dict[str, Any]
+
+SKIP, TAKE, END = 0, 1, 2  # what may be decided
+_ACTIONS = 4  # combinations of what actions ask for
 
 logger = logging.getLogger("topo_callback")
 
@@ -286,3 +292,41 @@ class Monitor:
         decision = decide(self._watched.recorder, self._watched.schedule, self.budget, step, must)
         facts = self._facts(step, state) if decision == TAKE else {}
         return (decision, self._watched.recorder.actions.asked()), facts
+
+
+def agree(ranks: Ranks, decision: int, asked: int) -> tuple[int, int]:
+    """What holds for all ranks: the largest of their decisions, and what the actions of that rank ask for.
+
+    All ranks call this together; it is the one collective of an event.
+    """
+    return divmod(ranks.worst(_ACTIONS * decision + asked), _ACTIONS)
+
+
+def decide(recorder: Recorder, schedule: Schedule, budget: OverheadBudget, step: int, must: bool | None) -> int:
+    """What the first rank decides.
+
+    Args:
+        must: the sample is taken whatever it costs; None: as the schedule says.
+    """
+    if recorder.stopped is not None:
+        return END
+    if recorder.has(step):
+        return SKIP
+    if schedule.never_thinned(step) if must is None else must:
+        return TAKE
+    if _adapted_away(recorder, schedule, step):
+        return SKIP
+    if budget.allows():
+        return TAKE
+    recorder.note("thinned", step=step, cause=f"overhead {budget.overhead():.4f}")
+    return SKIP
+
+
+def _adapted_away(recorder: Recorder, schedule: Schedule, step: int) -> bool:
+    """Whether an adaptive schedule leaves a step out: one in between unless the model moves fast, and every second
+    regular one when it has settled."""
+    if schedule.dense is None:
+        return False
+    if not schedule.is_fixed(step):
+        return not recorder.pace.faster
+    return recorder.actions.settled and not recorder.pace.faster and schedule.is_spare(step)
