@@ -234,6 +234,12 @@ def test_the_files_of_a_run(folder: TrajectoryFolder) -> None:
     assert all(png_size(folder.pictures / name) > (600, 300) for name in names)
 
 
+def test_a_run_without_pictures_has_none_of_the_whole_either(tmp_path: Path) -> None:
+    written = write_trajectory(tmp_path, config=TopologyConfig(neighbours=5, pictures=0))
+    assert draw_run_pictures(written) == []
+    assert list(written.pictures.iterdir()) == []
+
+
 def test_the_files_of_a_sample(tmp_path: Path) -> None:
     snapshot = make_snapshots(invalid=INVALID)[3]
     written = TrajectoryFolder.new(tmp_path)
