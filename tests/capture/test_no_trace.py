@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import random
 import weakref
 from typing import Any
@@ -23,9 +24,9 @@ def hooks(model: nn.Module) -> list[tuple[int, int]]:
     return [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]
 
 
-def random_states(request: pytest.FixtureRequest) -> list[Any]:
+def random_states() -> list[Any]:
     # beartype picks the items that it checks with Python's own generator
-    python = None if request.config.getoption("--jaxtyping-packages") else random.getstate()
+    python = None if importlib.util.find_spec("beartype") is not None else random.getstate()
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global state is the subject
     return [python, name, keys.tolist(), rest, torch.get_rng_state().tolist()]
 
@@ -37,7 +38,7 @@ def draw(*_: Any) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_flags_hooks_and_random_states_are_as_before(fails: bool, request: pytest.FixtureRequest) -> None:
+def test_flags_hooks_and_random_states_are_as_before(fails: bool) -> None:
     """Even when the forward pass draws random numbers, and when it raises."""
     model, probe = tiny("gpt2"), prompts()
     model.transformer.h[1].eval()
@@ -49,11 +50,11 @@ def test_flags_hooks_and_random_states_are_as_before(fails: bool, request: pytes
 
         model.transformer.h[2].register_forward_pre_hook(explode)
     flags = [module.training for module in model.modules()]
-    before = hooks(model), random_states(request), torch.is_grad_enabled()
+    before = hooks(model), random_states(), torch.is_grad_enabled()
     with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
         clouds(model, probe)
     assert [module.training for module in model.modules()] == flags
-    assert (hooks(model), random_states(request), torch.is_grad_enabled()) == before
+    assert (hooks(model), random_states(), torch.is_grad_enabled()) == before
 
 
 def test_what_a_module_does_on_train_and_eval_is_not_run() -> None:
