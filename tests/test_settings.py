@@ -175,6 +175,16 @@ def test_a_variable_that_is_no_setting_is_said_with_the_near_one(capsys: pytest.
     assert capsys.readouterr().err == ""
 
 
+def test_numbers_beyond_float_and_lists_within_lists_are_refused_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    nested = "".join(f"  - &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 9))
+    for content in ("drain_seconds: 1" + 400 * "0", f"layers:\n  - &a0 [x]\n{nested}"):
+        file.write_text(content)
+        with pytest.raises(ConfigurationError, match="accepted: ") as raised:
+            gather_settings({}, environment={}, file=file)
+        assert len(str(raised.value)) < 1000
+
+
 def test_one_setting_twice_in_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("seed: 1\ntopo_seed: 2\n")

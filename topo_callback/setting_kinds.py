@@ -156,7 +156,10 @@ class Kind:
                 return None
             raise ValueError(value)
         if type(value) is int and float in self.plain:
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                raise ValueError(value) from None
         if type(value) in self.plain and self._is_sound(value):
             return value
         if self.element is not None and not isinstance(value, (str, bytes, Mapping)) and isinstance(value, Iterable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import reprlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from topo_callback.terminal import DEBUG, say
 
 PREFIX = "topo_"
 _SWITCH = "TOPO_DISABLED"
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2  # lists in YAML may hold each other many times over
 _FIELDS = {field.name: field for field in dataclasses.fields(TopologyConfig)}
 
 
@@ -52,7 +55,8 @@ def read_setting(name: str, value: Any, *, where: str | None = None) -> Any:
     try:
         return kind.parse(value) if isinstance(value, str) else kind.read(value)
     except (ValueError, TypeError, RecursionError):
-        raise ConfigurationError(f"{said}={value!r}; accepted: {kind.accepted}") from None
+        given = repr(value) if isinstance(value, str) else _SHORT.repr(value)
+        raise ConfigurationError(f"{said}={given}; accepted: {kind.accepted}") from None
 
 
 def is_disabled(environment: Mapping[str, str] | None = None) -> bool:

@@ -244,6 +244,18 @@ def test_every_odd_place_is_as_before(write: Callable[[Odd], None]) -> None:
         assert repr(look(module)) == before
 
 
+def test_a_generator_is_refused_before_it_moves() -> None:
+    module = Odd(lambda module: next(module.numbers), numbers=iter(number for number in range(9)))
+    for _ in range(2):
+        with pytest.raises(UnsupportedModelError, match="a generator of Odd"), quiet(module):
+            module(torch.zeros(1, 2))
+    assert next(module.numbers) == 0
+    unused = Odd(lambda module: None, numbers=module.numbers)
+    with quiet(unused):
+        unused(torch.zeros(1, 2))
+    assert next(unused.numbers) == 1
+
+
 class Fixed(random.Random):
     def setstate(self, state: Any) -> None:
         raise NotImplementedError

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import types
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_callback.errors import UnsupportedModelError
-from topo_callback.state.opaque import Opaque
+from topo_callback.state.opaque import Opaque, StandIn
 from topo_callback.state.reachable import Reachable
 from topo_callback.state.writes import (
     Writes,
@@ -71,11 +72,15 @@ def untouched(model: nn.Module) -> Iterator[None]:
     _ACTIVE.remove(guard)
     lost = guard.put_back()
     if lost:
-        raise UnsupportedModelError(
-            f"a forward pass in evaluation mode changes what cannot be put back: {', '.join(lost[:3])}"
-            f"{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}; training would go on from there. Let the module "
-            "leave it alone while `self.training` is False, or do without monitoring"
-        )
+        raise _refused(lost)
+
+
+def _refused(lost: list[str]) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"a forward pass in evaluation mode changes what cannot be put back: {', '.join(lost[:3])}"
+        f"{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}; training would go on from there. Let the module "
+        "leave it alone while `self.training` is False, or do without monitoring"
+    )
 
 
 def rewind(model: nn.Module) -> None:
@@ -102,6 +107,16 @@ class Guard:
         self._copied, self._digests = _beforehand(self._tensors, known)
         looked_into = self._state.opaque if known.opaque or not known.read else []
         self._opaque = [Opaque(value, owner) for value, owner in looked_into]
+        # held instead of the model's generators until the end, so that the model is refused as it was
+        self._generators = [
+            (value, StandIn(_refused([f"a generator of {owner}"])))
+            for value, owner in self._state.opaque
+            if isinstance(value, types.GeneratorType) and value.gi_frame is not None
+        ]
+        if self._generators:
+            for generator, stand_in in self._generators:
+                self._state.replace(generator, stand_in)
+            self._state.put_back()
         self.writes = Writes((held.tensor for held in self._tensors), doubting=not known.read, doubted=known.doubted)
 
     def rewind(self) -> None:
@@ -115,6 +130,8 @@ class Guard:
 
     def put_back(self) -> list[str]:
         """Put everything back; what could not be, by its module."""
+        for generator, stand_in in self._generators:
+            self._state.replace(stand_in, generator)
         lost = self._put_opaque_back()
         self._state.put_back()
         lost += self._state.lost

@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from topo_callback.state.copies import Copy
@@ -74,7 +75,17 @@ def named_globals(namespace: dict[str, Any], names: tuple[str, ...]) -> Names:
 
 def hooks_of(tensor: Tensor) -> Names:
     """The hooks on a tensor's gradient."""
-    return Names({name: getattr(tensor, name) for name in _HOOKS}, getattr, setattr)
+    return Names({name: _of_tensor(tensor, name) for name in _HOOKS}, _of_tensor, _set_of_tensor)
+
+
+def _of_tensor(tensor: Tensor, name: str) -> Any:
+    with torch._C.DisableTorchFunctionSubclass():
+        return getattr(tensor, name)
+
+
+def _set_of_tensor(tensor: Tensor, name: str, value: Any) -> None:
+    with torch._C.DisableTorchFunctionSubclass():
+        setattr(tensor, name, value)
 
 
 def context_of(variable: contextvars.ContextVar[Any]) -> Names:

@@ -46,6 +46,25 @@ def _state(value: Any) -> Any:
     return _each_iterator(_reduced(value), lambda inner: _Within(_state(inner)))
 
 
+class StandIn:
+    """In the place of a generator while a pass of ours runs: generators only move forward, so this raises instead."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __iter__(self) -> StandIn:
+        return self
+
+    def __next__(self) -> Any:
+        raise self._error
+
+    def send(self, value: Any) -> Any:
+        raise self._error
+
+    def close(self) -> None:
+        raise self._error
+
+
 class _Within(NamedTuple):
     """The state of an iterator inside another object's."""
 

@@ -2,8 +2,8 @@
 
 Reached are the modules' own dictionaries (attributes, parameters, buffers, submodules, hooks), plain containers,
 configurations and other plain objects, and what the functions among the hooks are bound to: objects, closures, default
-arguments, and in user's code global names. Left alone is machinery that runs on its own: threads, queues, files,
-trainers, data loaders, process groups, trackers.
+arguments, and in user's code global names, classes and other modules of the user's. Left alone is machinery that runs
+on its own: threads, queues, files, trainers, data loaders, process groups, trackers.
 """
 
 from __future__ import annotations
