@@ -164,7 +164,8 @@ def _do(task: tuple[Future[Any], bytes], channel: socket.socket) -> bool:
     if error is None:
         future.set_result(result)
     else:
-        error.described = place
+        with contextlib.suppress(Exception):  # a class may refuse attributes
+            error.described = place
         _fail(future, error)
     return True
 
