@@ -18,7 +18,7 @@ from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
-from topo_callback.worker import dispatcher
+from topo_callback.worker import dispatcher_thread
 
 TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(24)]
 DRAIN_SECONDS = 120.0
@@ -51,7 +51,7 @@ def main(output_dir: str, way: str) -> None:
     import ways_to_die
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs in the background
-    dispatcher.measure_spooled = ways_to_die.endless  # type: ignore[attr-defined]
+    dispatcher_thread.measure_spooled = ways_to_die.endless  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     tokenizer = tiny_tokenizer()
     rows = [{"input_ids": ids, "labels": ids} for ids in tokenizer(TEXTS)["input_ids"]]
