@@ -25,7 +25,7 @@ from topo_callback.studies.running import NOT_FINITE, SHARDED, StudyPlan
 
 INVARIANCE = ("info_nce", "dime", "lidar", "prompt_length", "random_tokens", "shuffled_tokens")
 WORDS = CORPUS.split()
-PROOF = 7  # passes of a few prompts before the first sample
+PROOF = 9  # passes of a few prompts before the first sample
 TEXTS = [" ".join(WORDS[i : i + 4 + i % 7]) for i in range(0, 90, 5)]
 NAMES = ("info_nce", "prompt_length", "shuffled_tokens")
 PROBE = Probe.from_rows(["one two three", "four five", "six seven eight nine"], tiny_tokenizer())
