@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -22,7 +23,7 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 # what follows is done here rather than in pyproject.toml, where an option of a plugin that is missing is an error
-PROCESSES, DISTRIBUTION, SECONDS = 2, "worksteal", 300
+PROCESSES, DISTRIBUTION, SECONDS = 2, "loadfile", 300
 
 if importlib.util.find_spec("beartype") is not None:
     from type_checks import check_types
@@ -40,6 +41,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses = PROCESSES
     if option.dist == "no":
         option.dist = DISTRIBUTION
+        option.loadscopereorder = False  # the order is that of the collection
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
         option.markexpr = "not slow"
     if config.pluginmanager.hasplugin("timeout") and option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:
         option.timeout = SECONDS
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs, which lie beside this file, come first: a process that gets one last lets the other wait for it."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,7 @@ def run(folder: Path, when: str, ranks: int = 1) -> str:
     return printed
 
 
+@pytest.mark.slow
 def test_fault_33_a_disk_that_hangs_in_mid_run_costs_the_drain(tmp_path: Path) -> None:
     assert "does not answer; training goes on" in run(tmp_path, "step")
 

@@ -102,13 +102,13 @@ def forwards(run: dict[str, Any]) -> dict[int, int]:
     return {int(step): count for step, count in run["forwards"].items()}
 
 
-@pytest.mark.parametrize("model", ["full", "lora"])
+@pytest.mark.parametrize("model", mostly_slow(["full", "lora"], "full"))
 def test_fault_20_every_rank_runs_the_model_equally_often(two: Launch, model: str) -> None:
     first, second = two.of(f"{model}-fine")
     assert forwards(first) == forwards(second) == dict.fromkeys(range(6), TURNS)
 
 
-@pytest.mark.parametrize("model", ["full", "lora"])
+@pytest.mark.parametrize("model", mostly_slow(["full", "lora"], "full"))
 def test_two_ranks_give_the_numbers_of_one(two: Launch, alone: Launch, model: str) -> None:
     here, there = (launched.trajectory(f"{model}-fine") for launched in (alone, two))
     exact = two.folder.name == "ddp"
@@ -133,7 +133,7 @@ def test_two_ranks_give_the_numbers_of_one(two: Launch, alone: Launch, model: st
             assert other.numbers[name] == pytest.approx(dict(by_layer), rel=1e-15 if exact else rounded)
 
 
-@pytest.mark.parametrize("model", ["full", "lora"])
+@pytest.mark.parametrize("model", mostly_slow(["full", "lora"], "full"))
 def test_two_ranks_read_the_answers_of_one(two: Launch, alone: Launch, model: str) -> None:
     """The model before training is the same on one rank and two; what follows it is not, but its change is measured."""
     here, there = (launched.trajectory(f"{model}-fine") for launched in (alone, two))

@@ -85,7 +85,10 @@ def test_another_setting_is_refused_or_harmless_and_never_a_lost_run(
     where = Path(value) if name == "folder" else folder
     trajectory = Trajectory.load(where)
     planned = {"steps": (0, 1, 2, 3, 5), "folder": (3, 4, 5, 6), "samples": (0, 1, 2, 3, 4, 6)}
-    assert trajectory.steps == planned.get(name, (0, 1, 2, 3, 4, 5, 6))
+    # a limit on the overhead may leave out samples, which it says
+    thinned = {entry["step"] for entry in trajectory.journal if entry["event"] == "thinned"}
+    assert name == "max_overhead" or not thinned
+    assert tuple(sorted({*trajectory.steps, *thinned})) == planned.get(name, (0, 1, 2, 3, 4, 5, 6))
     assert trajectory.state == "finished"
     assert trajectory.damaged == {}
     assert not [entry for entry in trajectory.journal if entry["event"] in ("lost", "stopped", "skipped")]

@@ -76,6 +76,7 @@ def test_surroundings_are_as_before(demo: tuple[DemoResult, str, CountSteps]) ->
     assert logging.getLogger("trl").level == logging.NOTSET
 
 
+@pytest.mark.slow
 def test_saved_model_and_rows_are_accepted_and_runs_repeat(
     demo: tuple[DemoResult, str, CountSteps], tmp_path: Path
 ) -> None:

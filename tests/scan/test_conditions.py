@@ -102,6 +102,7 @@ def test_without_autocast_the_numbers_are_others_and_are_not_joined(bf16: Path) 
         scanned(bf16, "plain", autocast="bfloat16")
 
 
+@pytest.mark.slow
 def test_attention_and_batches_are_those_of_the_run(tmp_path: Path) -> None:
     run = trained(tmp_path, attention="eager")
     result = scanned(run)

@@ -63,6 +63,7 @@ def test_the_checkpoints_of_a_run(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_kept_prompts_of_a_sampled_probe(tmp_path: Path) -> None:
     run = trained(tmp_path, {**SETTINGS, "keep_prompts": True, "prompts": 20}, texts=None)
     recorded = Trajectory.load(run)

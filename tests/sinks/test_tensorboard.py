@@ -55,6 +55,7 @@ def test_numbers_arrive_at_the_steps_of_their_samples(tmp_path: Path) -> None:
     assert {event.step for event in events.Scalars("topology/h1_bars")} == set(STEPS)
 
 
+@pytest.mark.slow
 def test_pictures_arrive_at_their_steps(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "topology")
     log_everything(TensorBoardSink(tmp_path / "chosen"), folder)

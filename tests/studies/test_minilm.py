@@ -36,6 +36,7 @@ def numbers() -> dict[str, list[float]]:
     return {name: [by_layer[layer] for layer in range(1, 7)] for name, by_layer in sample.study_numbers.items()}
 
 
+@pytest.mark.slow
 def test_a_sentence_encoder_tells_prompts_through_typing_errors(numbers: dict[str, list[float]]) -> None:
     assert min(numbers["info_nce_share"]) > 0.8
     assert max(numbers["info_nce"]) < math.log(PROMPTS)
@@ -45,6 +46,7 @@ def test_a_sentence_encoder_tells_prompts_through_typing_errors(numbers: dict[st
     assert max(numbers["lidar"]) == numbers["lidar"][5]
 
 
+@pytest.mark.slow
 def test_the_order_of_words_matters_more_with_depth(numbers: dict[str, list[float]]) -> None:
     kept = numbers["shuffled_tokens_mutual_knn"]
     assert kept[0] > 0.75
@@ -54,6 +56,7 @@ def test_the_order_of_words_matters_more_with_depth(numbers: dict[str, list[floa
     assert all(value > 1 for value in numbers["shuffled_tokens_prompt_entropy"])
 
 
+@pytest.mark.slow
 def test_early_layers_hold_the_length_of_a_prompt(numbers: dict[str, list[float]]) -> None:
     distance = numbers["length_distance"]
     assert distance[0] > 0.4
