@@ -188,6 +188,7 @@ def test_velocity_and_events_go_on_behind_a_bad_sample(tmp_path: Path) -> None:
     assert "velocity" not in find_in_run(folder, 12, CONFIG)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_bad_sample_has_its_page_and_pictures(tmp_path: Path) -> None:
     from topo_callback.figures.pictures import draw_run_pictures
     from topo_callback.page import report_page

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_runs import TEXTS, train
+from tiers import mostly_slow
 
 from topo_callback import Trajectory
 from topo_callback.records.sample import Sample
@@ -23,7 +24,9 @@ def other_dtype(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("other_dtype", [torch.float64, torch.bfloat16, torch.float16], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    "other_dtype", mostly_slow([torch.float64, torch.bfloat16, torch.float16], torch.bfloat16), indirect=True, ids=str
+)
 def test_a_run_under_another_default_dtype_is_read(other_dtype: torch.dtype, tmp_path: Path) -> None:
     samples: list[Sample] = []
     from topo_callback.watching.recorder import Recorder

@@ -139,12 +139,14 @@ def test_the_tracker_has_the_alert_and_the_axes(planted: tuple[Path, list[Event]
     assert {"topology/velocity", "topology/progress"} <= set().union(*items)
 
 
+@pytest.mark.slow
 def test_stopping_that_is_meant_stops(tmp_path: Path) -> None:
     callback = TopologyCallback(config=dataclasses.replace(CONFIG, actions=("stop",), stop_dry_run=False), sinks=[])
     trainer = run(tmp_path, plant=True, callback=callback)
     assert PLANTED.stop < trainer.state.global_step < STEPS
 
 
+@pytest.mark.slow
 def test_a_quiet_run_is_told_nothing(tmp_path: Path) -> None:
     seen: list[Event] = []
     run(tmp_path, plant=False, callback=TopologyCallback(config=CONFIG, sinks=[], on_event=seen.append))

@@ -38,6 +38,7 @@ def run(folder: Path, how: str) -> str:
     return ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_fault_9_a_disk_that_is_full_for_a_while_costs_nothing_but_a_warning(tmp_path: Path) -> None:
     printed = run(tmp_path, "full-for-a-while")
     assert printed.count("training goes on, recent samples are kept in memory and retried") == 1

@@ -102,6 +102,7 @@ def test_the_models_are_quantised(load: Callable[[], Any]) -> None:
     assert type(linear) is not torch.nn.Linear or type(linear.weight.data) is not torch.Tensor
 
 
+@pytest.mark.slow
 def test_fault_22_a_quantised_model_with_an_adapter_is_read_and_not_disturbed(
     load: Callable[[], Any], tmp_path: Path
 ) -> None:

@@ -229,6 +229,7 @@ def test_fault_18_a_resumed_run_keeps_its_batches(killed: Path, run: Callable[..
     assert Trajectory.load(killed).run["reading"]["probe_batch"] == 5
 
 
+@pytest.mark.slow
 def test_fault_18_a_checkpoint_is_resumed_into_its_own_run_though_a_newer_one_is_there(
     killed: Path, run: Callable[..., dict[str, Any]]
 ) -> None:

@@ -57,6 +57,7 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_is_downloaded_once_and_equals_the_folder(
     logged: Server, folders: dict[str, list[Path]], cache: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_corpus_has_enough_text_and_rows(corpus: Corpus) -> None:
     assert len(corpus.held_out_rows) > 64
 
 
+@pytest.mark.slow
 def test_corpus_is_the_same_in_another_process(corpus: Corpus) -> None:
     code = (
         "import hashlib; from topo_callback.demo.corpus import gather_corpus; "

@@ -113,6 +113,7 @@ def test_the_sample_that_is_damaged_here_is_measured_with_all_it_holds() -> None
         assert Sample.read(folder.step_file(folder.distances, OTHER)).token_distances is not None
 
 
+@pytest.mark.slow
 @many
 @given(st.data())
 def test_hostile_manifests(data: st.DataObject) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sinks.tracked_run import train
+from tiers import mostly_slow
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
@@ -98,7 +99,7 @@ def test_the_place_is_that_of_the_trainer(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(any(place.glob("events.out.tfevents.*")) for place in places)
 
 
-@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("attached", mostly_slow([False, True], False))
 def test_a_training_run_is_complete(attached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     train(tmp_path, ["tensorboard"], attached=attached)

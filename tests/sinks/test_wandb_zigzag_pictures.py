@@ -83,6 +83,7 @@ def uploads(pictured: Pictured, key: str) -> dict[int, bytes]:
     return {row["topology/step"]: (pictured.files / row[f"topology_pictures/{key}.path"]).read_bytes() for row in rows}
 
 
+@pytest.mark.slow
 def test_every_pictured_sample_has_its_zigzag_over_depth(pictured: Pictured) -> None:
     trajectory = Trajectory(pictured.folder)
     found = uploads(pictured, "depth")
