@@ -140,6 +140,12 @@ def test_a_forward_pass_that_refuses_padding_is_given_none() -> None:
     assert "not supported" not in proof.refused[PADDED]  # words of foreign code may quote prompts
 
 
+def test_layers_that_share_a_block_and_its_place_in_the_cache_are_read_without_it() -> None:
+    model = tiny("llama")
+    model.model.layers = nn.ModuleList([model.model.layers[0]] * 3)
+    assert prove(model.eval(), prompts(LENGTHS)).rows == PADDED
+
+
 def test_what_is_wrong_alone_is_refused() -> None:
     class Cached(OddModel):
         def forward(self, input_ids: Tensor, attention_mask: Any = None, use_cache: bool | None = None) -> Any:

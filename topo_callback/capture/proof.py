@@ -153,9 +153,23 @@ class Prover:
     def prove(self, probe: TokenisedPrompts, batch_size: int, first: str = PADDED) -> Proof:
         """Find the cheapest way of reading, from `first` on, that gives each prompt as it is alone.
 
+        A prompt alone is what the bare call makes of it. Where no way of reading gives that and blocks are called
+        several times, it is what a call without the model's own cache makes of it: the calls of one block may share a
+        place in the cache, and would see each other's tokens there.
+
         Raises:
             UnsupportedModelError: even a prompt read alone is not what the model makes of it.
         """
+        try:
+            return self._prove(probe, batch_size, first)
+        except UnsupportedModelError:
+            again = len(set(self._traversal.calls)) < self._traversal.depth and takes(self._model, "use_cache")
+            if not self._worst(int(again and self._cached)):  # on all ranks or on none
+                raise
+            self._cached = False
+            return self._prove(probe, batch_size, first)
+
+    def _prove(self, probe: TokenisedPrompts, batch_size: int, first: str) -> Proof:
         few = few_prompts(probe, min(TRIED, max(3, batch_size)))
         truths = {place: self._alone(few, place) for place in range(len(few))}
         allowed = allowed_difference(self._model, self._dtypes, model_device(self._model))
