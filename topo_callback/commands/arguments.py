@@ -43,27 +43,23 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def file_to_read(text: str) -> Path:
     """A file; whoever reads it says what it should hold."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder; accepted: a file")
-    return path
+    return _no_folder(text, "a file")
 
 
 def prompts_file(text: str) -> Path:
     """A file with prompts, of `--prompts`."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"{text} is a folder; accepted: a file with prompts. For the prompts that a run kept, give --prompts-of"
-        )
-    return path
+    return _no_folder(text, "a file with prompts. For the prompts that a run kept, give --prompts-of")
 
 
 def file_to_write(text: str) -> Path:
     """A file, of `--output`; it is replaced if it is there."""
+    return _no_folder(text, "a file")
+
+
+def _no_folder(text: str, accepted: str) -> Path:
     path = Path(text)
     if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder; accepted: a file")
+        raise argparse.ArgumentTypeError(f"{text} is a folder; accepted: {accepted}")
     return path
 
 
