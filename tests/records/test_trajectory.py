@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
+from topo_callback.config import TopologyConfig, kind_of
 from topo_callback.errors import FolderBusyError, RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import decode_record, encode_record
@@ -67,6 +71,19 @@ def test_a_folder_of_another_tool_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"tool": "another"}')
     with pytest.raises(RecordError, match="not a run of topo_callback"):
         Trajectory.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [10**400, {"a": 1}, [["euclidean"]], None, True])
+def test_a_setting_that_was_never_one_is_refused_by_its_name(tmp_path: Path, value: object) -> None:
+    kinds = {each.name: kind_of(each.name) for each in dataclasses.fields(TopologyConfig)}
+    path = write_trajectory(tmp_path, (0,)).path / "run.json"
+    run = json.loads(path.read_text())
+    for name, kind in kinds.items():
+        if not (kind.optional if value is None else kind.plain == (bool,) if value is True else False):
+            path.write_text(json.dumps({**run, "config": {**run["config"], name: value}}))
+            whole = type(value) is int and int in kind.plain
+            with contextlib.nullcontext() if whole else pytest.raises(RecordError, match=rf"damaged: config\.{name} "):
+                Trajectory.load(path.parent)
 
 
 def test_the_frame_is_long_and_holds_every_number(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from topo_callback.config import TopologyConfig, kind_of
 from topo_callback.errors import RecordError
 
 Arrays = Mapping[str, np.ndarray]
@@ -123,6 +124,8 @@ def check_run(run: Mapping[str, Any]) -> None:
         RecordError: with the name of the field.
     """
     _require(isinstance(run.get("config"), dict), "config")
+    for name in TopologyConfig.__dataclass_fields__.keys() & run["config"].keys():
+        _require(_is_setting(name, run["config"][name]), f"config.{name}")
     _require(_are_layers(run.get("layers", [])), "layers")
     for name, fields in _PARTS.items():
         part = run.get(name, {})
@@ -150,6 +153,15 @@ def check_references(arrays: Arrays, manifest: Manifest) -> None:
     for name, array in arrays.items():
         kind = "int64 1" if name.endswith(".steps") else "float64 1" if name.endswith(".path") else "float64 2"
         _require(f"{array.dtype} {array.ndim}" == kind, name)
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    """Whether a setting may be of the type of `value`; which words and numbers it takes, TopologyConfig says."""
+    try:
+        kind_of(name).check(value)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
 
 
 def _require(right: object, field_name: str) -> None:
