@@ -18,8 +18,10 @@ os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# a loaded machine is no failure: speed is asserted in benchmarks, never here
-hypothesis.settings.register_profile("patient", deadline=None)
+# a loaded machine is no failure: speed is asserted in benchmarks, never here. Inputs are the same in every run, so that
+# what fails fails again; `--hypothesis-profile=exploring` draws others.
+hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("exploring", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 # what follows is done here rather than in pyproject.toml, where an option of a plugin that is missing is an error
