@@ -3,6 +3,7 @@
 - `rips_persistence`: the Vietoris-Rips barcode of a distance matrix; `landmark_persistence` for large ones in H2.
 - `zigzag_persistence`: the zigzag barcode of a sequence of graphs, which `nearest_neighbours` and `union_graph` make.
 - `wasserstein_distance`, `bottleneck_distance`: how far two barcodes are apart.
+- `representation_topology_divergence`, `tree_divergences`, `tree_similarities`: two clouds of the same points.
 - `barcode_features`, `persistence_similarity` and others: numbers that describe a barcode.
 - `representative_cycles`, `zigzag_cycles`: which points form the loop behind a bar.
 
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
         stage_survival,
     )
     from topo_callback.homology.neighbours import cloud_neighbours, nearest_neighbours
+    from topo_callback.homology.paired_topology import (
+        TreeDivergences,
+        TreeSimilarities,
+        representation_topology_divergence,
+        tree_divergences,
+        tree_similarities,
+    )
     from topo_callback.homology.representatives import (
         RepresentativeCycle,
         ZigzagCycle,
@@ -64,6 +72,8 @@ __all__ = [
     "Landmarks",
     "Matching",
     "RepresentativeCycle",
+    "TreeDivergences",
+    "TreeSimilarities",
     "ZigzagCycle",
     "barcode_features",
     "betti_curve",
@@ -82,6 +92,7 @@ __all__ = [
     "optimal_matching",
     "persistence_similarity",
     "read_published_barcode",
+    "representation_topology_divergence",
     "representative_cycles",
     "rips_persistence",
     "rips_persistence_batch",
@@ -89,6 +100,8 @@ __all__ = [
     "similarity_by_distance",
     "sliced_wasserstein_distance",
     "stage_survival",
+    "tree_divergences",
+    "tree_similarities",
     "union_graph",
     "wasserstein_distance",
     "wasserstein_distances",
@@ -102,6 +115,8 @@ _HOME = {
     "Landmarks": "rips",
     "Matching": "barcode_distances",
     "RepresentativeCycle": "representatives",
+    "TreeDivergences": "paired_topology",
+    "TreeSimilarities": "paired_topology",
     "ZigzagCycle": "representatives",
     "barcode_features": "descriptors",
     "betti_curve": "descriptors",
@@ -120,6 +135,7 @@ _HOME = {
     "optimal_matching": "barcode_distances",
     "persistence_similarity": "descriptors",
     "read_published_barcode": "barcode",
+    "representation_topology_divergence": "paired_topology",
     "representative_cycles": "representatives",
     "rips_persistence": "rips",
     "rips_persistence_batch": "rips",
@@ -127,6 +143,8 @@ _HOME = {
     "similarity_by_distance": "descriptors",
     "sliced_wasserstein_distance": "barcode_distances",
     "stage_survival": "descriptors",
+    "tree_divergences": "paired_topology",
+    "tree_similarities": "paired_topology",
     "union_graph": "stage_graphs",
     "wasserstein_distance": "barcode_distances",
     "wasserstein_distances": "barcode_distances",

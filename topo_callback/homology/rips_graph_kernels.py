@@ -290,28 +290,37 @@ def _root(parent, point):
 
 
 @kernel
-def tree_keys(keys, cut):
-    """The keys up to `cut` of a minimum spanning forest (Prim), in the order in which they are found."""
-    points = keys.shape[0]
-    outside = np.full(points, np.uint32(0xFFFFFFFF))
+def spanning_tree(lengths):
+    """(edges' lengths, points in the order in which they are reached from point 0, the point by which each is joined).
+
+    Prim's algorithm: the i-th edge joins the (i + 1)-th point to an earlier one. Ties go to the lower index.
+    """
+    points = lengths.shape[0]
+    outside = lengths[0].copy()
+    joined_by = np.zeros(points, np.int64)
     inside = np.zeros(points, np.bool_)
-    found = np.empty(points, np.uint32)
-    count = 0
+    order = np.zeros(points, np.int64)
+    found = np.empty(max(0, points - 1), lengths.dtype)
     current = 0
-    for _ in range(points - 1):
+    for edge in range(points - 1):
         inside[current] = True
-        least = np.uint32(0xFFFFFFFF)
         following = -1
         for point in range(points):
             if inside[point]:
                 continue
-            if keys[current, point] < outside[point]:
-                outside[point] = keys[current, point]
-            if outside[point] < least or following < 0:
-                least = outside[point]
+            if lengths[current, point] < outside[point]:
+                outside[point] = lengths[current, point]
+                joined_by[point] = current
+            if following < 0 or outside[point] < outside[following]:
                 following = point
         current = following
-        if least <= cut:
-            found[count] = least
-            count += 1
-    return found[:count]
+        found[edge] = outside[current]
+        order[edge + 1] = current
+    return found, order, joined_by[order[1:]]
+
+
+@kernel
+def tree_keys(keys, cut):
+    """The keys up to `cut` of a minimum spanning forest, in the order in which they are found."""
+    found = spanning_tree(keys)[0]
+    return found[found <= cut]
