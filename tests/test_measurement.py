@@ -269,6 +269,8 @@ def test_token_clouds_have_the_numbers_of_clouds_under_their_own_names() -> None
         "wasserstein_h1.previous",
         "mutual_knn.first",
         "cka.first",
+        "rtd.previous",
+        "nts_m.first",
     )
     for name in names:
         assert snapshot.numbers[f"tokens.{name}"] == expected.numbers[name], name

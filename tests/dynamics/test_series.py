@@ -40,6 +40,19 @@ def test_displacement_is_the_recorded_one(tmp_path: Path) -> None:
     assert find_events(series).events == ()
 
 
+def test_displacement_is_one_minus_an_agreement_of_prompts_and_of_tokens() -> None:
+    def recorded(snapshot: Snapshot) -> Snapshot:
+        values: dict[int | None, float] = dict.fromkeys(LAYERS, 0.75)
+        names = ("rtd", "nts_e", "nts_m", "cka", "tokens.rtd", "tokens.nts_m", "tokens.mutual_knn")
+        return dataclasses.replace(snapshot, numbers={f"{name}.previous": values for name in names})
+
+    series = Series.of_snapshots([recorded(each) for each in make_snapshots()], {}, LAYERS)
+    assert {name: float(np.unique(values).item()) for name, values in series.displacement.items()} == {
+        "rtd": 0.75, "nts_e": 0.25, "nts_m": 0.25, "cka": 0.25,
+        "tokens.rtd": 0.75, "tokens.nts_m": 0.25, "tokens.mutual_knn": 0.25,
+    }  # fmt: skip
+
+
 def test_facts_give_the_clock_and_the_covariates(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path)
     for number, step in enumerate(STEPS):

@@ -5,6 +5,7 @@ A number may be missing there; it may not be wrong. The clouds are float32, as m
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from scipy.spatial.distance import pdist, squareform
 from topo_callback.geometry import condensed_distances, point_norms
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbours import nearest_neighbours
+from topo_callback.homology.paired_topology import representation_topology_divergence, tree_divergences
 from topo_callback.homology.rips import rips_persistence
 from topo_callback.measures import layer_measures, pair_measures
 from topo_callback.measures.cka import cka
@@ -23,6 +25,7 @@ from topo_callback.measures.displacement import distance_change
 from topo_callback.measures.distances import POINT_ROUNDING, gram_matrix
 from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.missing import Missing
+from topo_callback.measures.paired_topology import rtd, rtd_lite
 from topo_callback.measures.registry import LayerView
 
 POINTS, WIDTH, K = 150, 40, 4
@@ -207,6 +210,12 @@ def test_numbers_of_a_pair_are_those_of_the_clouds_or_missing(name: str, metric:
     ratios = [each[np.triu_indices(POINTS, 1)] / np.median(each[np.triu_indices(POINTS, 1)]) for each in recorded]
     change = math.sqrt(float(np.mean((ratios[0] - ratios[1]) ** 2)))
     assert found["distance_change"] == pytest.approx(change, rel=1e-3)
+    divergence = representation_topology_divergence(*(squareform(each) for each in recorded))
+    assert rtd(view_of(later, metric), view_of(first, metric))["rtd"] == pytest.approx(divergence, rel=1e-3, abs=1e-3)
+    trees = tree_divergences(*(squareform(each) for each in recorded))
+    assert trees is not None
+    lengths = rtd_lite(view_of(later, metric), view_of(first, metric))
+    assert lengths == pytest.approx(dataclasses.asdict(trees), rel=1e-3, abs=1e-3)
 
 
 def debiased(first: np.ndarray, second: np.ndarray) -> float:

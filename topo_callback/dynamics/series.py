@@ -21,7 +21,7 @@ from topo_callback.records.trajectory import Trajectory
 CLOCKS = ("path_length", "learning_rate_sum", "steps")  # in order of preference
 _NEGLIGIBLE = 0.02
 HEADLINE = "wasserstein_h1"
-AGREEMENTS = ("mutual_knn", "cka", "survival")  # 1 where nothing moved: the displacement is one minus them
+AGREEMENTS = ("mutual_knn", "cka", "survival", "nts")  # 1 where nothing moved: the displacement is one minus them
 COVARIATES = ("loss", "grad_norm", "learning_rate")
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
@@ -176,7 +176,7 @@ def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: 
     rows = number_array(snapshots, name, layers)[1:]
     for row, (before, snapshot) in zip(rows, itertools.pairwise(snapshots), strict=True):
         row[[snapshot.compared_with("previous", layer) != before.step for layer in layers]] = np.nan
-    return 1.0 - rows if name.startswith(AGREEMENTS) else rows
+    return 1.0 - rows if name.removeprefix("tokens.").startswith(AGREEMENTS) else rows
 
 
 def _some_ok(snapshot: Snapshot) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FROM_ZERO = ("wasserstein", "survival", "time_survival", "rtd", "srtd_lite", "max_rtd_lite")  # what is drawn from 0 on
 _MEDIANS = "median distances"
+_QUANTILES = ".9 quantiles of the distances"
 _SHARE = "share of loops, H1"
 
 
@@ -83,6 +85,12 @@ _PAIRS = {
     "bottleneck_h1": Label("Displacement, H1", f"bottleneck, {_MEDIANS}"),
     "sliced_wasserstein_h0": Label("Displacement, H0", f"sliced Wasserstein, {_MEDIANS}"),
     "sliced_wasserstein_h1": Label("Displacement, H1", f"sliced Wasserstein, {_MEDIANS}"),
+    "rtd": Label("Topology divergence", f"RTD, {_QUANTILES}"),
+    "rtd_lite": Label("Divergence of clusters", f"RTD-lite, {_QUANTILES}"),
+    "srtd_lite": Label("Divergence of clusters, symmetric", f"SRTD-lite, {_QUANTILES}"),
+    "max_rtd_lite": Label("Divergence of clusters, larger distances", f"Max-RTD-lite, {_QUANTILES}"),
+    "nts_e": Label("Similarity of clusters, edges", "rank correlation (NTS-E)"),
+    "nts_m": Label("Similarity of clusters, merges", "rank correlation (NTS-M)"),
 }
 
 

@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
 from matplotlib.patches import Patch
 
-from topo_callback.figures.labels import label, step_name
+from topo_callback.figures.labels import FROM_ZERO, label, step_name
 from topo_callback.records.trajectory import Trajectory
 
 COLOUR_MAP = "viridis"
@@ -33,6 +33,7 @@ _START = {
     "survival_h1.first": 1.0,
     "survival_h1_gaussian.first": 1.0,
     "time_survival_h1": 1.0,
+    "rtd.first": 0.0,
 }
 
 
@@ -78,7 +79,7 @@ def draw_heat_map(figure: Any, axis: Any, trajectory: Trajectory, measure: str) 
     words = label(measure)
     colours = mpl.colormaps[COLOUR_MAP].with_extremes(bad=MISSING_COLOUR)
     # distances start at 0: the darkest colour means that nothing moved; so does survival: that nothing is left
-    lowest = 0.0 if measure.startswith(("wasserstein", "survival", "time_survival")) else None
+    lowest = 0.0 if measure.startswith(FROM_ZERO) else None
     image = axis.imshow(
         np.ma.masked_invalid(table), origin="lower", aspect="auto", interpolation="nearest", cmap=colours, vmin=lowest
     )

@@ -10,7 +10,7 @@ from topo_callback.comparison.alignment import BOOKKEEPING
 from topo_callback.dynamics.response import log_layer_velocities
 from topo_callback.dynamics.series import choose_clock
 from topo_callback.errors import RecordError
-from topo_callback.figures.labels import label
+from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
 from topo_callback.page.wording import number, part, plain
 from topo_callback.records.trajectory import Trajectory
@@ -146,7 +146,7 @@ def _measures(trajectory: Trajectory, kept: list[int]) -> dict[str, dict[str, An
             "unit": plain(words.unit),
             "whole": not np.isnan(array[:, -1]).all(),
             "bookkeeping": name in BOOKKEEPING,
-            "from_zero": name.startswith(("wasserstein", "survival", "time_survival")),
+            "from_zero": name.startswith(FROM_ZERO),
             "median": [number(snapshot.median(name)) for snapshot in snapshots],
             "layers": layers,
         }

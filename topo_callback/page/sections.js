@@ -187,7 +187,7 @@ function drawSample() {
 function chooseRun() {
   const entries = Object.entries(run().measures).filter(([, each]) => Object.keys(each.layers).length);
   const titled = ([name, each]) => [name, each.title === name ? name : `${each.title} (${name})`];
-  const moving = entries.filter(([name]) => /^(wasserstein|sliced|bottleneck|mutual_knn|survival|cka|distance_change|time_)/.test(name));
+  const moving = entries.filter(([name]) => /^(wasserstein|sliced|bottleneck|mutual_knn|survival|cka|distance_change|rtd|srtd_lite|max_rtd_lite|nts|time_)/.test(name));
   const pick = (list, old, ...wanted) => [old, ...wanted].find((name) => list.some(([each]) => each === name)) || (list[0] || [""])[0];
   chosen.movement = pick(moving, chosen.movement, "wasserstein_h1.first", "wasserstein_h0.first");
   chosen.heat = pick(entries, chosen.heat, "wasserstein_h1.previous", "wasserstein_h1.first", "median_distance");

@@ -90,7 +90,8 @@ def warm_up(engine: str, zigzag_engine: str) -> None:
     config = TopologyConfig(engine=engine, zigzag_engine=zigzag_engine, subsamples=2, subsample_size=20)
     first = measure_sample(_small_sample(0), config)
     history = [NeighbourGraphs.of(first)]
-    measure_sample(_small_sample(1), config, previous=first, first=first, history=history)
+    kept = {0: _small_sample(0)}
+    measure_sample(_small_sample(1), config, previous=first, first=first, kept=kept, history=history)
 
 
 def _small_sample(step: int) -> Sample:
