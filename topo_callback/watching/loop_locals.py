@@ -1,0 +1,59 @@
+"""What the trainer's loop holds in local variables while it calls its callbacks.
+
+transformers hands callbacks neither the loss of a micro batch nor the gradient norm before clipping. Both are local
+variables of the training loop, `tr_loss_step` and `grad_norm`, in every version from 4.55 on, and are read in the
+frame that is calling. No frame is kept, and nothing in one is changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FrameType
+from typing import Any
+
+_LOSS, _NORM = "tr_loss_step", "grad_norm"
+_DEEPEST = 40  # frames between the loop and a callback: some ten, and twice as many where calls are checked
+
+
+class LoopLocals:
+    """Finds the training loop among the callers, once, and reads there from then on.
+
+    Attributes:
+        absent: there is no such loop among them.
+    """
+
+    def __init__(self) -> None:
+        self.absent = False
+        self._code: CodeType | None = None
+
+    def read(self) -> tuple[Any, Any]:
+        """The loss of the newest micro batch, and the gradient norm of the newest step before it was clipped.
+
+        None for each that the loop does not have, or not yet.
+        """
+        if self.absent:
+            return None, None
+        frame: FrameType | None = sys._getframe(1)
+        for _ in range(_DEEPEST):
+            if frame is None:
+                break
+            if frame.f_code is self._code or self._is_loop(frame.f_code):
+                return _values(frame)
+            frame = frame.f_back
+        self.absent = self._code is None
+        return None, None
+
+    def _is_loop(self, code: CodeType) -> bool:
+        if self._code is not None or not {_LOSS, _NORM} <= {*code.co_varnames, *code.co_cellvars}:
+            return False
+        self._code = code
+        return True
+
+
+def _values(frame: FrameType) -> tuple[Any, Any]:
+    held = frame.f_locals
+    found = held.get(_LOSS), held.get(_NORM)
+    if sys.version_info < (3, 13):
+        # a copy that stays with the frame, and with it a whole batch: let go of it
+        held.clear()
+    return found
