@@ -400,3 +400,41 @@ def test_a_scheduler_that_raises_leaves_its_column_empty_and_is_said_once() -> N
     assert [row[9] for row in loop.rows] == [0.5, 1.0, 1.5]
     assert [note["name"] for note in loop.notes].count("planned") == 1
     assert "private" not in str(loop.notes)
+
+
+class Placement:
+    """Of a DTensor: whether a number has yet to be added up over the processes."""
+
+    def __init__(self, partial: bool) -> None:
+        self.is_partial = lambda: partial
+        self.is_replicate = lambda: not partial
+
+
+def over_processes(value: float, *partial: bool) -> Tensor:
+    """A number of this process, as a DTensor over a mesh of 4 processes in each dimension."""
+    number: Any = torch.tensor(value)
+    number.placements = tuple(map(Placement, partial))
+    number.device_mesh = SimpleNamespace(size=lambda dim: 4)
+    number.to_local = lambda: torch.tensor(value)
+    return number
+
+
+@pytest.mark.parametrize(
+    ("partial", "expected", "said"),
+    [((False,), 3.0, []), ((True,), 6.0, ["grad_norm"]), ((True, False), 6.0, ["grad_norm"])],
+)
+def test_a_norm_that_is_spread_over_processes_is_estimated_from_here(
+    partial: tuple[bool, ...], expected: float, said: list[str]
+) -> None:
+    """Adding it up would take all of them."""
+    loop = OwnLoop()
+
+    def train() -> None:
+        tr_loss_step, grad_norm = over_processes(0.5, False), over_processes(3.0, *partial)
+        loop.train()
+        assert (tr_loss_step, grad_norm) != (None, None)
+
+    train()
+    loop.signals.read(ended=True)
+    assert loop.rows[0][1:3] == [0.5, expected]
+    assert [note["name"] for note in loop.notes] == said

@@ -29,23 +29,22 @@ class LateReading:
         self._under_way: list[_Copies] = []
         self._started = time.monotonic()
 
-    @torch.no_grad()
     def give(self, row: Sequence[Value]) -> None:
         """Add a row.
 
         Args:
-            row: numbers, tensors of one element, or None for what is unknown.
+            row: numbers, tensors of one element that need no gradient, or None for what is unknown.
         """
-        values: Values = [None if isinstance(value, Tensor) else value for value in row]
-        on_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
+        values: Values = []
+        alike: dict[Any, tuple[list[int], list[Tensor]]] = {}  # those that can be copied together
         for place, value in enumerate(row):
             if isinstance(value, Tensor):
-                on_device.setdefault(value.device, []).append((place, value))
-        parts = [
-            ([place for place, _ in there], torch.stack([_wide(value) for _, value in there]))
-            for there in on_device.values()
-        ]
-        self._given.append(_Row(values, parts))
+                places, tensors = alike.setdefault((value.device, value.dtype), ([], []))
+                places.append(place)
+                tensors.append(value if value.ndim == 0 else value.reshape(()))
+                value = None
+            values.append(value)
+        self._given.append(_Row(values, [(places, torch.stack(tensors)) for places, tensors in alike.values()]))
 
     def ready(self) -> list[Values]:
         """The rows that can be had by now, oldest first; never waits."""
@@ -85,7 +84,7 @@ class LateReading:
 class _Row:
     """A row: what is known of it already, and on each device, at which places its other values belong."""
 
-    def __init__(self, values: Values, parts: list[tuple[list[int], Float[Tensor, " values"]]]) -> None:
+    def __init__(self, values: Values, parts: list[tuple[list[int], Float[Tensor, " _"]]]) -> None:
         self.values = values
         self.parts = parts
 
@@ -100,7 +99,9 @@ class _Copies:
             for _, part in row.parts:
                 on_device.setdefault(part.device, []).append(part)
         self._copied: dict[torch.device, tuple[Tensor, Any]] = {
-            device: _copied(torch.cat(parts)) for device, parts in on_device.items()
+            # tensors of several types give one of the widest: nothing is rounded
+            device: _copied(torch.cat(parts))
+            for device, parts in on_device.items()
         }
 
     def done(self) -> bool:
@@ -132,8 +133,3 @@ def _copied(values: Float[Tensor, " values"]) -> tuple[Float[Tensor, " values"],
     event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(values.device))
     return host, event
-
-
-def _wide(value: Tensor) -> Float[Tensor, ""]:
-    """The one number of a tensor, in the widest type that its device has."""
-    return value.detach().reshape(()).to(torch.float32 if value.device.type == "mps" else torch.float64)

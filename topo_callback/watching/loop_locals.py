@@ -25,6 +25,7 @@ class LoopLocals:
     def __init__(self) -> None:
         self.absent = False
         self._code: CodeType | None = None
+        self._depth = 1  # of the loop's frame when it was found, which is where it is looked for first
 
     def read(self) -> tuple[Any, Any]:
         """The loss of the newest micro batch, and the gradient norm of the newest step before it was clipped.
@@ -33,21 +34,30 @@ class LoopLocals:
         """
         if self.absent:
             return None, None
-        frame: FrameType | None = sys._getframe(1)
-        for _ in range(_DEEPEST):
-            if frame is None:
+        try:
+            frame = sys._getframe(self._depth)
+        except ValueError:
+            frame = None
+        if frame is None or frame.f_code is not self._code:
+            frame = self._search()
+        return (None, None) if frame is None else _values(frame)
+
+    def _search(self) -> FrameType | None:
+        """The frame of the loop among the callers of `read`."""
+        frame = sys._getframe(1)
+        for depth in range(_DEEPEST):
+            if frame.f_code is self._code or (self._code is None and _is_loop(frame.f_code)):
+                self._code, self._depth = frame.f_code, depth
+                return frame
+            if frame.f_back is None:
                 break
-            if frame.f_code is self._code or self._is_loop(frame.f_code):
-                return _values(frame)
             frame = frame.f_back
         self.absent = self._code is None
-        return None, None
+        return None
 
-    def _is_loop(self, code: CodeType) -> bool:
-        if self._code is not None or not {_LOSS, _NORM} <= {*code.co_varnames, *code.co_cellvars}:
-            return False
-        self._code = code
-        return True
+
+def _is_loop(code: CodeType) -> bool:
+    return {_LOSS, _NORM} <= {*code.co_varnames, *code.co_cellvars}
 
 
 def _values(frame: FrameType) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ trainer, optimizer or scheduler is changed.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from torch import Tensor
 from topo_callback.errors import USERS_OWN, described
 from topo_callback.records.training_steps import COLUMNS, Row
 from topo_callback.terminal import show_if_asked
-from topo_callback.watching.harmless import guarded, unheard
+from topo_callback.watching.harmless import unheard
 from topo_callback.watching.late_reading import LateReading, Value
 from topo_callback.watching.loop_locals import LoopLocals
 from topo_callback.watching.training_facts import TrainingFacts
@@ -29,7 +30,26 @@ _FOLLOWED_NORM = "this training loop does not show it; that of the followed weig
 _SHARD_NORM = "estimated from the shards of the first process"
 _UNKNOWN_NORM = "it cannot be had in this training loop"
 
+_NO_RATES: tuple[Value, Value, Value, Value] = (None, None, None, None)
+
 logger = logging.getLogger("topo_callback")
+
+
+def _harmless(method: Callable[..., None]) -> Callable[..., None]:
+    """Do nothing once one has failed; the first failure is said. As `guarded`, and quicker, at every step."""
+
+    @functools.wraps(method)
+    def harmless(self: StepSignals, *arguments: Any, **options: Any) -> None:
+        if self._off:
+            return
+        try:
+            method(self, *arguments, **options)
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the other signals and all else go on
+            self._fail(error)
+
+    return harmless
 
 
 class StepSignals:
@@ -54,18 +74,18 @@ class StepSignals:
         self._loss: Value = None  # of the micro batches since the last step
         self._norm: Value = None
         self._exact_norm = False  # the loop has shown one
-        self._rates: tuple[Value, Value, Value, Value] = (None, None, None, None)
+        self._rates = _NO_RATES
         self._said: set[str] = set()
         self._step = -1
         self._logged_at = -1
         self._off = False
 
+    @_harmless
     def batch_ended(self) -> None:
         """A micro batch is done that no optimizer step follows."""
-        if not self._off:
-            with guarded(self._fail):
-                self._add_loss(self._loop.read()[0])
+        self._add_loss(self._loop.read()[0])
 
+    @_harmless
     def before_optimizer_step(self, args: Any, optimizer: Any, scheduler: Any) -> None:
         """The gradients of a step are complete, and have been clipped.
 
@@ -73,57 +93,47 @@ class StepSignals:
             args: of the trainer.
             optimizer, scheduler: of the trainer, each possibly None.
         """
-        if self._off:
-            return
-        with guarded(self._fail):
-            loss, norm = self._loop.read()
-            self._add_loss(loss)
-            self._norm = self._known_norm(norm, scaled=bool(getattr(args, "fp16", False)))
-            groups = getattr(optimizer, "param_groups", None) or ()
-            self._rates = (*_first_and_largest([group.get("lr") for group in groups]), *self._planned(scheduler))
+        loss, norm = self._loop.read()
+        self._add_loss(loss)
+        self._norm = self._known_norm(norm, scaled=bool(getattr(args, "fp16", False)))
+        groups = getattr(optimizer, "param_groups", None) or ()
+        self._rates = (*_first_and_largest([group.get("lr") for group in groups]), *self._planned(scheduler))
 
+    @_harmless
     def step_ended(self, step: int, epoch: float | None, optimizer: Any) -> None:
         """An optimizer step is done, and the path of the weights has heard of it."""
-        if self._off:
-            return
-        with guarded(self._fail):
-            self._pass_on(self._late.ready())
-            if self._step < 0:
-                self._logged_at = step - 1  # what is logged first is a mean over all steps from here on
-            if self._loss is None:
-                self._say("loss", step, _LOGGED_LOSS)
-            if self._norm is None:
-                self._say("grad_norm", step, _UNKNOWN_NORM)
-            moved, skipped = self._training.moved, getattr(optimizer, "step_was_skipped", None)
-            self._late.give(
-                (
-                    float(step), self._loss, self._norm, moved, *self._rates,
-                    float(skipped) if isinstance(skipped, bool) else None, epoch,
-                )
-            )  # fmt: skip
-            self._step = step
-            self._loss = self._norm = None
-            self._rates = (None, None, None, None)
+        self._pass_on(self._late.ready())
+        if self._step < 0:
+            self._logged_at = step - 1  # what is logged first is a mean over all steps from here on
+        if self._loss is None:
+            self._say("loss", step, _LOGGED_LOSS)
+        if self._norm is None:
+            self._say("grad_norm", step, _UNKNOWN_NORM)
+        skipped = getattr(optimizer, "step_was_skipped", None)
+        left_out = float(skipped) if isinstance(skipped, bool) else None
+        self._late.give((float(step), self._loss, self._norm, self._training.moved, *self._rates, left_out, epoch))
+        self._step = step
+        self._loss = self._norm = None
+        self._rates = _NO_RATES
 
+    @_harmless
     def logged(self, logs: Mapping[str, Any]) -> None:
         """The trainer has logged something: the loss of a step that has none, where the step before was logged too."""
-        if self._off or "loss" not in logs:
+        if "loss" not in logs:
             return
-        with guarded(self._fail):
-            if "loss" in self._said and self._logged_at == self._step - 1:
-                self._late.complete(_LOSS, float(logs["loss"]))
-            self._logged_at = self._step
+        if "loss" in self._said and self._logged_at == self._step - 1:
+            self._late.complete(_LOSS, float(logs["loss"]))
+        self._logged_at = self._step
 
+    @_harmless
     def read(self, *, ended: bool = False) -> None:
         """Hand on every row there is, but for one whose loss may still be logged. Waits for the device.
 
         Args:
             ended: nothing is logged any more.
         """
-        if not self._off:
-            with guarded(self._fail):
-                expected = "loss" in self._said and self._logged_at == self._step - 1
-                self._pass_on(self._late.all(but_newest=expected and not ended))
+        expected = "loss" in self._said and self._logged_at == self._step - 1
+        self._pass_on(self._late.all(but_newest=expected and not ended))
 
     def _pass_on(self, rows: Sequence[Row]) -> None:
         if rows:
