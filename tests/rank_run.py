@@ -163,6 +163,7 @@ class Run:
             "warnings": lines,
             "weights": weights.hexdigest(),
             "losses": losses_of(self.trainer),
+            "norms": [entry["grad_norm"] for entry in self.trainer.state.log_history if "grad_norm" in entry],
             "training": all(module.training for module in model.modules()),
             "own_sharding": self.trainer.accelerator.distributed_type.value,
             "hooks": sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()),

@@ -154,7 +154,7 @@ def test_two_ranks_read_the_answers_of_one(two: Launch, alone: Launch, model: st
 def test_fault_17_training_on_two_ranks_is_not_disturbed(two: Launch) -> None:
     for watched in ("full-fine", "full-forward_raises"):
         for with_callback, without in zip(two.of(watched), two.of("full-unwatched"), strict=True):
-            for name in ("weights", "losses", "training", "hooks"):
+            for name in ("weights", "losses", "norms", "training", "hooks"):
                 assert with_callback[name] == without[name], (watched, name)
 
 
@@ -167,6 +167,18 @@ def test_fault_20_only_the_first_rank_writes(two: Launch) -> None:
     assert trajectory.run["training"]["world_size"] == 2
     assert trajectory.steps == (0, 1, 2, 3, 4, 5)
     assert len(two.journal("full-fine", "started")) == len(two.journal("full-fine", "finished")) == 1
+
+
+def test_every_step_is_recorded_by_the_first_rank_alone(two: Launch) -> None:
+    first, _ = two.of("full-fine")
+    table = two.trajectory("full-fine").training_steps()
+    assert table["step"].tolist() == [1, 2, 3, 4, 5]
+    assert not table.isna().any(axis=None)
+    said = two.journal("full-fine", "signal")  # nothing, where torch has added up the shards by itself
+    assert {entry["said"] for entry in said} <= {"estimated from the shards of the first process"}
+    assert table["grad_norm"].tolist() == pytest.approx(first["norms"], rel=0.5 if said else 1e-6)
+    assert table["loss"].tolist() == pytest.approx(first["losses"], rel=0.1)  # of one rank, not the mean of both
+    assert table["loss"].tolist() != pytest.approx(first["losses"], rel=1e-6)
 
 
 def test_fault_20_a_failure_on_one_rank_is_known_to_both_before_the_next_collective(two: Launch) -> None:

@@ -128,8 +128,18 @@ class TopologyCallback(TrainerCallback):
         self._monitor.begin(args, state, context["model"], context, again)
 
     @_harmless
+    def on_substep_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        if self._monitor.signals is not None:
+            self._monitor.signals.batch_ended()
+
+    @_harmless
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        if self._monitor.signals is not None:
+            self._monitor.signals.before_optimizer_step(args, context.get("optimizer"), context.get("lr_scheduler"))
+
+    @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        self._monitor.step_ended(context["model"], state, control)
+        self._monitor.step_ended(context["model"], state, control, context.get("optimizer"))
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:

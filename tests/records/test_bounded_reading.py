@@ -25,6 +25,7 @@ from topo_callback.errors import ProbeError, RecordError, TopologyError
 from topo_callback.probe.files import read_rows
 from topo_callback.records.folder import MOST_OF_JOURNAL, TrajectoryFolder
 from topo_callback.records.record import decode_record
+from topo_callback.records.training_steps import COLUMNS, StepsWriter
 from topo_callback.scan.checkpoint import Checkpoint, Series
 from topo_callback.scan.training_left import recorded_reading
 from topo_callback.scan.unit import skipped_file, skipped_reason, units_folder
@@ -103,6 +104,33 @@ def test_a_journal_of_any_size_has_its_last_lines(make: Callable[[Path], None], 
     make(run.journal_file)
     with little():
         assert Trajectory.load(run.path).steps == (0, 1)
+
+
+def link(path: Path) -> None:
+    real = path.rename(path.with_name("elsewhere"))
+    path.symlink_to(real)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def empty_lines(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n" * (20 << 20))
+
+
+@pytest.mark.parametrize("make", [*STRANGE, link, folder, empty_lines])
+def test_a_strange_table_of_training_steps_is_refused(make: Callable[[Path], None], run: TrajectoryFolder) -> None:
+    row = (0.0, *[None] * (len(COLUMNS) - 1))
+    StepsWriter(run.training_steps).append([row])
+    make(run.training_steps)
+    trajectory = Trajectory.load(run.path)  # which does not need it
+    with little(), pytest.raises(RecordError, match=r"^steps\.csv: "):
+        trajectory.training_steps()
+    with little(), pytest.raises(RecordError, match=r"^steps\.csv: "):
+        run.drop_after(0)
+    assert run.steps(run.samples) == [0, 1]  # nothing has been dropped
 
 
 def test_of_a_long_journal_the_newest_lines_count(run: TrajectoryFolder, caplog: pytest.LogCaptureFixture) -> None:

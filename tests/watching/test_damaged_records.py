@@ -84,6 +84,10 @@ DAMAGE = {
     "journal a folder": in_place_of("journal.jsonl", os.mkdir),
     "journal a pipe": in_place_of("journal.jsonl", os.mkfifo),
     "journal a link": in_place_of("journal.jsonl", link_to_before),
+    "steps a folder": in_place_of("steps.csv", os.mkdir),
+    "steps a pipe": in_place_of("steps.csv", os.mkfifo),
+    "steps a link": in_place_of("steps.csv", link_to_before),
+    "steps another table": in_place_of("steps.csv", lambda path: path.write_text("step,value\n1,2\n")),
     "lock a folder": in_place_of("lock", os.mkdir),
     "lock a pipe": in_place_of("lock", os.mkfifo),
     "samples a file": in_place_of("samples", Path.touch),
@@ -111,6 +115,7 @@ def test_fault_34_a_damaged_record_is_left_and_another_begins_beside_it(
     assert (started["event"], started["step"]) == ("started", 1)
     assert started["beside"]
     assert len([each for each in caplog.records if "a new one begins" in each.getMessage()]) == 1
+    assert "resumed" not in {entry["event"] for entry in old.journal()}
     left = old.samples if old.samples.is_dir() else Path(f"{old.samples}-before")
     assert {path.name.removesuffix("-before") for path in left.iterdir()} == kept
 

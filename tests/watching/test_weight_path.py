@@ -159,3 +159,37 @@ def test_weights_that_start_at_zero_have_no_relative_change() -> None:
     assert found is not None
     assert found[1][0] == pytest.approx(6)
     assert math.isnan(found[1][1])
+
+
+def test_the_newest_step_is_at_hand() -> None:
+    model = nn.Linear(5, 7)
+    path = WeightPath(model, seed=0)
+    assert path.moved is None
+    for step in range(3):
+        expected = moved(model, 0.1, step)
+        path.step_ended()
+        assert path.moved is not None
+        assert float(path.moved) == pytest.approx(expected, rel=1e-5)
+    path.step_ended()
+    assert float(path.moved) == 0
+
+
+def test_the_norm_of_the_gradients_is_that_of_what_is_followed() -> None:
+    model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+    path = WeightPath(model, seed=0)
+    assert path.gradient_norm() is None
+    model[1](torch.ones(2, 7)).square().sum().backward()  # the first layer has no gradient
+    expected = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    norm = path.gradient_norm()
+    assert norm is not None
+    assert float(norm) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_subset_estimates_the_norm_of_the_gradients() -> None:
+    model = nn.ParameterList([torch.zeros(size) for size in (3000, 100, 20000)])
+    path = WeightPath(model, seed=1, entries=4000)
+    for parameter in model:
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(parameter)))
+    norm = path.gradient_norm()
+    assert norm is not None
+    assert float(norm) == pytest.approx(23100**0.5, rel=0.05)

@@ -10,6 +10,7 @@
     pictures/*.png
     prompts.jsonl                 the prompts themselves, only with keep_prompts
     start-weights.npz             the trained weights that are followed, as they were when the run began
+    steps.csv                     one line for each optimizer step: loss, gradient norm, rates
     journal.jsonl                 what was lost, thinned, decided; one JSON object a line
     worker.log  lock
 
@@ -36,6 +37,7 @@ from topo_callback.errors import FolderBusyError, RecordError, described
 from topo_callback.records.contents import check_run
 from topo_callback.records.files import MOST_OF_A_NAME, open_plain, read_end, read_json, read_plain, refuse_link
 from topo_callback.records.record import write_whole
+from topo_callback.records.training_steps import drop_training_steps
 
 _STEP_FILE = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,15})\.npz")
 MOST_OF_RUN = 8 << 20  # bytes of run.json, which has a few thousand
@@ -58,6 +60,7 @@ class TrajectoryFolder:
         self.prompts = path / "prompts.jsonl"
         self.worker_log = path / "worker.log"
         self.start_weights = path / "start-weights.npz"
+        self.training_steps = path / "steps.csv"
         self._parts = (self.samples, self.distances, self.spool, self.pictures)
         self._lock: int | None = None
         self._key: str | None = None
@@ -309,12 +312,15 @@ class TrajectoryFolder:
         return entries
 
     def drop_after(self, step: int) -> list[int]:
-        """Remove samples, distances and spooled samples of later steps; return the steps whose samples went.
+        """Remove samples, distances, spooled samples and training steps of later steps; return the steps whose samples
+        went.
 
         Raises:
-            RecordError: one of the parts is a symbolic link; nothing outside the folder is removed.
+            RecordError: one of the parts is a symbolic link, or the table of training steps is damaged; nothing outside
+                the folder is removed.
         """
         dropped = [later for later in self.steps(self.samples) if later > step]
+        drop_training_steps(self.training_steps, step)
         for part in (self.samples, self.distances, self.spool):
             for later in self.steps(part):
                 if later > step:

@@ -17,6 +17,7 @@ from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.record import read_record
 from topo_callback.records.snapshot import Snapshot, number_array
+from topo_callback.records.training_steps import COLUMNS, read_training_steps
 from topo_callback.spacing import evenly_spaced
 
 if TYPE_CHECKING:
@@ -209,6 +210,30 @@ class Trajectory:
         measure "*". A measure that was not asked for has no row.
         """
         return self._table("missing", "reason", np.dtype(object))
+
+    def training_steps(self) -> pd.DataFrame:
+        """What training itself said at every optimizer step, as a table with one row for each of them, ascending.
+
+        Columns: `step`; `loss` of the first process, `grad_norm` before clipping, `moved` (length of the step of the
+        trained weights, estimated on those that are followed); `learning_rate` of the optimizer's first parameter group
+        and `largest_learning_rate` of all groups, and the same as the schedule alone has it, `planned` and
+        `largest_planned`; `skipped`, whether the optimizer left the step out; `epoch`. Missing (`pandas.NA`) is what
+        could not be had; NaN and infinite numbers are what training had. Empty for runs without such a table.
+
+        Raises:
+            RecordError: the table is damaged. OSError: it cannot be read.
+        """
+        import pandas as pd
+
+        steps = read_training_steps(self._folder.training_steps)
+        table: dict[str, Any] = {"step": steps.step}
+        for place, name in enumerate(COLUMNS[1:]):
+            values, missing = steps.values[:, place], ~steps.known[:, place]
+            table[name] = pd.arrays.FloatingArray(values.copy(), missing)
+        table["skipped"] = pd.arrays.BooleanArray(
+            steps.column("skipped") == 1, ~steps.known[:, COLUMNS.index("skipped") - 1]
+        )
+        return pd.DataFrame(table)
 
     def _table(self, attribute: str, column: str, dtype: Any) -> pd.DataFrame:
         """What the snapshots hold as measure -> layer -> value, row by row; in arrays, since rows can be millions."""

@@ -31,6 +31,7 @@ from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import last_facts, open_folder, recorded_batches
 from topo_callback.watching.run_probe import keep_prompts, run_probe
 from topo_callback.watching.schedule import Schedule
+from topo_callback.watching.step_signals import StepSignals
 from topo_callback.watching.training_facts import TrainingFacts
 from topo_callback.worker.executor import default_threads
 
@@ -57,7 +58,7 @@ class Watched:
             fail on one rank alone.
         pictured: the steps of which pictures are drawn.
         reader: on every rank; None in a run that is over.
-        recorder, training: on the first rank of a run that goes on.
+        recorder, training, signals: on the first rank of a run that goes on.
     """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(0, 1))
@@ -66,6 +67,7 @@ class Watched:
     reader: Reader | None = None
     recorder: Recorder | None = None
     training: TrainingFacts | None = None
+    signals: StepSignals | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +225,8 @@ class Beginning:
         recorder = Recorder(
             folder, self._config, sinks, self._given.executor, threads=threads, on_event=self._given.on_event
         )
-        self._watched = replace(self._watched, recorder=recorder, training=training)
+        signals = StepSignals(training, recorder.put_steps, recorder.note)
+        self._watched = replace(self._watched, recorder=recorder, training=training, signals=signals)
         recorder.start(self._patience)
         keep_prompts(folder, probe if self._config.keep_prompts else None, args, recorder.tell)
 

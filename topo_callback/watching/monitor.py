@@ -26,6 +26,7 @@ from topo_callback.watching.harmless import NothingToWatchError, asked_for, guar
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import mark_checkpoint
 from topo_callback.watching.schedule import OverheadBudget, Schedule, announce_cost, announce_thinned
+from topo_callback.watching.step_signals import StepSignals
 
 _Facts = dict[str, Any]
 
@@ -100,13 +101,20 @@ class Monitor:
             if self._watched.recorder is not None:
                 announce_cost(self.budget, self._watched.schedule, state.global_step)
 
-    def step_ended(self, model: nn.Module, state: Any, control: Any) -> None:
+    @property
+    def signals(self) -> StepSignals | None:
+        """What is to hear of every micro batch and optimizer step, if anything; no ranks meet there."""
+        return None if self._broken else self._watched.signals
+
+    def step_ended(self, model: nn.Module, state: Any, control: Any, optimizer: Any = None) -> None:
         """An optimizer step is done; `control` is told when an event asks to save or to stop, on every rank."""
 
         def follow() -> None:
             self.poll()
             if self._watched.training is not None and not self._broken:
                 self._watched.training.step_ended()
+            if self.signals is not None:
+                self.signals.step_ended(state.global_step, state.epoch, optimizer)
 
         self._event(model, state, follow, sampled=state.global_step in self._watched.meetings)
         asked, self._asked = self._asked, 0
@@ -127,6 +135,8 @@ class Monitor:
             self.poll()
             if self._watched.training is not None and not self._broken:
                 self._watched.training.logged(logs)
+            if self.signals is not None:
+                self.signals.logged(logs)
 
     def ended(self, model: nn.Module, args: Any, state: Any) -> None:
         """Training has come to its end."""
@@ -147,7 +157,9 @@ class Monitor:
     def close(self, *, finished: bool, drain_seconds: float | None = None, goes_on: bool = False) -> None:
         """End the recording; the arguments are those of `Recorder.close`."""
         recorder = self._watched.recorder
-        self._watched = replace(self._watched, reader=None, recorder=None, training=None)
+        if self.signals is not None:
+            self.signals.read(ended=True)
+        self._watched = replace(self._watched, reader=None, recorder=None, training=None, signals=None)
         self.running = False
         if recorder is not None:
             recorder.close(finished=finished, drain_seconds=drain_seconds, goes_on=goes_on)
@@ -179,6 +191,8 @@ class Monitor:
 
     def _mark(self, args: Any, state: Any) -> None:
         """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
+        if self.signals is not None:
+            self.signals.read()  # a run that goes on from here has the steps up to here
         if self._watched.recorder is not None:
             self._watched.recorder.tell(
                 mark_checkpoint, checkpoint_folder(args, state), self._watched.recorder.folder, state.global_step
@@ -290,6 +304,8 @@ class Monitor:
         if self._watched.recorder is None:
             return (SKIP, 0), {}
         decision = decide(self._watched.recorder, self._watched.schedule, self.budget, step, must)
+        if decision == TAKE and self.signals is not None:
+            self.signals.read()
         facts = self._facts(step, state) if decision == TAKE else {}
         return (decision, self._watched.recorder.actions.asked()), facts
 

@@ -19,6 +19,7 @@ from topo_callback.records.files import read_plain, refuse_link
 from topo_callback.records.folder import TrajectoryFolder, writing_key
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.records.training_steps import Row, StepsWriter
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.sinks.protocol import Sink
 from topo_callback.terminal import show_if_asked
@@ -73,6 +74,7 @@ class Recorder:
         self._failed_measures = FailedMeasures()
         self._closed = False
         self._disk_late = False
+        self._steps_writer = StepsWriter(folder.training_steps)
         self._steps: set[int] = set()
         self._handed_over: set[int] = set()  # without an outcome yet
         if executor is None:
@@ -115,6 +117,10 @@ class Recorder:
         self._steps.add(sample.step)
         self._handed_over.add(sample.step)
         self._dispatcher.put(sample)
+
+    def put_steps(self, rows: Sequence[Row]) -> None:
+        """Hand over what training said at optimizer steps; returns at once."""
+        self._dispatcher.tell(self._steps_writer.append, rows)
 
     def note(self, event: str, **details: Any) -> None:
         """Write a decision to the journal; returns at once."""

@@ -17,6 +17,7 @@ from topo_callback.records.folder import TrajectoryFolder, named_beside, writing
 from topo_callback.records.record import read_record, write_whole
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.records.training_steps import bytes_up_to
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.setting_changes import changed_settings
 from topo_callback.watching.recorder import close_left_open
@@ -119,6 +120,7 @@ def _go_on(found: _Found, run: Mapping[str, Any], step: int) -> TrajectoryFolder
         if odd is not None:
             raise RecordError(f"{folder.path}: {odd} is not a regular file")
         last = step if step > 0 else -1
+        bytes_up_to(folder.training_steps, last)  # fails where it is damaged, and then nothing is changed
         # first, since it fails where the journal is no file, and then nothing has been dropped
         dropped = [each for each in folder.steps(folder.samples) if each > last]
         folder.note("resumed", step=step, dropped=dropped, **_rounded_otherwise(found.run, run))

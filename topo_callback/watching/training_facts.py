@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.record import read_record, write_record
@@ -76,6 +76,15 @@ class TrainingFacts:
         if self._rate is not None:
             self._rates += self._rate
             self._rate = self._current_rate()
+
+    @property
+    def moved(self) -> Tensor | None:
+        """Length of the newest step of the trained weights, on their device; None where they are not followed."""
+        return None if self._path is None else self._path.moved
+
+    def gradient_norm(self) -> Tensor | None:
+        """The norm of the gradients there are now, estimated on the weights that are followed, on their device."""
+        return None if self._path is None else self._path.gradient_norm()
 
     def logged(self, logs: Mapping[str, Any]) -> None:
         """The trainer has logged something; the newest loss, gradient norm and learning rate are kept.

@@ -41,6 +41,8 @@ class WeightPath:
         choice: SHA-256 over which entries are followed, hexadecimal; equal where two runs follow the same ones.
         first: float32 [entries], what the followed entries were when this object was made. Set it to what they were
             earlier, in a run that is resumed, or to None where that is not known.
+        moved: length of the newest step, as a tensor on the model's device; None before the first, and where no
+            weight is followed.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class WeightPath:
         self._last: Tensor | None = None  # the last finite values
         self._newest: Tensor | None = None
         self._length: Tensor | None = None
+        self.moved: Tensor | None = None
         total = int(sizes.sum()) if len(sizes) else 0
         if total == 0:
             return
@@ -101,8 +104,23 @@ class WeightPath:
         now = self._newest = self._read()
         moved = now - self._last
         moved = torch.where(moved.isfinite(), moved, 0.0)
-        self._length += torch.linalg.vector_norm(moved, dtype=self._length.dtype) * self._scale
+        self.moved = torch.linalg.vector_norm(moved, dtype=self._length.dtype) * self._scale
+        self._length += self.moved
         self._last = torch.where(now.isfinite(), now, self._last)
+
+    @torch.no_grad()
+    def gradient_norm(self) -> Float[Tensor, ""] | None:
+        """The norm of the gradients there are now, estimated as a step is, as a tensor on the model's device.
+
+        Weights without a gradient count as 0. None where no weight that is followed has one.
+        """
+        held = [(p.grad, places) for p, places in self._chosen if p.grad is not None]
+        if not held or self._length is None:
+            return None
+        entries = [_local(gradient).reshape(-1)[places] for gradient, places in held]
+        device, wide = self._length.device, self._length.dtype
+        norm: Tensor = torch.linalg.vector_norm(torch.cat([each.to(device, wide) for each in entries]))
+        return norm * self._scale
 
     def length(self) -> float | None:
         """The path since step 0, in the units of the weights; None when none is trained, or none of them is finite now.
