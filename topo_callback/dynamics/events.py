@@ -20,6 +20,7 @@ from topo_callback.dynamics.response import log_layer_velocities, log_velocity
 from topo_callback.dynamics.scan import locate, scan
 from topo_callback.dynamics.series import HEADLINE, Series, comparable
 from topo_callback.dynamics.summaries import depth_summaries, summarise
+from topo_callback.dynamics.training import training_events, unsaid
 
 COLLAPSED = 0.25  # share of its first value below which, in two samples in a row, a size has collapsed
 _NAMES = {"effective_rank": "effective rank", "h1_total_persistence_scaled": "total persistence of H1"}
@@ -116,6 +117,12 @@ def find_events(series: Series, references: References | None = None, *, measure
     """
     notes: list[str] = []
     events = [*invalid_layers(series), *collapses(series)]
+    if series.training is None:
+        notes.append("loss, gradient norm and the weights' steps of every optimizer step are unknown")
+    else:
+        events += training_events(series.training)
+        if missing := unsaid(series.training):
+            notes.append(f"changes are looked for without the {' and the '.join(missing)}, which no step has")
     if references is not None:
         references.check(series)
     if measure not in series.displacement:

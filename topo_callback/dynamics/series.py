@@ -7,15 +7,19 @@ learning rate, has moved further without anything having happened.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from topo_callback.dynamics.identity import identity_of, part_of
+from topo_callback.errors import RecordError, described
+from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.snapshot import Snapshot, number_array
+from topo_callback.records.training_steps import TrainingSteps, read_training_steps
 from topo_callback.records.trajectory import Trajectory
 
 CLOCKS = ("path_length", "learning_rate_sum", "steps")  # in order of preference
@@ -25,6 +29,7 @@ AGREEMENTS = ("mutual_knn", "cka", "survival", "nts")  # 1 where nothing moved: 
 COVARIATES = ("loss", "grad_norm", "learning_rate")
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
+logger = logging.getLogger("topo_callback")
 
 
 def choose_clock(steps: Sequence[int], readings: Mapping[str, Sequence[float | None]]) -> tuple[str, np.ndarray]:
@@ -73,6 +78,7 @@ class Series:
         without: step -> status of every layer, of the samples in which none is ok. No interval begins or ends there:
             the next sample was compared with the one before them.
         identity: what runs must share to be compared, from `identity_of`.
+        training: what training itself said at every optimizer step; None where there is no readable table of it.
     """
 
     steps: tuple[int, ...]
@@ -86,6 +92,7 @@ class Series:
     status: tuple[Mapping[int, str], ...] = ()
     without: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingSteps | None = None
 
     def __post_init__(self) -> None:
         intervals = max(0, len(self.steps) - 1)
@@ -104,7 +111,8 @@ class Series:
     def of(cls, trajectory: Trajectory) -> Series:
         """The series of a run so far, finished or not; see `of_snapshots`."""
         snapshots = [trajectory.overview(step) for step in trajectory.steps]
-        return cls.of_snapshots(snapshots, trajectory.run, trajectory.layers)
+        training = training_of(TrajectoryFolder(trajectory.folder))
+        return replace(cls.of_snapshots(snapshots, trajectory.run, trajectory.layers), training=training)
 
     @classmethod
     def of_snapshots(cls, snapshots: Sequence[Snapshot], run: Mapping[str, Any], layers: tuple[int, ...]) -> Series:
@@ -170,6 +178,16 @@ class Series:
     def progress(self) -> Float64[np.ndarray, " samples"] | None:
         """Share of the training steps done at every sample; None where the planned number is not known."""
         return None if self.max_steps is None else np.array(self.steps, dtype=np.float64) / self.max_steps
+
+
+def training_of(folder: TrajectoryFolder) -> TrainingSteps | None:
+    """The table of training steps of a run; None where there is none, or it cannot be read, which is logged."""
+    try:
+        steps = read_training_steps(folder.training_steps)
+    except (RecordError, OSError) as error:
+        logger.warning("what training said at every step is left out: %s", described(error))
+        return None
+    return steps if len(steps.step) else None
 
 
 def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: str) -> np.ndarray:

@@ -127,7 +127,8 @@ class Actions:
 
 
 def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes two findings one event: a test decides once in a run, while facts may come again elsewhere."""
-    if event["level"] in ("observed", "noted"):
+    """What makes two findings one event: a test of the samples decides once in a run, while facts
+    and changes of training may come again elsewhere."""
+    if event["level"] in ("observed", "noted", "sequential"):
         return event["kind"], event["level"], event["first_step"], tuple(event["layers"])
     return event["kind"], event["level"]

@@ -1,0 +1,173 @@
+"""Changes: what training itself shows at every optimizer step, judged by nothing but the course of the run so far.
+
+Loss, gradient norm and the length of the weights' step over what the schedule plans have logarithms whose excesses are
+added; from 1 on there has been a change. After one the detector is armed again as soon as it knows the new course.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess
+
+RULES: Mapping[str, Rule] = {"loss": NOISY, "grad_norm": NOISY, "step_over_plan": SMOOTH}
+CHUNK = 4096  # steps worked on at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one signal has to do with a change.
+
+    Attributes:
+        share: of what is needed for an alarm by this signal alone.
+        length: values in its window.
+        factor: how many times as large they are, at least, as the median before.
+    """
+
+    share: float
+    length: int
+    factor: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """Signals that left their course.
+
+    Attributes:
+        first_step: first step of the window of the signal that has most to do with it.
+        known_at: the step at which it could be said.
+        parts: of the signals that could be judged there.
+    """
+
+    first_step: int
+    known_at: int
+    parts: Mapping[str, Part]
+
+
+class Course:
+    """The values of one signal so far, all finite, and the steps they are of."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._steps = np.empty(0, dtype=np.int64)
+        self._values = np.empty(0)
+        self._usual = np.empty(0, dtype=bool)
+        self._unusual_until = 0  # place
+
+    def add(self, steps: Int64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"]) -> None:
+        """Add values; those that are not finite are left out."""
+        kept = np.isfinite(values)
+        places = len(self._steps) + np.arange(int(kept.sum()))
+        self._steps = np.concatenate([self._steps, steps[kept]])
+        self._values = np.concatenate([self._values, values[kept]])
+        self._usual = np.concatenate([self._usual, places >= self._unusual_until])
+
+    def since(self, step: int) -> tuple[Int64[np.ndarray, " steps"], Excess]:
+        """The excess at the steps from `step` on."""
+        start = int(np.searchsorted(self._steps, step))
+        first = max(0, start - self._rule.context)
+        found = excess(self._values[first:], self._rule, usual=self._usual[first:], first=first)
+        later = slice(start - first, None)
+        return self._steps[start:], Excess(found.share[later], found.length[later], found.difference[later])
+
+    def first_of_window(self, step: int, length: int) -> int:
+        """The first step of a window that ends at `step`."""
+        return int(self._steps[max(0, int(np.searchsorted(self._steps, step)) - length + 1)])
+
+    def changed(self, step: int) -> None:
+        """There was a change: the scale is taken anew, from differences whose base is behind it."""
+        place = int(np.searchsorted(self._steps, step, side="right")) - 1
+        self._unusual_until = place + self._rule.base + 1
+        self._usual[: self._unusual_until] = False
+
+
+class ChangeDetector:
+    """Takes steps in any portions; what it finds does not depend on how they are portioned.
+
+    Args:
+        rules: of the signals that are judged together.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule] = RULES) -> None:
+        self._courses = {name: Course(rule) for name, rule in rules.items()}
+
+    def take(
+        self, steps: Int64[np.ndarray, " steps"], signals: Mapping[str, Float64[np.ndarray, " steps"]]
+    ) -> list[Change]:
+        """The changes that the next steps show.
+
+        Args:
+            steps: ascending, later than those before.
+            signals: logarithms by the name of the rule; not finite where there is no value.
+        """
+        found: list[Change] = []
+        for first in range(0, len(steps), CHUNK):
+            part = slice(first, first + CHUNK)
+            for name, course in self._courses.items():
+                if name in signals:
+                    course.add(steps[part], signals[name][part])
+            found += self._changes(steps[part])
+        return found
+
+    def _changes(self, steps: np.ndarray) -> Iterator[Change]:
+        start = 0
+        while start < len(steps):
+            judged = {name: course.since(int(steps[start])) for name, course in self._courses.items()}
+            total = np.zeros(len(steps) - start)
+            for at, result in judged.values():
+                total[np.searchsorted(steps[start:], at)] += result.share
+            alarms = np.flatnonzero(total >= 1.0)
+            if not alarms.size:
+                return
+            step = int(steps[start + alarms[0]])
+            yield self._change(step, judged)
+            for course in self._courses.values():
+                course.changed(step)
+            start += int(alarms[0]) + 1
+
+    def _change(self, step: int, judged: Mapping[str, tuple[np.ndarray, Excess]]) -> Change:
+        parts = {}
+        for name, (at, result) in judged.items():
+            place = int(np.searchsorted(at, step))
+            if place < len(at) and at[place] == step and result.share[place] > 0:
+                factor = float(np.exp(result.difference[place]))
+                parts[name] = Part(float(result.share[place]), int(result.length[place]), factor)
+        leading = max(parts, key=lambda name: parts[name].share)
+        first = self._courses[leading].first_of_window(step, parts[leading].length)
+        return Change(first, step, parts)
+
+
+def find_changes(
+    steps: Sequence[int] | Int64[np.ndarray, " steps"],
+    *,
+    loss: Float64[np.ndarray, " steps"] | None = None,
+    grad_norm: Float64[np.ndarray, " steps"] | None = None,
+    moved: Float64[np.ndarray, " steps"] | None = None,
+    planned: Float64[np.ndarray, " steps"] | None = None,
+) -> list[Change]:
+    """The changes of a whole run; what is not known is left out.
+
+    Args:
+        steps: ascending.
+        moved: length of the weights' step.
+        planned: learning rate of the schedule; without it `moved` is judged as it is.
+    """
+    where = np.asarray(steps, dtype=np.int64)
+    return ChangeDetector().take(where, signals_of(loss, grad_norm, moved, planned))
+
+
+def signals_of(
+    loss: np.ndarray | None, grad_norm: np.ndarray | None, moved: np.ndarray | None, planned: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The logarithms that are judged; not finite where a value is not above 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {
+            name: np.log(values) for name, values in (("loss", loss), ("grad_norm", grad_norm)) if values is not None
+        }
+        if moved is not None:
+            found["step_over_plan"] = np.log(moved) if planned is None else np.log(moved / planned)
+    return found

@@ -1,0 +1,156 @@
+"""Excess: how far the newest values of one series are from the values before them, on the scale of its own past.
+
+A window of the k newest values is compared with the median of the few values before it. What counts is what all of its
+values, but a quarter, are away from there in one direction: one odd value is no excess of a window of two. The scale is
+what the same difference was in the recent past, at least; neither a trend nor autocorrelation, nor rare large values
+that were there before, make a large excess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from numpy.lib.stride_tricks import sliding_window_view
+
+from topo_callback.dynamics.summaries import MAD
+
+HISTORY = 48  # windows that the scale is taken from
+FEWEST = 16  # of them without which there is no scale
+SMALLEST_SCALE = 0.01  # of logarithms: a noise below 1 % is taken as 1 %
+GROWTH = 0.35  # in longer series larger excesses are needed: (1 + place / 128) ** GROWTH times as large
+_GROWS_OVER = 128
+_UPPER = 1.645  # makes the 90th percentile of an absolute deviation a standard deviation of Gaussian values
+_OWN = 1.4
+
+
+@dataclass(frozen=True)
+class Window:
+    """How windows of one length are judged.
+
+    Attributes:
+        share: of the scale of single values: what a window of independent values has.
+        record: of the largest difference of a single value in the past: an excess is large beside that, too.
+        needed: scales away from which a window is an alarm by itself, early in a series.
+    """
+
+    share: float
+    record: float
+    needed: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one kind of series is judged.
+
+    Attributes:
+        base: values before a window that it is compared with.
+        windows: their lengths.
+    """
+
+    base: int
+    windows: Mapping[int, Window]
+
+    @property
+    def context(self) -> int:
+        """Values before a place that its excess may depend on."""
+        return self.base + 2 * max(self.windows) + HISTORY
+
+    @property
+    def warm_up(self) -> int:
+        """Values without which nothing can be said."""
+        return self.base + FEWEST + 2 * min(self.windows)
+
+
+# of values that scatter, as losses of batches do: a single one far away says nothing
+NOISY = Rule(
+    base=16,
+    windows={
+        2: Window(0.58, 1 / 4, 9.6),
+        3: Window(0.75, 1 / 5, 9.6),
+        4: Window(0.5, 1 / 8, 10.2),
+        8: Window(0.29, 1 / 16, 13.2),
+    },
+)
+# every value is close to the one before it, so that a single one far away says something
+SMOOTH = Rule(base=4, windows={1: Window(1.0, 1 / 6, 60.0), 2: Window(0.8, 1 / 8, 12.0), 4: Window(0.7, 1 / 16, 10.8)})
+
+
+@dataclass(frozen=True)
+class Excess:
+    """The largest excess of the windows that end at each place.
+
+    Attributes:
+        share: of what is needed for an alarm; 0 where nothing can be said.
+        length: of that window.
+        difference: from the median before it, with its sign: the least that three quarters of its values have.
+    """
+
+    share: Float64[np.ndarray, " values"]
+    length: np.ndarray
+    difference: Float64[np.ndarray, " values"]
+
+
+def excess(
+    values: Float64[np.ndarray, " values"],
+    rule: Rule,
+    *,
+    usual: Bool[np.ndarray, " values"] | None = None,
+    first: int = 0,
+) -> Excess:
+    """The excess at every place of a series.
+
+    Deterministic, and a function of the past: the excess at a place does not change when values are added.
+
+    Args:
+        values: finite; logarithms, so that differences are factors.
+        usual: False for places whose difference is no part of the past that makes the scale, as after a change.
+        first: place of the first value in the whole series, when values are only its end. What the first
+            `rule.context` of them have is then not what they have in the whole series.
+    """
+    count = len(values)
+    usual = np.ones(count, dtype=bool) if usual is None else usual
+    singles = _differences(values, 1, rule.base)
+    growth = (1 + (first + np.arange(count)) / _GROWS_OVER) ** GROWTH
+    share, length, difference = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count)
+    for wide, window in rule.windows.items():
+        found = _differences(values, wide, rule.base)
+        middle, upper, largest = _past(singles, usual, wide, (0.5, 0.9, 1.0))
+        scale = np.maximum(window.share * np.maximum(MAD * middle, upper / _UPPER), window.record * largest)
+        if wide > 1:
+            scale = np.maximum(scale, _OWN * _past(found, usual, wide, (0.9,))[0] / _UPPER)
+        now = np.abs(found) / (np.maximum(scale, SMALLEST_SCALE) * window.needed * growth)
+        better = now > share  # not where either is missing
+        share[better], length[better], difference[better] = now[better], wide, found[better]
+    return Excess(share, length, difference)
+
+
+def _differences(values: np.ndarray, wide: int, base: int) -> Float64[np.ndarray, " values"]:
+    """For the window that ends at each place; 0 where its values lie on both sides, NaN where values are too few."""
+    found = np.full(len(values), np.nan)
+    places = len(values) - base - wide + 1
+    if places < 1:
+        return found
+    before = np.median(sliding_window_view(values, base)[:places], axis=1)
+    away = np.sort(sliding_window_view(values, wide)[base:] - before[:, None], axis=1)
+    spared = wide // 4
+    low, high = away[:, spared], away[:, wide - 1 - spared]
+    found[base + wide - 1 :] = np.where(low > 0, low, np.where(high < 0, high, 0.0))
+    return found
+
+
+def _past(
+    differences: np.ndarray, usual: np.ndarray, wide: int, shares: tuple[float, ...]
+) -> list[Float64[np.ndarray, " values"]]:
+    """Quantiles of the absolute differences at `HISTORY` places, the last of them before the window; NaN if too few."""
+    sizes = np.where(usual, np.abs(differences), np.nan)
+    padded = np.concatenate([np.full(HISTORY + wide, np.nan), sizes])
+    ordered = np.sort(sliding_window_view(padded, HISTORY)[: len(sizes)], axis=1)  # NaN last
+    counts = np.isfinite(ordered).sum(axis=1)
+    rows = np.arange(len(sizes))
+    return [
+        np.where(counts >= FEWEST, ordered[rows, np.maximum(0, np.ceil(share * counts).astype(np.int64) - 1)], np.nan)
+        for share in shares
+    ]

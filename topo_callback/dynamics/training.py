@@ -1,0 +1,100 @@
+"""What training itself shows at every optimizer step, as events: changes of its course, and losses not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from topo_callback.dynamics.changes import RULES, Change, find_changes
+from topo_callback.dynamics.reorganisation import Event
+from topo_callback.records.training_steps import TrainingSteps
+
+SEQUENTIAL = "sequential"
+_SIGNALS = {
+    "loss": "loss",
+    "grad_norm": "gradient norm",
+    "step_over_plan": "step of the weights per scheduled learning rate",
+}
+_NAMED = 0.2  # of what is needed for an alarm, from which a signal is named
+_OFF_SCHEDULE = 1.01  # a rate that is this many times the scheduled one was set by somebody
+_PLANNED_JUMP = 1.5
+
+
+def training_events(training: TrainingSteps) -> Iterator[Event]:
+    """Changes, and stretches of steps whose loss is not finite, in no order."""
+    loss, grad_norm, moved, planned = map(training.column, ("loss", "grad_norm", "moved", "planned"))
+    for change in find_changes(training.step, loss=loss, grad_norm=grad_norm, moved=moved, planned=_plan(planned)):
+        words = f"{_moved(change)}, {_span(change.first_step, change.known_at)}{_circumstances(training, change)}"
+        leading = max(change.parts.values(), key=lambda part: part.share)
+        yield Event(
+            "change", SEQUENTIAL, change.first_step, change.known_at, change.known_at, (), leading.factor, None, words
+        )
+    yield from _not_finite(training)
+
+
+def unsaid(training: TrainingSteps) -> list[str]:
+    """The signals that no step has, in words: nothing can be found by them."""
+    columns = {"loss": ("loss",), "grad_norm": ("grad_norm",), "step_over_plan": ("moved",)}
+    return [
+        _SIGNALS[name]
+        for name in RULES
+        if len(training.step) and not any(np.isfinite(training.column(each)).any() for each in columns[name])
+    ]
+
+
+def _plan(planned: np.ndarray) -> np.ndarray | None:
+    return planned if np.isfinite(planned).any() else None
+
+
+def _moved(change: Change) -> str:
+    ordered = sorted(change.parts.items(), key=lambda item: -item[1].share)
+    named = [(name, part) for place, (name, part) in enumerate(ordered) if place == 0 or part.share >= _NAMED]
+    said = [f"{_SIGNALS[name]} {_times(part.factor)}" for name, part in named]
+    return f"{' and '.join([', '.join(said[:-1]), said[-1]] if said[1:] else said)} what it was before"
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.2g}x" if factor < 100 else f"{factor:.0f}x"
+
+
+def _span(first: int, last: int) -> str:
+    return f"at step {last}" if first == last else f"in steps {first}-{last}"
+
+
+def _circumstances(training: TrainingSteps, change: Change) -> str:
+    """What the plan did at that time: a rate that was set by hand, a jump of the schedule, an epoch, a skipped step."""
+    last = int(np.searchsorted(training.step, change.known_at))
+    first = int(np.searchsorted(training.step, change.first_step))
+    window, before = slice(first, last + 1), max(0, first - 1)
+    found = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        set_to = training.column("learning_rate")[window] / training.column("planned")[window]
+        planned = training.column("planned")[before : last + 1]
+        jump = planned[1:] / planned[:-1]
+    off = set_to[np.isfinite(set_to)]
+    off = off[np.maximum(off, 1 / np.maximum(off, 1e-300)) > _OFF_SCHEDULE]
+    if off.size:
+        found.append(f"the optimizer's learning rate was {_times(float(off[-1]))} the scheduled one")
+    jumped = jump[np.isfinite(jump) & (np.maximum(jump, 1 / np.maximum(jump, 1e-300)) >= _PLANNED_JUMP)]
+    if jumped.size:
+        found.append(f"the schedule made the learning rate {_times(float(jumped[0]))} what it was")
+    epochs = training.column("epoch")[before : last + 1]
+    if np.isfinite(epochs).all() and len(epochs) > 1:
+        # an epoch ends with the step that makes its number whole
+        begun = np.flatnonzero(np.floor(epochs[1:] - 1e-9) > np.floor(epochs[:-1] - 1e-9))
+        if begun.size:
+            found.append(f"an epoch began at step {training.step[before + 1 + int(begun[0])]}")
+    if (training.column("skipped")[window] == 1).any():
+        found.append("the optimizer skipped a step")
+    return f"; {', '.join(found)}" if found else ""
+
+
+def _not_finite(training: TrainingSteps) -> Iterator[Event]:
+    loss = training.column("loss")
+    bad = training.known[:, 0] & ~np.isfinite(loss)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8)))
+    for start, end in zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True):
+        first, last = int(training.step[start]), int(training.step[end])
+        words = f"the loss is not finite {_span(first, last)}"
+        yield Event("not_finite", "observed", first, last, first, (), None, None, words)
