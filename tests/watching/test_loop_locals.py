@@ -55,6 +55,16 @@ def test_where_there_is_no_such_loop_it_is_looked_for_once() -> None:
     assert train(loop) == [(None, None)] * 6
 
 
+def test_a_loop_without_a_norm_shows_its_loss() -> None:
+    def older(loop: LoopLocals) -> tuple[Any, Any]:
+        tr_loss_step = 0.5
+        found = loop.read()
+        assert tr_loss_step == 0.5
+        return found
+
+    assert older(LoopLocals()) == (0.5, None)
+
+
 def test_a_loop_that_is_over_is_not_read() -> None:
     loop = LoopLocals()
     train(loop)

@@ -373,8 +373,8 @@ def test_rates_on_a_device_are_those_of_the_step_although_they_are_written_over(
     loop = OwnLoop()
     rate = torch.tensor(0.25)
     loop.optimizer.param_groups[0]["lr"] = rate
-    loop.train()
-    rate.fill_(99.0)
+    with mock.patch.object(loop.optimizer, "step", side_effect=lambda: rate.fill_(99.0)):
+        loop.train()
     loop.signals.read(ended=True)
     assert loop.rows[0][4:8] == [0.25, 0.25, None, None]
 

@@ -57,7 +57,7 @@ class LoopLocals:
 
 
 def _is_loop(code: CodeType) -> bool:
-    return {_LOSS, _NORM} <= {*code.co_varnames, *code.co_cellvars}
+    return _LOSS in code.co_varnames or _LOSS in code.co_cellvars
 
 
 def _values(frame: FrameType) -> tuple[Any, Any]:
