@@ -162,12 +162,18 @@ def find_changes(
 
 def signals_of(
     loss: np.ndarray | None, grad_norm: np.ndarray | None, moved: np.ndarray | None, planned: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """The logarithms that are judged; not finite where a value is not above 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = {
-            name: np.log(values) for name, values in (("loss", loss), ("grad_norm", grad_norm)) if values is not None
-        }
+) -> dict[str, Float64[np.ndarray, " steps"]]:
+    """The logarithms that are judged; not finite where a value is unknown or not above 0.
+
+    Args:
+        planned: None where no schedule is known: `moved` is then judged as it is.
+    """
+    found = {}
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if loss is not None:
+            found["loss"] = np.log(loss)
+        if grad_norm is not None:
+            found["grad_norm"] = np.log(grad_norm)
         if moved is not None:
-            found["step_over_plan"] = np.log(moved) if planned is None else np.log(moved / planned)
+            found["step_over_plan"] = np.log(moved) - (0.0 if planned is None else np.log(planned))
     return found

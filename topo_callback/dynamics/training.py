@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from topo_callback.dynamics.changes import RULES, Change, find_changes
+from topo_callback.dynamics.changes import RULES, Change, ChangeDetector, signals_of
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.records.training_steps import TrainingSteps
 
 SEQUENTIAL = "sequential"
+OF_TRAINING = ("change", "not_finite")  # kinds of events that are known by training steps, not by samples
 _SIGNALS = {
     "loss": "loss",
     "grad_norm": "gradient norm",
@@ -19,18 +20,41 @@ _SIGNALS = {
 _NAMED = 0.2  # of what is needed for an alarm, from which a signal is named
 _OFF_SCHEDULE = 1.01  # a rate that is this many times the scheduled one was set by somebody
 _PLANNED_JUMP = 1.5
+_RECENT = 64  # steps that are remembered: more than the widest window has
 
 
-def training_events(training: TrainingSteps) -> Iterator[Event]:
-    """Changes, and stretches of steps whose loss is not finite, in no order."""
-    loss, grad_norm, moved, planned = map(training.column, ("loss", "grad_norm", "moved", "planned"))
-    for change in find_changes(training.step, loss=loss, grad_norm=grad_norm, moved=moved, planned=_plan(planned)):
-        words = f"{_moved(change)}, {_span(change.first_step, change.known_at)}{_circumstances(training, change)}"
-        leading = max(change.parts.values(), key=lambda part: part.share)
-        yield Event(
-            "change", SEQUENTIAL, change.first_step, change.known_at, change.known_at, (), leading.factor, None, words
-        )
-    yield from _not_finite(training)
+class TrainingWatch:
+    """Says what the newest steps show; what it says does not depend on how many of them it is given at once."""
+
+    def __init__(self) -> None:
+        self._detector = ChangeDetector()
+        self._recent = TrainingSteps.of([])
+        self._has_plan: bool | None = None  # as the first step has it, so that the unit never changes
+
+    def take(self, steps: TrainingSteps) -> list[Event]:
+        """The events of steps that are later than those before: changes, and losses that are not finite."""
+        training = self._recent.followed_by(steps)
+        loss, grad_norm, moved, planned = map(steps.column, ("loss", "grad_norm", "moved", "planned"))
+        if self._has_plan is None and len(planned):
+            self._has_plan = bool(np.isfinite(planned[0]))
+        signals = signals_of(loss, grad_norm, moved, planned if self._has_plan else None)
+        events = [_event(training, change) for change in self._detector.take(steps.step, signals)]
+        begun = len(self._recent.step)
+        events += [each for each in _not_finite(training) if begun == 0 or each.first_step > training.step[begun - 1]]
+        self._recent = training.last(_RECENT)
+        return sorted(events, key=lambda event: event.known_at)
+
+
+def training_events(training: TrainingSteps) -> list[Event]:
+    """Everything that the steps of a run show, in the order in which it was known."""
+    return TrainingWatch().take(training)
+
+
+def _event(training: TrainingSteps, change: Change) -> Event:
+    words = f"{_moved(change)}, {_span(change.first_step, change.known_at)}{_circumstances(training, change)}"
+    factor = max(change.parts.values(), key=lambda part: part.share).factor
+    first, last = change.first_step, change.known_at
+    return Event("change", SEQUENTIAL, first, last, last, (), factor, None, words)
 
 
 def unsaid(training: TrainingSteps) -> list[str]:
@@ -41,10 +65,6 @@ def unsaid(training: TrainingSteps) -> list[str]:
         for name in RULES
         if len(training.step) and not any(np.isfinite(training.column(each)).any() for each in columns[name])
     ]
-
-
-def _plan(planned: np.ndarray) -> np.ndarray | None:
-    return planned if np.isfinite(planned).any() else None
 
 
 def _moved(change: Change) -> str:

@@ -52,6 +52,24 @@ class TrainingSteps:
     values: Float64[np.ndarray, "steps columns"]
     known: Bool[np.ndarray, "steps columns"]
 
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> TrainingSteps:
+        """The steps of lines; their steps ascend."""
+        known = np.array([[value is not None for value in row] for row in rows], dtype=bool).reshape(-1, len(COLUMNS))
+        values = np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float64)
+        values = values.reshape(-1, len(COLUMNS))
+        return cls(values[:, 0].astype(np.int64), values[:, 1:], known[:, 1:])
+
+    def followed_by(self, other: TrainingSteps) -> TrainingSteps:
+        """These steps and later ones."""
+        parts = ((self.step, other.step), (self.values, other.values), (self.known, other.known))
+        return TrainingSteps(*map(np.concatenate, parts))
+
+    def last(self, count: int) -> TrainingSteps:
+        """The last of these steps."""
+        first = max(0, len(self.step) - count)
+        return TrainingSteps(self.step[first:], self.values[first:], self.known[first:])
+
     def column(self, name: str) -> Float64[np.ndarray, " steps"]:
         """One of the columns behind the first, by its name."""
         found: np.ndarray = self.values[:, COLUMNS.index(name) - 1]

@@ -14,17 +14,20 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
 from topo_callback.dynamics.dominance import DominanceWatch
+from topo_callback.dynamics.series import training_of
+from topo_callback.dynamics.training import OF_TRAINING
 from topo_callback.errors import USERS_OWN, LateError, RecordError, described
 from topo_callback.records.files import read_plain, refuse_link
 from topo_callback.records.folder import TrajectoryFolder, writing_key
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.records.training_steps import Row, StepsWriter
+from topo_callback.records.training_steps import Row
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.sinks.protocol import Sink
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import Actions, EventFunction
 from topo_callback.watching.schedule import Pace
+from topo_callback.watching.steps_record import StepsRecord
 from topo_callback.worker.dispatcher import Dispatcher
 from topo_callback.worker.executor import WorkerExecutor, at_exit
 from topo_callback.worker.failed_measures import FailedMeasures
@@ -74,12 +77,12 @@ class Recorder:
         self._failed_measures = FailedMeasures()
         self._closed = False
         self._disk_late = False
-        self._steps_writer = StepsWriter(folder.training_steps)
         self._steps: set[int] = set()
         self._handed_over: set[int] = set()  # without an outcome yet
         if executor is None:
             executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
         self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close_at_exit)
+        self._training = StepsRecord(folder, self._dispatcher.tell)
 
     def start(self, patience: Patience | None = None) -> None:
         """Start sinks and worker, first with what an earlier process of this run left in the spool.
@@ -101,6 +104,7 @@ class Recorder:
         self._steps = {*kept.recorded, *kept.waiting}
         at_exit(self.close_at_exit)
         self._dispatcher.start(kept.run, kept.waiting, max(kept.recorded, default=-1))
+        self._training.begin()
         self._dispatcher.describe({**kept.run, "trackers": {**kept.run.get("trackers", {}), **trackers}})
 
     @property
@@ -120,7 +124,7 @@ class Recorder:
 
     def put_steps(self, rows: Sequence[Row]) -> None:
         """Hand over what training said at optimizer steps; returns at once."""
-        self._dispatcher.tell(self._steps_writer.append, rows)
+        self._training.put(rows)
 
     def note(self, event: str, **details: Any) -> None:
         """Write a decision to the journal; returns at once."""
@@ -132,6 +136,7 @@ class Recorder:
 
     def poll(self) -> None:
         """Forward what has finished to the sinks."""
+        self.actions.take(self._training.found())
         for outcome in self._dispatcher.outcomes():
             if isinstance(outcome, (Snapshot, Lost)):
                 self._handed_over.discard(outcome.step)
@@ -284,7 +289,7 @@ class _Kept:
     Attributes:
         run: content of run.json.
         journal: all of it.
-        events: those in it, known by the newest recorded sample.
+        events: those in it, known by the newest recorded sample or training step.
         recorded: steps.
         waiting: steps in the spool -> bytes.
         key: the folder in the eyes of `close_left_open`.
@@ -302,7 +307,13 @@ def _kept_of(folder: TrajectoryFolder) -> _Kept:
     recorded = folder.steps(folder.samples)
     newest = max(recorded, default=-1)
     journal = folder.journal()
-    events = [entry for entry in journal if _is_event(entry) and entry["known_at"] <= newest]
+    training = training_of(folder)
+    last = -1 if training is None else int(training.step[-1])
+    events = [
+        entry
+        for entry in journal
+        if _is_event(entry) and entry["known_at"] <= (last if entry["kind"] in OF_TRAINING else newest)
+    ]
     return _Kept(folder.read_run(), journal, events, recorded, folder.waiting(), writing_key(folder.path))
 
 
