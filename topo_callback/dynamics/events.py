@@ -99,13 +99,15 @@ class Findings:
 def find_events(series: Series, references: References | None = None, *, measure: str = HEADLINE) -> Findings:
     """The events of a run so far.
 
-    Level "nominal" is a decision on the run alone, with at least eight samples; level "calibrated" one against at least
-    19 reference runs. Each is one decision over all layers, samples and looks, with a probability of at most 5 % to
-    alarm in a quiet run: for the calibrated level, a run exchangeable with its references; for the nominal one, under
-    the conditions in benchmarks/RESULTS_alerts.md, of which one is a clock that follows the weights. Level "observed"
-    is a fact: layers that are not finite. Level "noted" is a rule without an error rate: rank or persistence that is
-    lost. An event is `measured` where its error rate is known. It is not for notes, for nominal events by step counts,
-    and for calibrated ones by references that do not say how they were trained.
+    Level "sequential" is a decision at every optimizer step, on loss, gradient norm and the weights' steps of the run
+    alone (`dynamics.changes`), with an error rate from real runs and simulated ones. Level "nominal" is a decision on
+    the displacements of the run alone, with at least eight samples; level "calibrated" one against at least 19
+    reference runs. Each of these two is one decision over all layers, samples and looks, with a probability of at most
+    5 % to alarm in a quiet run: for the calibrated level, a run exchangeable with its references; for the nominal one,
+    under the conditions in benchmarks/RESULTS_alerts.md, of which one is a clock that follows the weights. Level
+    "observed" is a fact: layers or losses that are not finite. Level "noted" is a rule without an error rate: rank or
+    persistence that is lost. An event is `measured` where its error rate is known. It is not for notes, for nominal
+    events by step counts, and for calibrated ones by references that do not say how they were trained.
 
     Deterministic, and a function of the past: samples that are added never take an alarm back.
 

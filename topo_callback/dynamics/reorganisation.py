@@ -29,14 +29,17 @@ class Event:
     """Something that happened in a run.
 
     Attributes:
-        kind: `onset`, `peak`, `settled`, `late_reorganisation`, `collapse` or `invalid_layers`.
-        level: `calibrated` or `nominal`, the decision it belongs to; `observed` for facts that are no test; `noted` for
-            what a rule says of which nobody knows how often it is wrong.
+        kind: `change` or `not_finite`, of training; `onset`, `peak`, `settled`, `late_reorganisation`, `collapse` or
+            `invalid_layers`, of representations.
+        level: `sequential`, `calibrated` or `nominal`, the decision it belongs to; `observed` for facts that are no
+            test; `noted` for what a rule says of which nobody knows how often it is wrong.
         first_step: where it begins.
         last_step: where it ends.
-        known_at: step of the first sample with which it could be said.
-        layers: the layers it is most visible in. They explain the event; it was decided on all of them together.
-        factor: how many times as far as predicted the named layers moved; for a collapse, what is left. None else.
+        known_at: step with which it could first be said: of the sample, or of training.
+        layers: the layers it is most visible in, none for events of training. They explain the event; it was decided
+            on all of them together.
+        factor: how many times as far as predicted the named layers moved; for a collapse, what is left; for a change, how
+            many times as large the signal that has most to do with it is. None else.
         p_value: of the decision; None for facts that are no test.
         explanation: in words and numbers.
         measured: whether it is known how often a run in which nothing happened is told this (docs/events.md); without
