@@ -29,7 +29,7 @@ def test_it_is_a_function_of_the_past(rule: Rule) -> None:
 def test_the_end_of_a_series_is_enough(rule: Rule) -> None:
     values = noise(1, 300)
     whole, first = excess(values, rule), 150
-    end = excess(values[first - rule.context :], rule, first=first - rule.context)
+    end = excess(values[first - rule.context :], rule, places=np.arange(first - rule.context, 300))
     assert np.array_equal(end.share[rule.context :], whole.share[first:])
     assert np.array_equal(end.length[rule.context :], whole.length[first:])
 

@@ -49,28 +49,33 @@ class Change:
 
 
 class Course:
-    """The values of one signal so far, all finite, and the steps they are of."""
+    """The newest values of one signal, all finite, and the steps they are of: as many as new ones depend on."""
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
         self._steps = np.empty(0, dtype=np.int64)
         self._values = np.empty(0)
         self._usual = np.empty(0, dtype=bool)
-        self._unusual_until = 0  # place
+        self._unusual_until = 0  # of the values that are here
 
     def add(self, steps: Int64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"]) -> None:
         """Add values; those that are not finite are left out."""
+        self._forget(max(0, len(self._steps) - self._rule.context))
         kept = np.isfinite(values)
         places = len(self._steps) + np.arange(int(kept.sum()))
         self._steps = np.concatenate([self._steps, steps[kept]])
         self._values = np.concatenate([self._values, values[kept]])
         self._usual = np.concatenate([self._usual, places >= self._unusual_until])
 
+    def _forget(self, count: int) -> None:
+        self._steps, self._values, self._usual = self._steps[count:], self._values[count:], self._usual[count:]
+        self._unusual_until = max(0, self._unusual_until - count)
+
     def since(self, step: int) -> tuple[Int64[np.ndarray, " steps"], Excess]:
-        """The excess at the steps from `step` on."""
+        """The excess at the steps from `step` on, which are among those that were added last."""
         start = int(np.searchsorted(self._steps, step))
         first = max(0, start - self._rule.context)
-        found = excess(self._values[first:], self._rule, usual=self._usual[first:], first=first)
+        found = excess(self._values[first:], self._rule, usual=self._usual[first:], places=self._steps[first:] - 1)
         later = slice(start - first, None)
         return self._steps[start:], Excess(found.share[later], found.length[later], found.difference[later])
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from numpy.lib.stride_tricks import sliding_window_view
 
 from topo_callback.dynamics.summaries import MAD
@@ -89,7 +89,7 @@ class Excess:
     """
 
     share: Float64[np.ndarray, " values"]
-    length: np.ndarray
+    length: Int64[np.ndarray, " values"]
     difference: Float64[np.ndarray, " values"]
 
 
@@ -98,7 +98,7 @@ def excess(
     rule: Rule,
     *,
     usual: Bool[np.ndarray, " values"] | None = None,
-    first: int = 0,
+    places: Int64[np.ndarray, " values"] | None = None,
 ) -> Excess:
     """The excess at every place of a series.
 
@@ -107,13 +107,13 @@ def excess(
     Args:
         values: finite; logarithms, so that differences are factors.
         usual: False for places whose difference is no part of the past that makes the scale, as after a change.
-        first: place of the first value in the whole series, when values are only its end. What the first
-            `rule.context` of them have is then not what they have in the whole series.
+        places: of the values in the whole series, from 0 on, when they are only its end; None: they are all. What the
+            first `rule.context` of them have is then not what they have in the whole series.
     """
     count = len(values)
     usual = np.ones(count, dtype=bool) if usual is None else usual
     singles = _differences(values, 1, rule.base)
-    growth = (1 + (first + np.arange(count)) / _GROWS_OVER) ** GROWTH
+    growth = (1 + (np.arange(count) if places is None else places) / _GROWS_OVER) ** GROWTH
     share, length, difference = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count)
     for wide, window in rule.windows.items():
         found = _differences(values, wide, rule.base)

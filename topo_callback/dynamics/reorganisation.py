@@ -38,8 +38,8 @@ class Event:
         known_at: step with which it could first be said: of the sample, or of training.
         layers: the layers it is most visible in, none for events of training. They explain the event; it was decided
             on all of them together.
-        factor: how many times as far as predicted the named layers moved; for a collapse, what is left; for a change, how
-            many times as large the signal that has most to do with it is. None else.
+        factor: how many times as far as predicted the named layers moved; for a collapse, what is left; for a change,
+            how many times as large the signal is that has most to do with it. None else.
         p_value: of the decision; None for facts that are no test.
         explanation: in words and numbers.
         measured: whether it is known how often a run in which nothing happened is told this (docs/events.md); without
