@@ -57,6 +57,8 @@ SMALL: dict[str, Any] = {
     "num_key_value_groups": 1,
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
+    "linear_num_heads": 2,
+    "linear_head_dim": 8,
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
     "index_n_heads": 2,

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Engines:
         """From now on, compile before a worker, or another process that measures, is started from here."""
         from topo_callback.worker.executor import WorkerExecutor
 
-        make, start = WorkerExecutor.__init__, subprocess.Popen.__init__
+        make, start, fork = WorkerExecutor.__init__, subprocess.Popen.__init__, ForkServerProcess.start
 
         def make_ready(executor: WorkerExecutor, *arguments: Any, **named: Any) -> None:
             self.compile()
@@ -62,8 +63,13 @@ class Engines:
                 self.compile()
             start(process, args, *arguments, **named)
 
+        def fork_ready(process: ForkServerProcess) -> None:
+            self.compile()
+            fork(process)
+
         patch.setattr(WorkerExecutor, "__init__", make_ready)
         patch.setattr(subprocess.Popen, "__init__", start_ready)
+        patch.setattr(ForkServerProcess, "start", fork_ready)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Scripts on several ranks: started under torchrun, ended within their time, and what each rank wrote of itself.
+"""Scripts on several ranks: forked or under torchrun, ended within their time, and what each rank wrote of itself.
 
 A script of ranks is `python SCRIPT FOLDER ARGUMENT ...`; each rank leaves `rankN.json` in the folder. The first half is
 for tests, which start such scripts; the second for the scripts.
@@ -10,14 +10,19 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+
+from forked_scripts import begin_script
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,9 @@ def launch_ranks(
     ranks: int = 2,
     seconds: float,
     environment: Mapping[str, str] | None = None,
+    torchrun: bool = False,
 ) -> Launched:
-    """Run a script in one process, or under torchrun in as many as there are ranks; end them all when they take long.
+    """Run a script in one process, or in as many as there are ranks; end them all when they take long.
 
     Args:
         script: of ranks.
@@ -58,31 +64,66 @@ def launch_ranks(
         ranks: how many processes.
         seconds: after which all of them are killed.
         environment: variables beside those of this process.
+        torchrun: fresh interpreters under the launcher, which takes 15 s longer; else they are forked (forked_scripts).
     """
     folder.mkdir(exist_ok=True)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command = [sys.executable, *(torchrun if ranks > 1 else []), str(script), str(folder), *arguments]
     output = folder / "output.txt"
+    words = [str(script), str(folder), *arguments]
+    start = _under_torchrun if torchrun else _forked
+    code = start(words, output, ranks, seconds, environment or {})
+    files = sorted(folder.glob("rank*.json"))
+    seen = {int(file.stem.removeprefix("rank")): json.loads(file.read_text()) for file in files}
+    return Launched(code, seen, output.read_text(errors="replace"))
+
+
+def _forked(
+    words: Sequence[str], output: Path, ranks: int, seconds: float, environment: Mapping[str, str]
+) -> int | None:
+    """As torchrun does it: the first rank that fails ends the others."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        of_all = {**environment, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = []
+    for rank in range(ranks):
+        of_rank = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}", "LOCAL_WORLD_SIZE": f"{ranks}"}
+        own = {**of_all, **of_rank} if ranks > 1 else environment
+        processes.append(begin_script(words, output, output, environment=own))
+    try:
+        end = time.monotonic() + seconds
+        running = list(processes)
+        while running and time.monotonic() < end:
+            wait([process.sentinel for process in running], timeout=end - time.monotonic())
+            running = [process for process in running if process.exitcode is None]
+            if any(process.exitcode for process in processes):
+                break
+        codes = [process.exitcode for process in processes]
+        return next(filter(None, codes), None if None in codes else 0)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _under_torchrun(
+    words: Sequence[str], output: Path, ranks: int, seconds: float, environment: Mapping[str, str]
+) -> int | None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     with output.open("w") as stream:
         process = subprocess.Popen(
-            command,
+            [sys.executable, *launcher, *words],
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **environment},
         )
-        code = None
         try:
-            code = process.wait(timeout=seconds)
+            return process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            pass
+            return None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    files = sorted(folder.glob("rank*.json"))
-    seen = {int(file.stem.removeprefix("rank")): json.loads(file.read_text()) for file in files}
-    return Launched(code, seen, output.read_text(errors="replace"))
 
 
 def begin_rank(seconds: float) -> int:

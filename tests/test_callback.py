@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -98,6 +99,13 @@ def dpo_trainer(folder: Path, callback: Any, **settings: Any) -> Any:
     )
 
 
+@pytest.fixture(scope="module")
+def thread() -> Iterator[ThreadPoolExecutor]:
+    """Measures in this process, in the place of a worker that has to start."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
 @pytest.mark.parametrize("make", mostly_slow([encoder_trainer, sft_trainer, dpo_trainer], sft_trainer))
 def test_a_real_trainer_gets_a_trajectory_without_a_probe(make: Callable[..., Any], tmp_path: Path) -> None:
     sink = MemorySink()
@@ -118,9 +126,11 @@ def test_a_real_trainer_gets_a_trajectory_without_a_probe(make: Callable[..., An
 
 
 @pytest.mark.parametrize("make", [sft_trainer, dpo_trainer])
-def test_a_given_probe_is_the_one_that_is_read(make: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_given_probe_is_the_one_that_is_read(
+    make: Callable[..., Any], tmp_path: Path, thread: ThreadPoolExecutor
+) -> None:
     texts = [f"a probe text about {i} things" for i in range(12)]
-    trainer = make(tmp_path, TopologyCallback(texts, config=QUICK, sinks=[]))
+    trainer = make(tmp_path, TopologyCallback(texts, config=QUICK, sinks=[], executor=thread))
     trainer.train()
     trajectory = Trajectory.load(tmp_path)
     expected = Probe.from_rows(texts, tiny_tokenizer(), max_tokens=QUICK.max_tokens)
@@ -129,19 +139,19 @@ def test_a_given_probe_is_the_one_that_is_read(make: Callable[..., Any], tmp_pat
     assert trajectory.neighbours(0, 2).shape == (12, 3)
 
 
-def test_an_encoder_takes_a_given_probe(tmp_path: Path) -> None:
+def test_an_encoder_takes_a_given_probe(tmp_path: Path, thread: ThreadPoolExecutor) -> None:
     texts = [f"a probe text about {i} things" for i in range(12)]
-    callback = TopologyCallback(texts, config=QUICK, processing_class=tiny_tokenizer(), sinks=[])
+    callback = TopologyCallback(texts, config=QUICK, processing_class=tiny_tokenizer(), sinks=[], executor=thread)
     encoder_trainer(tmp_path, callback).train()
     trajectory = Trajectory.load(tmp_path)
     assert trajectory.run["reading"]["pooling"] == "mean"
     assert trajectory.layers == (1, 2, 3)
 
 
-def test_the_recorded_distances_are_those_of_the_models_activations(tmp_path: Path) -> None:
+def test_the_recorded_distances_are_those_of_the_models_activations(tmp_path: Path, thread: ThreadPoolExecutor) -> None:
     """By a way of its own: hidden states that the model itself returns, one prompt at a time, in float64."""
     tokenizer = tiny_tokenizer()
-    callback = TopologyCallback(PROMPTS, config=QUICK, sinks=[])
+    callback = TopologyCallback(PROMPTS, config=QUICK, sinks=[], executor=thread)
     trainer = sft_trainer(tmp_path, callback, max_steps=1, bf16=False)
     model = tiny_llama(tokenizer)
     model.load_state_dict(trainer.model.state_dict())
@@ -162,14 +172,16 @@ def test_the_recorded_distances_are_those_of_the_models_activations(tmp_path: Pa
     np.testing.assert_allclose(sample.distances[0], expected, rtol=1e-4)
 
 
-def test_fault_13_a_model_gone_nan_is_recorded_as_invalid_layers_and_trains_on(tmp_path: Path) -> None:
+def test_fault_13_a_model_gone_nan_is_recorded_as_invalid_layers_and_trains_on(
+    tmp_path: Path, thread: ThreadPoolExecutor
+) -> None:
     class Poison(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, model: Any, **context: Any) -> None:
             if state.global_step == 2:
                 with torch.no_grad():
                     model.bert.encoder.layer[1].output.dense.bias[0] = float("nan")
 
-    trainer = encoder_trainer(tmp_path, TopologyCallback(config=QUICK, sinks=[]))
+    trainer = encoder_trainer(tmp_path, TopologyCallback(config=QUICK, sinks=[], executor=thread))
     trainer.add_callback(Poison())
     trainer.train()
     trajectory = Trajectory.load(tmp_path)
@@ -200,8 +212,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Trajectory, l
     with offline_wandb(folder) as runs:
         import wandb
 
-        config = dataclasses.replace(QUICK, pictures=2)
-        trainer = sft_trainer(folder, TopologyCallback(config=config), max_steps=6, report_to=["wandb"], run_name="r")
+        trainer = sft_trainer(folder, TopologyCallback(config=QUICK), max_steps=6, report_to=["wandb"], run_name="r")
         trainer.add_callback(UsersOwn())
         trainer.train()
         wandb.finish()
@@ -380,9 +391,9 @@ def test_later_samples_are_thinned_to_the_budget_and_the_decisions_are_recorded(
     assert 0 < last.numbers["overhead"][None] < 1
 
 
-def test_a_sample_knows_what_training_was_like(tmp_path: Path) -> None:
+def test_a_sample_knows_what_training_was_like(tmp_path: Path, thread: ThreadPoolExecutor) -> None:
     """Learning rates, loss and the weights' path, as somebody else sees them in the same run."""
-    callback = TopologyCallback(config=dataclasses.replace(QUICK, steps=(0, 1, 2, 3)), sinks=[])
+    callback = TopologyCallback(config=dataclasses.replace(QUICK, steps=(0, 1, 2, 3)), sinks=[], executor=thread)
     trainer = encoder_trainer(tmp_path, callback, max_steps=3, logging_steps=1, lr_scheduler_type="linear")
     witness = Witness()
     trainer.add_callback(witness)

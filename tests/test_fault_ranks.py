@@ -20,16 +20,16 @@ SCRIPT = Path(__file__).with_name("rank_fault_run.py")
 STEPS = tuple(range(6))
 
 
-def launch(folder: Path, how: str, *, seconds: float = 200) -> tuple[int, dict[int, dict[str, Any]], str]:
+def launch(folder: Path, how: str, *, torchrun: bool = False) -> tuple[int, dict[int, dict[str, Any]], str]:
     """The exit status of the launcher, what each rank that lived saw, and all that was printed."""
-    launched = launch_ranks(SCRIPT, folder, how, seconds=seconds)
+    launched = launch_ranks(SCRIPT, folder, how, seconds=200, torchrun=torchrun)
     assert launched.code is not None, f"took too long:\n{launched.printed[-4000:]}"
     return launched.code, launched.seen, launched.printed
 
 
 @pytest.mark.slow
 def test_fault_20_a_killed_rank_leaves_a_readable_record_and_no_process(tmp_path: Path) -> None:
-    code, _, printed = launch(tmp_path / "run", "killed")
+    code, _, printed = launch(tmp_path / "run", "killed", torchrun=True)
     assert code != 0  # the launcher says so and ends the other rank, as it does without the callback
     assert "SIGKILL" in printed
     end = time.monotonic() + 10

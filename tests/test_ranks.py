@@ -46,9 +46,10 @@ class Launch:
         return [entry for entry in self.trajectory(case).journal if entry["event"] == event]
 
 
-def launch(folder: Path, ranks: int, kind: str, *cases: str, seconds: float = 240) -> Launch:
+def launch(folder: Path, ranks: int, kind: str, *cases: str, torchrun: bool = False) -> Launch:
     """Run the cases in one process, or in as many as there are ranks; end them all when they take too long."""
-    return Launch(folder, launch_ranks(SCRIPT, folder, kind, *cases, ranks=ranks, seconds=seconds).well())
+    seen = launch_ranks(SCRIPT, folder, kind, *cases, ranks=ranks, seconds=240, torchrun=torchrun).well()
+    return Launch(folder, seen)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,8 @@ def ddp(folder: Path) -> Launch:
 @pytest.fixture(scope="module")
 def fsdp2(folder: Path) -> Launch:
     needs_fsdp2_on_cpu()
-    return launch(folder / "fsdp2", 2, "fsdp2", "full-unwatched", "full-fine", "lora-fine", "full-forward_raises")
+    cases = ("full-unwatched", "full-fine", "lora-fine", "full-forward_raises")
+    return launch(folder / "fsdp2", 2, "fsdp2", *cases, torchrun=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 
 from topo_callback import Trajectory
 
@@ -19,7 +18,7 @@ Hashes = dict[str, dict[str, str]]
 
 def run(folder: Path, *runs: str) -> Hashes:
     """Hashes of runs made one after the other in one process."""
-    result = subprocess.run([sys.executable, SCRIPT, folder, *runs], capture_output=True, text=True, check=False)
+    result = run_script(SCRIPT, folder, *runs)
     assert result.returncode == 0, result.stderr[-3000:]
     hashes: Hashes = json.loads(result.stdout.splitlines()[-1])
     return hashes

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 from undisturbed_run import STATEFUL
 
 from topo_callback import Trajectory
@@ -23,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hashes(folder: Path) -> dict[str, dict[str, str]]:
     runs = [f"{kind},{watch}" for kind in STATEFUL for watch in ("none", "callback")]
-    result = subprocess.run([sys.executable, SCRIPT, folder, *runs], capture_output=True, text=True, check=False)
+    result = run_script(SCRIPT, folder, *runs)
     assert result.returncode == 0, result.stderr[-3000:]
     return dict(json.loads(result.stdout.splitlines()[-1]))
 

@@ -27,7 +27,7 @@ SCRIPT = Path(__file__).with_name("zero3_run.py")
 def test_fault_22_a_model_sharded_by_zero3_is_read_and_not_disturbed(tmp_path: Path) -> None:
     # DeepSpeed compiles an extension the first time
     environment = {"DS_ACCELERATOR": "cpu", "PYTHONWARNINGS": "ignore"}
-    first, second = launch_ranks(SCRIPT, tmp_path, seconds=800, environment=environment).well()
+    first, second = launch_ranks(SCRIPT, tmp_path, seconds=800, environment=environment, torchrun=True).well()
     for rank in (first, second):
         assert rank["watched"]["sharded"]
         for name in ("weights", "losses"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from topo_callback import Trajectory
+from topo_callback.demo.offline import offline_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,8 @@ def write_rows(folder: Path) -> Path:
 
 
 def test_objectives(tmp_path: Path) -> None:
+    # what is there is kept, too: other examples build their model, with fewer steps than the 240 of this one
+    offline_model(tmp_path / "objectives" / "base_model", pretraining_steps=10)
     given = ("--dataset", str(write_rows(tmp_path / "rows")), "--seeds", "2", "--steps", "2", "--batch", "2")
     printed = run("objectives", tmp_path, *given, "--probe-size", "16")
     assert "6 runs: helpful (2 runs, seeds 0, 1); harmless (2 runs, seeds 2, 3); mixed (2 runs, seeds 4, 5)" in printed

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 
 from topo_callback import Trajectory
 
@@ -27,8 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hashes(folder: Path) -> dict[str, dict[str, str]]:
-    command = [sys.executable, str(SCRIPT), str(folder), *NUMBERS]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    result = run_script(SCRIPT, folder, *NUMBERS, seconds=500)
     assert result.returncode == 0, result.stderr[-3000:]
     found: dict[str, dict[str, str]] = json.loads(result.stdout.splitlines()[-1])
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_scripts import run_script
 from tiny import needs_fsdp2_on_cpu
 
 from topo_callback import Trajectory
@@ -20,9 +21,12 @@ SCRIPT = Path(__file__).with_name("studies_run.py")
 
 
 def launch(*arguments: str, ranks: int = 1) -> str:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command = [sys.executable, *(torchrun if ranks > 1 else []), str(SCRIPT), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+    if ranks == 1:
+        result = run_script(SCRIPT, *arguments, seconds=400)
+    else:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+        command = [sys.executable, *torchrun, str(SCRIPT), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 

@@ -14,6 +14,7 @@ import sysconfig
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -75,8 +76,9 @@ class Corpus:
     held_out_rows: list[dict[str, str]]
 
 
+@cache
 def gather_corpus(library: Path | None = None) -> Corpus:
-    """The whole corpus, in an order that depends on nothing but the sources.
+    """The whole corpus, in an order that depends on nothing but the sources; it is read once in a process.
 
     Args:
         library: folder of the standard library's sources; None: that of the running Python.
