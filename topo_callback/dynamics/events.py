@@ -119,9 +119,7 @@ def find_events(series: Series, references: References | None = None, *, measure
     """
     notes: list[str] = []
     events = [*invalid_layers(series), *collapses(series)]
-    if series.training is None:
-        notes.append("loss, gradient norm and the weights' steps of every optimizer step are unknown")
-    else:
+    if series.training is not None:
         events += training_events(series.training)
         if missing := unsaid(series.training):
             notes.append(f"changes are looked for without the {' and the '.join(missing)}, which no step has")
