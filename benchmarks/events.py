@@ -1,0 +1,295 @@
+"""Changes found by what training shows at every step: power, lag and false alarms, real runs and simulated ones.
+
+    python benchmarks/events.py simulate --work FOLDER [--runs 200]
+    python benchmarks/events.py report --work FOLDER
+
+`simulate` judges quiet processes (events_processes.py) and writes their counts to FOLDER/processes.json, five minutes
+of one processor. `report` judges the real runs of data/events.npz, which events_runs.py makes, and writes
+RESULTS_events.md from both; what is below its heading "Read with this" is kept. The detector is the product's own, with
+its own settings; nothing is fitted here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from events_processes import PROCESSES
+from events_runs import COLUMNS, EVENT, PACKED, SECOND, STEPS, TWO, TWO_STEPS
+from machine import describe_machine
+from scipy.stats import binomtest
+
+from topo_callback.dynamics.changes import RULES, ChangeDetector, Course, find_changes, signals_of
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS_events.md"
+KEPT = "\n## Read with this"
+SOON = 8
+LENGTHS = (48, 128, 512, 2048)
+BOUND = 0.05
+NAMES = {"loss": "loss", "grad_norm": "gradient norm", "step_over_plan": "step of the weights over the plan"}
+EVENTS = {
+    "lrspike": "learning rate x8 for 3 steps",
+    "lrjump": "learning rate x4 from then on",
+    "near": "switch to texts of the pretraining",
+    "far": "switch to reversed upper-case text",
+    "shuffled": "shuffled answers",
+    "garbage": "2 batches of random tokens",
+    "constant": "one constant answer",
+    "reinit": "a re-initialised layer",
+    "lostopt": "lost state of the optimizer",
+    "merge": "adapter merged and begun anew",
+    "unfreeze": "frozen half unfrozen",
+    "dropout": "dropout of .9",
+    "drift": "embeddings pushed in one direction",
+    "collapse": "a loss that favours one direction",
+    "lorahuge": "LoRA with a learning rate x30",
+}
+QUIET = {
+    "quiet": "full, linear schedule",
+    "quiet-constant": "full, constant schedule",
+    "quiet-cosine": "full, cosine schedule",
+    "quiet-restarts": "full, cosine with 3 restarts",
+    "quiet-lora": "LoRA, linear schedule",
+    "quiet-lora-cosine": "LoRA, cosine schedule",
+    "quiet-frozen": "half of the layers frozen",
+    "quiet-epochs": "4 epochs of 128 rows",
+}
+Signals = Mapping[str, np.ndarray]
+
+
+def share(count: int, total: int) -> str:
+    """With its exact binomial 95 % interval."""
+    interval = binomtest(count, total).proportion_ci(method="exact")
+    return f"{count} of {total} ({100 * interval.low:.1f}-{100 * interval.high:.1f} %)"
+
+
+def known_at(signals: Signals, *only: str) -> list[int]:
+    """The steps at which a change was known; step 1 is the first."""
+    rules = {name: rule for name, rule in RULES.items() if not only or name in only}
+    steps = np.arange(1, len(next(iter(signals.values()))) + 1)
+    return [change.known_at for change in ChangeDetector(rules).take(steps, signals)]
+
+
+def largest_total(signals: Signals) -> float:
+    """The largest sum of excesses of a run, as a share of what an alarm needs."""
+    total = np.zeros(len(next(iter(signals.values()))))
+    steps = np.arange(1, len(total) + 1)
+    for name, rule in RULES.items():
+        course = Course(rule)
+        course.add(steps, signals[name])
+        at, found = course.since(1)
+        total[at - 1] += found.share
+    return float(total.max())
+
+
+def load() -> dict[str, list[Signals]]:
+    """The signals of the real runs, by kind, in the order of their seeds."""
+    with np.load(PACKED) as packed:
+        return {kind: [_signals(*columns) for columns in packed[kind].astype(float)] for kind in packed.files}
+
+
+def _signals(*columns: np.ndarray) -> Signals:
+    held = dict(zip(COLUMNS, columns, strict=True))
+    return signals_of(held["loss"], held["grad_norm"], held["moved"], held["planned"])
+
+
+@dataclass(frozen=True)
+class Power:
+    """What was found of the events; lags by kind and seed, None where nothing was."""
+
+    lags: dict[str, list[int | None]]
+    early: int  # runs with a change before the event
+
+    @classmethod
+    def of(cls, runs: Mapping[str, list[Signals]], *only: str) -> Power:
+        lags: dict[str, list[int | None]] = {}
+        early = 0
+        for kind in EVENTS:
+            for signals in runs[kind]:
+                found = known_at(signals, *only)
+                early += any(step <= EVENT for step in found)
+                lags.setdefault(kind, []).append(next((step - EVENT for step in found if step > EVENT), None))
+        return cls(lags, early)
+
+    def found(self) -> list[int]:
+        return [lag for kind in self.lags.values() for lag in kind if lag is not None]
+
+    def in_most(self) -> list[str]:
+        """Kinds that were found in most seeds."""
+        return [kind for kind, lags in self.lags.items() if 2 * sum(lag is not None for lag in lags) > len(lags)]
+
+
+def power_lines(runs: Mapping[str, list[Signals]]) -> Iterator[str]:
+    powers = {"all together": Power.of(runs)} | {
+        f"{title} alone": Power.of(runs, name) for name, title in NAMES.items()
+    }
+    joined = powers["all together"]
+    every = sum(map(len, joined.lags.values()))
+    missed = [kind for kind in EVENTS if not any(lag is not None for lag in joined.lags[kind])]
+    seldom = [kind for kind in EVENTS if kind not in joined.in_most() and kind not in missed]
+    yield "## Planted events\n"
+    yield f"Never found: {', '.join(EVENTS[kind] for kind in missed) or 'no kind'}."
+    yield f"Found in some seeds, not in most: {', '.join(EVENTS[kind] for kind in seldom) or 'no kind'}.\n"
+    yield (
+        "| signals | found | kinds found in most seeds | median lag, steps | within 8 steps "
+        "| runs alarmed before the event | quiet runs alarmed |\n|---|---|---|---|---|---|---|"
+    )
+    quiet = [signals for kind in QUIET for signals in runs[kind]]
+    for title, power in powers.items():
+        only = [name for name, each in NAMES.items() if title == f"{each} alone"]
+        found = power.found()
+        alarmed = sum(bool(known_at(signals, *only)) for signals in quiet)
+        kinds = f"{len(power.in_most())} of {len(power.lags)}"
+        soon = sum(lag <= SOON for lag in found)
+        lag = f"{np.median(found):g} | {soon}" if found else "- | 0"
+        yield f"| {title} | {share(len(found), every)} | {kinds} | {lag} | {power.early} | {alarmed} of {len(quiet)} |"
+    yield (
+        "\nLag 1: known at the first step with the event. Beside the lags, what the event did to the signals: the\n"
+        "median of steps 65 to 80 over that of steps 49 to 64, in the median of the seeds; the step of the "
+        "weights\nover the plan.\n"
+    )
+    yield "| event | lags, by seed | loss | gradient norm | step |\n|---|---|---|---|---|"
+    for kind, title in {**EVENTS, "quiet": "none: quiet runs of the same schedule"}.items():
+        said = ", ".join("-" if lag is None else str(lag) for lag in joined.lags.get(kind, [None]))
+        did = " | ".join(f"{effect(runs[kind], name):.2f}x" for name in NAMES)
+        yield f"| {title} | {said} | {did} |"
+
+
+def effect(runs: list[Signals], name: str) -> float:
+    after, before = slice(EVENT, EVENT + 16), slice(EVENT - 16, EVENT)
+    return float(np.exp(np.median([np.median(run[name][after]) - np.median(run[name][before]) for run in runs])))
+
+
+def quiet_lines(runs: Mapping[str, list[Signals]]) -> Iterator[str]:
+    yield f"\n## Quiet runs\n\n{STEPS} steps each.\n"
+    yield "| runs | alarmed | largest total of excesses, of the 1 that an alarm needs |\n|---|---|---|"
+    for title, kinds in (*((title, [kind]) for kind, title in QUIET.items()), ("all", list(QUIET))):
+        judged = [signals for kind in kinds for signals in runs[kind]]
+        alarmed = sum(bool(known_at(signals)) for signals in judged)
+        yield f"| {title} | {share(alarmed, len(judged))} | {max(map(largest_total, judged)):.2f} |"
+
+
+def two_lines(runs: Mapping[str, list[Signals]]) -> Iterator[str]:
+    yield "\n## Two events in a run\n"
+    yield (
+        f"{TWO_STEPS} steps, the event after step {EVENT} and again after step {SECOND} (a jump of the rate and a "
+        'constant answer\nend there instead). "More": alarms after the one counted, before the next event or the '
+        "end.\n"
+    )
+    yield "| event | lags of the first | lags of the second | more after the first | more after the second |"
+    yield "|---|---|---|---|---|"
+    totals = np.zeros(5, dtype=int)
+    for kind in (kind for kind in runs if kind.startswith(TWO)):
+        lags: tuple[list[str], list[str]] = ([], [])
+        more = [0, 0]
+        for signals in runs[kind]:
+            found = known_at(signals)
+            for place, (start, end) in enumerate(((EVENT, SECOND), (SECOND, np.inf))):
+                inside = [step - start for step in found if start < step <= end]
+                lags[place].append(str(inside[0]) if inside else "-")
+                more[place] += max(0, len(inside) - 1)
+                totals[place] += bool(inside)
+        totals[2:] += [len(runs[kind]), *more]
+        title = EVENTS[kind.removeprefix(TWO)]
+        yield f"| {title} | {', '.join(lags[0])} | {', '.join(lags[1])} | {more[0]} | {more[1]} |"
+    first, second, count, *more = totals.tolist()
+    yield f"| all | {share(first, count)} | {share(second, count)} | {more[0]} | {more[1]} |"
+
+
+def simulate(work: Path, runs: int) -> None:
+    """Count the alarms of every process at every length: in all signals, and in one of them beside Gaussian noise."""
+    counts = {}
+    for process in PROCESSES:
+        for length in LENGTHS:
+            together = sum(bool(known_at(_drawn(process, length, run, None))) for run in range(runs))
+            alone = sum(bool(known_at(_drawn(process, length, run, run % len(RULES)))) for run in range(runs))
+            counts[f"{process}|{length}"] = (together, alone)
+        print(process, [counts[f"{process}|{length}"] for length in LENGTHS], flush=True)
+    (work / "processes.json").write_text(json.dumps({"runs": runs, "counts": counts}))
+
+
+def _drawn(process: str, length: int, run: int, place: int | None) -> Signals:
+    """Independent draws; `place`: which signal alone is of this process."""
+    chance = np.random.default_rng([run, length, 7])
+    quiet = "independent, Gaussian"
+    return {
+        name: PROCESSES[process if place is None or place == number else quiet](chance, length)
+        for number, name in enumerate(RULES)
+    }
+
+
+def process_lines(work: Path) -> Iterator[str]:
+    held = json.loads((work / "processes.json").read_text())
+    runs, counts = held["runs"], held["counts"]
+    drawn = (
+        "all three signals independent draws of the process",
+        "one signal, in turn, of the process; the others Gaussian noise of .1",
+    )
+    above = [
+        f"{cell.replace('|', ', ')} steps ({drawn[place].partition(';')[0]}): {share(count, runs)}"
+        for cell, both in counts.items()
+        for place, count in enumerate(both)
+        if count > BOUND * runs
+    ]
+    yield "\n## Simulated processes\n"
+    yield f"Above 5 %: {'; '.join(above) or f'none of {2 * len(counts)} cells'}.\n"
+    yield f"Quiet runs with an alarm at any step, {runs} a cell, with the exact 95 % interval."
+    for place, title in enumerate(drawn):
+        yield f"\n{title.capitalize()}:\n"
+        yield f"| process | {' | '.join(f'{length} steps' for length in LENGTHS)} |\n|---|{'---|' * len(LENGTHS)}"
+        for process in PROCESSES:
+            cells = (share(counts[f"{process}|{length}"][place], runs) for length in LENGTHS)
+            yield f"| {process} | {' | '.join(cells)} |"
+
+
+def cost_lines() -> Iterator[str]:
+    yield "\n## Cost\n\nThe whole run judged at once, three signals of Gaussian noise, one processor, best of 3:\n"
+    yield "| steps | seconds | microseconds a step |\n|---|---|---|"
+    for steps in (1_000, 10_000, 100_000):
+        chance = np.random.default_rng(steps)
+        columns = {name: np.exp(0.1 * chance.normal(size=steps)) for name in ("loss", "grad_norm", "moved")}
+        taken = []
+        for _ in range(3):
+            start = time.perf_counter()
+            find_changes(np.arange(1, steps + 1), **columns)
+            taken.append(time.perf_counter() - start)
+        yield f"| {steps:,} | {min(taken):.2f} | {1e6 * min(taken) / steps:.0f} |"
+
+
+def report(work: Path) -> None:
+    kept = RESULTS.read_text().partition(KEPT)[2] if RESULTS.exists() else "\n"
+    runs = load()
+    lines = [
+        "# Events found by what training shows at every step\n",
+        f"`python benchmarks/events.py report` on {date.today()}.\n",
+        describe_machine() + "\n",
+        *power_lines(runs),
+        *quiet_lines(runs),
+        *two_lines(runs),
+        *process_lines(work),
+        *cost_lines(),
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n" + KEPT + kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=("simulate", "report"))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=200, help="simulated runs of each cell")
+    arguments = parser.parse_args()
+    if arguments.task == "simulate":
+        simulate(arguments.work, arguments.runs)
+    else:
+        report(arguments.work)
+
+
+if __name__ == "__main__":
+    main()
