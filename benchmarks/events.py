@@ -26,6 +26,7 @@ from machine import describe_machine
 from scipy.stats import binomtest
 
 from topo_callback.dynamics.changes import RULES, ChangeDetector, Course, find_changes, signals_of
+from topo_callback.dynamics.needed import early_need
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_events.md"
@@ -61,6 +62,7 @@ QUIET = {
     "quiet-frozen": "half of the layers frozen",
     "quiet-epochs": "4 epochs of 128 rows",
 }
+LATE_FIRST, LATE_BEFORE = 35, (1000, 4000)  # of the steps before an event, those that a long past is made of
 Signals = Mapping[str, np.ndarray]
 
 
@@ -78,7 +80,7 @@ def known_at(signals: Signals, *only: str) -> list[int]:
 
 
 def largest_total(signals: Signals) -> float:
-    """The largest sum of excesses of a run, as a share of what an alarm needs."""
+    """The largest sum of excesses of a run of at most 128 steps, as a share of what an alarm needs there."""
     total = np.zeros(len(next(iter(signals.values()))))
     steps = np.arange(1, len(total) + 1)
     for name, rule in RULES.items():
@@ -86,7 +88,7 @@ def largest_total(signals: Signals) -> float:
         course.add(steps, signals[name])
         at, found = course.since(1)
         total[at - 1] += found.share
-    return float(total.max())
+    return float((total / early_need(steps)).max())
 
 
 def load() -> dict[str, list[Signals]]:
@@ -203,6 +205,39 @@ def two_lines(runs: Mapping[str, list[Signals]]) -> Iterator[str]:
     yield f"| all | {share(first, count)} | {share(second, count)} | {more[0]} | {more[1]} |"
 
 
+def late_lines(runs: Mapping[str, list[Signals]]) -> Iterator[str]:
+    yield "\n## Late in a long run\n"
+    yield (
+        "The planted events again, behind a long quiet past that is resampled from the run's own steps "
+        f"{LATE_FIRST} to {EVENT - 1}\n(loss and gradient norm around their mean; the step of the weights as a walk "
+        "of its own increments).\n"
+    )
+    yield "| steps before | found | alarmed before the event |"
+    yield "|---|---|---|"
+    planted = [signals for kind in EVENTS for signals in runs.get(kind, [])]
+    for before in LATE_BEFORE:
+        known = [known_at(_behind_a_past(signals, before)) for signals in planted]
+        event = before + EVENT - LATE_FIRST + 1
+        found = sum(any(step > event for step in steps) for steps in known)
+        early = sum(any(step <= event for step in steps) for steps in known)
+        yield f"| {before:,} | {share(found, len(known))} | {early} |"
+
+
+def _behind_a_past(signals: Signals, before: int) -> Signals:
+    draw = np.random.default_rng(0)
+    longer = {}
+    for name, values in signals.items():
+        own = values[LATE_FIRST - 1 : EVENT - 1]
+        if name == "step_over_plan":
+            increments = np.diff(own)
+            walk = np.cumsum(draw.choice(increments - increments.mean(), before))
+            past = own[0] + walk - np.linspace(0.0, walk[-1], before)
+        else:
+            past = own.mean() + draw.choice(own - own.mean(), before)
+        longer[name] = np.concatenate([past, values[LATE_FIRST - 1 :]])
+    return longer
+
+
 def simulate(work: Path, runs: int) -> None:
     """Count the alarms of every process at every length: in all signals, and in one of them beside Gaussian noise."""
     counts = {}
@@ -273,6 +308,7 @@ def report(work: Path) -> None:
         *power_lines(runs),
         *quiet_lines(runs),
         *two_lines(runs),
+        *late_lines(runs),
         *process_lines(work),
         *cost_lines(),
     ]

@@ -1,7 +1,8 @@
 """Changes: what training itself shows at every optimizer step, judged by nothing but the course of the run so far.
 
 Loss, gradient norm and the length of the weights' step over what the schedule plans have logarithms whose excesses are
-added; from 1 on there has been a change. After one the detector is armed again as soon as it knows the new course.
+added. There has been a change where the sum is larger than `needed.Needed` says, which looks at the sums before. After
+one the detector is armed again as soon as it knows the new course.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess
+from topo_callback.dynamics.needed import Needed
 
 RULES: Mapping[str, Rule] = {"loss": NOISY, "grad_norm": NOISY, "step_over_plan": SMOOTH}
 CHUNK = 4096  # steps worked on at once
@@ -23,7 +25,7 @@ class Part:
     """What one signal has to do with a change.
 
     Attributes:
-        share: of what is needed for an alarm by this signal alone.
+        share: its excess.
         length: values in its window.
         factor: how many times as large they are, at least, as the median before.
     """
@@ -75,7 +77,7 @@ class Course:
         """The excess at the steps from `step` on, which are among those that were added last."""
         start = int(np.searchsorted(self._steps, step))
         first = max(0, start - self._rule.context)
-        found = excess(self._values[first:], self._rule, usual=self._usual[first:], places=self._steps[first:] - 1)
+        found = excess(self._values[first:], self._rule, usual=self._usual[first:])
         later = slice(start - first, None)
         return self._steps[start:], Excess(found.share[later], found.length[later], found.difference[later])
 
@@ -99,6 +101,7 @@ class ChangeDetector:
 
     def __init__(self, rules: Mapping[str, Rule] = RULES) -> None:
         self._courses = {name: Course(rule) for name, rule in rules.items()}
+        self._needed = Needed()
 
     def take(
         self, steps: Int64[np.ndarray, " steps"], signals: Mapping[str, Float64[np.ndarray, " steps"]]
@@ -125,14 +128,14 @@ class ChangeDetector:
             total = np.zeros(len(steps) - start)
             for at, result in judged.values():
                 total[np.searchsorted(steps[start:], at)] += result.share
-            alarms = np.flatnonzero(total >= 1.0)
-            if not alarms.size:
+            alarm = self._needed.first_above(steps[start:], total)
+            if alarm is None:
                 return
-            step = int(steps[start + alarms[0]])
+            step = int(steps[start + alarm])
             yield self._change(step, judged)
             for course in self._courses.values():
                 course.changed(step)
-            start += int(alarms[0]) + 1
+            start += alarm + 1
 
     def _change(self, step: int, judged: Mapping[str, tuple[np.ndarray, Excess]]) -> Change:
         parts = {}

@@ -20,8 +20,6 @@ from topo_callback.dynamics.summaries import MAD
 HISTORY = 48  # windows that the scale is taken from
 FEWEST = 16  # of them without which there is no scale
 SMALLEST_SCALE = 0.01  # of logarithms: a noise below 1 % is taken as 1 %
-GROWTH = 0.35  # in longer series larger excesses are needed: (1 + place / 128) ** GROWTH times as large
-_GROWS_OVER = 128
 _UPPER = 1.645  # makes the 90th percentile of an absolute deviation a standard deviation of Gaussian values
 _OWN = 1.4
 
@@ -33,7 +31,7 @@ class Window:
     Attributes:
         share: of the scale of single values: what a window of independent values has.
         record: of the largest difference of a single value in the past: an excess is large beside that, too.
-        needed: scales away from which a window is an alarm by itself, early in a series.
+        needed: scales away at which a window has a share of 1.
     """
 
     share: float
@@ -83,7 +81,7 @@ class Excess:
     """The largest excess of the windows that end at each place.
 
     Attributes:
-        share: of what is needed for an alarm; 0 where nothing can be said.
+        share: of what is needed; 0 where nothing can be said.
         length: of that window.
         difference: from the median before it, with its sign: the least that three quarters of its values have.
     """
@@ -98,22 +96,19 @@ def excess(
     rule: Rule,
     *,
     usual: Bool[np.ndarray, " values"] | None = None,
-    places: Int64[np.ndarray, " values"] | None = None,
 ) -> Excess:
     """The excess at every place of a series.
 
     Deterministic, and a function of the past: the excess at a place does not change when values are added.
 
     Args:
-        values: finite; logarithms, so that differences are factors.
+        values: finite; logarithms, so that differences are factors. If they are the end of a series, what the first
+            `rule.context` of them have is not what they have in the whole of it.
         usual: False for places whose difference is no part of the past that makes the scale, as after a change.
-        places: of the values in the whole series, from 0 on, when they are only its end; None: they are all. What the
-            first `rule.context` of them have is then not what they have in the whole series.
     """
     count = len(values)
     usual = np.ones(count, dtype=bool) if usual is None else usual
     singles = _differences(values, 1, rule.base)
-    growth = (1 + (np.arange(count) if places is None else places) / _GROWS_OVER) ** GROWTH
     share, length, difference = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count)
     for wide, window in rule.windows.items():
         found = _differences(values, wide, rule.base)
@@ -121,7 +116,7 @@ def excess(
         scale = np.maximum(window.share * np.maximum(MAD * middle, upper / _UPPER), window.record * largest)
         if wide > 1:
             scale = np.maximum(scale, _OWN * _past(found, usual, wide, (0.9,))[0] / _UPPER)
-        now = np.abs(found) / (np.maximum(scale, SMALLEST_SCALE) * window.needed * growth)
+        now = np.abs(found) / (np.maximum(scale, SMALLEST_SCALE) * window.needed)
         better = now > share  # not where either is missing
         share[better], length[better], difference[better] = now[better], wide, found[better]
     return Excess(share, length, difference)
