@@ -81,6 +81,14 @@ def test_one_odd_value_of_what_scatters_is_no_excess() -> None:
     assert excess(values, NOISY).share[101] > 1
 
 
+def test_a_quarter_of_a_window_may_be_as_before() -> None:
+    values = noise(7)
+    values[[100, 101, 102, 104, 105, 107]] += 1.2
+    found = excess(values, NOISY)
+    assert found.length[107] == 8
+    assert found.share[107] > 1
+
+
 def test_rare_large_values_are_expected_again() -> None:
     values = noise(5)
     values[[50, 70, 90]] += 6

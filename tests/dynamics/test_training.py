@@ -87,13 +87,14 @@ def test_a_loss_that_is_not_finite_is_a_fact_for_each_stretch() -> None:
     assert unsaid(unknown) == ["loss"]
 
 
-def test_portions_say_the_same() -> None:
-    loss = scaled("loss", 3, 90)
-    loss[[50, 51]] = math.nan
+@pytest.mark.parametrize("portion", [1, 3])
+def test_portions_say_the_same(portion: int) -> None:
+    loss = scaled("loss", 3, 65)  # with an epoch
+    loss[[40, 41]] = math.nan
     training = rows(loss=loss, moved=scaled("moved", 6, 128))
     watch, found = TrainingWatch(), []
-    for first in range(0, STEPS, 3):
-        part = slice(first, first + 3)
+    for first in range(0, STEPS, portion):
+        part = slice(first, first + portion)
         found += watch.take(TrainingSteps(training.step[part], training.values[part], training.known[part]))
     assert [(each.kind, each.first_step, each.known_at) for each in found] == [
         (each.kind, each.first_step, each.known_at) for each in training_events(training)
@@ -102,6 +103,7 @@ def test_portions_say_the_same() -> None:
         each.explanation for each in training_events(training) if each.kind == "change"
     ]
     assert {each.kind for each in found} == {"change", "not_finite"}
+    assert any("an epoch began at step 65" in each.explanation for each in found)
 
 
 def test_a_run_without_a_schedule_is_judged_by_its_steps() -> None:
