@@ -24,8 +24,13 @@ from topo_callback.worker.finish import finish_folder
 
 MAX_STEPS = 60
 STEP_SECONDS = 0.1  # a run takes some 8 s, of which its worker needs the first few to start
-EARLIEST, LATEST = 0.3, 7.0  # when every second kill comes, in seconds after the fork
-MEASURING = 3.0  # when the others come at the latest, in seconds after the first record
+# what is awaited before a kill, and the seconds after it within which the kill comes; each for every fourth run
+STAGES = (
+    ("", 0.0, 0.5),  # the fork: no folder yet
+    ("topology/*/spool/step-*.npz", 0.0, 0.5),  # the first sample handed over: no worker yet
+    ("topology/*/samples/step-*.npz", 0.0, 3.0),  # the first record
+    ("", 0.3, 7.0),  # any moment
+)
 _starting = threading.Lock()
 
 
@@ -66,21 +71,20 @@ def kill_runs(context: ForkServerContext, root: Path, count: int, *, seed: int, 
     """Start `count` runs, `together` at a time, and kill each at a random moment drawn with `seed`."""
 
     def kill(number: int) -> KilledRun:
-        # on a machine that is busy no record may be there within any number of seconds
-        measuring = number % 2 == 1
-        drawn = random.Random(f"{seed} {number}")
-        seconds = drawn.uniform(0, MEASURING) if measuring else drawn.uniform(EARLIEST, LATEST)
-        return kill_run(context, root / f"run-{number}", seconds, measuring=measuring)
+        # how many seconds after the fork a run comes to its stages depends on what else the machine does
+        awaited, earliest, latest = STAGES[number % len(STAGES)]
+        seconds = random.Random(f"{seed} {number}").uniform(earliest, latest)
+        return kill_run(context, root / f"run-{number}", seconds, awaited=awaited)
 
     with ThreadPoolExecutor(together) as pool:
         return list(pool.map(kill, range(count)))
 
 
-def kill_run(context: ForkServerContext, output_dir: Path, seconds: float, *, measuring: bool = False) -> KilledRun:
+def kill_run(context: ForkServerContext, output_dir: Path, seconds: float, *, awaited: str = "") -> KilledRun:
     """Train in `output_dir`, kill the run after so many seconds, and look at what is left.
 
     Args:
-        measuring: the seconds count from the first record on.
+        awaited: the seconds count from the first file in `output_dir` that matches this, not from the fork.
     """
     output_dir.mkdir(parents=True)
     log = output_dir / "handed_over"
@@ -96,7 +100,7 @@ def kill_run(context: ForkServerContext, output_dir: Path, seconds: float, *, me
         with _starting:
             process.start()
         started = time.monotonic()
-        while measuring and process.exitcode is None and not any(output_dir.glob("topology/*/samples/step-*.npz")):
+        while awaited and process.exitcode is None and not any(output_dir.glob(awaited)):
             time.sleep(0.02)
         process.join(seconds)
         ended = process.exitcode is not None
