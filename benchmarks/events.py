@@ -3,10 +3,10 @@
     python benchmarks/events.py simulate --work FOLDER [--runs 200]
     python benchmarks/events.py report --work FOLDER
 
-`simulate` judges quiet processes (events_processes.py) and writes their counts to FOLDER/processes.json, five minutes
-of one processor. `report` judges the real runs of data/events.npz, which events_runs.py makes, and writes
-RESULTS_events.md from both; what is below its heading "Read with this" is kept. The detector is the product's own, with
-its own settings; nothing is fitted here.
+`simulate` judges quiet processes (events_processes.py) and writes their counts to FOLDER/processes.json and
+references.json, a quarter of an hour of one processor. `report` judges the real runs of data/events.npz, which
+events_runs.py makes, and writes RESULTS_events.md from both; what is below its heading "Read with this" is kept. The
+detectors are the product's own, with its own settings; nothing is fitted here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import events_references as by_references
 import numpy as np
 from events_processes import PROCESSES
 from events_runs import COLUMNS, EVENT, PACKED, SECOND, STEPS, TWO, TWO_STEPS
@@ -188,7 +189,7 @@ def two_lines(runs: Mapping[str, list[Signals]]) -> Iterator[str]:
     yield "| event | lags of the first | lags of the second | more after the first | more after the second |"
     yield "|---|---|---|---|---|"
     totals = np.zeros(5, dtype=int)
-    for kind in (kind for kind in runs if kind.startswith(TWO)):
+    for kind in (kind for kind in runs if kind.startswith(TWO) and "quiet" not in kind):
         lags: tuple[list[str], list[str]] = ([], [])
         more = [0, 0]
         for signals in runs[kind]:
@@ -238,6 +239,59 @@ def _behind_a_past(signals: Signals, before: int) -> Signals:
     return longer
 
 
+def reference_lines(runs: Mapping[str, list[Signals]], work: Path) -> Iterator[str]:
+    """The same events where reference runs are there."""
+    steps = by_references.lags(runs, list(EVENTS))
+    lags = {kind: [[lag for lag in run if lag > 0] for run in found] for kind, found in steps.items()}
+    first = [run[0] for found in lags.values() for run in found if run]
+    every = sum(map(len, lags.values()))
+    in_most = [kind for kind, found in lags.items() if 2 * sum(map(bool, found)) > len(found)]
+    early = sum(any(lag <= 0 for lag in run) for found in steps.values() for run in found)
+    more = sum(max(0, len(run) - 1) for found in lags.values() for run in found)
+    yield "\n## With reference runs\n"
+    yield (
+        f"The same runs judged by {by_references.COUNT} quiet ones of the same training and other seeds (full, LoRA\n"
+        "or half frozen), level calibrated."
+    )
+    yield "\n| | |\n|---|---|"
+    yield f"| events found | {share(len(first), every)} |"
+    yield f"| kinds found in most seeds | {len(in_most)} of {len(EVENTS)} |"
+    yield f"| median lag, steps | {np.median(first):g} |"
+    yield f"| found within {SOON} steps | {sum(lag <= SOON for lag in first)} |"
+    yield f"| runs alarmed before the event | {early} |"
+    yield f"| further alarms after the first | {more} |"
+    found_first, found_second, count = by_references.two_events(runs)
+    yield f"| first of two events in a run | {share(found_first, count)} |"
+    yield f"| second | {share(found_second, count)} |"
+    missed = [EVENTS[kind] for kind in EVENTS if kind not in in_most]
+    yield f"\nNot found in most seeds: {', '.join(missed) or 'no kind'}.\n"
+    yield (
+        f"Quiet runs that alarm, each judged by {by_references.FEWEST} others of its kind; one in twenty would be as "
+        "stated:\n"
+    )
+    yield "| runs | alarmed |\n|---|---|"
+    enough = [kind for kind in runs if "quiet" in kind and len(runs[kind]) > by_references.FEWEST]
+    alarmed = {kind: by_references.quiet_alarms(runs[kind]) for kind in enough}
+    for kind in enough:
+        title = QUIET[kind.removeprefix(TWO)] + (f", {TWO_STEPS} steps" if kind.startswith(TWO) else "")
+        yield f"| {title} | {share(alarmed[kind], len(runs[kind]))} |"
+    yield f"| all | {share(sum(alarmed.values()), sum(len(runs[kind]) for kind in enough))} |"
+    counts = json.loads((work / "references.json").read_text())
+    yield (
+        f"\nSimulated, {by_references.SETS} sets a cell of 19 references and one more run of the same process (all "
+        "three signals); those that alarm:\n"
+    )
+    yield f"| process | {' | '.join(f'{length} steps' for length in by_references.LENGTHS)} |\n|---|---|---|---|"
+    for process in PROCESSES:
+        cells = (share(counts[f"{process}|{length}"], by_references.SETS) for length in by_references.LENGTHS)
+        yield f"| {process} | {' | '.join(cells)} |"
+    yield f"| all | {' | '.join(_over_processes(counts, length) for length in by_references.LENGTHS)} |"
+
+
+def _over_processes(counts: Mapping[str, int], length: int) -> str:
+    return share(sum(counts[f"{process}|{length}"] for process in PROCESSES), len(PROCESSES) * by_references.SETS)
+
+
 def simulate(work: Path, runs: int) -> None:
     """Count the alarms of every process at every length: in all signals, and in one of them beside Gaussian noise."""
     counts = {}
@@ -248,6 +302,7 @@ def simulate(work: Path, runs: int) -> None:
             counts[f"{process}|{length}"] = (together, alone)
         print(process, [counts[f"{process}|{length}"] for length in LENGTHS], flush=True)
     (work / "processes.json").write_text(json.dumps({"runs": runs, "counts": counts}))
+    (work / "references.json").write_text(json.dumps(by_references.simulated()))
 
 
 def _drawn(process: str, length: int, run: int, place: int | None) -> Signals:
@@ -309,6 +364,7 @@ def report(work: Path) -> None:
         *quiet_lines(runs),
         *two_lines(runs),
         *late_lines(runs),
+        *reference_lines(runs, work),
         *process_lines(work),
         *cost_lines(),
     ]

@@ -40,17 +40,18 @@ WARM_UP = 8
 ROWS = 4
 RATE, RANK = 1e-3, 8
 QUIET = {
-    "quiet": 15,
+    "quiet": 24,
     "quiet-constant": 8,
     "quiet-cosine": 8,
     "quiet-restarts": 8,
-    "quiet-lora": 8,
+    "quiet-lora": 23,
     "quiet-lora-cosine": 5,
-    "quiet-frozen": 8,
+    "quiet-frozen": 23,
     "quiet-epochs": 8,
 }  # kind -> runs
 ON_LORA, ON_FROZEN = ("merge", "lorahuge"), ("unfreeze",)
 TWICE = ("lrspike", "lrjump", "garbage", "constant", "reinit", "lostopt", "merge")
+TWO_QUIET = {"quiet": 20, "quiet-lora": 20}  # of the length of two events: references
 SEEDS, TWO_SEEDS = 5, 3
 
 
@@ -62,6 +63,8 @@ def names() -> Iterator[str]:
         yield from (f"{kind}_{seed}" for seed in range(count))
     for kind in TWICE:
         yield from (f"{TWO}{kind}_{seed}" for seed in range(TWO_SEEDS))
+    for kind, count in TWO_QUIET.items():
+        yield from (f"{TWO}{kind}_{seed}" for seed in range(count))
 
 
 class LoRA(nn.Module):

@@ -11,9 +11,10 @@ import pytest
 from dynamics.simulated_series import IDENTITY, simulated_series
 from trajectories import write_trajectory
 
-from topo_callback.dynamics import References, ReferencesError, find_events
+from topo_callback.dynamics import References, ReferencesError, Series, find_events
 from topo_callback.errors import RecordError
-from topo_callback.records.record import write_record
+from topo_callback.records.record import read_record, write_record
+from topo_callback.records.training_steps import COLUMNS, TrainingSteps
 
 
 def test_the_file_gives_back_what_went_in(tmp_path: Path) -> None:
@@ -125,3 +126,50 @@ def test_an_alarm_by_step_counts_has_no_error_rate() -> None:
     events = find_events(counted).events
     assert events
     assert not any(event.measured for event in events)
+
+
+def trained(seed: int, factor: float = 1.0) -> Series:
+    """A run with a table of its training steps, whose loss is multiplied from step 100 on."""
+    draw = np.random.default_rng(seed)
+    table = np.full((160, len(COLUMNS)), np.nan)
+    table[:, 0] = np.arange(1, 161)
+    table[:, 1] = np.exp(0.05 * draw.normal(size=160)) * np.where(table[:, 0] >= 100, factor, 1.0)
+    training = TrainingSteps.of([tuple(row) for row in table.tolist()])
+    return dataclasses.replace(simulated_series(seed), training=training)
+
+
+def test_changes_of_training_are_judged_by_the_references_of_a_file(tmp_path: Path) -> None:
+    References.of([trained(seed) for seed in range(19)]).save(tmp_path / "references.npz")
+    known = References.load(tmp_path / "references.npz")
+    found = [event for event in find_events(trained(40, 1.3), known).events if event.kind == "change"]
+    assert [event.level for event in found] == ["calibrated"]
+    assert found[0].first_step >= 100
+    assert not [event for event in find_events(trained(40, 1.3)).events if event.kind == "change"]
+    assert not [event for event in find_events(trained(41), known).events if event.kind == "change"]
+    assert (tmp_path / "references.npz").stat().st_size < 60_000
+
+
+def test_references_without_tables_of_training_are_said_to_lack_them() -> None:
+    known = References.of([simulated_series(seed) for seed in range(19)])
+    assert known.course is None
+    assert any(note.startswith("0 of the references have a table") for note in find_events(trained(40), known).notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("step", np.array([2, 1], dtype=np.int64)), ("median", np.zeros((3, 5))), ("usual", np.zeros((3, 6))),
+        ("usual", np.ones((2, 6))), ("scores", np.array([np.nan] * 19)), ("scores", np.ones(1)),
+        ("scores", np.ones(19, dtype=np.float32)), ("other", np.ones(1)),
+    ],
+)  # fmt: skip
+def test_a_damaged_course_is_refused(tmp_path: Path, name: str, value: np.ndarray) -> None:
+    References.of([trained(seed) for seed in range(19)]).save(tmp_path / "references.npz")
+    arrays, manifest = read_record(tmp_path / "references.npz")
+    write_record(tmp_path / "damaged.npz", {**arrays, f"training.{name}": value}, manifest)
+    with pytest.raises(RecordError, match="damaged.npz: damaged: training"):
+        References.load(tmp_path / "damaged.npz")
+    del manifest["planned"]
+    write_record(tmp_path / "damaged.npz", arrays, manifest)
+    with pytest.raises(RecordError, match="planned is missing"):
+        References.load(tmp_path / "damaged.npz")

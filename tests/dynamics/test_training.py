@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from topo_callback.dynamics import Series, find_events
-from topo_callback.dynamics.training import TrainingWatch, training_events, unsaid
+from topo_callback.dynamics.training import TrainingWatch, course_of, training_events, unsaid
 from topo_callback.records.training_steps import COLUMNS, TrainingSteps
 
 STEPS = 160
@@ -87,20 +87,22 @@ def test_a_loss_that_is_not_finite_is_a_fact_for_each_stretch() -> None:
     assert unsaid(unknown) == ["loss"]
 
 
+@pytest.mark.parametrize("references", [False, True])
 @pytest.mark.parametrize("portion", [1, 3])
-def test_portions_say_the_same(portion: int) -> None:
+def test_portions_say_the_same(portion: int, references: bool) -> None:
+    course = course_of(REFERENCES) if references else None
     loss = scaled("loss", 3, 65)  # with an epoch
     loss[[40, 41]] = math.nan
     training = rows(loss=loss, moved=scaled("moved", 6, 128))
-    watch, found = TrainingWatch(), []
+    watch, found = TrainingWatch(course), []
     for first in range(0, STEPS, portion):
         part = slice(first, first + portion)
         found += watch.take(TrainingSteps(training.step[part], training.values[part], training.known[part]))
     assert [(each.kind, each.first_step, each.known_at) for each in found] == [
-        (each.kind, each.first_step, each.known_at) for each in training_events(training)
+        (each.kind, each.first_step, each.known_at) for each in training_events(training, course)
     ]
     assert [each.explanation for each in found if each.kind == "change"] == [
-        each.explanation for each in training_events(training) if each.kind == "change"
+        each.explanation for each in training_events(training, course) if each.kind == "change"
     ]
     assert {each.kind for each in found} == {"change", "not_finite"}
     assert any("an epoch began at step 65" in each.explanation for each in found)
@@ -112,6 +114,60 @@ def test_a_run_without_a_schedule_is_judged_by_its_steps() -> None:
     unplanned[:, COLUMNS.index("planned") - 1] = np.nan
     (event,) = training_events(TrainingSteps(training.step, unplanned, training.known))
     assert event.known_at in (101, 102)
+
+
+def quiet(seed: int) -> TrainingSteps:
+    draw = np.random.default_rng(100 + seed)
+    noise = {name: np.exp(0.05 * draw.normal(size=STEPS)) for name in ("loss", "grad_norm", "moved")}
+    return rows(**{name: rows().column(name) * noise[name] for name in noise})
+
+
+REFERENCES = [quiet(seed) for seed in range(19)]
+
+
+def test_references_find_a_change_that_the_run_alone_does_not_show() -> None:
+    small = rows(loss=scaled("loss", 1.25, 100))
+    assert training_events(small) == []
+    (event,) = training_events(small, course_of(REFERENCES))
+    assert (event.kind, event.level, event.p_value, event.measured) == (
+        "change",
+        "calibrated",
+        pytest.approx(0.05),
+        True,
+    )
+    assert 100 <= event.known_at <= 116
+    assert event.explanation.startswith("beside 19 reference runs, loss 1.")
+    assert event.explanation.endswith("; calibrated p = 0.05")
+    (noted,) = training_events(small, course_of(REFERENCES), measured=False)
+    assert not noted.measured
+
+
+def test_what_two_levels_find_is_told_once() -> None:
+    twice = rows(grad_norm=scaled("grad_norm", 6, 70, 72), loss=scaled("loss", 3, 130))
+    events = training_events(twice, course_of(REFERENCES))
+    assert [event.level for event in events] == ["calibrated", "calibrated"]
+    assert [event.first_step for event in events] == [70, 130]
+    alone = training_events(twice)
+    assert [event.level for event in alone] == ["sequential", "sequential"]
+    assert all(one.known_at <= other.known_at for one, other in zip(events, alone, strict=True))
+
+
+def test_what_the_references_do_too_is_no_change_beside_them_and_is_one_of_the_run() -> None:
+    both = [rows(loss=each.column("loss"), grad_norm=scaled("grad_norm", 6, 100)) for each in REFERENCES]
+    (event,) = training_events(rows(grad_norm=scaled("grad_norm", 6, 100)), course_of(both))
+    assert event.level == "sequential"
+
+
+def test_steps_without_a_plan_are_not_compared_with_planned_ones() -> None:
+    unplanned = quiet(30).values.copy()
+    unplanned[:, COLUMNS.index("planned") - 1] = np.nan
+    training = TrainingSteps(REFERENCES[0].step, unplanned, REFERENCES[0].known)
+    assert training_events(training, course_of(REFERENCES)) == training_events(training)
+
+
+def test_fewer_than_19_references_find_nothing() -> None:
+    assert course_of(REFERENCES[:1]) is None
+    assert training_events(rows(loss=scaled("loss", 1.25, 100)), course_of(REFERENCES[:18])) == []
 
 
 def test_events_of_a_run_include_those_of_its_training() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from topo_callback.dynamics.calibrated import FEWEST_REFERENCES, AlignedReferences
 from topo_callback.dynamics.nominal import FEWEST_SAMPLES, decide_nominal, is_look
+from topo_callback.dynamics.reference_course import ReferenceCourse
 from topo_callback.dynamics.references import References
 from topo_callback.dynamics.reorganisation import Event, Window, layers_in_words, reorganisation
 from topo_callback.dynamics.response import log_layer_velocities, log_velocity
@@ -119,12 +120,14 @@ def find_events(series: Series, references: References | None = None, *, measure
     """
     notes: list[str] = []
     events = [*invalid_layers(series), *collapses(series)]
-    if series.training is not None:
-        events += training_events(series.training)
-        if missing := unsaid(series.training):
-            notes.append(f"changes are looked for without the {' and the '.join(missing)}, which no step has")
     if references is not None:
         references.check(series)
+    if series.training is not None:
+        course = None if references is None else _course(references, notes)
+        measured = references is None or not references.unsaid(series.identity)
+        events += training_events(series.training, course, measured=measured)
+        if missing := unsaid(series.training):
+            notes.append(f"changes are looked for without the {' and the '.join(missing)}, which no step has")
     if measure not in series.displacement:
         notes.append(f"no displacement {measure!r} between samples yet: nothing to say")
     else:
@@ -133,6 +136,18 @@ def find_events(series: Series, references: References | None = None, *, measure
             events += _calibrated(series, references, measure, notes)
     events.sort(key=lambda event: event.known_at)
     return Findings(tuple(events), tuple(notes))
+
+
+def _course(references: References, notes: list[str]) -> ReferenceCourse | None:
+    course = references.course
+    count = 0 if course is None else len(course.scores)
+    if count < FEWEST_REFERENCES:
+        notes.append(
+            f"{count} of the references have a table of their training steps; {FEWEST_REFERENCES} are needed to judge "
+            "changes by them: collect them again with `topo-callback calibrate`"
+        )
+        return None
+    return course
 
 
 def _nominal(series: Series, measure: str, notes: list[str]) -> Iterator[Event]:

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from topo_callback.dynamics.identity import SHARED, differences, unsaid
+from topo_callback.dynamics.reference_course import ReferenceCourse
 from topo_callback.dynamics.series import Series
+from topo_callback.dynamics.training import course_of
 from topo_callback.errors import RecordError, TopologyError, described
-from topo_callback.records.contents import check_references
+from topo_callback.records.contents import COURSE, check_references
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.trajectory import Trajectory
+
+_COURSE = "training."  # before the names of the arrays of their course
 
 
 class ReferencesError(TopologyError, ValueError):
@@ -28,10 +32,12 @@ class References:
     Attributes:
         runs: at least one; all of one model, probe, schedule, reading, layers and clock.
         names: of their folders, for messages.
+        course: what they did at every optimizer step; None where fewer than two have a table of that.
     """
 
     runs: tuple[Series, ...]
     names: tuple[str, ...]
+    course: ReferenceCourse | None = None
 
     @classmethod
     def of(cls, runs: Sequence[Series], names: Sequence[str] | None = None) -> References:
@@ -50,7 +56,7 @@ class References:
             Series(run.steps, run.layers, run.displacement, run.path, run.clock, run.max_steps, identity=run.identity)
             for run in runs
         )
-        return cls(stripped, labels)
+        return cls(stripped, labels, course_of([run.training for run in runs if run.training is not None]))
 
     @classmethod
     def collect(cls, folders: Sequence[str | Path]) -> References:
@@ -111,9 +117,15 @@ class References:
             arrays[f"{number}.path"] = run.path
             arrays.update({f"{number}.displacement.{key}": values for key, values in run.displacement.items()})
             runs.append({"name": name, "max_steps": run.max_steps, "config_hash": run.identity.get("config_hash")})
+        course = self.course
+        if course is not None:
+            arrays.update({f"{_COURSE}{name}": getattr(course, name) for name in COURSE})
         first = self.runs[0]
         shared = {"identity": _shared(first.identity), "layers": list(first.layers), "clock": first.clock}
-        write_record(Path(path), arrays, {"kind": "references", **shared, "runs": runs}, compress=True)
+        planned = None if course is None else course.planned
+        write_record(
+            Path(path), arrays, {"kind": "references", **shared, "runs": runs, "planned": planned}, compress=True
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> References:
@@ -152,7 +164,9 @@ class References:
             )
             for number, run in enumerate(manifest["runs"])
         )
-        return cls(runs, tuple(run["name"] for run in manifest["runs"]))
+        held = {name: arrays[f"{_COURSE}{name}"] for name in COURSE if f"{_COURSE}{name}" in arrays}
+        course = ReferenceCourse(**held, planned=manifest["planned"]) if held else None
+        return cls(runs, tuple(run["name"] for run in manifest["runs"]), course)
 
 
 def _shared(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from topo_callback.dynamics.changes import RULES, Change, ChangeDetector, signals_of
+from topo_callback.dynamics.reference_course import CourseDetector, ReferenceCourse
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.records.training_steps import TrainingSteps
 
-SEQUENTIAL = "sequential"
+SEQUENTIAL, CALIBRATED = "sequential", "calibrated"
 OF_TRAINING = ("change", "not_finite")  # kinds of events that are known by training steps, not by samples
 _SIGNALS = {
     "loss": "loss",
@@ -21,40 +23,99 @@ _NAMED = 0.2  # of what is needed for an alarm, from which a signal is named
 _OFF_SCHEDULE = 1.01  # a rate that is this many times the scheduled one was set by somebody
 _PLANNED_JUMP = 1.5
 _RECENT = 64  # steps that are remembered: more than the widest window has
+_SAME = 8  # steps behind a change of one level in which one of another level begins that is the same
 
 
 class TrainingWatch:
-    """Says what the newest steps show; what it says does not depend on how many of them it is given at once."""
+    """Says what the newest steps show; what it says does not depend on how many of them it is given at once.
 
-    def __init__(self) -> None:
+    Args:
+        course: of reference runs; without it changes are decided on the run alone.
+        measured: whether the references are known to have been trained as this run is.
+    """
+
+    def __init__(self, course: ReferenceCourse | None = None, *, measured: bool = True) -> None:
         self._detector = ChangeDetector()
+        self._course, self._measured = course, measured
+        self._by_references = None if course is None else CourseDetector(course)
         self._recent = TrainingSteps.of([])
         self._has_plan: bool | None = None  # as the first step has it, so that the unit never changes
+        self._told: Event | None = None  # the newest change
 
     def take(self, steps: TrainingSteps) -> list[Event]:
         """The events of steps that are later than those before: changes, and losses that are not finite."""
         training = self._recent.followed_by(steps)
-        loss, grad_norm, moved, planned = map(steps.column, ("loss", "grad_norm", "moved", "planned"))
-        if self._has_plan is None and len(planned):
-            self._has_plan = bool(np.isfinite(planned[0]))
-        signals = signals_of(loss, grad_norm, moved, planned if self._has_plan else None)
-        events = [_event(training, change) for change in self._detector.take(steps.step, signals)]
+        if self._has_plan is None and len(steps.step):
+            self._has_plan = has_plan(steps)
+        signals = signals_in(steps, planned=bool(self._has_plan))
+        changes = [_event(training, change) for change in self._detector.take(steps.step, signals)]
+        if self._course is not None and self._by_references is not None:
+            if self._course.planned != self._has_plan:
+                signals.pop("step_over_plan", None)
+            found = self._by_references.take(steps.step, signals)
+            changes += [
+                _by_references(training, change, p_value, self._course, self._measured) for change, p_value in found
+            ]
         begun = len(self._recent.step)
-        events += [each for each in _not_finite(training) if begun == 0 or each.first_step > training.step[begun - 1]]
+        events = [each for each in _not_finite(training) if begun == 0 or each.first_step > training.step[begun - 1]]
         self._recent = training.last(_RECENT)
-        return sorted(events, key=lambda event: event.known_at)
+        return sorted([*events, *self._once(changes)], key=lambda event: event.known_at)
+
+    def _once(self, changes: Sequence[Event]) -> Iterator[Event]:
+        """One of the changes that two levels find at the same time: the one that is known first."""
+        for event in sorted(changes, key=lambda event: (event.known_at, event.level)):
+            told = self._told
+            if told is None or told.level == event.level or event.first_step > told.known_at + _SAME:
+                self._told = event
+                yield event
 
 
-def training_events(training: TrainingSteps) -> list[Event]:
-    """Everything that the steps of a run show, in the order in which it was known."""
-    return TrainingWatch().take(training)
+def training_events(
+    training: TrainingSteps, course: ReferenceCourse | None = None, *, measured: bool = True
+) -> list[Event]:
+    """Everything that the steps of a run show, in the order in which it was known; arguments as of `TrainingWatch`."""
+    return TrainingWatch(course, measured=measured).take(training)
+
+
+def has_plan(training: TrainingSteps) -> bool:
+    """Whether the scheduled learning rate of the first step is known."""
+    return len(training.step) > 0 and bool(np.isfinite(training.column("planned")[0]))
+
+
+def signals_in(training: TrainingSteps, *, planned: bool) -> dict[str, np.ndarray]:
+    """The logarithms that changes are looked for in.
+
+    Args:
+        planned: the weights' step is taken over the scheduled learning rate, not as it is.
+    """
+    loss, grad_norm, moved, rate = map(training.column, ("loss", "grad_norm", "moved", "planned"))
+    return signals_of(loss, grad_norm, moved, rate if planned else None)
+
+
+def course_of(runs: Sequence[TrainingSteps]) -> ReferenceCourse | None:
+    """What these runs did at every step; None of fewer than two."""
+    if len(runs) < 2:
+        return None
+    planned = all(map(has_plan, runs))
+    return ReferenceCourse.of([(run.step, signals_in(run, planned=planned)) for run in runs], planned=planned)
 
 
 def _event(training: TrainingSteps, change: Change) -> Event:
-    words = f"{_moved(change)}, {_span(change.first_step, change.known_at)}{_circumstances(training, change)}"
+    words = f"{_moved(change)} what it was before, {_when(training, change)}"
     factor = max(change.parts.values(), key=lambda part: part.share).factor
     first, last = change.first_step, change.known_at
     return Event("change", SEQUENTIAL, first, last, last, (), factor, None, words)
+
+
+def _by_references(
+    training: TrainingSteps, change: Change, p_value: float, course: ReferenceCourse, measured: bool
+) -> Event:
+    found = _event(training, change)
+    words = (
+        f"beside {len(course.scores)} reference runs, {_moved(change)} what it was before, {_when(training, change)}; "
+        f"calibrated p = {p_value:.2g}"
+    )
+    return replace(found, level=CALIBRATED, p_value=p_value, explanation=words, measured=measured)
 
 
 def unsaid(training: TrainingSteps) -> list[str]:
@@ -71,7 +132,7 @@ def _moved(change: Change) -> str:
     ordered = sorted(change.parts.items(), key=lambda item: -item[1].share)
     named = [(name, part) for place, (name, part) in enumerate(ordered) if place == 0 or part.share >= _NAMED]
     said = [f"{_SIGNALS[name]} {_times(part.factor)}" for name, part in named]
-    return f"{' and '.join([', '.join(said[:-1]), said[-1]] if said[1:] else said)} what it was before"
+    return " and ".join([", ".join(said[:-1]), said[-1]] if said[1:] else said)
 
 
 def _times(factor: float) -> str:
@@ -80,6 +141,10 @@ def _times(factor: float) -> str:
 
 def _span(first: int, last: int) -> str:
     return f"at step {last}" if first == last else f"in steps {first}-{last}"
+
+
+def _when(training: TrainingSteps, change: Change) -> str:
+    return f"{_span(change.first_step, change.known_at)}{_circumstances(training, change)}"
 
 
 def _circumstances(training: TrainingSteps, change: Change) -> str:

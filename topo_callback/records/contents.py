@@ -136,6 +136,10 @@ def check_run(run: Mapping[str, Any]) -> None:
             _require(not isinstance(value, str) or _is_text(value), f"{name}.{field}")
 
 
+# of what references did at every step: array -> dtype and dimensions
+COURSE = {"step": "int64 1", "median": "float64 2", "usual": "float64 2", "scores": "float64 1"}
+
+
 def check_references(arrays: Arrays, manifest: Manifest) -> None:
     """Refuse contents that `References.save` does not give.
 
@@ -151,8 +155,25 @@ def check_references(arrays: Arrays, manifest: Manifest) -> None:
         _require(_is_text(run.get("name")), "name")
         _require(run.get("max_steps") is None or _is_step(run.get("max_steps")), "max_steps")
     for name, array in arrays.items():
-        kind = "int64 1" if name.endswith(".steps") else "float64 1" if name.endswith(".path") else "float64 2"
-        _require(f"{array.dtype} {array.ndim}" == kind, name)
+        if not name.startswith("training."):
+            kind = "int64 1" if name.endswith(".steps") else "float64 1" if name.endswith(".path") else "float64 2"
+            _require(f"{array.dtype} {array.ndim}" == kind, name)
+    _check_course(arrays, manifest)
+
+
+def _check_course(arrays: Arrays, manifest: Manifest) -> None:
+    """What the references did at every step; files of older versions have nothing of it."""
+    held = {name.removeprefix("training.") for name in arrays if name.startswith("training.")}
+    _require(not held or held == set(COURSE), "training")
+    if held:
+        step, median, usual, scores = (arrays[f"training.{name}"] for name in COURSE)
+        for name, array, kind in zip(COURSE, (step, median, usual, scores), COURSE.values(), strict=True):
+            _require(f"{array.dtype} {array.ndim}" == kind, f"training.{name}")
+        _require((np.diff(step) > 0).all(), "training.step")
+        _require(median.shape[1] == len(step) > 0, "training.median")
+        _require(usual.shape[0] == median.shape[0] and not (usual <= 0).any(), "training.usual")
+        _require(len(scores) > 1 and np.isfinite(scores).all(), "training.scores")
+        _require(type(manifest.get("planned")) is bool, "planned")
 
 
 def _is_setting(name: str, value: Any) -> bool:

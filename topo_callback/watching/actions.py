@@ -9,6 +9,7 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.training import OF_TRAINING
 from topo_callback.errors import USERS_OWN, described
 from topo_callback.terminal import say, show_if_asked
 
@@ -129,6 +130,6 @@ class Actions:
 def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two findings one event: a test of the samples decides once in a run, while facts
     and changes of training may come again elsewhere."""
-    if event["level"] in ("observed", "noted", "sequential"):
+    if event["kind"] in OF_TRAINING or event["level"] in ("observed", "noted", "sequential"):
         return event["kind"], event["level"], event["first_step"], tuple(event["layers"])
     return event["kind"], event["level"]

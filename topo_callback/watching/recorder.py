@@ -82,7 +82,7 @@ class Recorder:
         if executor is None:
             executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
         self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close_at_exit)
-        self._training = StepsRecord(folder, self._dispatcher.tell)
+        self._training = StepsRecord(folder, self._dispatcher.tell, references=config.references)
 
     def start(self, patience: Patience | None = None) -> None:
         """Start sinks and worker, first with what an earlier process of this run left in the spool.

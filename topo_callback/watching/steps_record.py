@@ -8,9 +8,11 @@ import queue
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from topo_callback.dynamics.identity import identity_of
+from topo_callback.dynamics.references import References
 from topo_callback.dynamics.series import training_of
 from topo_callback.dynamics.training import TrainingWatch
-from topo_callback.errors import described
+from topo_callback.errors import TopologyError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.training_steps import Row, StepsWriter, TrainingSteps
 
@@ -26,10 +28,11 @@ class StepsRecord:
     Args:
         folder: of the run.
         tell: has something called on the thread that uses the disk, in its turn, and returns at once.
+        references: file of the runs that this one is judged against.
     """
 
-    def __init__(self, folder: TrajectoryFolder, tell: Callable[..., None]) -> None:
-        self._folder, self._tell = folder, tell
+    def __init__(self, folder: TrajectoryFolder, tell: Callable[..., None], *, references: str | None = None) -> None:
+        self._folder, self._tell, self._references = folder, tell, references
         self._writer = StepsWriter(folder.training_steps)
         self._watch: TrainingWatch | None = TrainingWatch()
         self._found: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -50,9 +53,22 @@ class StepsRecord:
         return found
 
     def _know(self) -> None:
+        self._watch = self._watch_for(self._references)
         training = training_of(self._folder)
         if training is not None:
             self._look_at(training)
+
+    def _watch_for(self, references: str | None) -> TrainingWatch:
+        """A watch that judges by these references, which the start of the run has checked."""
+        if references is None:
+            return TrainingWatch()
+        try:
+            known = References.load(references)
+            unsaid = known.unsaid(identity_of(self._folder.read_run()))
+        except (TopologyError, OSError) as error:
+            logger.warning("changes of training are judged by the run alone: %s", described(error))
+            return TrainingWatch()
+        return TrainingWatch(known.course, measured=not unsaid)
 
     def _take(self, rows: Sequence[Row]) -> None:
         self._look_at(TrainingSteps.of(rows))
