@@ -28,6 +28,9 @@ from scipy.stats import binomtest
 
 from topo_callback.dynamics.changes import RULES, ChangeDetector, Course, find_changes, signals_of
 from topo_callback.dynamics.needed import early_need
+from topo_callback.dynamics.training import training_events
+from topo_callback.records.training_steps import COLUMNS as TABLE
+from topo_callback.records.training_steps import TrainingSteps
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_events.md"
@@ -78,6 +81,15 @@ def known_at(signals: Signals, *only: str) -> list[int]:
     rules = {name: rule for name, rule in RULES.items() if not only or name in only}
     steps = np.arange(1, len(next(iter(signals.values()))) + 1)
     return [change.known_at for change in ChangeDetector(rules).take(steps, signals)]
+
+
+def kinds_in(signals: Signals) -> list[str]:
+    """The kinds of events that training shows."""
+    steps = np.arange(1, len(next(iter(signals.values()))) + 1)
+    values = np.full((len(steps), len(TABLE) - 1), np.nan)
+    for name, column in (("loss", "loss"), ("grad_norm", "grad_norm"), ("step_over_plan", "moved")):
+        values[:, TABLE.index(column) - 1] = np.exp(signals[name])
+    return [event.kind for event in training_events(TrainingSteps(steps, values, ~np.isnan(values)))]
 
 
 def largest_total(signals: Signals) -> float:
@@ -297,9 +309,10 @@ def simulate(work: Path, runs: int) -> None:
     counts = {}
     for process in PROCESSES:
         for length in LENGTHS:
-            together = sum(bool(known_at(_drawn(process, length, run, None))) for run in range(runs))
+            kinds = [kinds_in(_drawn(process, length, run, None)) for run in range(runs)]
+            together, diverged = (sum(kind in each for each in kinds) for kind in ("change", "divergence"))
             alone = sum(bool(known_at(_drawn(process, length, run, run % len(RULES)))) for run in range(runs))
-            counts[f"{process}|{length}"] = (together, alone)
+            counts[f"{process}|{length}"] = (together, alone, diverged)
         print(process, [counts[f"{process}|{length}"] for length in LENGTHS], flush=True)
     (work / "processes.json").write_text(json.dumps({"runs": runs, "counts": counts}))
     (work / "references.json").write_text(json.dumps(by_references.simulated()))
@@ -325,9 +338,10 @@ def process_lines(work: Path) -> Iterator[str]:
     above = [
         f"{cell.replace('|', ', ')} steps ({drawn[place].partition(';')[0]}): {share(count, runs)}"
         for cell, both in counts.items()
-        for place, count in enumerate(both)
+        for place, count in enumerate(both[:2])
         if count > BOUND * runs
     ]
+    yield from divergence_lines({cell: both[2] for cell, both in counts.items()}, runs)
     yield "\n## Simulated processes\n"
     yield f"Above 5 %: {'; '.join(above) or f'none of {2 * len(counts)} cells'}.\n"
     yield f"Quiet runs with an alarm at any step, {runs} a cell, with the exact 95 % interval."
@@ -337,6 +351,25 @@ def process_lines(work: Path) -> Iterator[str]:
         for process in PROCESSES:
             cells = (share(counts[f"{process}|{length}"][place], runs) for length in LENGTHS)
             yield f"| {process} | {' | '.join(cells)} |"
+
+
+def divergence_lines(counts: Mapping[str, int], runs: int) -> Iterator[str]:
+    """How often `stop` would end a run in which nothing happened, and in which it should."""
+    recorded = load()
+    quiet = [signals for kind in recorded if "quiet" in kind for signals in recorded[kind]]
+    stopped = sum("divergence" in kinds_in(signals) for signals in quiet)
+    yield "\n## Divergences\n"
+    yield "What the action `stop` follows: a loss that stays up for 32 steps behind a change, or is no number for 8.\n"
+    yield f"- quiet runs with a divergence: {share(stopped, len(quiet))}"
+    every = sum(counts.values())
+    cells = [f"{cell.replace('|', ', ')} steps {share(count, runs)}" for cell, count in counts.items() if count]
+    yield f"- simulated quiet runs, all {len(counts)} cells together: {share(every, runs * len(counts))}"
+    yield f"- cells with one: {'; '.join(cells) or 'none'}"
+    for kind in EVENTS:
+        found = sum("divergence" in kinds_in(signals) for signals in recorded[kind])
+        if found:
+            yield f"- {EVENTS[kind]}: {found} of {len(recorded[kind])}"
+    yield "- all other planted events: none"
 
 
 def cost_lines() -> Iterator[str]:

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from topo_callback.dynamics.changes import RULES, Change, ChangeDetector, signals_of
+from topo_callback.dynamics.divergence import DivergenceWatch
 from topo_callback.dynamics.reference_course import CourseDetector, ReferenceCourse
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.records.training_steps import TrainingSteps
 
 SEQUENTIAL, CALIBRATED = "sequential", "calibrated"
-OF_TRAINING = ("change", "not_finite")  # kinds of events that are known by training steps, not by samples
+OF_TRAINING = ("change", "divergence", "not_finite")  # kinds of events that are known by training steps, not by samples
 _SIGNALS = {
     "loss": "loss",
     "grad_norm": "gradient norm",
@@ -41,9 +42,10 @@ class TrainingWatch:
         self._recent = TrainingSteps.of([])
         self._has_plan: bool | None = None  # as the first step has it, so that the unit never changes
         self._told: Event | None = None  # the newest change
+        self._divergence = DivergenceWatch()
 
     def take(self, steps: TrainingSteps) -> list[Event]:
-        """The events of steps that are later than those before: changes, and losses that are not finite."""
+        """The events of steps that are later than those before: changes, divergences, losses that are not finite."""
         training = self._recent.followed_by(steps)
         if self._has_plan is None and len(steps.step):
             self._has_plan = has_plan(steps)
@@ -59,7 +61,8 @@ class TrainingWatch:
         begun = len(self._recent.step)
         events = [each for each in _not_finite(training) if begun == 0 or each.first_step > training.step[begun - 1]]
         self._recent = training.last(_RECENT)
-        return sorted([*events, *self._once(changes)], key=lambda event: event.known_at)
+        told = list(self._once(changes))
+        return sorted([*events, *told, *self._divergence.take(steps, told)], key=lambda event: event.known_at)
 
     def _once(self, changes: Sequence[Event]) -> Iterator[Event]:
         """One of the changes that two levels find at the same time: the one that is known first."""

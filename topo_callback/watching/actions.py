@@ -15,7 +15,7 @@ from topo_callback.terminal import say, show_if_asked
 
 SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
 _SAVING = ("peak", "settled")
-_STOPPING = ("onset",)
+_STOPPING = ("onset", "divergence")
 
 logger = logging.getLogger("topo_callback")
 EventFunction = Callable[[Event], object]

@@ -1,0 +1,81 @@
+"""Divergence: a loss that rose at a change of training and stayed up, or is no number any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from topo_callback.dynamics.reorganisation import Event
+from topo_callback.records.training_steps import TrainingSteps
+
+BEFORE, FEWEST_BEFORE = 16, 8  # losses before a change that those behind it are compared with
+STAYS = 32  # losses behind it
+FACTOR = 1.25  # by which their median is higher, at least
+_MOST_LOW = 0.25  # share of them that may be as low as the highest of those before
+NOT_FINITE = 8  # losses in a row
+_KEPT = BEFORE + 64  # more than the widest window of a change
+
+
+class DivergenceWatch:
+    """Takes steps and the changes that they show; what it finds does not depend on how they are portioned."""
+
+    def __init__(self) -> None:
+        self._steps = np.empty(0, dtype=np.int64)  # with a finite loss
+        self._losses = np.empty(0)
+        self._open: list[tuple[Event, np.ndarray]] = []  # changes that are not decided, and the losses before each
+        self._lost_since: int | None = None
+        self._lost = 0  # losses in a row that are not finite
+
+    def take(self, steps: TrainingSteps, changes: Sequence[Event]) -> list[Event]:
+        """The divergences that the next steps show.
+
+        Args:
+            changes: of these steps.
+        """
+        loss, known = steps.column("loss"), steps.known[:, 0]
+        finite = np.isfinite(loss)
+        self._steps = np.concatenate([self._steps, steps.step[finite]])
+        self._losses = np.concatenate([self._losses, loss[finite]])
+        for change in changes:
+            before = self._losses[self._steps < change.first_step][-BEFORE:]
+            if len(before) >= FEWEST_BEFORE:
+                self._open.append((change, before))
+        found = [*self._decided(), *self._not_finite(steps.step[known], finite[known])]
+        oldest = min((change.known_at for change, _ in self._open), default=int(np.iinfo(np.int64).max))
+        kept = min(max(0, len(self._steps) - _KEPT), int(np.searchsorted(self._steps, oldest)))
+        self._steps, self._losses = self._steps[kept:], self._losses[kept:]
+        return found
+
+    def _decided(self) -> Iterator[Event]:
+        """Of the changes that have enough losses behind them, those that the loss does not come back from."""
+        still = []
+        for change, before in self._open:
+            place = int(np.searchsorted(self._steps, change.known_at, side="right"))
+            after = self._losses[place : place + STAYS]
+            if len(after) < STAYS:
+                still.append((change, before))
+                continue
+            factor = float(np.median(after) / np.median(before)) if np.median(before) > 0 else 0.0
+            if factor >= FACTOR and np.quantile(after, _MOST_LOW) > before.max():
+                last = int(self._steps[place + STAYS - 1])
+                words = (
+                    f"the loss has stayed {factor:.2g}x what it was before the change of step {change.first_step}, "
+                    f"for {STAYS} steps"
+                )
+                yield Event(
+                    "divergence", change.level, change.first_step, last, last, (), factor, change.p_value, words,
+                    change.measured,
+                )  # fmt: skip
+        self._open = still
+
+    def _not_finite(self, steps: np.ndarray, finite: np.ndarray) -> Iterator[Event]:
+        for step, is_number in zip(steps.tolist(), finite.tolist(), strict=True):
+            if is_number:
+                self._lost_since, self._lost = None, 0
+                continue
+            self._lost_since = step if self._lost_since is None else self._lost_since
+            self._lost += 1
+            if self._lost == NOT_FINITE:
+                words = f"the loss has not been finite for {NOT_FINITE} steps, since step {self._lost_since}"
+                yield Event("divergence", "observed", self._lost_since, step, step, (), None, None, words)
