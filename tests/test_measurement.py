@@ -83,6 +83,16 @@ def test_displacement_is_zero_against_itself_and_names_its_steps() -> None:
     assert "wasserstein_h1.previous" not in first.numbers
 
 
+def test_the_mean_move_of_a_bar_does_not_count_bars() -> None:
+    first, second = make_snapshots(steps=(0, 4))
+    for layer, whole in second.numbers["wasserstein_h1.previous"].items():
+        assert layer is not None
+        bars = [len(snapshot.barcodes[layer].of(1)) for snapshot in (first, second)]
+        per_bar = second.numbers["wasserstein_h1_per_bar.previous"][layer]
+        assert per_bar == pytest.approx(whole / (sum(bars) / 2) ** 0.5)
+        assert bars[0] != bars[1]
+
+
 def test_median_scaled_displacement_does_not_see_a_pure_rescaling() -> None:
     first = make_snapshots(steps=(0,))[0]
     sample = make_sample(0)

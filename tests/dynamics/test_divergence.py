@@ -15,9 +15,9 @@ from topo_callback.records.training_steps import COLUMNS, TrainingSteps
 STEPS = 200
 
 
-def training(factors: dict[int, float], last: int = STEPS) -> TrainingSteps:
+def training(factors: dict[int, float], last: int = STEPS, noise: float = 0.05) -> TrainingSteps:
     """A noisy loss around 2, multiplied by the newest factor from its step on."""
-    loss = 2 * np.exp(0.05 * np.random.default_rng(1).normal(size=STEPS))
+    loss = 2 * np.exp(noise * np.random.default_rng(1).normal(size=STEPS))
     for step, factor in factors.items():
         loss[step - 1 :] *= factor
     return TrainingSteps.of([(step + 1.0, float(loss[step]), *[None] * (len(COLUMNS) - 2)) for step in range(last)])
@@ -42,11 +42,28 @@ def test_one_that_comes_back_or_falls_or_hardly_rises_has_not(factors: dict[int,
     assert diverged(training(factors)) == []
 
 
+def test_a_change_that_is_small_is_no_divergence() -> None:
+    for factor, count in ((1.2, 0), (1.3, 1)):
+        steps = training({100: factor}, noise=0.01)
+        assert "change" in {event.kind for event in training_events(steps)}
+        assert len(diverged(steps)) == count
+
+
+def test_one_that_keeps_coming_back_has_not() -> None:
+    steps = training({100: 2.0})
+    steps.values[[place for place in range(103, STEPS) if place % 5 in (0, 1)], 0] /= 2.0
+    assert "change" in {event.kind for event in training_events(steps)}
+    assert diverged(steps) == []
+
+
 def test_a_loss_that_is_no_number_for_8_steps_has_diverged() -> None:
     for count, known in ((NOT_FINITE - 1, []), (NOT_FINITE, [60 + NOT_FINITE - 1]), (40, [60 + NOT_FINITE - 1])):
         steps = training({})
         steps.values[59 : 59 + count, 0] = np.nan
         assert [event.known_at for event in diverged(steps)] == known
+    apart = training({})
+    apart.values[[*range(59, 66), 68, 69], 0] = np.nan
+    assert diverged(apart) == []
     (event,) = diverged(steps)
     assert event.level == "observed"
     assert event.explanation == "the loss has not been finite for 8 steps, since step 60"

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topo_callback.dynamics.reference_course import PAST, WINDOWS, CourseDetector, ReferenceCourse, differences
+from topo_callback.dynamics.reference_course import (
+    PAST,
+    SIGNALS,
+    WINDOWS,
+    CourseDetector,
+    ReferenceCourse,
+    differences,
+)
 
 STEPS = np.arange(1, 121)
 Run = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -56,6 +63,28 @@ def test_a_run_that_no_reference_exceeds_has_the_smallest_p_value(course: Refere
     assert course.p_value(course.needed(0.05)) <= 0.05 + 1e-12 < course.p_value(course.needed(0.05) * 0.999)
 
 
+def test_no_reference_has_a_part_in_what_it_is_scored_by() -> None:
+    runs = [drawn(seed) for seed in range(4)]
+    runs[2][1]["loss"][50] += 40
+    largest = np.empty((4, 3, len(WINDOWS)))
+    for number, (_, signals) in enumerate(runs):
+        for place, name in enumerate(SIGNALS):
+            others = np.median([each[name] for other, (_, each) in enumerate(runs) if other != number], axis=0)
+            largest[number, place] = np.nanmax(np.abs(differences(signals[name] - others, 8)), axis=1)
+    for number, score in enumerate(ReferenceCourse.of(runs).scores.tolist()):
+        others = np.delete(largest, number, axis=0).mean(axis=0)
+        assert score == pytest.approx((largest[number] / others).max(), rel=1e-12)
+
+
+def test_what_most_references_do_not_know_is_unknown() -> None:
+    runs = [drawn(seed) for seed in range(19)]
+    for _, signals in runs[:10]:
+        signals["loss"][80:] = np.nan
+    known = ReferenceCourse.of(runs)
+    assert np.isfinite(known.median[0]).tolist() == [True] * 80 + [False] * 40
+    assert np.isfinite(known.median[1:]).all()
+
+
 def test_18_references_are_too_few_for_5_percent() -> None:
     few = ReferenceCourse.of([drawn(seed) for seed in range(18)])
     assert few.needed(0.05) == np.inf
@@ -81,6 +110,14 @@ def test_a_second_change_is_found(course: ReferenceCourse) -> None:
     assert len(found) == 2
     assert 40 <= found[0] <= 42
     assert 95 <= found[1] <= 97
+
+
+def test_the_way_to_a_new_level_is_one_change(course: ReferenceCourse) -> None:
+    steps, signals = drawn(55)
+    signals["loss"][40:] += 2 - 4 * np.exp(-np.arange(80) / 20)
+    (change, _), *more = CourseDetector(course).take(steps, signals)
+    assert change.known_at in (41, 42)
+    assert more == []
 
 
 def test_a_common_course_is_no_change() -> None:
@@ -125,17 +162,21 @@ def test_portions_do_not_matter(course: ReferenceCourse, portions: list[int], se
     assert found == whole
 
 
-def test_portions_do_not_matter_in_runs_longer_than_what_is_kept() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_portions_do_not_matter_in_runs_longer_than_what_is_kept(seed: int) -> None:
     steps = np.arange(1, 1501)
-    runs = [(steps, {"loss": np.random.default_rng(seed).normal(size=1500)}) for seed in range(20)]
-    runs[19][1]["loss"][700:] += 12
-    runs[19][1]["loss"][1300] += 80
+    runs = [(steps, {"loss": np.random.default_rng(20 * seed + each).normal(size=1500)}) for each in range(20)]
+    draw, loss = np.random.default_rng(seed), runs[19][1]["loss"]
+    loss[700:] += 12
+    for size in (6, 12, 24, 48, 96):
+        loss[draw.integers(720, 1500)] += size
     known = ReferenceCourse.of(runs[:19])
     whole = CourseDetector(known).take(*runs[19])
     detector = CourseDetector(known)
-    parts = [detector.take(steps[i : i + 7], {"loss": runs[19][1]["loss"][i : i + 7]}) for i in range(0, 1500, 7)]
+    parts = [detector.take(steps[i : i + 7], {"loss": loss[i : i + 7]}) for i in range(0, 1500, 7)]
     assert [change for part in parts for change in part] == whole
-    assert [change.known_at for change, _ in whole][:2] == [701, 1301]
+    assert whole[0][0].known_at == 701
+    assert len(whole) > 1
 
 
 def alarmed(sets: int) -> int:

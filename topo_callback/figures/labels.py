@@ -28,6 +28,8 @@ _LABELS = {
     "wasserstein_h0.first": Label("Displacement since the start, H0", f"2-Wasserstein, {_MEDIANS}"),
     "wasserstein_h1.previous": Label("Displacement since the previous sample, H1", f"2-Wasserstein, {_MEDIANS}"),
     "wasserstein_h1.first": Label("Displacement since the start, H1", f"2-Wasserstein, {_MEDIANS}"),
+    "wasserstein_h1_per_bar.previous": Label("Mean move of a bar since the previous sample, H1", f"RMS, {_MEDIANS}"),
+    "wasserstein_h1_per_bar.first": Label("Mean move of a bar since the start, H1", f"RMS, {_MEDIANS}"),
     "mutual_knn.previous": Label("Neighbours kept since the previous sample", "share of neighbours (mutual kNN)"),
     "mutual_knn.first": Label("Neighbours kept since the start", "share of neighbours (mutual kNN)"),
     "depth_similarity_h1": Label("Loops shared over depth", "mean persistence similarity, H1"),
