@@ -67,8 +67,7 @@ class TrainingWatch:
     def _once(self, changes: Sequence[Event]) -> Iterator[Event]:
         """One of the changes that two levels find at the same time: the one that is known first."""
         for event in sorted(changes, key=lambda event: (event.known_at, event.level)):
-            told = self._told
-            if told is None or told.level == event.level or event.first_step > told.known_at + _SAME:
+            if self._told is None or event.first_step > self._told.known_at + _SAME:
                 self._told = event
                 yield event
 
