@@ -141,6 +141,8 @@ def trained(seed: int, factor: float = 1.0) -> Series:
 def test_changes_of_training_are_judged_by_the_references_of_a_file(tmp_path: Path) -> None:
     References.of([trained(seed) for seed in range(19)]).save(tmp_path / "references.npz")
     known = References.load(tmp_path / "references.npz")
+    assert known.course is not None
+    assert not known.course.planned  # these runs do not know their schedule
     found = [event for event in find_events(trained(40, 1.3), known).events if event.kind == "change"]
     assert [event.level for event in found] == ["calibrated"]
     assert found[0].first_step >= 100
