@@ -59,7 +59,8 @@ def test_a_planted_difference_is_found_where_it_was_planted(
     assert sorted(shuffled["objectives"]) == sorted(run["objective"] for run in found["runs"])
     assert shuffled["test"]["together"]["p"] > 0.05
     printed = capsys.readouterr().out
-    assert "The objectives differ by more than their seeds" in printed
+    assert printed.startswith("Verdict: the objectives differ by more than their seeds.\n")
+    assert found["verdict"]["kind"] == "differ"
     assert f"distinguishable from step {claims['onset']['first']:.0f} on" in printed
     assert "Control, the same runs with shuffled objectives" in printed
 
@@ -108,6 +109,9 @@ def test_too_few_seeds_are_told_so(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "the smallest possible p-value is 0.062" in printed
     assert "no difference can be shown at 5 %" in printed
     assert "need 4 seeds that are not shared, or 6 shared ones, for each" in printed
+    assert printed.startswith("Verdict: cannot be decided with these runs.")
+    assert "No p-value can be below 0.0625 with these runs; a claim at 5 % takes at least 6 shared seeds" in printed
+    assert found["verdict"]["needed"]["claim"] == 6
     assert "labels are permuted within each seed" in printed
 
 
@@ -153,9 +157,10 @@ def test_measured_runs_that_are_equal_differ_in_nothing(tmp_path: Path, capsys: 
     folders = [write_trajectory(tmp_path / name / "topology").path.parents[1] for name in "ab"]
     found = compare(tmp_path / "out", f"one={folders[0]}", f"two={folders[1]}")
     assert found["test"] is None
+    assert (found["verdict"]["kind"], found["verdict"]["excluded"]) == ("undecided", None)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comparison.json"}
     assert len(found["curves"]) > 50
-    assert "No two runs differ in any measure." in capsys.readouterr().out
+    assert "No two runs differ in any measure, so there is no spread" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

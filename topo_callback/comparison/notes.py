@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from topo_callback.comparison.comparison import LEVEL, SEEDS_FOR_PAIRS, Comparison
+from topo_callback.comparison.comparison import SEEDS_FOR_PAIRS, Comparison
 from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL
-from topo_callback.comparison.labelings import seeds_needed
+from topo_callback.comparison.labelings import fewest_seeds
+from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.reading_conditions import reading_notes
 
 
@@ -115,6 +116,6 @@ def _about_pairs(comparison: Comparison) -> list[str]:
 
 def _needed(objectives: int) -> str:
     return (
-        f"{seeds_needed(objectives, shared=False)} seeds that are not shared, or "
-        f"{seeds_needed(objectives, shared=True)} shared ones,"
+        f"{fewest_seeds(objectives, shared=False)} seeds that are not shared, or "
+        f"{fewest_seeds(objectives, shared=True)} shared ones,"
     )
