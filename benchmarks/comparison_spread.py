@@ -1,6 +1,6 @@
 """Count what `topo-callback compare` says of simulated objectives that spread unequally, and of equal ones.
 
-    python benchmarks/comparison_spread.py [--times 200] [--seed 16] [--tables null power exclusion seeds]
+    python benchmarks/comparison_spread.py [--times 200] [--seed 16] [--tables null power exclusion thinned seeds]
 
 Runs as in comparison.py (AR(1), correlation 0.9, 21 points, four measures; medians over layers only), with groups of
 unequal size and spread and shocks that are Gaussian, of Student's t with 3 degrees of freedom, or skewed (exponential).
@@ -20,12 +20,14 @@ import numpy as np
 from comparison import Design, rate, simulate
 from machine import describe_machine
 
+from topo_callback.comparison import alignment
 from topo_callback.comparison.differences import difference, largest_excluded, run_means
 from topo_callback.comparison.explained import joined
-from topo_callback.comparison.labelings import labelings
+from topo_callback.comparison.labelings import Labelings, labelings
 from topo_callback.comparison.own_spread import LEVEL, levels
 from topo_callback.comparison.permutation import Curves, permutation_test
 from topo_callback.comparison.seeds import seeds_needed
+from topo_callback.errors import ConfigurationError
 
 SIZES = ((3, 9), (9, 3), (4, 6), (5, 5))
 SHOCKS = ("gaussian", "t3", "skewed")
@@ -109,6 +111,59 @@ def exclusion_table(times: int, seed: int) -> None:
         print(f"| {sizes[0]}, {sizes[1]} | {ratio:g} : 1 | {shocks} | {rate(wrong, times)} |", flush=True)
 
 
+def thinned_table(times: int, seed: int) -> None:
+    """Runs of one mean and spread at 65 points, one objective thinned: aligned as compare does, or refused."""
+    print(f"\n## One objective thinned: claims in % of {times} comparisons\n")
+    print("| runs, thinned first | samples left out | interpolated everywhere | compare claims | compare refuses |")
+    print("|---|---|---|---|---|")
+    steps = np.arange(65.0)
+    shares: tuple[float | str, ...] = (0.0, 0.5, 0.8, "4 of 5, the same ones in all runs")
+    for number, (sizes, share) in enumerate(product(((5, 5), (3, 7)), shares)):
+        generator = np.random.default_rng(seed + number)
+        design = Design(sizes=sizes, correlation=0.5)
+        ways = labelings(design.labels, [0] * 10)
+        counts = np.zeros(3, dtype=int)
+        for draw in range(times):
+            curves = {name: by_layer[None] for name, by_layer in simulate(design, generator, len(steps)).items()}
+            kept = [_kept(steps, share if run < sizes[0] else 0.0, generator) for run in range(10)]
+            counts[0] += _p(_interpolated(curves, kept, steps), ways) <= LEVEL
+            try:
+                points, _ = alignment._common_points([_Named()] * 10, kept)
+            except ConfigurationError:
+                counts[2] += 1
+                continue
+            aligned = _interpolated(curves, kept, points)
+            counts[1] += _p(aligned, ways) <= levels(aligned, ways, seed=draw).together
+        named = f"{100 * share:.0f} %, at random" if isinstance(share, float) else share
+        shown = " | ".join(rate(int(count), times) for count in counts)
+        print(f"| {sizes[0]}, {sizes[1]} | {named} | {shown} |", flush=True)
+
+
+class _Named:
+    given = "run"
+
+
+def _kept(steps: np.ndarray, share: float | str, generator: np.random.Generator) -> np.ndarray:
+    if isinstance(share, str):
+        return steps[::5]
+    inside = generator.random(len(steps)) >= share
+    inside[[0, -1]] = True
+    return steps[inside]
+
+
+def _interpolated(curves: dict[str, np.ndarray], kept: list[np.ndarray], points: np.ndarray) -> Curves:
+    return {
+        name: {None: np.stack([np.interp(points, at, values[run][at.astype(int)]) for run, at in enumerate(kept)])}
+        for name, values in curves.items()
+    }
+
+
+def _p(curves: Curves, ways: Labelings) -> float:
+    test = permutation_test(curves, ways)
+    assert test is not None
+    return test.together.p
+
+
 def seeds_table(seed: int) -> None:
     print(
         "\n## Seeds of each objective that are said to find a difference of one spread, from 5 and from 20 runs each\n"
@@ -127,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=200)
     parser.add_argument("--seed", type=int, default=16)
-    parser.add_argument("--tables", nargs="+", default=["null", "power", "exclusion", "seeds"])
+    parser.add_argument("--tables", nargs="+", default=["null", "power", "exclusion", "thinned", "seeds"])
     options = parser.parse_args()
     started = time.perf_counter()
     print(describe_machine(), flush=True)
@@ -135,6 +190,7 @@ def main() -> None:
         "null": lambda: null_table(options.times, 1000 * options.seed),
         "power": lambda: power_table(options.times, 1000 * options.seed + 200),
         "exclusion": lambda: exclusion_table(10 * options.times, 1000 * options.seed + 300),
+        "thinned": lambda: thinned_table(options.times, 1000 * options.seed + 500),
         "seeds": lambda: seeds_table(1000 * options.seed + 400),
     }
     for name in options.tables:

@@ -59,11 +59,28 @@ def _about_alignment(comparison: Comparison) -> list[str]:
         else "; every point is a sample of every run"
     )
     found = [f"{text}; nothing is extrapolated."]
+    if alignment.gaps:
+        found.append(f"{alignment.gaps} further points are left out: some run has no sample near them.")
+    found += _about_lengths(comparison)
     reasons = defaultdict(list)
     for measure, reason in alignment.left_out.items():
         reasons[reason].append(measure)
     found += [f"Not compared: {named(measures)} ({reason})." for reason, measures in reasons.items()]
     return found
+
+
+def _about_lengths(comparison: Comparison) -> list[str]:
+    """Whether the runs go on after what is compared."""
+    if comparison.alignment.axis != "step":
+        return []
+    ends = {run.name: run.trajectory.steps[-1] for run in comparison.runs}
+    shortest, longest = min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)
+    if ends[shortest] >= 0.9 * ends[longest]:
+        return []
+    return [
+        f"{shortest} ends at step {ends[shortest]} and {longest} at step {ends[longest]}: what follows the shortest "
+        "run is not compared. To compare runs of different plans as a whole, align them on progress."
+    ]
 
 
 def _about_labelings(comparison: Comparison) -> list[str]:
