@@ -13,6 +13,7 @@ from trajectories import write_trajectory
 
 from topo_callback.cli import build_parser
 from topo_callback.comparison import compare_runs, load_runs, write_comparison
+from topo_callback.comparison.notes import notes
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
 
 FILES = {
@@ -142,6 +143,17 @@ def test_interpolation_is_said(tmp_path: Path) -> None:
     assert [run["interpolated_points"] for run in found["runs"]] == [0, 4]
     assert any("interpolated linearly between two samples (points): two, seed 0 (4)" in note for note in found["notes"])
     assert any("is interrupted" in note for note in found["notes"])
+
+
+def test_runs_of_other_length_are_said_to_be_compared_in_part(tmp_path: Path) -> None:
+    numbers = {"betti_h1": {layer: list(range(6)) for layer in (2, 4, 6)}}
+    runs = {
+        name: write_run(tmp_path / name, numbers, steps=range(0, 5 * gap + 1, gap))
+        for name, gap in (("a", 2), ("b", 4))
+    }
+    comparison = compare_runs(load_runs({name: [run] for name, run in runs.items()}, independent=True))
+    assert comparison.alignment.positions.tolist() == [0, 4, 8]
+    assert any("a #1 ends at step 10 and b #1 at step 20: what follows" in note for note in notes(comparison))
 
 
 @pytest.mark.slow

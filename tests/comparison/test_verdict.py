@@ -58,6 +58,14 @@ def test_equal_spreads_leave_the_level_near_5_percent() -> None:
     assert max(found) <= LEVEL
 
 
+def test_unequal_spreads_lower_the_level() -> None:
+    """As many runs of one mean as there are reach 5 % with the widest three against nine; the level is below it."""
+    design, generator = Design(sizes=(3, 9), spreads=(3.0, 1.0)), np.random.default_rng(3)
+    ways = labelings(design.labels, [0] * 12)
+    found = [levels(medians(design, generator), ways, seed=draw).together for draw in range(10)]
+    assert np.mean(found) < 0.025
+
+
 def test_an_objective_with_one_run_is_never_claimed() -> None:
     curves = {"measure": {None: np.random.default_rng(0).normal(size=(21, 3)) + 100.0 * np.eye(21)[:, :1]}}
     ways = labelings([0] + [1] * 20, [0] * 21)
