@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "comparison"))
 
 from simulated_runs import MEASURES, Design, simulate
 
-from topo_callback.comparison.comparison import LEVEL
 from topo_callback.comparison.labelings import Labelings, blocks_of, labelings
+from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.comparison.permutation import ObjectiveTest, permutation_test
 
 MOST = 2_000  # all labelings, but for three objectives with four or five seeds of their own

@@ -33,6 +33,9 @@ class Design:
         correlation: of the noise from one point to the next.
         differing: how many of the measures carry the difference, the first ones.
         heights: the part of the effect that each objective has.
+        sizes: runs of each objective where they are unequal; `seeds` and `objectives` do not count then.
+        spreads: of each objective, times that of the others; the effect stays in standard deviations of spread 1.
+        shocks: "gaussian", "t3" or "skewed" (exponential), of variance 1.
     """
 
     objectives: int = 2
@@ -43,16 +46,21 @@ class Design:
     correlation: float = 0.9
     differing: int = len(MEASURES)
     heights: tuple[float, ...] = (0.0, 1.0, 2.0)
+    sizes: tuple[int, ...] = ()
+    spreads: tuple[float, ...] = (1.0, 1.0, 1.0)
+    shocks: str = "gaussian"
 
     @property
     def labels(self) -> list[int]:
+        if self.sizes:
+            return [objective for objective, size in enumerate(self.sizes) for _ in range(size)]
         return [objective for objective in range(self.objectives) for _ in range(self.seeds)]
 
     @property
     def seed_numbers(self) -> list[int]:
         if self.shared:
             return [*range(self.seeds)] * self.objectives
-        return list(range(self.objectives * self.seeds))
+        return list(range(len(self.labels)))
 
 
 def simulate(
@@ -63,13 +71,17 @@ def simulate(
     rise = 3.0 * (1.0 - np.exp(-np.arange(points) / 8.0))
     planted = np.clip((np.arange(points) - design.onset + 1) / 3.0, 0.0, 1.0) * design.effect
     heights = np.array(design.heights)[design.labels]
+    spreads = np.array(design.spreads)[design.labels][:, None]
     for row, measure in enumerate(MEASURES):
-        of_seed = _noise(generator, max(design.seed_numbers) + 1, points, design.correlation)
-        own = _noise(generator, len(heights), points, design.correlation)
-        noise = (of_seed[design.seed_numbers] + own) / np.sqrt(2.0)
+        of_seed = _noise(generator, max(design.seed_numbers) + 1, points, design)
+        own = _noise(generator, len(heights), points, design)
+        noise = spreads * (of_seed[design.seed_numbers] + own) / np.sqrt(2.0)
         effect = planted * (row < design.differing) * heights[:, None]
         by_layer: dict[int | None, Any] = {
-            layer: (1.0 + 0.1 * layer) * rise + noise + effect + 0.3 * generator.normal(size=(len(heights), points))
+            layer: (1.0 + 0.1 * layer) * rise
+            + noise
+            + effect
+            + 0.3 * spreads * generator.normal(size=(len(heights), points))
             for layer in LAYERS
         }
         by_layer[None] = np.median([by_layer[layer] for layer in LAYERS], axis=0)
@@ -78,13 +90,20 @@ def simulate(
 
 
 def _noise(
-    generator: np.random.Generator, rows: int, points: int, correlation: float
+    generator: np.random.Generator, rows: int, points: int, design: Design
 ) -> Float64[np.ndarray, "rows points"]:
-    """Stationary AR(1) noise of variance 1."""
-    shocks = generator.normal(size=(rows, points)) * np.sqrt(1.0 - correlation**2)
-    shocks[:, 0] = generator.normal(size=rows)
+    """AR(1) noise of variance 1."""
+    correlation = design.correlation
+    shocks = _shocks(generator, (rows, points), design.shocks) * np.sqrt(1.0 - correlation**2)
+    shocks[:, 0] = _shocks(generator, (rows,), design.shocks)
     noise: np.ndarray = lfilter([1.0], [1.0, -correlation], shocks, axis=1)
     return noise
+
+
+def _shocks(generator: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    if kind == "t3":
+        return generator.standard_t(3, size=shape) / np.sqrt(3.0)
+    return generator.exponential(size=shape) - 1.0 if kind == "skewed" else generator.normal(size=shape)
 
 
 def write_run(

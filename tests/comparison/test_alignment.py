@@ -168,3 +168,26 @@ def test_numbers_of_the_whole_depth_are_taken_as_they_are(tmp_path: Path) -> Non
     found = align(load_runs({"a": [folders[0]], "b": [folders[1]]}))
     assert list(found.values["m"]) == [None]
     assert found.values["m"][None].tolist() == [[1, 2], [1, 2]]
+
+
+def test_samples_that_all_runs_have_are_compared_without_interpolation(tmp_path: Path) -> None:
+    whole, thinned = run(range(21), range(21)), run([0, 3, 5, 10, 15, 20], [0, 30, 50, 100, 150, 200])
+    found = aligned(tmp_path, whole, thinned)
+    assert found.positions.tolist() == [0, 3, 5, 10, 15, 20]
+    assert found.interpolated == (0, 0)
+
+
+def test_nothing_is_interpolated_over_a_long_gap(tmp_path: Path) -> None:
+    even, odd = [*range(0, 17, 2), 40], [*range(1, 14, 2), 20, 40]
+    found = aligned(tmp_path, run(even, even), run(odd, odd))
+    # around 14 the second has none from 13 to 20, where the first has one every 2
+    assert found.positions.tolist() == [2, 4, 6, 8, 10, 12, 16, 40]
+    assert found.gaps == 1
+
+
+def test_runs_sampled_too_differently_are_refused(tmp_path: Path) -> None:
+    early, late = [*range(11), 40], [0, 15, 20, 25, 30, 35, 40]
+    with pytest.raises(
+        ConfigurationError, match=r"/a has samples 30 apart around 20, where other runs have them every 5"
+    ):
+        aligned(tmp_path, run(early, early), run(late, late))

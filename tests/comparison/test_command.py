@@ -13,6 +13,7 @@ from trajectories import write_trajectory
 
 from topo_callback.cli import build_parser
 from topo_callback.comparison import compare_runs, load_runs, write_comparison
+from topo_callback.comparison.notes import notes
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
 
 FILES = {
@@ -59,7 +60,8 @@ def test_a_planted_difference_is_found_where_it_was_planted(
     assert sorted(shuffled["objectives"]) == sorted(run["objective"] for run in found["runs"])
     assert shuffled["test"]["together"]["p"] > 0.05
     printed = capsys.readouterr().out
-    assert "The objectives differ by more than their seeds" in printed
+    assert printed.startswith("Verdict: the objectives differ by more than their seeds.\n")
+    assert found["verdict"]["kind"] == "differ"
     assert f"distinguishable from step {claims['onset']['first']:.0f} on" in printed
     assert "Control, the same runs with shuffled objectives" in printed
 
@@ -108,6 +110,9 @@ def test_too_few_seeds_are_told_so(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "the smallest possible p-value is 0.062" in printed
     assert "no difference can be shown at 5 %" in printed
     assert "need 4 seeds that are not shared, or 6 shared ones, for each" in printed
+    assert printed.startswith("Verdict: cannot be decided with these runs.")
+    assert "No p-value can be below 0.0625 with these runs; a claim at 5 % takes at least 6 shared seeds" in printed
+    assert found["verdict"]["needed"]["claim"] == 6
     assert "labels are permuted within each seed" in printed
 
 
@@ -140,6 +145,17 @@ def test_interpolation_is_said(tmp_path: Path) -> None:
     assert any("is interrupted" in note for note in found["notes"])
 
 
+def test_runs_of_other_length_are_said_to_be_compared_in_part(tmp_path: Path) -> None:
+    numbers = {"betti_h1": {layer: list(range(6)) for layer in (2, 4, 6)}}
+    runs = {
+        name: write_run(tmp_path / name, numbers, steps=range(0, 5 * gap + 1, gap))
+        for name, gap in (("a", 2), ("b", 4))
+    }
+    comparison = compare_runs(load_runs({name: [run] for name, run in runs.items()}, independent=True))
+    assert comparison.alignment.positions.tolist() == [0, 4, 8]
+    assert any("a #1 ends at step 10 and b #1 at step 20: what follows" in note for note in notes(comparison))
+
+
 @pytest.mark.slow
 def test_measures_can_be_chosen(planted: dict[str, list[Path]], tmp_path: Path) -> None:
     found = compare(tmp_path, *arguments_for(planted), "--measure", "*.first", "--measure", "betti_h1")
@@ -153,9 +169,10 @@ def test_measured_runs_that_are_equal_differ_in_nothing(tmp_path: Path, capsys: 
     folders = [write_trajectory(tmp_path / name / "topology").path.parents[1] for name in "ab"]
     found = compare(tmp_path / "out", f"one={folders[0]}", f"two={folders[1]}")
     assert found["test"] is None
+    assert (found["verdict"]["kind"], found["verdict"]["excluded"]) == ("undecided", None)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comparison.json"}
     assert len(found["curves"]) > 50
-    assert "No two runs differ in any measure." in capsys.readouterr().out
+    assert "No two runs differ in any measure, so there is no spread" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

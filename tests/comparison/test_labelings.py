@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topo_callback.comparison.labelings import blocks_of, labelings, possible_labelings, seeds_needed
+from topo_callback.comparison.labelings import blocks_of, fewest_seeds, labelings, possible_labelings
 
 
 def canonical(labels: tuple[int, ...]) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ def test_seeds_that_several_runs_share_are_blocks_and_all_others_one_more() -> N
 
 def test_the_seeds_needed_for_a_claim() -> None:
     # 2 of 70, 2 of 2^6, 6 of 1680 and 6 of 6^3
-    assert seeds_needed(2, shared=False) == 4
-    assert seeds_needed(2, shared=True) == 6
-    assert seeds_needed(3, shared=False) == 3  # with two seeds 1 of 15
-    assert seeds_needed(3, shared=True) == 3
+    assert fewest_seeds(2, shared=False) == 4
+    assert fewest_seeds(2, shared=True) == 6
+    assert fewest_seeds(3, shared=False) == 3  # with two seeds 1 of 15
+    assert fewest_seeds(3, shared=True) == 3

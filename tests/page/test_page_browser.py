@@ -330,7 +330,7 @@ def test_runs_are_compared_and_chosen(window: Page, tmp_path: Path) -> None:
     objectives = [name for name, folders in groups.items() for _ in folders]
     window.open(write_page(tmp_path / "page.html", report_page(runs, objectives=objectives)))
     assert window.problems == []
-    assert "The objectives differ by more than their seeds" in window.text("#comparison")
+    assert "Verdict: the objectives differ by more than their seeds" in window.text("#comparison")
     assert window.run("document.querySelectorAll('#comparison-curves figure').length") == 4
     assert window.run("document.querySelectorAll('#comparison-map path.hollow').length") == 8 + 2
     window.choose("#run", "5")

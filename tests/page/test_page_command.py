@@ -36,7 +36,7 @@ def test_objectives_are_compared(tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     report(*(f"{name}={tmp_path}/{name}-*" for name in groups), "--output", str(target))
     page = target.read_text()
-    assert "The objectives differ by more than their seeds" in page
+    assert "Verdict: the objectives differ by more than their seeds" in page
     assert "Layer 2 has no zigzag" not in page  # said by the script, from the data
     assert "is the point itself" in page
 
@@ -62,7 +62,7 @@ def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: 
         bounds = "" if interval is None else f" [{interval[0]:+.2f}, {interval[1]:+.2f}]"
         assert g == f"{sizes.hedges_g:+.2f}{bounds}"
     assert ("No bootstrap interval of an effect size below 5 seeds" in page) == (seeds < 5)
-    assert "energy distance: of the curves, in units of the measure" in page
+    assert "excluded from: the smallest size that this measure excludes" in page
     assert "the smallest possible p-value is" in page
     assert "Control, the same runs with shuffled objectives" in page
     assert page.index('id="comparison-map"') > page.index('id="comparison"')

@@ -16,8 +16,8 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "compare",
         help="compare runs of different objectives: do they differ by more than their seeds do?",
         description="Compare the trajectories of several runs. The runs of one objective are its replicates; their "
-        "seeds are read from the runs, and seeds that objectives share are used as blocks. Writes comparison.json and "
-        "figures.",
+        "seeds are read from the runs, and seeds that objectives share are used as blocks. The verdict comes first: "
+        "the objectives differ, or by less than --size, or these runs cannot tell. Writes comparison.json and figures.",
         epilog=f"example: topo-callback compare {EXAMPLE}",
     )
     add_objectives(parser)
@@ -28,6 +28,13 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         default=[],
         metavar="NAME",
         help="compare only this measure (may be repeated; * and ? match); fewer measures leave more power to each",
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=1.0,
+        metavar="SPREADS",
+        help="the difference that is asked about, in spreads between the seeds of one objective (default: 1)",
     )
     parser.add_argument(
         "--independent", action="store_true", help="ignore the recorded seeds: every run is an independent replicate"
@@ -58,11 +65,26 @@ def _compare(given: argparse.Namespace) -> None:
 
     runs = load_runs(by_objective(given.recorded), independent=given.independent)
     comparison = compare_runs(
-        runs, axis=given.align, measures=given.measure, most_labelings=given.permutations, seed=given.seed
+        runs,
+        axis=given.align,
+        measures=given.measure,
+        size=given.size,
+        most_labelings=given.permutations,
+        seed=given.seed,
     )
     written = write_comparison(comparison, given.output_dir)
     write_tables(comparison, sys.stdout)
     sys.stdout.write(f"\nwrote {', '.join(path.name for path in written)} in {given.output_dir}\n")
+
+
+def _size(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of spreads above 0")
+    return value
 
 
 def _permutations(text: str) -> int:

@@ -1,8 +1,9 @@
 """Runs against runs: do objectives differ by more than seeds do, where, and from which step on?
 
 The parts, in the order in which they are used: `runs` (folders to runs that may be compared), `alignment` (their
-numbers on one axis), `labelings` and `permutation` (the permutation tests), `distances`, `effects`, `run_map`,
-and `comparison`, which joins them. Importing this loads none of them.
+numbers on one axis), `labelings`, `explained` and `permutation` (the permutation tests), `own_spread` (their levels),
+`differences` and `effects` (how large), `seeds` (how many more), `verdict`, and `comparison`, which joins them.
+Importing this loads none of them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from topo_callback.comparison.files import write_comparison
     from topo_callback.comparison.runs import Run, load_runs
     from topo_callback.comparison.tables import write_tables
+    from topo_callback.comparison.verdict import Verdict
 
-__all__ = ["Comparison", "Run", "compare_runs", "load_runs", "write_comparison", "write_tables"]
+__all__ = ["Comparison", "Run", "Verdict", "compare_runs", "load_runs", "write_comparison", "write_tables"]
 
 _HOME = {
     "Comparison": "comparison",
     "Run": "runs",
+    "Verdict": "verdict",
     "compare_runs": "comparison",
     "load_runs": "runs",
     "write_comparison": "files",

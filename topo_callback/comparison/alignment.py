@@ -1,9 +1,12 @@
 """Alignment: the numbers of several runs at the same points of one axis.
 
 The axis is the optimizer step, the progress (step / max_steps) or the clock: the path that the weights have travelled
-(fact `path_length` of the samples) or, where that is not recorded, the sum of the learning rates. The points are the
-samples of that run which has the fewest in the range that all runs share. Between two samples a run is interpolated
-linearly; before its first and after its last sample it never is.
+(fact `path_length` of the samples) or, where that is not recorded, the sum of the learning rates. The points are
+the samples that all runs have in the range that they share, if these are at least half of the samples of that run which
+has the fewest there. Otherwise they are the samples of that run, and between two samples a run is interpolated
+linearly, but never across a gap that is much longer than the other runs' there: numbers between distant samples are
+smoother than samples are, so an objective whose runs were thinned would differ from the others by that alone. Runs that
+leave too few points are refused. Before its first and after its last sample a run never has a number.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from topo_callback.errors import ConfigurationError
 
 AXES = ("step", "progress", "clock")
 CLOCKS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
+# a run is interpolated over a gap of up to so many times the shortest distance between samples of other runs there
+LONGEST_GAP = 3.0
 # numbers about the measuring, not about the model
 BOOKKEEPING = (
     "overhead", "thinned_samples", "previous_sample_seconds", "invalid_layers",
@@ -41,6 +46,7 @@ class Alignment:
             layers that have a number in every run at that point, or the number of the whole depth. A point where some
             run has no number is NaN in all runs.
         interpolated: for every run, how many of the points lie between two of its samples.
+        gaps: how many points were left out because some run has too long a gap there.
         left_out: measure -> why it is not compared.
     """
 
@@ -49,6 +55,7 @@ class Alignment:
     positions: Float64[np.ndarray, " points"]
     values: Values
     interpolated: tuple[int, ...]
+    gaps: int
     left_out: Mapping[str, str]
 
 
@@ -84,7 +91,7 @@ def align(runs: Sequence[Run], axis: str = "step") -> Alignment:
         np.array([positions[step] for step in run.trajectory.steps])
         for run, positions in zip(runs, by_run, strict=True)
     ]
-    points = _common_points(runs, sampled)
+    points, gaps = _common_points(runs, sampled)
     places = [_place(points, at, positions) for at, positions in zip(sampled, by_run, strict=True)]
     values, left_out = {}, {}
     for measure in _measures(runs):
@@ -94,7 +101,7 @@ def align(runs: Sequence[Run], axis: str = "step") -> Alignment:
         else:
             values[measure] = by_layer
     interpolated = tuple(int((place.share > 0).sum()) for place in places)
-    return Alignment(axis, unit, points, values, interpolated, left_out)
+    return Alignment(axis, unit, points, values, interpolated, gaps, left_out)
 
 
 def _positions(runs: Sequence[Run], axis: str) -> tuple[str, list[dict[int, float]]]:
@@ -143,7 +150,10 @@ def _clock(run: Run, fact: str) -> dict[int, float]:
     return found
 
 
-def _common_points(runs: Sequence[Run], sampled: Sequence[Float64[np.ndarray, " _"]]) -> Float64[np.ndarray, " points"]:
+def _common_points(
+    runs: Sequence[Run], sampled: Sequence[Float64[np.ndarray, " _"]]
+) -> tuple[Float64[np.ndarray, " points"], int]:
+    """The points, and how many more there would be without gaps that are too long."""
     start, end = max(at[0] for at in sampled), min(at[-1] for at in sampled)
     if start > end:
         late = next(run for run, at in zip(runs, sampled, strict=True) if at[0] == start)
@@ -152,7 +162,40 @@ def _common_points(runs: Sequence[Run], sampled: Sequence[Float64[np.ndarray, " 
             f"no common range: {early.given} ends at {end:g}, {late.given} begins at {start:g}; nothing is extrapolated"
         )
     inside = [np.unique(at[(at >= start) & (at <= end)]) for at in sampled]
-    return min((points for points in inside if len(points)), key=len)
+    fewest = min((points for points in inside if len(points)), key=len)
+    common = fewest[np.all([np.isin(fewest, points) for points in inside], axis=0)]
+    if 2 * len(common) >= len(fewest) and (len(common) > 1 or len(fewest) == 1):
+        return common, 0
+    gaps = np.stack([_gaps(fewest, np.unique(at)) for at in sampled])
+    is_sample = np.stack([np.isin(fewest, at) for at in sampled])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        longer = np.where(is_sample, 0.0, gaps / gaps.min(axis=0))
+    usable = (longer <= LONGEST_GAP).all(axis=0)
+    if 2 * usable.sum() < len(fewest):
+        raise ConfigurationError(_too_long(runs, fewest, gaps, longer))
+    return fewest[usable], int((~usable).sum())
+
+
+def _gaps(points: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The distance between the two samples around each point; the mean of the two distances where it is a sample."""
+    if len(at) < 2:
+        return np.full(len(points), np.inf)
+    before, after = np.searchsorted(at, points, side="left") - 1, np.searchsorted(at, points, side="right")
+    is_sample = after - before > 1
+    wide = at[np.minimum(after, len(at) - 1)] - at[np.maximum(before, 0)]
+    inside = (before >= 0) & (after < len(at))
+    found: np.ndarray = wide / np.where(is_sample & inside, 2.0, 1.0)
+    return found
+
+
+def _too_long(runs: Sequence[Run], points: np.ndarray, gaps: np.ndarray, longer: np.ndarray) -> str:
+    worst, point = (int(at) for at in np.unravel_index(np.argmax(longer), longer.shape))
+    return (
+        f"{runs[worst].given} has samples {gaps[worst, point]:g} apart around {points[point]:g}, where other runs have "
+        f"them every {gaps[:, point].min():g}; runs sampled so differently are not compared, since numbers between "
+        "distant samples are smoother than samples. Leave that run out, compare it with runs sampled as sparsely, or "
+        "train again with samples at the same steps (the same schedule and a higher max_overhead)"
+    )
 
 
 def _place(points: np.ndarray, at: np.ndarray, of_step: Mapping[int, float]) -> _Places:

@@ -1,8 +1,9 @@
 """Claims: which of the many p-values of a comparison may be stated as a difference, and from which step on.
 
-All measures together come first. Where their p-value is above the level nothing else is claimed, so that runs that do
-not differ give a report without any claim in at least 95 of 100 cases. Where it is not, every family (measures;
-measures and layers; measures and steps; pairs) holds the level by its own correction.
+All measures together come first. Where their p-value is above the level nothing else is claimed, so that runs whose
+means do not differ give a report without any claim in at least 95 of 100 cases. Where it is not, every family
+(measures; measures and layers; measures and steps; pairs) holds the level by its own correction. The level of each
+family is 5 %, or less where objectives spread unequally (`own_spread`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from topo_callback.comparison.comparison import LEVEL, Comparison, Pair
-from topo_callback.comparison.permutation import ObjectiveTest
+from topo_callback.comparison.comparison import Comparison, Pair
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Onset:
     p: float
 
 
-def objectives_differ(test: ObjectiveTest | None) -> bool:
+def objectives_differ(comparison: Comparison) -> bool:
     """Whether all measures together differ: the gate of every other claim."""
-    return test is not None and test.together.p <= LEVEL
+    return comparison.verdict.kind == "differ"
 
 
-def onset(p: Float64[np.ndarray, " points"], positions: Float64[np.ndarray, " points"]) -> Onset | None:
-    """The onset by corrected p-values; None where no point is significant."""
+def onset(p: Float64[np.ndarray, " points"], positions: Float64[np.ndarray, " points"], level: float) -> Onset | None:
+    """The onset by corrected p-values; None where no point is significant at the level."""
     tested = np.flatnonzero(~np.isnan(p))
-    significant = p[tested] <= LEVEL
+    significant = p[tested] <= level
     if not significant.any():
         return None
     first = tested[significant][0]
@@ -50,16 +50,16 @@ def onset(p: Float64[np.ndarray, " points"], positions: Float64[np.ndarray, " po
 
 def onset_together(comparison: Comparison) -> Onset | None:
     """From where all measures together are distinguishable; None where that is not claimed."""
-    if comparison.test is None or not objectives_differ(comparison.test):
+    if comparison.test is None or not objectives_differ(comparison):
         return None
-    return onset(comparison.test.together_steps.p, comparison.alignment.positions)
+    return onset(comparison.test.together_steps.p, comparison.alignment.positions, comparison.levels.together_steps)
 
 
 def onset_of(comparison: Comparison, measure: str) -> Onset | None:
     """From where one measure is, corrected for all steps and measures; None where that is not claimed."""
-    if comparison.test is None or not objectives_differ(comparison.test) or measure not in comparison.test.steps:
+    if comparison.test is None or not objectives_differ(comparison) or measure not in comparison.test.steps:
         return None
-    return onset(comparison.test.steps[measure].p_all, comparison.alignment.positions)
+    return onset(comparison.test.steps[measure].p_all, comparison.alignment.positions, comparison.levels.steps)
 
 
 def measure_differs(comparison: Comparison, measure: str) -> bool:
@@ -67,18 +67,20 @@ def measure_differs(comparison: Comparison, measure: str) -> bool:
     test = comparison.test
     return (
         test is not None
-        and objectives_differ(test)
+        and objectives_differ(comparison)
         and measure in test.measures
-        and (test.measures[measure].p_all <= LEVEL)
+        and (test.measures[measure].p_all <= comparison.levels.measures)
     )
 
 
 def differing_layers(comparison: Comparison, measure: str) -> list[int]:
     """The layers for which a difference in this measure may be claimed."""
     test = comparison.test
-    if test is None or not objectives_differ(test):
+    if test is None or not objectives_differ(comparison):
         return []
-    return [layer for (of, layer), found in test.layers.items() if of == measure and found.p_all <= LEVEL]
+    return [
+        layer for (of, layer), found in test.layers.items() if of == measure and found.p_all <= comparison.levels.layers
+    ]
 
 
 def pair_p(pair: Pair, measure: str) -> float | None:
@@ -91,7 +93,7 @@ def pair_p(pair: Pair, measure: str) -> float | None:
 def pair_differs(comparison: Comparison, pair: Pair, measure: str) -> bool:
     """Whether a difference of two objectives in this measure may be claimed."""
     p = pair_p(pair, measure)
-    return p is not None and p <= LEVEL and objectives_differ(comparison.test)
+    return p is not None and p <= pair.levels.measures and objectives_differ(comparison)
 
 
 def ranked_measures(comparison: Comparison) -> list[str]:

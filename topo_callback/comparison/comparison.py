@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.comparison.alignment import Alignment, align
+from topo_callback.comparison.differences import Difference, difference, paired_order, run_means
 from topo_callback.comparison.effects import (
     EffectSizes,
     RunMap,
@@ -21,12 +23,14 @@ from topo_callback.comparison.effects import (
     run_map,
 )
 from topo_callback.comparison.labelings import MOST_LABELINGS, Labelings, blocks_of, labelings
+from topo_callback.comparison.own_spread import NOTHING, Levels, levels, own_spread
 from topo_callback.comparison.permutation import Curves, ObjectiveTest, permutation_test
 from topo_callback.comparison.runs import Run
+from topo_callback.comparison.seeds import seeds_needed
+from topo_callback.comparison.verdict import Verdict, decide
 from topo_callback.errors import ConfigurationError
 
 SEEDS_FOR_PAIRS = 4
-LEVEL = 0.05
 Key = tuple[str, int | None]
 
 
@@ -52,15 +56,19 @@ class Pair:
     Attributes:
         objectives: their names.
         effects: (measure, layer) -> sizes.
+        differences: measure -> difference of the means of the runs, of the medians over layers.
         labelings: of the runs of these two; None where no pairwise claim is made.
         test: over them; None below `SEEDS_FOR_PAIRS` runs in either.
+        levels: the largest p-values of that test that are claimed.
         pairs_tested: p-values are multiplied by it before they count (Bonferroni).
     """
 
     objectives: tuple[str, str]
     effects: Mapping[Key, PairEffects]
+    differences: Mapping[str, Difference]
     labelings: Labelings | None
     test: ObjectiveTest | None
+    levels: Levels
     pairs_tested: int
 
 
@@ -82,11 +90,15 @@ class Comparison:
     """Several runs, compared.
 
     Attributes:
+        verdict: the objectives differ, or differ by less than a size, or these runs cannot tell.
         runs: in order of objectives.
         objectives: their names, in the given order.
         alignment: the numbers that were compared.
         labelings: of the global test.
         test: objective against seed; None when no two runs differ in anything.
+        levels: the largest p-values of that test that are claimed.
+        spread_ratio: how many times as far the runs of the widest objective spread as those of the narrowest; None
+            where an objective has one run.
         control: the test of a shuffled objective; None when there is no other labeling.
         pairs: every two objectives.
         distances: (measure, layer) -> [runs, runs].
@@ -94,11 +106,14 @@ class Comparison:
         map: of `joint`.
     """
 
+    verdict: Verdict
     runs: tuple[Run, ...]
     objectives: tuple[str, ...]
     alignment: Alignment
     labelings: Labelings
     test: ObjectiveTest | None
+    levels: Levels
+    spread_ratio: float | None
     control: Control | None
     pairs: tuple[Pair, ...]
     distances: Mapping[Key, Float64[np.ndarray, "runs runs"]]
@@ -111,6 +126,7 @@ def compare_runs(
     *,
     axis: str = "step",
     measures: Sequence[str] = (),
+    size: float = 1.0,
     most_labelings: int = MOST_LABELINGS,
     seed: int = 0,
 ) -> Comparison:
@@ -121,6 +137,7 @@ def compare_runs(
         axis: what they are aligned on: step, progress or clock.
         measures: names or patterns such as `wasserstein_*`; none: every measure. Fewer measures, chosen before looking,
             leave more power to each.
+        size: the difference that is asked about, in spreads between the seeds of one objective.
         most_labelings: where there are more, so many are drawn.
         seed: of that draw, of the shuffled control and of the bootstrap; training seeds are not touched.
 
@@ -128,14 +145,17 @@ def compare_runs(
         Deterministic for equal arguments.
 
     Raises:
-        ConfigurationError: runs that cannot be aligned, or no measure to compare.
+        ConfigurationError: runs that cannot be aligned, no measure to compare, or a size that is not above 0.
     """
+    if not (size > 0 and np.isfinite(size)):
+        raise ConfigurationError(f"size {size!r} is not a number of spreads above 0, such as 1")
     alignment = align(runs, axis)
     curves = _chosen(alignment, measures)
     objectives = tuple(dict.fromkeys(run.objective for run in runs))
     labels = [objectives.index(run.objective) for run in runs]
     ways = labelings(labels, blocks_of([run.seed for run in runs]), most=most_labelings, seed=seed)
     test = permutation_test(curves, ways)
+    allowed = NOTHING if test is None else levels(curves, ways, seed=seed)
     distances = {
         (measure, layer): matrix
         for measure, by_layer in curves.items()
@@ -143,14 +163,22 @@ def compare_runs(
         if (matrix := curve_distances(values)) is not None
     }
     joint = joint_distances(matrix for (_, layer), matrix in distances.items() if layer is None)
+    pairs = _pairs(runs, objectives, curves, distances, (ways, test, allowed), most_labelings, seed)
+    spread = own_spread(_medians(curves), ways.labels[0], ways.blocks)
+    ratio = None if spread is None else spread.spread_ratio()
+    sizes = {name: labels.count(number) for number, name in enumerate(objectives)}
+    needed = seeds_needed(curves, ways.labels[0], ways.blocks, size, seed=seed)
     return Comparison(
+        verdict=decide(test, allowed, ways, [pair.differences for pair in pairs], needed, sizes, ratio, size),
         runs=tuple(runs),
         objectives=objectives,
         alignment=alignment,
         labelings=ways,
         test=test,
+        levels=allowed,
+        spread_ratio=ratio,
         control=_control(curves, ways, objectives, seed),
-        pairs=_pairs(runs, objectives, curves, distances, ways, test, most_labelings, seed),
+        pairs=pairs,
         distances=distances,
         joint=joint,
         map=run_map(joint) if joint is not None else None,
@@ -194,8 +222,7 @@ def _pairs(
     objectives: Sequence[str],
     curves: Curves,
     distances: Mapping[Key, Float64[np.ndarray, "runs runs"]],
-    ways: Labelings,
-    test: ObjectiveTest | None,
+    of_all: tuple[Labelings, ObjectiveTest | None, Levels],
     most: int,
     seed: int,
 ) -> tuple[Pair, ...]:
@@ -206,17 +233,19 @@ def _pairs(
     found = []
     for pair in combinations(objectives, 2):
         first, second = (members[name] for name in pair)
-        pair_ways, pair_test = None, None
+        pair_ways, pair_test, pair_levels = None, None, NOTHING
         if pair in testable and len(objectives) == 2:
-            pair_ways, pair_test = ways, test
+            pair_ways, pair_test, pair_levels = of_all
         elif pair in testable:
             rows = [*first, *second]
             blocks = blocks_of([runs[row].seed for row in rows])
             pair_ways = labelings([0] * len(first) + [1] * len(second), blocks, most=most, seed=seed)
             within = {name: {layer: v[rows] for layer, v in by_layer.items()} for name, by_layer in curves.items()}
             pair_test = permutation_test(within, pair_ways)
+            pair_levels = levels(within, pair_ways, comparisons=len(testable), seed=seed)
         effects = _effects(runs, first, second, curves, distances, seed)
-        found.append(Pair((pair[0], pair[1]), effects, pair_ways, pair_test, len(testable)))
+        apart = _differences(runs, first, second, curves, math.comb(len(objectives), 2))
+        found.append(Pair((pair[0], pair[1]), effects, apart, pair_ways, pair_test, pair_levels, len(testable)))
     return tuple(found)
 
 
@@ -228,10 +257,7 @@ def _effects(
     distances: Mapping[Key, Float64[np.ndarray, "runs runs"]],
     seed: int,
 ) -> dict[Key, PairEffects]:
-    seeds = [[runs[row].seed for row in rows] for rows in (first, second)]
-    paired = None not in seeds[0] and set(seeds[0]) == set(seeds[1]) and len(seeds[0]) == len(seeds[1])
-    if paired:
-        second = [second[seeds[1].index(one)] for one in seeds[0]]
+    second, paired = _paired(runs, first, second)
     found = {}
     for measure, layer in distances:
         values = curves[measure][layer]
@@ -243,3 +269,21 @@ def _effects(
         )
         found[measure, layer] = PairEffects(mean, last, energy_distance(distances[measure, layer], first, second))
     return found
+
+
+def _paired(runs: Sequence[Run], first: list[int], second: list[int]) -> tuple[list[int], bool]:
+    """The rows of the second objective in the order of the first one's seeds, and whether they share all of them."""
+    order = paired_order(*([runs[row].seed for row in rows] for rows in (first, second)))
+    return (second, False) if order is None else ([second[at] for at in order], True)
+
+
+def _differences(
+    runs: Sequence[Run], first: list[int], second: list[int], curves: Curves, pairs: int
+) -> dict[str, Difference]:
+    second, paired = _paired(runs, first, second)
+    means = {measure: run_means(by_layer[None]) for measure, by_layer in curves.items()}
+    varying = {measure: of for measure, of in means.items() if np.isfinite(of).all() and np.ptp(of) > 0}
+    return {
+        measure: difference(of[first], of[second], paired=paired, comparisons=pairs * len(varying))
+        for measure, of in varying.items()
+    }

@@ -18,10 +18,12 @@ from topo_callback.comparison.claims import (
     onset_together,
     pair_differs,
 )
-from topo_callback.comparison.comparison import LEVEL, Comparison, Key, Pair
+from topo_callback.comparison.comparison import Comparison, Key, Pair
+from topo_callback.comparison.differences import Difference
 from topo_callback.comparison.effects import EffectSizes
 from topo_callback.comparison.labelings import Labelings
 from topo_callback.comparison.notes import notes
+from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.comparison.permutation import CurveTest, ObjectiveTest, StepTest
 from topo_callback.comparison.tables import shown_measures
 from topo_callback.figures.comparison_figures import (
@@ -90,7 +92,10 @@ def content(comparison: Comparison) -> dict[str, Any]:
         "kind": "comparison",
         "schema": SCHEMA,
         "versions": versions(("topo_callback", "numpy", "scipy")),
+        "verdict": asdict(comparison.verdict),
         "level": LEVEL,
+        "levels": asdict(comparison.levels),
+        "spread_ratio": comparison.spread_ratio,
         "objectives": list(comparison.objectives),
         "notes": notes(comparison),
         "runs": _runs(comparison),
@@ -167,7 +172,7 @@ def _claims(comparison: Comparison) -> dict[str, Any]:
                 "layers": layers,
             }
     return {
-        "objectives_differ": objectives_differ(comparison.test),
+        "objectives_differ": objectives_differ(comparison),
         "onset": None if together is None else asdict(together),
         "measures": measures,
         "pairs": [
@@ -182,7 +187,7 @@ def _test(test: ObjectiveTest | None) -> dict[str, Any] | None:
     if test is None:
         return None
     return {
-        "statistic": "R2 = SS_between / SS_total within blocks",
+        "statistic": "R2 = SS_between / SS_total within blocks; for unequal groups, their own variances in its place",
         "correction": "step-down max-T (Westfall and Young) over measures, and over layers; maximum over steps",
         "together": {**_curve(test.together), "steps": _steps(test.together_steps)},
         "measures": {
@@ -213,7 +218,9 @@ def _pair(pair: Pair) -> dict[str, Any]:
                 for key, found in pair.effects.items()
             }
         ),
+        "differences": {measure: _difference(found) for measure, found in pair.differences.items()},
         "labelings": None if pair.labelings is None else _labelings(pair.labelings),
+        "levels": asdict(pair.levels),
         "p_values_are_multiplied_by": pair.pairs_tested,
         "test": _test(pair.test),
     }
@@ -225,6 +232,10 @@ def _effect(sizes: EffectSizes) -> dict[str, Any]:
         for name, value in asdict(sizes).items()
         if value is not None
     }
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    return {name: plain_numbers(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
 
 
 def _by_measure(found: Mapping[Key, Any] | Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:

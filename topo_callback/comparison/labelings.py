@@ -87,7 +87,7 @@ def labelings(
     return Labelings(labels, tuple(blocks), possible, exact=False)
 
 
-def seeds_needed(objectives: int, *, shared: bool, level: float = 0.05) -> int:
+def fewest_seeds(objectives: int, *, shared: bool, level: float = 0.05) -> int:
     """The fewest seeds for each of so many objectives with which a p-value can reach `level`."""
     seeds = 2
     while True:

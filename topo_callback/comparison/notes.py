@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from topo_callback.comparison.comparison import LEVEL, SEEDS_FOR_PAIRS, Comparison
+from topo_callback.comparison.comparison import SEEDS_FOR_PAIRS, Comparison
 from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL
-from topo_callback.comparison.labelings import seeds_needed
+from topo_callback.comparison.labelings import fewest_seeds
+from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.reading_conditions import reading_notes
 
 
@@ -58,11 +59,28 @@ def _about_alignment(comparison: Comparison) -> list[str]:
         else "; every point is a sample of every run"
     )
     found = [f"{text}; nothing is extrapolated."]
+    if alignment.gaps:
+        found.append(f"{alignment.gaps} further points are left out: some run has no sample near them.")
+    found += _about_lengths(comparison)
     reasons = defaultdict(list)
     for measure, reason in alignment.left_out.items():
         reasons[reason].append(measure)
     found += [f"Not compared: {named(measures)} ({reason})." for reason, measures in reasons.items()]
     return found
+
+
+def _about_lengths(comparison: Comparison) -> list[str]:
+    """Whether the runs go on after what is compared."""
+    if comparison.alignment.axis != "step":
+        return []
+    ends = {run.name: run.trajectory.steps[-1] for run in comparison.runs}
+    shortest, longest = min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)
+    if ends[shortest] >= 0.9 * ends[longest]:
+        return []
+    return [
+        f"{shortest} ends at step {ends[shortest]} and {longest} at step {ends[longest]}: what follows the shortest "
+        "run is not compared. To compare runs of different plans as a whole, align them on progress."
+    ]
 
 
 def _about_labelings(comparison: Comparison) -> list[str]:
@@ -115,6 +133,6 @@ def _about_pairs(comparison: Comparison) -> list[str]:
 
 def _needed(objectives: int) -> str:
     return (
-        f"{seeds_needed(objectives, shared=False)} seeds that are not shared, or "
-        f"{seeds_needed(objectives, shared=True)} shared ones,"
+        f"{fewest_seeds(objectives, shared=False)} seeds that are not shared, or "
+        f"{fewest_seeds(objectives, shared=True)} shared ones,"
     )

@@ -1,11 +1,10 @@
 """The permutation tests of objective against seed: all measures together, each measure, layer and step.
 
-The statistic is always the share of the variance between runs, after the blocks' own means are taken away, that the
-objectives explain: R2 = SS_between / SS_total, between 0 and 1. Over a whole curve the sums of squares of its points
-are added, which makes the test a PERMANOVA (Anderson, 2001) of the distance matrix between runs; R2 orders labelings
-as the pseudo-F does. All measures together is the mean of -ln(1 - R2) over measures, the log likelihood ratio of
-independent Gaussian measures: it sees a difference in all of them as well as the mean R2 does, and one in a single
-measure far better (benchmarks/RESULTS_comparison.md).
+The statistic is the share of the variance between runs, after the blocks' own means are taken away, that the
+objectives explain (`explained`). Over a whole curve the sums of squares of its points are added, which makes the test a
+PERMANOVA (Anderson, 2001) of the distance matrix between runs. All measures together is the mean of -ln(1 - R2) over
+measures, the log likelihood ratio of independent Gaussian measures: it sees a difference in all of them as well as the
+mean R2 does, and one in a single measure far better (benchmarks/RESULTS_comparison.md).
 
 Searches are corrected inside the same labelings. Measures, and (measure, layer): step-down max-T of Westfall and
 Young (1993), algorithm 4.1. Steps: the maximum over all steps, of one measure or of all.
@@ -19,12 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from topo_callback.comparison.explained import joined, share_of_curves, share_of_points
 from topo_callback.comparison.labelings import Labelings
 
 # R2 of two labelings that are equal by symmetry differ by rounding
-_ROUNDING = 1e-8
-# 1 - R2 below this is taken as this: nothing is left to tell labelings apart
-_SMALLEST_REST = 1e-6
+ROUNDING = 1e-8
 # variance between runs that is rounding of the numbers themselves
 _CONSTANT = 1e-10
 _CHUNK_BYTES = 1 << 27
@@ -93,7 +91,7 @@ def permutation_test(curves: Curves, labelings: Labelings) -> ObjectiveTest | No
     """
     points = next((by_layer[None].shape[1] for by_layer in curves.values()), 0)
     residuals = {
-        (measure, layer): _residuals(values, labelings.blocks)
+        (measure, layer): block_residuals(values, labelings.blocks)
         for measure, by_layer in curves.items()
         for layer, values in by_layer.items()
     }
@@ -103,7 +101,7 @@ def permutation_test(curves: Curves, labelings: Labelings) -> ObjectiveTest | No
         return None
     stacked = np.stack([varying[measure, None] for measure in medians])
     by_curve = _curve_statistics([varying[measure, None] for measure in medians], labelings.labels)
-    p_together = _p_value(_joined(by_curve))
+    p_together = _p_value(joined(by_curve))
     corrected = step_down(by_curve)
     searched = _search_steps(stacked, labelings.labels)
     most_of_all = searched.most.max(axis=1)
@@ -136,19 +134,13 @@ def step_down(statistics: Float64[np.ndarray, "labelings tests"]) -> Float64[np.
     order = np.argsort(-statistics[0], kind="stable")
     # the maximum over a test and all tests with smaller statistics
     most = np.maximum.accumulate(statistics[:, order[::-1]], axis=1)[:, ::-1]
-    p = (most >= statistics[0, order] - _ROUNDING).mean(axis=0)
+    p = (most >= statistics[0, order] - ROUNDING).mean(axis=0)
     corrected: np.ndarray = np.empty(len(p))
     corrected[order] = np.maximum.accumulate(p)
     return corrected
 
 
-def _joined(r_squared: Float64[np.ndarray, "*tests measures"]) -> Float64[np.ndarray, "*tests"]:
-    """The statistic of several measures together, over the last axis; NaN is no measure."""
-    found: np.ndarray = -np.log(np.maximum(1.0 - np.nan_to_num(r_squared), _SMALLEST_REST)).mean(axis=-1)
-    return found
-
-
-def _residuals(
+def block_residuals(
     values: Float64[np.ndarray, "runs points"], blocks: tuple[int, ...]
 ) -> Float64[np.ndarray, "runs points"]:
     """What is left of the numbers without the means of the blocks; 0 where there is no number or no difference."""
@@ -164,15 +156,7 @@ def _residuals(
 
 
 def _p_value(statistics: Float64[np.ndarray, " labelings"]) -> float:
-    return float((statistics >= statistics[0] - _ROUNDING).mean())
-
-
-def _indicators(labels: Int64[np.ndarray, "labelings runs"]) -> Float64[np.ndarray, "labelings objectives runs"]:
-    """1 / sqrt(size) where a run has the objective, else 0: squared sums with it are sums of squares between."""
-    objectives = np.unique(labels[0])
-    sizes = (labels[0] == objectives[:, None]).sum(axis=1)
-    found: np.ndarray = (labels[:, None, :] == objectives[:, None]) / np.sqrt(sizes)[:, None]
-    return found
+    return float((statistics >= statistics[0] - ROUNDING).mean())
 
 
 def _curve_statistics(
@@ -181,10 +165,7 @@ def _curve_statistics(
     """R2 of every curve under every labeling."""
     products = np.stack([curve @ curve.T for curve in curves])
     products /= np.trace(products, axis1=1, axis2=2)[:, None, None]
-    indicators = _indicators(labels)
-    together = np.matmul(indicators.transpose(0, 2, 1), indicators)  # 1 / size where two runs share an objective
-    found: np.ndarray = together.reshape(len(labels), -1) @ products.reshape(len(products), -1).T
-    return found
+    return share_of_curves(products, labels)
 
 
 def _layer_tests(
@@ -220,12 +201,12 @@ def _search_steps(
     most: list[np.ndarray] = []
     most_joined: list[np.ndarray] = []
     for chunk in _chunks(labels, residuals.size):
-        between = (np.einsum("lor,mrp->lomp", _indicators(chunk), scaled, optimize=True) ** 2).sum(axis=1)
+        between = share_of_points(scaled, chunk)
         if not most:
             single = np.where(varies, between[0], np.nan)
         most.append(between.max(axis=2))
         # a measure in which the runs do not differ at a point adds nothing there
-        most_joined.append(_joined(np.moveaxis(between, 1, 2)).max(axis=1))
+        most_joined.append(joined(np.moveaxis(between, 1, 2)).max(axis=1))
     return _Search(single, np.concatenate(most), np.concatenate(most_joined))
 
 
@@ -239,7 +220,7 @@ def _joined_steps(searched: _Search, points: int) -> StepTest:
     numbered = ~np.isnan(searched.single).all(axis=0)
     observed = np.full(points, np.nan)
     observed[numbered] = np.nanmean(searched.single[:, numbered], axis=0)
-    p = _p_values(np.where(numbered, _joined(searched.single.T), np.nan), searched.most_joined)
+    p = _p_values(np.where(numbered, joined(searched.single.T), np.nan), searched.most_joined)
     return StepTest(observed, p, p)
 
 
@@ -247,5 +228,5 @@ def _p_values(
     observed: Float64[np.ndarray, " points"], most: Float64[np.ndarray, " labelings"]
 ) -> Float64[np.ndarray, " points"]:
     """The share of labelings whose maximum reaches each observed number; NaN for NaN."""
-    fewer = np.searchsorted(np.sort(most), observed - _ROUNDING, side="left")
+    fewer = np.searchsorted(np.sort(most), observed - ROUNDING, side="left")
     return np.where(np.isnan(observed), np.nan, (len(most) - fewer) / len(most))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 
 from topo_callback.comparison.claims import (
@@ -15,9 +17,10 @@ from topo_callback.comparison.claims import (
     pair_p,
     ranked_measures,
 )
-from topo_callback.comparison.comparison import LEVEL, Comparison, Pair
+from topo_callback.comparison.comparison import Comparison, Pair
 from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL, EffectSizes
 from topo_callback.comparison.notes import named, notes, position, probability
+from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.figures.labels import label
 from topo_callback.tables import Column, Table, rich_table
 from topo_callback.terminal import TextStream
@@ -30,7 +33,7 @@ def write_tables(comparison: Comparison, stream: TextStream) -> None:
     """Write the comparison as text; names from outside are never read as markup."""
     width = None if getattr(stream, "isatty", lambda: False)() else 120
     console = Console(file=stream, markup=False, highlight=False, width=width)  # type: ignore[arg-type]
-    for line in verdict(comparison):
+    for line in summary(comparison):
         console.print(line)
     console.print()
     console.print(rich_table(measure_table(comparison)))
@@ -51,27 +54,24 @@ def shown_measures(comparison: Comparison, most: int) -> list[str]:
     return list(dict.fromkeys([*ranked[:3], *headed, *ranked]))[:most]
 
 
-def verdict(comparison: Comparison) -> list[str]:
-    """What was compared, and whether the objectives differ."""
+def summary(comparison: Comparison) -> list[str]:
+    """The verdict, what was compared, and what it rests on."""
     seeds: dict[str, list[str]] = {name: [] for name in comparison.objectives}
     for run in comparison.runs:
         seeds[run.objective].append("?" if run.seed is None else str(run.seed))
     of = "; ".join(f"{name} ({len(found)} runs, seeds {named(found)})" for name, found in seeds.items())
-    lines = [f"{len(comparison.runs)} runs: {of}"]
+    lines = [*comparison.verdict.sentences, f"{len(comparison.runs)} runs: {of}"]
     if comparison.test is None:
-        return [*lines, "No two runs differ in any measure."]
+        return lines
     together = comparison.test.together
-    figures = f"R2 = {together.r_squared:.2f}, p = {probability(together.p)}"
-    if objectives_differ(comparison.test):
-        lines.append(f"The objectives differ by more than their seeds: all measures together, {figures}.")
+    lines.append(f"All measures together: R2 = {together.r_squared:.2f}, p = {probability(together.p)}.")
+    if objectives_differ(comparison):
         begins = onset_together(comparison)
         lines.append(
             "No single point shows it by itself."
             if begins is None
             else f"They are distinguishable from {_onset(begins, comparison)}."
         )
-    else:
-        lines.append(f"No difference between the objectives is shown: all measures together, {figures}.")
     if comparison.control is not None and comparison.control.test is not None:
         control = comparison.control.test.together
         lines.append(
@@ -124,14 +124,16 @@ def pair_table(comparison: Comparison) -> Table:
         "Pairs of objectives (each run's mean over the points)",
         (
             Column("measure"),
+            Column("difference", "whole"),
+            Column("excluded from", "number"),
             Column("Hedges' g", "whole"),
             Column("Cliff's delta", "whole"),
-            Column("energy distance", "number"),
             Column("p, corrected", "number"),
         ),
-        "positive: the first is larger; in brackets 95 % bootstrap intervals, from "
-        f"{SEEDS_FOR_INTERVAL} seeds on; energy distance: of the curves, in units of the measure; p: for all pairs and "
-        "measures",
+        "positive: the first is larger; difference: of the means, in units of the measure, with intervals that hold "
+        "for all pairs and measures at 95 %; excluded from: the smallest size that this measure excludes at 95 %, in "
+        f"spreads between seeds; other brackets: 95 % bootstrap intervals, from {SEEDS_FOR_INTERVAL} seeds on; p: for "
+        "all pairs and measures",
     )
     for pair in comparison.pairs:
         table.add(f"{pair.objectives[0]} / {pair.objectives[1]}")
@@ -139,12 +141,22 @@ def pair_table(comparison: Comparison) -> Table:
             effects = pair.effects[measure, None]
             table.add(
                 measure,
+                *_difference(pair, measure),
                 with_interval(effects.mean, "hedges_g"),
                 with_interval(effects.mean, "cliffs_delta"),
-                f"{effects.energy_distance:.3g}",
                 _pair_p(comparison, pair, measure),
             )
     return table
+
+
+def _difference(pair: Pair, measure: str) -> tuple[str, str]:
+    found = pair.differences.get(measure)
+    if found is None:
+        return "-", "-"
+    text = f"{found.difference:+.3g}"
+    if found.interval is not None:
+        text += f" [{found.interval[0]:+.3g}, {found.interval[1]:+.3g}]"
+    return text, f"{found.excluded:.2g}" if math.isfinite(found.excluded) else "none"
 
 
 def _pair_p(comparison: Comparison, pair: Pair, measure: str) -> str:

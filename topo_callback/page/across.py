@@ -14,7 +14,7 @@ from topo_callback.comparison.claims import onset_of
 from topo_callback.comparison.comparison import Comparison, compare_runs
 from topo_callback.comparison.notes import notes
 from topo_callback.comparison.runs import load_runs
-from topo_callback.comparison.tables import measure_table, pair_table, shown_measures, verdict
+from topo_callback.comparison.tables import measure_table, pair_table, shown_measures, summary
 from topo_callback.errors import ConfigurationError
 from topo_callback.figures.labels import label
 from topo_callback.page.wording import html_table, items, number, plain, safe
@@ -90,7 +90,9 @@ def _words(comparison: Comparison) -> str:
     tables = f"<h3>Tests</h3>{html_table(measure_table(comparison))}"
     if shown_measures(comparison, 1):
         tables += html_table(pair_table(comparison))
-    return f"{items(verdict(comparison))}{_CHARTS}{tables}<h3>Notes</h3>{items(notes(comparison))}"
+    first, *others = summary(comparison)
+    words = f'<p class="verdict"><strong>{safe(first, 400)}</strong></p>{items(others)}'
+    return f"{words}{_CHARTS}{tables}<h3>Notes</h3>{items(notes(comparison))}"
 
 
 def _drawn(comparison: Comparison) -> dict[str, Any]:
