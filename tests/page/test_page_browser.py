@@ -104,11 +104,29 @@ def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Pa
     assert step in STEPS[1:-1]
     numbers = trajectory.snapshot(step).numbers["wasserstein_h1.first"]
     said = opened.text("#movement-readout")
-    assert f"layer 6 {numbers[6]:.4g} · " in said
+    error = trajectory.snapshot(step).errors["wasserstein_h1.first"][6]
+    assert f"layer 6 {numbers[6]:.4g} ± {2 * error:.2g} · " in said
     assert f"loss {3 / (1 + step):.4g} · " in said
     opened.press(*RIGHT)
     assert opened.text("#sample-name") == str(STEPS[STEPS.index(step) + 1])
     assert opened.run("document.activeElement.tagName") == "svg"
+
+
+def test_curves_of_the_median_and_the_chosen_layer_have_bands_of_two_errors(
+    opened: Page, trajectory: Trajectory
+) -> None:
+    drawn = opened.run(
+        "[...document.querySelector('#movement-charts figure').querySelectorAll('path.spread')]"
+        ".map((path) => [path.textContent, path.getAttribute('d')])"
+    )
+    assert [name for name, _ in drawn] == ["layer 6, 95 % over prompts", "median, 95 % over prompts"]
+    edges = [tuple(map(float, pair.split())) for pair in drawn[0][1].strip("MZ").split("L")]
+    upper, lower = edges[: len(STEPS) - 1], edges[len(STEPS) - 1 :][::-1]
+    errors = np.array([trajectory.snapshot(step).errors["wasserstein_h1.first"][6] for step in STEPS[1:]])
+    heights = np.array([below[1] - above[1] for above, below in zip(upper, lower, strict=True)])
+    assert [above[0] for above in upper] == [below[0] for below in lower]
+    assert heights / heights[-1] == pytest.approx(errors / errors[-1], abs=0.01)
+    assert "95 % over prompts: median, chosen layer" in opened.text("#movement-charts figure .legend")
 
 
 def test_axes_are_chosen(opened: Page) -> None:
@@ -129,8 +147,10 @@ def test_heat_map_cells_are_read_by_pointer_and_keys(opened: Page, trajectory: T
         opened.press(*LEFT)
     for _ in range(2):
         opened.press(*RIGHT)
-    value = trajectory.snapshot(2).numbers["median_distance"][6]
-    assert opened.text("#heat-map .readout") == f"Layer 6, step 2: {value:.4g}"
+    value, error = (
+        held["median_distance"][6] for held in (trajectory.snapshot(2).numbers, trajectory.snapshot(2).errors)
+    )
+    assert opened.text("#heat-map .readout") == f"Layer 6, step 2: {value:.4g} ± {2 * error:.2g}"
     opened.press("Enter", 13)
     assert opened.text("#sample-name") == "2"
     left, top, *_ = opened.box("#heat-map svg path")
@@ -141,10 +161,13 @@ def test_heat_map_cells_are_read_by_pointer_and_keys(opened: Page, trajectory: T
 def test_every_number_of_the_table_is_exact(opened: Page, trajectory: Trajectory) -> None:
     opened.click("#every-layer")
     rows = _all_rows(opened)
-    for step, layer, measure, text in rows:
-        numbers = trajectory.snapshot(int(step)).numbers[measure]
-        assert float(text) == numbers[None if layer == "whole depth" else int(layer)], (step, layer, measure)
+    for step, layer, measure, text, error in rows:
+        snapshot, key = trajectory.snapshot(int(step)), None if layer == "whole depth" else int(layer)
+        assert float(text) == snapshot.numbers[measure][key], (step, layer, measure)
+        recorded = snapshot.errors.get(measure, {}).get(key)
+        assert (float(error.removeprefix("error ")) if error else None) == recorded, (step, layer, measure)
     assert len(rows) == len(trajectory.frame())
+    assert {row[4] for row in rows} > {""}
     opened.fill("#search", "wasserstein_h1.first")
     shown = opened.run("[...document.querySelectorAll('#table tbody td.number')].map((c) => [c.textContent, c.title])")
     assert shown

@@ -27,6 +27,7 @@ from jaxtyping import Float64, Int64
 
 from topo_callback.measures.barcodes import barcode_totals
 from topo_callback.measures.displacement import loop_displacement
+from topo_callback.measures.spectrum import spectrum_of_part
 
 LEAST_PART = 16  # prompts; with fewer in a part nothing is said
 
@@ -83,7 +84,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "scale": Rule(LEFT_OUT, absolute=("median_distance", "mean_distance", "total_variance")),
         "centred_cosine": Rule(LEFT_OUT, absolute=("centred_cosine",)),
         "spectrum": Rule(
-            LEFT_OUT, absolute=("dataset_entropy", "effective_rank", "rankme", "participation_ratio", "anisotropy")
+            LEFT_OUT,
+            absolute=("dataset_entropy", "effective_rank", "rankme", "participation_ratio", "anisotropy"),
+            function=spectrum_of_part,
         ),
         "cka": Rule(LEFT_OUT, absolute=("cka", "cka_biased")),
         "distance_change": Rule(LEFT_OUT, absolute=("distance_change",)),
