@@ -115,17 +115,26 @@ def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Pa
 def test_curves_of_the_median_and_the_chosen_layer_have_bands_of_two_errors(
     opened: Page, trajectory: Trajectory
 ) -> None:
-    drawn = opened.run(
-        "[...document.querySelector('#movement-charts figure').querySelectorAll('path.spread')]"
-        ".map((path) => [path.textContent, path.getAttribute('d')])"
+    def drawn(kind: str) -> dict[str, np.ndarray]:
+        paths = opened.run(
+            f"[...document.querySelector('#movement-charts figure').querySelectorAll('.frame path.{kind}')]"
+            ".map((path) => [path.textContent, path.getAttribute('d')])"
+        )
+        return {name: np.array([pair.split() for pair in d.strip("MZ").split("L")], float) for name, d in paths}
+
+    bands, lines = drawn("spread"), drawn("line")
+    assert list(bands) == ["layer 6, 95 % over prompts", "median, 95 % over prompts"]
+    line, band = lines["layer 6"], bands["layer 6, 95 % over prompts"]
+    upper, lower = band[: len(line)], band[len(line) :][::-1]
+    numbers, errors = (
+        np.array([held["wasserstein_h1.first"][6] for held in of_samples])
+        for of_samples in zip(*((s.numbers, s.errors) for s in map(trajectory.snapshot, STEPS[1:])), strict=True)
     )
-    assert [name for name, _ in drawn] == ["layer 6, 95 % over prompts", "median, 95 % over prompts"]
-    edges = [tuple(map(float, pair.split())) for pair in drawn[0][1].strip("MZ").split("L")]
-    upper, lower = edges[: len(STEPS) - 1], edges[len(STEPS) - 1 :][::-1]
-    errors = np.array([trajectory.snapshot(step).errors["wasserstein_h1.first"][6] for step in STEPS[1:]])
-    heights = np.array([below[1] - above[1] for above, below in zip(upper, lower, strict=True)])
-    assert [above[0] for above in upper] == [below[0] for below in lower]
-    assert heights / heights[-1] == pytest.approx(errors / errors[-1], abs=0.01)
+    unit = (line[0, 1] - line[:, 1].min()) / (numbers.max() - numbers[0])
+    assert (upper[:, 0] == line[:, 0]).all()
+    assert (lower[:, 0] == line[:, 0]).all()
+    assert (line[:, 1] - upper[:, 1]) / unit == pytest.approx(2 * errors, abs=0.01)
+    assert (lower[:, 1] - line[:, 1]) / unit == pytest.approx(np.minimum(2 * errors, numbers), abs=0.01)
     assert "95 % over prompts: median, chosen layer" in opened.text("#movement-charts figure .legend")
 
 
