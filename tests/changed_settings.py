@@ -40,6 +40,7 @@ CHANGED: dict[str, Any] = {
     "engine": "ripser",
     "zigzag_engine": "off",
     "measures": ("scale", "wasserstein"),
+    "errors": False,
     "token_measures": ("curvature",),
     "token_cloud": 90,
     "studies": ("prompt_length",),

@@ -175,6 +175,11 @@ class TopologyConfig:
         "what is computed, by the names under which measures are registered; 'all' for every one of them",
         choices=measure_names,
     )
+    errors: bool = _knob(
+        True,
+        NOTHING,
+        "how far numbers could be off with other prompts of the same kind, from parts of the probe; in the worker",
+    )
     token_measures: Sequence[str] | str = _knob(
         (),
         NAMES,

@@ -163,6 +163,27 @@ def test_the_trajectory_page_has_a_line_for_each_layer_and_a_unit_on_each_axis(f
     assert {"chance", "synthetic: 6 samples of 4 layers, 40 prompts"} <= texts_of(figure)
 
 
+def test_lines_have_bands_of_two_errors_each_way(folder: TrajectoryFolder) -> None:
+    trajectory = Trajectory(folder)
+    panel = trajectory_figure(trajectory).axes[0]
+    table, errors = measure_table(trajectory, "wasserstein_h1.first"), trajectory.errors("wasserstein_h1.first").T
+    errors[:, 0] = 0  # the first sample has not moved from itself
+    assert len(panel.collections) == len(LAYERS)
+    for band, row, error in zip(panel.collections, table, errors, strict=True):
+        edges = np.concatenate([path.vertices for path in band.get_paths()])
+        for sample in np.flatnonzero(np.isfinite(error)):
+            value, width, at = row[sample], error[sample], edges[edges[:, 0] == sample, 1]
+            assert (at.min(), at.max()) == pytest.approx((value - 2 * width, value + 2 * width))
+    assert "bands: 95 % over prompts" in {text.get_text() for text in panel.texts}
+
+
+def test_a_run_without_errors_has_no_bands(tmp_path: Path) -> None:
+    written = write_trajectory(tmp_path, config=TopologyConfig(errors=False))
+    figure = trajectory_figure(Trajectory(written))
+    assert not figure.axes[0].collections
+    assert "bands: 95 % over prompts" not in texts_of(figure)
+
+
 def test_against_itself_the_first_sample_has_not_moved(folder: TrajectoryFolder) -> None:
     trajectory = Trajectory(folder)
     assert measure_table(trajectory, "wasserstein_h1.first")[:, 0].tolist() == [0.0] * 4

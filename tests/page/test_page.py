@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import html
 import inspect
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -27,8 +29,8 @@ from topo_callback.page import report_page
 from topo_callback.page.barcodes import bars_content, depth_content, longest_bars
 from topo_callback.page.cycles import _over_depth
 from topo_callback.page.run_content import run_content, velocities
-from topo_callback.page.summary import summary
-from topo_callback.page.wording import embedded_json, number
+from topo_callback.page.summary import differ, summary
+from topo_callback.page.wording import embedded_json, number, rounded
 
 HOSTILE = (
     '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'"&\u2028\u2029\x00../../etc/passwd' + "x" * 300
@@ -98,6 +100,30 @@ def test_every_number_is_in_the_page_exactly(trajectory: Trajectory, page: str) 
     for measure, entry in run["measures"].items():
         medians = [trajectory.snapshot(step).median(measure) for step in trajectory.steps]
         assert entry["median"] == medians, measure
+
+
+def test_every_error_is_in_the_page_exactly_beside_its_number(trajectory: Trajectory, page: str) -> None:
+    run = Parsed(page).content["runs"][0]
+    found = {
+        (run["steps"][sample], None if layer is None else int(layer), measure): value
+        for measure, entry in run["measures"].items()
+        for layer, values in [*entry.get("errors", {}).items(), (None, entry.get("median_errors", []))]
+        for sample, value in enumerate(values)
+        if value is not None
+    }
+    recorded = {
+        (step, layer, measure): value
+        for step in trajectory.steps
+        for measure, by_layer in trajectory.overview(step).errors.items()
+        for layer, value in by_layer.items()
+    }
+    assert found == recorded
+    assert recorded
+    moved, errors = (held("wasserstein_h1.previous")[-1, 0] for held in (trajectory.array, trajectory.errors))
+    layer = str(trajectory.layers[0])
+    if layer in run["velocity_errors"]:
+        share = run["velocity_errors"][layer][-1] / run["velocity"][layer][-1]
+        assert share == pytest.approx(errors / moved)
 
 
 def test_every_bar_is_in_the_page_exactly(trajectory: Trajectory, page: str) -> None:
@@ -267,11 +293,12 @@ def test_layers_that_could_not_be_read_say_why(tmp_path: Path) -> None:
 
 
 def test_the_summary_says_what_moved_when_and_where(trajectory: Trajectory) -> None:
-    text = " ".join(summary(trajectory))
+    text = " ".join(summary(with_errors(trajectory, 0.01)))
     last = trajectory.snapshot(16).numbers["wasserstein_h1.first"]
     most = max(last, key=lambda layer: last[layer])
+    error = 2 * 0.01 * trajectory.snapshot(16).errors["wasserstein_h1.first"][most]
     assert text.startswith("6 samples from step 0 to 16, 4 layers, 40 prompts.")
-    assert f"the loops (H1) of layer {most} moved most: by {last[most]:.2g} median distances" in text
+    assert f"the loops (H1) of layer {most} moved most: by {last[most]:.2g} ± {rounded(error)} median distances" in text
     previous = {
         (step, layer): value
         for step in STEPS[1:]
@@ -282,6 +309,59 @@ def test_the_summary_says_what_moved_when_and_where(trajectory: Trajectory) -> N
     assert f"The largest move between two samples was that of layer {layer} from step {before} to {step}" in text
     assert "of each prompt's 5 nearest neighbours" in text
     assert "The logged training loss fell from 1.5 (step 1) to 0.18 (step 16)." in text
+
+
+def with_errors(trajectory: Trajectory, factor: float) -> Trajectory:
+    """The same run with all errors multiplied."""
+    changed = copy.copy(trajectory)
+    changed._overviews = {
+        step: replace(
+            trajectory.overview(step),
+            errors={
+                measure: {layer: factor * error for layer, error in by_layer.items()}
+                for measure, by_layer in trajectory.overview(step).errors.items()
+            },
+        )
+        for step in trajectory.steps
+    }
+    return changed
+
+
+def test_no_difference_below_its_error_is_called_one(trajectory: Trajectory) -> None:
+    sure, unsure = (" ".join(summary(with_errors(trajectory, factor))) for factor in (0.01, 10.0))
+    assert "moved most" in sure
+    assert "moved most" not in unsure
+    assert "and no layer by less than that, within the error over prompts" in unsure
+    assert "moves are no smaller within the error over prompts" not in sure
+    assert "No move between two samples was larger than another by more than the error over prompts." in unsure
+    assert "was there by step" in sure
+    assert "within the error over prompts" not in sure
+    assert "(step 1 to 16 within the error over prompts)" in unsure
+    assert " in layer " in next(text for text in summary(with_errors(trajectory, 0.01)) if "neighbours" in text)
+    assert " in layer " not in next(text for text in summary(with_errors(trajectory, 10.0)) if "neighbours" in text)
+
+
+def test_a_velocity_that_may_be_as_predicted_is_not_called_fast(tmp_path: Path) -> None:
+    steps = (*STEPS, 24, 32)
+    trajectory = Trajectory.load(write_run(tmp_path, steps).path)
+    sure, unsure = (" ".join(summary(with_errors(trajectory, factor))) for factor in (0.001, 100.0))
+    assert "times what their path predicts" in sure
+    assert "No layer moved much faster than the path of the weights predicts." in unsure
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((1.0, 0.1, 1.29, 0.1), True),
+        ((1.0, 0.1, 1.28, 0.1), False),
+        ((1.0, 0.1, 1.21, math.nan), True),
+        ((1.0, math.nan, 1.0, math.nan), False),
+    ],
+)
+def test_numbers_differ_by_more_than_twice_the_error_of_their_difference(
+    numbers: tuple[float, float, float, float], expected: bool
+) -> None:
+    assert differ(*numbers) is expected
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:

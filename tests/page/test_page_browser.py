@@ -104,11 +104,38 @@ def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Pa
     assert step in STEPS[1:-1]
     numbers = trajectory.snapshot(step).numbers["wasserstein_h1.first"]
     said = opened.text("#movement-readout")
-    assert f"layer 6 {numbers[6]:.4g} · " in said
+    error = trajectory.snapshot(step).errors["wasserstein_h1.first"][6]
+    assert f"layer 6 {numbers[6]:.4g} ± {2 * error:.2g} · " in said
     assert f"loss {3 / (1 + step):.4g} · " in said
     opened.press(*RIGHT)
     assert opened.text("#sample-name") == str(STEPS[STEPS.index(step) + 1])
     assert opened.run("document.activeElement.tagName") == "svg"
+
+
+def test_curves_of_the_median_and_the_chosen_layer_have_bands_of_two_errors(
+    opened: Page, trajectory: Trajectory
+) -> None:
+    def drawn(kind: str) -> dict[str, np.ndarray]:
+        paths = opened.run(
+            f"[...document.querySelector('#movement-charts figure').querySelectorAll('.frame path.{kind}')]"
+            ".map((path) => [path.textContent, path.getAttribute('d')])"
+        )
+        return {name: np.array([pair.split() for pair in d.strip("MZ").split("L")], float) for name, d in paths}
+
+    bands, lines = drawn("spread"), drawn("line")
+    assert list(bands) == ["layer 6, 95 % over prompts", "median, 95 % over prompts"]
+    line, band = lines["layer 6"], bands["layer 6, 95 % over prompts"]
+    upper, lower = band[: len(line)], band[len(line) :][::-1]
+    numbers, errors = (
+        np.array([held["wasserstein_h1.first"][6] for held in of_samples])
+        for of_samples in zip(*((s.numbers, s.errors) for s in map(trajectory.snapshot, STEPS[1:])), strict=True)
+    )
+    unit = (line[0, 1] - line[:, 1].min()) / (numbers.max() - numbers[0])
+    assert (upper[:, 0] == line[:, 0]).all()
+    assert (lower[:, 0] == line[:, 0]).all()
+    assert (line[:, 1] - upper[:, 1]) / unit == pytest.approx(2 * errors, abs=0.01)
+    assert (lower[:, 1] - line[:, 1]) / unit == pytest.approx(np.minimum(2 * errors, numbers), abs=0.01)
+    assert "95 % over prompts: median, chosen layer" in opened.text("#movement-charts figure .legend")
 
 
 def test_axes_are_chosen(opened: Page) -> None:
@@ -129,8 +156,10 @@ def test_heat_map_cells_are_read_by_pointer_and_keys(opened: Page, trajectory: T
         opened.press(*LEFT)
     for _ in range(2):
         opened.press(*RIGHT)
-    value = trajectory.snapshot(2).numbers["median_distance"][6]
-    assert opened.text("#heat-map .readout") == f"Layer 6, step 2: {value:.4g}"
+    value, error = (
+        held["median_distance"][6] for held in (trajectory.snapshot(2).numbers, trajectory.snapshot(2).errors)
+    )
+    assert opened.text("#heat-map .readout") == f"Layer 6, step 2: {value:.4g} ± {2 * error:.2g}"
     opened.press("Enter", 13)
     assert opened.text("#sample-name") == "2"
     left, top, *_ = opened.box("#heat-map svg path")
@@ -141,10 +170,13 @@ def test_heat_map_cells_are_read_by_pointer_and_keys(opened: Page, trajectory: T
 def test_every_number_of_the_table_is_exact(opened: Page, trajectory: Trajectory) -> None:
     opened.click("#every-layer")
     rows = _all_rows(opened)
-    for step, layer, measure, text in rows:
-        numbers = trajectory.snapshot(int(step)).numbers[measure]
-        assert float(text) == numbers[None if layer == "whole depth" else int(layer)], (step, layer, measure)
+    for step, layer, measure, text, error in rows:
+        snapshot, key = trajectory.snapshot(int(step)), None if layer == "whole depth" else int(layer)
+        assert float(text) == snapshot.numbers[measure][key], (step, layer, measure)
+        recorded = snapshot.errors.get(measure, {}).get(key)
+        assert (float(error.removeprefix("error ")) if error else None) == recorded, (step, layer, measure)
     assert len(rows) == len(trajectory.frame())
+    assert {row[4] for row in rows} > {""}
     opened.fill("#search", "wasserstein_h1.first")
     shown = opened.run("[...document.querySelectorAll('#table tbody td.number')].map((c) => [c.textContent, c.title])")
     assert shown

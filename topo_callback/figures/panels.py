@@ -53,6 +53,11 @@ def measure_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "la
     return table
 
 
+def error_table(trajectory: Trajectory, measure: str) -> Float[np.ndarray, "layers samples"]:
+    """The errors of `measure_table`; NaN where a number has none."""
+    return trajectory.errors(measure).T
+
+
 def draw_bars(axis: Any, bars: Float[np.ndarray, "bars 2"], dimension: int, right: float) -> None:
     """Bars from the bottom up: H0 by death, others by birth; those that never die reach past the edge."""
     lifetimes = np.minimum(bars[:, 1], right) - bars[:, 0]
@@ -109,9 +114,18 @@ def draw_lines(figure: Any, axis: Any, trajectory: Trajectory, measure: str) -> 
     colours = mpl.colormaps[COLOUR_MAP]
     samples = np.arange(len(trajectory.steps))
     marker_size = 2.2 if len(layers) <= 12 else 0.9
-    for layer, row in zip(layers, table, strict=True):
+    errors = error_table(trajectory, measure)
+    for layer, row, error in zip(layers, table, errors, strict=True):
         # the yellow end of the map is too pale for a line on white
-        axis.plot(samples, row, color=colours(0.88 * scale(layer)), linewidth=1.3, marker="o", markersize=marker_size)
+        colour = colours(0.88 * scale(layer))
+        axis.plot(samples, row, color=colour, linewidth=1.3, marker="o", markersize=marker_size)
+        if np.isfinite(error).any():
+            # where a number is what it is by definition, as at the start, its band has no width
+            band = 2 * np.where(np.isfinite(row) & ~np.isfinite(error) & (samples == 0), 0.0, error)
+            axis.fill_between(samples, row - band, row + band, color=colour, alpha=0.14, linewidth=0)
+    if np.isfinite(errors).any():
+        note = "bands: 95 % over prompts"
+        axis.annotate(note, (1.0, 1.0), xycoords="axes fraction", ha="right", va="bottom", color=GREY, fontsize=7.5)
     chance = _chance(trajectory) if measure.startswith("mutual_knn") else None
     if chance is not None:
         axis.axhline(chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))

@@ -198,12 +198,22 @@ def _scaled_pair(
         pairs = packed_triangle(matrix)
         if not pairs.any():
             return None
-        scale = float(np.quantile(pairs[pairs > 0].astype(np.float64), quantile))
+        scale = _quantile(pairs[pairs > 0], quantile)
         with np.errstate(over="ignore"):
             scaled.append((matrix / np.float64(scale)).astype(precision))
         if np.isinf(scaled[-1]).any():
             raise ValueError(f"a distance of {pairs.max()} over the scale {scale} is beyond {precision}")
     return scaled[0], scaled[1]
+
+
+def _quantile(values: Float[np.ndarray, " pairs"], quantile: float) -> float:
+    """`np.quantile` of these values in float64 to the last bit, in half of its time."""
+    place = quantile * (values.size - 1)
+    low = int(place)
+    ordered = np.partition(values, (low, min(low + 1, values.size - 1)))
+    below, above = float(ordered[low]), float(ordered[min(low + 1, values.size - 1)])
+    share, gap = place - low, above - below
+    return above - gap * (1 - share) if share >= 0.5 else below + gap * share
 
 
 def _checked_pair(

@@ -14,6 +14,7 @@ from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
+from topo_callback.measurement.errors import errors_over_prompts
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measurement.points import centroid_drift, largest_shares, most_influential
 from topo_callback.measurement.token_cloud import token_cloud_numbers
@@ -30,6 +31,7 @@ from topo_callback.measures.behaviour import jensen_shannon
 from topo_callback.measures.layer_significance import layer_significance
 from topo_callback.measures.missing import Missing, Number, or_missing
 from topo_callback.measures.tokens import over_prompts
+from topo_callback.measures.uncertainty import mean_error
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
@@ -88,11 +90,16 @@ def measure_sample(
     zigzag = _over_depth(numbers, asking, views, config)
     graphs = NeighbourGraphs(sample.step, {layer: view.neighbours for layer, view in views.items()})
     _over_time(numbers, asking, [*history, graphs], config, threads)
+    measured = time.perf_counter()
+    if config.errors:
+        numbers.errors |= errors_over_prompts(numbers.values, views, earlier, config, threads)
+    errors_seconds = time.perf_counter() - measured
     return Snapshot(
         step=sample.step,
         layers=sample.layers,
         status=status,
         numbers=numbers.values,
+        errors=numbers.errors if config.errors else {},
         missing=numbers.missing,
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
@@ -111,6 +118,7 @@ def measure_sample(
             "landmark_covering_radius": {str(layer): radius for layer, radius in radii.items()},
             "seconds": {
                 "homology": round(homology_seconds, 4),
+                "errors": round(errors_seconds, 4),
                 "all": round(time.perf_counter() - started, 4),
             },
         },
@@ -134,7 +142,7 @@ def _of_this_sample(
             numbers.put(layer, asking.numbers(name, layer_measures[name], view))
     for layer in sample.layers:
         if not status[layer].startswith("invalid"):  # one point repeated has tokens all the same
-            numbers.put(layer, _of_tokens(sample, layer))
+            _take_tokens(numbers, sample, layer)
     numbers.put(None, {name: float(sample.facts[name]) for name in _FACTS_AS_NUMBERS if name in sample.facts})
     numbers.put(None, {"invalid_layers": float(sum(text.startswith("invalid") for text in status.values()))})
 
@@ -167,12 +175,13 @@ def _drifts(
     return found
 
 
-def _of_tokens(sample: Sample, layer: int) -> dict[str, Number]:
-    """The token measures of a layer, each as its distribution over prompts."""
+def _take_tokens(numbers: FoundNumbers, sample: Sample, layer: int) -> None:
+    """The token measures of a layer, each as its distribution over prompts, and the error of its mean."""
     if sample.token_numbers is None:
-        return {}
-    rows = zip(sample.token_measures, sample.token_numbers[sample.layers.index(layer)], strict=True)
-    return {key: value for name, values in rows for key, value in over_prompts(name, values).items()}
+        return
+    for name, values in zip(sample.token_measures, sample.token_numbers[sample.layers.index(layer)], strict=True):
+        numbers.put(layer, over_prompts(name, values))
+        numbers.put_error(layer, name, mean_error(values[np.isfinite(values)].astype(np.float64)))
 
 
 def _take_studies(numbers: FoundNumbers, sample: Sample, status: Mapping[int, str]) -> None:
@@ -261,11 +270,13 @@ class FoundNumbers:
     Attributes:
         values: measure -> layer, None for the whole depth -> value.
         missing: and the reasons of those that are not defined, in the same form.
+        errors: and how far they could be off with other prompts; see `Snapshot.errors`.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, dict[int | None, float]] = {}
         self.missing: dict[str, dict[int | None, str]] = {}
+        self.errors: dict[str, dict[int | None, float]] = {}
 
     def put(self, layer: int | None, found: Mapping[str, Number]) -> None:
         """Add numbers of one layer."""
@@ -274,6 +285,11 @@ class FoundNumbers:
                 self.missing.setdefault(name, {})[layer] = value.reason
             else:
                 self.values.setdefault(name, {})[layer] = float(value)
+
+    def put_error(self, layer: int | None, name: str, error: float | None) -> None:
+        """Add the error of a number of one layer; None where it has none."""
+        if error is not None:
+            self.errors.setdefault(name, {})[layer] = error
 
     def put_all(self, found: Mapping[str, Mapping[int | None, Number]]) -> None:
         """Add numbers of several layers."""

@@ -9,6 +9,18 @@ from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.registry import LayerView, layer_measure
 
 
+def barcode_totals(view: LayerView) -> dict[str, Number]:
+    """Of the 41 features total persistence, H0 and H1, also divided by the median distance, and the number of loops."""
+    found: dict[str, Number] = {}
+    for dimension in (0, 1):
+        bars = view.barcode.of(dimension)
+        bars = bars[np.isfinite(bars[:, 1])]
+        total = float(np.sum(bars[:, 1] - bars[:, 0]))
+        found[f"h{dimension}_total_persistence"] = total
+        found[f"h{dimension}_total_persistence_scaled"] = total / view.median
+    return {**found, "h1_bars": float(len(bars))}
+
+
 @layer_measure("barcode_features")
 def layer_barcode_features(view: LayerView) -> dict[str, Number]:
     """The 41 features of the whole cloud, or their means over the sub-samples when sub-sampling is on.

@@ -43,6 +43,14 @@ def wasserstein(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     return numbers
 
 
+def loop_displacement(now: LayerView, earlier: LayerView) -> dict[str, Number]:
+    """`wasserstein_h1` alone, the headline of `wasserstein`."""
+    from topo_callback.homology.barcode_distances import wasserstein_distance
+
+    value = wasserstein_distance(now.scaled_barcode.of(1), earlier.scaled_barcode.of(1))
+    return {"wasserstein_h1": or_missing(value, UNEQUAL_ENDLESS)}
+
+
 @pair_measure("sliced_wasserstein")
 def sliced_wasserstein(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """`sliced_wasserstein_h0` and `_h1`: of the finite bars of the median-scaled barcodes, in median distances.

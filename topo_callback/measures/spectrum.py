@@ -272,14 +272,8 @@ def layer_spectrum(view: LayerView) -> dict[str, Number]:
     values = found.values
     if values.size == 0:
         return all_missing(NAMES, "all points are equal up to rounding")
-    entropy, roots = matrix_entropy(values), np.sqrt(values)
-    numbers: dict[str, Number] = {
-        "dataset_entropy": entropy,
-        "effective_rank": math.exp(entropy),
-        "rankme": math.exp(matrix_entropy(roots)),
-        "participation_ratio": math.exp(matrix_entropy(values, 2.0)),
-        "anisotropy": float(values[0] / values.sum()),
-    }
+    roots = np.sqrt(values)
+    numbers: dict[str, Number] = {**_counts(values)}
     least = 2 * (DECAY_RANGE[0] + LEAST_DECAY_POINTS - 1)
     few = f"a power law needs a rank of {least}, this cloud has {values.size}"
     numbers["spectral_decay"] = or_missing(spectral_decay(values), few)
@@ -291,6 +285,31 @@ def layer_spectrum(view: LayerView) -> dict[str, Number]:
         if values.size < 2 * DECAY_RANGE[1]:
             numbers["spectral_decay"] = hidden
     return numbers
+
+
+def _counts(values: Float64[np.ndarray, " rank"]) -> dict[str, float]:
+    """What all eigenvalues together say."""
+    entropy = matrix_entropy(values)
+    return {
+        "dataset_entropy": entropy,
+        "effective_rank": math.exp(entropy),
+        "rankme": math.exp(matrix_entropy(np.sqrt(values))),
+        "participation_ratio": math.exp(matrix_entropy(values, 2.0)),
+        "anisotropy": float(values[0] / values.sum()),
+    }
+
+
+def spectrum_of_part(view: LayerView) -> dict[str, Number]:
+    """The numbers of `spectrum`, but for the decay, of a part of a cloud whose own numbers are known to be defined.
+
+    Eigenvalues below the one bound that holds for all count as none: no vector is needed, in a third of the time.
+    """
+    assert view.distances is not None
+    values = eigh(gram_matrix(view.distances, view.metric), eigvals_only=True, check_finite=False)[::-1]
+    rounding = _Rounding.of(squareform(squared_distances(view.distances, view.metric)))
+    least = len(values) * float(np.finfo(np.float64).eps) * float(values[0])
+    kept = values[values > max(rounding.most(len(values)), least)]
+    return {**_counts(kept)} if kept.size else all_missing(NAMES, "all points are equal up to rounding")
 
 
 def _could_add(weight: float, directions: int) -> float:

@@ -36,6 +36,9 @@ function whole(number) {
   return (number < 0 ? "−" : "") + (text.length > 4 ? text.replace(/\B(?=(\d{3})+$)/g, " ") : text);
 }
 
+/** A number and what its 95 % interval over prompts reaches to each side: two errors, to two digits. */
+const within = (value, error) => words(value) + (Number.isFinite(real(error)) && Number.isFinite(real(value)) ? ` ± ${words(Number((2 * real(error)).toPrecision(2)))}` : "");
+
 const VIRIDIS = [[68, 1, 84], [72, 36, 117], [65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140],
   [34, 168, 132], [68, 191, 112], [122, 209, 81], [189, 223, 38], [253, 231, 37]];
 function viridis(share) {

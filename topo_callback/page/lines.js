@@ -2,13 +2,13 @@
 
 /**
  * chart: title, note, unit, x (positions, ascending), xLabel, names (what ticks at positions are called) or null for a
- * scale in numbers, series [{name, values, colours, width, dash, dots, opacity}], fromZero, marks [{value, text}],
+ * scale in numbers, series [{name, values, errors (a band of two of them each way), colours, width, dash, dots, opacity}], fromZero, marks [{value, text}],
  * onsets [{x, text}], cursor (index or null), choose(index), describe(index), legend.
  */
 function lineChart(place, chart) {
   const { figure: whole, frame, width } = figure(place, chart.title, chart.note);
   const height = 230, left = 58, right = 12, top = 8, bottom = 44;
-  const all = known(chart.series.flatMap((series) => series.values)).concat(known((chart.marks || []).map((mark) => mark.value)));
+  const all = known(chart.series.flatMap((series) => [series.values, ...bandOf(series, chart.fromZero)].flat())).concat(known((chart.marks || []).map((mark) => mark.value)));
   let low = Math.min(...all), high = Math.max(...all);
   if (chart.fromZero) low = Math.min(0, low);
   if (!(high > low)) { high = low + (Math.abs(low) || 1); }
@@ -45,6 +45,7 @@ function lineChart(place, chart) {
     drawing.append(svg("line", { class: "cursor", x1: x, x2: x, y1: top, y2: height - bottom }));
     drawing.append(svg("text", { x: x + (flip ? -5 : 5), y: top + 12, "text-anchor": flip ? "end" : "start" }, onset.text));
   }
+  for (const series of chart.series) drawBand(drawing, bandOf(series, chart.fromZero), series, chart.x, px, py);
   for (const series of chart.series) drawSeries(drawing, series, chart.x, px, py);
   if (chart.cursor !== null && chart.cursor !== undefined) {
     const x = px(chart.x[chart.cursor]);
@@ -63,6 +64,29 @@ function lineChart(place, chart) {
   if (chart.legend) whole.append(legend(chart.legend));
 }
 
+/** What a series may be with other prompts: two errors below and above, not below 0 where it starts there; nothing without errors. */
+function bandOf(series, fromZero) {
+  if (!series.errors || !known(series.errors).length) return [];
+  return [-2, 2].map((errors) => series.values.map((value, i) => { const edge = real(value) + errors * real(series.errors[i]); return Number.isFinite(edge) ? (fromZero ? Math.max(0, edge) : edge) : null; }));
+}
+function drawBand(drawing, [low, high], series, x, px, py) {
+  if (!low) return;
+  let shape = "";
+  for (let from = 0; from < low.length; from++) {
+    if (low[from] === null) continue;
+    let to = from;
+    while (to + 1 < low.length && low[to + 1] !== null) to++;
+    const edge = (values, i, side) => `${(px(x[i]) + side).toFixed(1)} ${py(values[i]).toFixed(1)}`;
+    const places = Array.from({ length: to - from + 1 }, (_, i) => from + i);
+    // one sample alone is as wide as a dot
+    const above = from === to ? [edge(high, from, -3), edge(high, from, 3)] : places.map((i) => edge(high, i, 0));
+    const below = from === to ? [edge(low, from, 3), edge(low, from, -3)] : places.reverse().map((i) => edge(low, i, 0));
+    shape += `M${[...above, ...below].join("L")}Z`;
+    from = to;
+  }
+  drawing.append(svg("path", { class: "spread", d: shape, ...series.colours }, svg("title", {}, `${series.name}, 95 % over prompts`)));
+}
+
 function drawSeries(drawing, series, x, px, py) {
   let path = "", open = false, dots = "";
   const alone = (i) => !Number.isFinite(real(series.values[i - 1])) && !Number.isFinite(real(series.values[i + 1]));
@@ -79,7 +103,7 @@ function drawSeries(drawing, series, x, px, py) {
   if (dots) drawing.append(svg("path", { class: "dot", d: dots, ...series.colours, opacity: series.opacity || null }));
 }
 
-/** entries: {name, colours, width, dash} as a short line, or with depth (a strip of its colours), shape or fill (no number). */
+/** entries: {name, colours, width, dash} as a short line, or with depth (a strip of its colours), shape, spread or fill (no number). */
 function legend(entries) {
   return html("div", { class: "legend" }, ...entries.map((entry) => {
     const drawing = svg("svg", { viewBox: "0 0 36 12", "aria-hidden": "true" });
@@ -88,6 +112,8 @@ function legend(entries) {
       for (let i = 0; i < 12; i++) drawing.append(svg("rect", { class: "dot", x: i * 3, y: 2, width: 3.2, height: 8, ...depthColours(i / 11) }));
     } else if (entry.shape) {
       drawing.append(svg("path", { class: "hollow", d: `M18 6${entry.shape}`, ...entry.colours }));
+    } else if (entry.spread) {
+      drawing.append(svg("rect", { class: "spread", x: 4, y: 0, width: 28, height: 12, ...entry.colours }));
     } else if (entry.fill) {
       drawing.append(svg("rect", { class: "none", x: 8, y: 0, width: 20, height: 12 }));
     } else {

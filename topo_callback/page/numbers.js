@@ -1,6 +1,6 @@
 // The table of all numbers: sorted, searched, a page at a time.
 const ROWS = 50;
-const COLUMNS = [["step", "Step"], ["layer", "Layer"], ["measure", "Measure"], ["value", "Value"]];
+const COLUMNS = [["step", "Step"], ["layer", "Layer"], ["measure", "Measure"], ["value", "Value"], ["error", "± over prompts"]];
 
 function numbersTable(runs, current) {
   const state = { sort: "step", down: false, from: 0, rows: [], found: [] };
@@ -15,10 +15,10 @@ function numbersTable(runs, current) {
     state.rows = [];
     for (const [measure, entry] of Object.entries(run.measures)) {
       if (!every || entry.whole) entry.median.forEach((value, sample) => {
-        if (value !== null) state.rows.push({ step: run.steps[sample], layer: entry.whole ? "whole depth" : "median", measure, value });
+        if (value !== null) state.rows.push({ step: run.steps[sample], layer: entry.whole ? "whole depth" : "median", measure, value, error: (entry.median_errors || [])[sample] ?? null });
       });
       if (every) for (const [layer, values] of Object.entries(entry.layers)) values.forEach((value, i) => {
-        if (value !== null) state.rows.push({ step: run.steps[run.kept[i]], layer: Number(layer), measure, value });
+        if (value !== null) state.rows.push({ step: run.steps[run.kept[i]], layer: Number(layer), measure, value, error: ((entry.errors || {})[layer] || [])[i] ?? null });
       });
     }
     search();
@@ -36,7 +36,7 @@ function numbersTable(runs, current) {
   function sort() {
     const sign = state.down ? -1 : 1;
     const compare = { step: (a, b) => a.step - b.step, layer: (a, b) => rank(a.layer) - rank(b.layer),
-      measure: (a, b) => (a.measure < b.measure ? -1 : a.measure > b.measure ? 1 : 0), value: (a, b) => real(a.value) - real(b.value) };
+      measure: (a, b) => (a.measure < b.measure ? -1 : a.measure > b.measure ? 1 : 0), value: (a, b) => real(a.value) - real(b.value), error: (a, b) => (real(a.error) || 0) - (real(b.error) || 0) };
     state.found.sort((a, b) => sign * compare[state.sort](a, b) || compare.step(a, b) || compare.measure(a, b) || compare.layer(a, b));
     state.from = 0;
     show();
@@ -44,7 +44,8 @@ function numbersTable(runs, current) {
   function show() {
     const shown = state.found.slice(state.from, state.from + ROWS);
     byId("table").tBodies[0].replaceChildren(...shown.map((row) => html("tr", {},
-      html("td", {}, String(row.step)), html("td", {}, name(row.layer)), html("td", {}, ...row.measure.split(/(?<=[_.])/).flatMap((part) => [part, html("wbr", {})])), html("td", { class: "number", title: String(row.value) }, short(row.value)))));
+      html("td", {}, String(row.step)), html("td", {}, name(row.layer)), html("td", {}, ...row.measure.split(/(?<=[_.])/).flatMap((part) => [part, html("wbr", {})])), html("td", { class: "number", title: String(row.value) }, short(row.value)),
+      html("td", { class: "error", title: row.error === null ? null : `error ${row.error}` }, row.error === null ? "" : String(Number((2 * row.error).toPrecision(2)))))));
     const end = state.from + shown.length;
     byId("rows-shown").textContent = shown.length ? `${whole(state.from + 1)}–${whole(end)} of ${whole(state.found.length)}` : "nothing found";
     byId("earlier").disabled = state.from === 0;
@@ -63,7 +64,7 @@ function numbersTable(runs, current) {
   }
   function download() {
     const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
-    const lines = ["step,layer,measure,value", ...state.found.map((row) => [row.step, quoted(name(row.layer)), quoted(row.measure), row.value].join(","))];
+    const lines = ["step,layer,measure,value,error", ...state.found.map((row) => [row.step, quoted(name(row.layer)), quoted(row.measure), row.value, row.error ?? ""].join(","))];
     const link = html("a", { download: "numbers.csv" });
     link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
     link.click();

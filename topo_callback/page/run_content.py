@@ -60,6 +60,7 @@ def run_content(trajectory: Trajectory, name: str, *, share: int = 1) -> dict[st
         "kept": kept,
         "measures": _measures(trajectory, kept),
         "velocity": speeds,
+        "velocity_errors": _velocity_errors(trajectory, speeds),
         "bars": bars_content(trajectory, most_numbers=800_000 // share),
         "depth": depth_content(trajectory, most_counts=250_000 // share),
         "time": time_content(trajectory),
@@ -121,7 +122,10 @@ def _facts(trajectory: Trajectory) -> list[dict[str, Any]]:
 
 def _kept_samples(trajectory: Trajectory, most: int) -> list[int]:
     """The samples whose numbers of single layers are in the page: all, or evenly spaced ones."""
-    sizes = [sum(len(by_layer) for by_layer in trajectory.overview(step).numbers.values()) for step in trajectory.steps]
+    sizes = []
+    for step in trajectory.steps:
+        overview = trajectory.overview(step)
+        sizes.append(sum(len(by_layer) for held in (overview.numbers, overview.errors) for by_layer in held.values()))
     total = sum(sizes)
     if total <= most:
         return list(range(len(sizes)))
@@ -129,17 +133,16 @@ def _kept_samples(trajectory: Trajectory, most: int) -> list[int]:
 
 
 def _measures(trajectory: Trajectory, kept: list[int]) -> dict[str, dict[str, Any]]:
-    """Measure -> words, median over layers (or the number of the whole depth) of every sample, numbers of layers."""
+    """Measure -> words, median over layers (or the number of the whole depth) of every sample, numbers of layers.
+
+    `errors` and `median_errors` are those of `layers` and `median`, where there are any.
+    """
     snapshots = [trajectory.overview(step) for step in trajectory.steps]
     names = sorted({name for snapshot in snapshots for name in snapshot.numbers})
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(names, key=lambda each: (label(each).title == each, each)):
-        layers: dict[str, list[Any]] = {}
         array = trajectory.array(name, [*trajectory.layers, None])
-        for layer, column in zip(trajectory.layers, array[kept, :-1].T, strict=True):
-            row = [number(value) for value in column.tolist()]
-            if any(value is not None for value in row):
-                layers[str(layer)] = row
+        errors = trajectory.errors(name, [*trajectory.layers, None])
         words = label(name)
         found[name] = {
             "title": plain(words.title),
@@ -148,8 +151,34 @@ def _measures(trajectory: Trajectory, kept: list[int]) -> dict[str, dict[str, An
             "bookkeeping": name in BOOKKEEPING,
             "from_zero": name.startswith(FROM_ZERO),
             "median": [number(snapshot.median(name)) for snapshot in snapshots],
-            "layers": layers,
+            "layers": _by_layer(trajectory, array[kept, :-1]),
         }
+        if np.isfinite(errors).any():
+            found[name]["errors"] = _by_layer(trajectory, errors[kept, :-1])
+            found[name]["median_errors"] = [number(value) for value in errors[:, -1].tolist()]
+    return found
+
+
+def _by_layer(trajectory: Trajectory, array: np.ndarray) -> dict[str, list[Any]]:
+    """The columns of layers that have a number."""
+    columns = zip(trajectory.layers, array.T, strict=True)
+    return {
+        str(layer): [number(value) for value in column.tolist()]
+        for layer, column in columns
+        if not np.isnan(column).all()
+    }
+
+
+def _velocity_errors(trajectory: Trajectory, speeds: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Errors of velocities: relative to them, those of the displacement."""
+    moved, errors = trajectory.array(DISPLACEMENT), trajectory.errors(DISPLACEMENT)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = dict(zip(map(str, trajectory.layers), (errors / moved).T, strict=True))
+    found = {}
+    for layer, row in speeds.items():
+        of_layer = np.array([np.nan if value is None else float(value) for value in row]) * share[layer]
+        if np.isfinite(of_layer).any():
+            found[layer] = [number(value) if np.isfinite(value) else None for value in of_layer.tolist()]
     return found
 
 

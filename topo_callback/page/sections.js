@@ -27,14 +27,15 @@ function drawMovement() {
   const measure = run().measures[chosen.movement];
   const depth = { name: `layers ${run().layers[0]} to ${run().layers[run().layers.length - 1]}`, depth: true };
   if (measure) {
-    const series = layerSeries(Object.fromEntries(Object.entries(measure.layers).map(([layer, values]) => [layer, spread(values)])));
-    series.push({ name: "median", values: measure.median, colours: paletteColours(6), width: 2.4, dash: "6 3" });
+    const series = layerSeries(everySample(measure.layers), everySample(measure.errors || {}));
+    series.push({ name: "median", values: measure.median, errors: measure.median_errors, colours: paletteColours(6), width: 2.4, dash: "6 3" });
     const marks = chosen.movement.startsWith("mutual_knn") ? [{ value: run().neighbours / (run().points - 1), text: "chance" }] : [];
     charts.push({ ...common, title: measure.title, note: measure.unit, series, fromZero: true, marks,
-      legend: [depth, { name: "median over layers", colours: paletteColours(6), width: 2.4, dash: "6 3" }] });
+      legend: [depth, { name: "median over layers", colours: paletteColours(6), width: 2.4, dash: "6 3" }, ...spreadLegend(measure.median_errors, "median, chosen layer")] });
   }
   if (Object.keys(run().velocity).length) charts.push({ ...common, title: "Velocity, H1", note: "displacement since the previous sample over what the weights' path predicts",
-    series: layerSeries(run().velocity), fromZero: true, marks: [{ value: 1, text: "as predicted" }], legend: [depth] });
+    series: layerSeries(run().velocity, run().velocity_errors), fromZero: true, marks: [{ value: 1, text: "as predicted" }],
+    legend: [depth, ...spreadLegend(Object.values(run().velocity_errors).flat(), "chosen layer")] });
   run().facts.forEach((fact) => charts.push({ ...common, title: fact.title, note: fact.unit, fromZero: fact.name !== "loss",
     series: [{ name: fact.title, values: fact.values, colours: paletteColours(0), width: 1.8, dots: run().steps.length < 60 }] }));
   const place = byId("movement-charts");
@@ -42,14 +43,16 @@ function drawMovement() {
   while (place.children.length > charts.length) place.lastChild.remove();
   charts.forEach((chart, i) => lineChart(place.children[i], chart));
   const said = [`Step ${stepName(chosen.sample)}`];
-  if (measure) said.push(`median ${words(measure.median[chosen.sample])}`, `layer ${run().layers[chosen.layer]} ${words(valueOf(chosen.movement))}`);
+  if (measure) said.push(`median ${within(measure.median[chosen.sample], (measure.median_errors || [])[chosen.sample])}`, `layer ${run().layers[chosen.layer]} ${within(valueOf(chosen.movement), valueOf(chosen.movement, "errors"))}`);
   const speed = run().velocity[run().layers[chosen.layer]];
   if (speed && speed[chosen.sample] !== null) said.push(`velocity ${words(speed[chosen.sample])}`);
   run().facts.forEach((fact) => { if (fact.values[chosen.sample] !== null) said.push(`${fact.unit} ${words(fact.values[chosen.sample])}`); });
   byId("movement-readout").textContent = said.join(" · ");
 }
-function layerSeries(byLayer) {
-  return run().layers.flatMap((layer, place) => (byLayer[layer] ? [{ name: `layer ${layer}`, values: byLayer[layer], colours: depthColours(layerShare(place)),
+const everySample = (byLayer) => Object.fromEntries(Object.entries(byLayer).map(([layer, values]) => [layer, spread(values)]));
+/** The chosen layer has a band: those of all layers would hide each other. */
+function layerSeries(byLayer, errors) {
+  return run().layers.flatMap((layer, place) => (byLayer[layer] ? [{ name: `layer ${layer}`, values: byLayer[layer], errors: place === chosen.layer ? errors[layer] : null, colours: depthColours(layerShare(place)),
     width: place === chosen.layer ? 2.6 : 1.2, dots: run().steps.length < 40 && place === chosen.layer }] : []));
 }
 function focusChart(title) {
@@ -57,8 +60,11 @@ function focusChart(title) {
   const drawing = [...byId("movement-charts").querySelectorAll("svg[tabindex]")].find((each) => each.getAttribute("aria-label").startsWith(`${title}.`));
   if (drawing) drawing.focus({ preventScroll: true });
 }
-function valueOf(name) {
-  const values = run().measures[name].layers[run().layers[chosen.layer]];
+function spreadLegend(errors, of) {
+  return errors && known(errors).length ? [{ name: `95 % over prompts: ${of}`, spread: true, colours: paletteColours(6) }] : [];
+}
+function valueOf(name, held = "layers") {
+  const values = (run().measures[name][held] || {})[run().layers[chosen.layer]];
   return values ? spread(values)[chosen.sample] : null;
 }
 
@@ -67,6 +73,7 @@ function drawHeat() {
   hide("heat", !measure);
   if (!measure) return;
   const rows = run().layers.map((layer) => measure.layers[layer] || []);
+  const errors = run().layers.map((layer) => (measure.errors || {})[layer] || []);
   const all = known(rows.flat());
   const low = measure.from_zero ? Math.min(0, ...all) : Math.min(...all), high = Math.max(...all);
   const kept = run().kept;
@@ -78,7 +85,7 @@ function drawHeat() {
     scale: { names: scaleNames(low, high) }, chosen: [chosen.layer, column],
     describe: (row, c) => {
       const status = (run().status[kept[c]] || {})[run().layers[row]];
-      return `Layer ${run().layers[row]}, step ${stepName(kept[c])}: ${words(rows[row][c])}${status ? ` (${status})` : ""}`;
+      return `Layer ${run().layers[row]}, step ${stepName(kept[c])}: ${within(rows[row][c], errors[row][c])}${status ? ` (${status})` : ""}`;
     },
     choose: (row, c) => { chosen.sample = kept[c]; byId("sample").value = String(kept[c]); setLayer(row); byId("heat-map").querySelector("svg").focus({ preventScroll: true }); },
   });

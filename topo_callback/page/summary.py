@@ -5,6 +5,7 @@ What is not recorded is left out.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ import numpy as np
 
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
 from topo_callback.figures.labels import step_name
-from topo_callback.page.run_content import fact, points, velocities
+from topo_callback.page.run_content import DISPLACEMENT, fact, points, velocities
 from topo_callback.page.wording import count, percent, rounded, table
 from topo_callback.records.trajectory import Trajectory
 
@@ -102,42 +103,77 @@ def _stopped(trajectory: Trajectory) -> list[str]:
 
 def _displacement(trajectory: Trajectory) -> list[str]:
     for measure, what in (("wasserstein_h1.first", "loops (H1)"), ("wasserstein_h0.first", "clusters (H0)")):
-        array = trajectory.array(measure)
-        last = array[-1]
+        array, errors = trajectory.array(measure), trajectory.errors(measure)
+        last, error = array[-1], errors[-1]
         if not np.isfinite(last).any():
             continue
         most, least = int(np.nanargmax(last)), int(np.nanargmin(last))
         if last[most] == 0:
             return [f"Nothing has moved: the {what} of every layer are those of the start."]
-        text = f"Since the start, the {what} of layer {trajectory.layers[most]} moved most: by {rounded(last[most])}"
+        said = {layer: f"{rounded(last[layer])}{give_or_take(error[layer])}" for layer in (most, least)}
+        if most != least and not differ(last[most], error[most], last[least], error[least]):
+            return [
+                f"Since the start, the {what} have moved: those of layer {trajectory.layers[most]} by {said[most]} "
+                "median distances, and no layer by less than that, within the error over prompts.",
+                *_half_way(trajectory, array, trajectory.errors(measure, [None])[:, 0]),
+            ]
+        text = f"Since the start, the {what} of layer {trajectory.layers[most]} moved most: by {said[most]}"
         if least != most:
-            text += f" median distances; those of layer {trajectory.layers[least]} least, by {rounded(last[least])}"
+            text += f" median distances; those of layer {trajectory.layers[least]} least, by {said[least]}"
         else:
             text += " median distances"
-        return [f"{text}.", *_half_way(trajectory, array)]
+        return [f"{text}.", *_half_way(trajectory, array, trajectory.errors(measure, [None])[:, 0])]
     return []
 
 
-def _half_way(trajectory: Trajectory, array: np.ndarray) -> list[str]:
+def _half_way(trajectory: Trajectory, array: np.ndarray, errors: np.ndarray) -> list[str]:
+    """When half of the displacement was there, and the samples at which it may have been with other prompts."""
     medians = _medians(array)
     if not np.isfinite(medians[-1]) or medians[-1] <= 0 or len(trajectory.steps) < 4:
         return []
-    reached = int(np.flatnonzero(np.nan_to_num(medians, nan=-1.0) >= medians[-1] / 2)[0])
+    band = 2 * np.nan_to_num(errors, nan=0.0)
+    half = medians[-1] / 2
+    reached, earliest, latest = (
+        int(np.flatnonzero(np.nan_to_num(medians + shift, nan=-1.0) >= half)[0])
+        if (np.nan_to_num(medians + shift, nan=-1.0) >= half).any()
+        else len(medians) - 1
+        for shift in (0.0, band, -band)
+    )
     step, end = trajectory.steps[reached], trajectory.steps[-1]
     share = f", after {percent(step / end)} of the steps" if 0 < step < end else ""
-    return [f"Half of the displacement at the end (median over layers) was there by step {step_name(step)}{share}."]
+    around = ""
+    if earliest != latest:
+        around = f" (step {step_name(trajectory.steps[earliest])} to {step_name(trajectory.steps[latest])} within the "
+        around += "error over prompts)"
+    return [
+        f"Half of the displacement at the end (median over layers) was there by step {step_name(step)}{share}{around}."
+    ]
 
 
 def _largest_move(trajectory: Trajectory) -> list[str]:
-    table = trajectory.array("wasserstein_h1.previous").T  # of equal moves, the first layer
+    measure = "wasserstein_h1.previous"
+    table, errors = trajectory.array(measure).T, trajectory.errors(measure).T  # of equal moves, the first layer
     if not np.isfinite(table).any() or np.nanmax(table) <= 0:
         return []
     layer, sample = np.unravel_index(int(np.nanargmax(table)), table.shape)
+    largest, error = float(table[layer, sample]), float(errors[layer, sample])
     step = trajectory.steps[int(sample)]
-    return [
+    text = (
         f"The largest move between two samples was that of layer {trajectory.layers[int(layer)]} "
-        f"{_interval(trajectory, step)}: {rounded(float(table[layer, sample]))} median distances."
+        f"{_interval(trajectory, step)}: {rounded(largest)}{give_or_take(error)} median distances"
+    )
+    others = [
+        (value, of_value)
+        for value, of_value in zip(table.ravel().tolist(), errors.ravel().tolist(), strict=True)
+        if np.isfinite(value)
     ]
+    alike = sum(not differ(largest, error, value, of_value) for value, of_value in others) - 1
+    if np.isfinite(error) and alike == len(others) - 1 > 0:
+        return ["No move between two samples was larger than another by more than the error over prompts."]
+    if np.isfinite(error) and alike:
+        text += f"; {alike} of the other {len(others) - 1} moves {'is' if alike == 1 else 'are'} no smaller within the "
+        text += "error over prompts"
+    return [f"{text}."]
 
 
 def _velocity(trajectory: Trajectory) -> list[str]:
@@ -146,12 +182,15 @@ def _velocity(trajectory: Trajectory) -> list[str]:
     if not fastest:
         return []
     value, layer, sample = max(fastest)
-    if value < _NOTABLE:
+    moved, error = (held(DISPLACEMENT, [layer])[sample, 0] for held in (trajectory.array, trajectory.errors))
+    error = value * error / moved if np.isfinite(error) else np.nan
+    if value < _NOTABLE or not differ(value, error, 1.0, np.nan):
         return ["No layer moved much faster than the path of the weights predicts."]
     when = _interval(trajectory, trajectory.steps[sample])
+    times = f"{rounded(value)}{give_or_take(error)} times"
     return [
-        f"For how far the weights went, layer {layer} moved fastest {when}: {rounded(value)} times what their path "
-        "predicts. Single intervals vary by chance; this is a description, no test."
+        f"For how far the weights went, layer {layer} moved fastest {when}: {times} what their path predicts. "
+        "Single intervals vary by chance; this is a description, no test."
     ]
 
 
@@ -166,9 +205,11 @@ def _neighbours(trajectory: Trajectory) -> list[str]:
         return []
     k = int(trajectory.snapshot(trajectory.steps[0]).neighbours.shape[2])
     most, least = int(np.nanargmax(last)), int(np.nanargmin(last))
-    text = f"{percent(float(np.nanmedian(last)))} of each prompt's {k} nearest neighbours are still those of the start "
+    error, of_median = trajectory.errors("mutual_knn.first")[-1], trajectory.errors("mutual_knn.first", [None])[-1, 0]
+    kept = f"{percent(float(np.nanmedian(last)))}{give_or_take(of_median, as_percent=True)}"
+    text = f"{kept} of each prompt's {k} nearest neighbours are still those of the start "
     text += "(median over layers"
-    if most != least:
+    if differ(last[most], error[most], last[least], error[least]):
         text += f"; {percent(last[least])} in layer {trajectory.layers[least]}, {percent(last[most])} in layer "
         text += f"{trajectory.layers[most]}"
     return [f"{text}; by chance {percent(k / (points(trajectory) - 1))})."]
@@ -230,6 +271,23 @@ def _missing(trajectory: Trajectory) -> list[str]:
     if trajectory.damaged:
         sentences.append(f"{count(len(trajectory.damaged), 'damaged sample')} left out: {_named(trajectory.damaged)}.")
     return sentences
+
+
+def differ(one: float, its_error: float, other: float, other_error: float) -> bool:
+    """Whether two numbers differ by more than twice the error of their difference.
+
+    The errors are taken as independent, though the prompts are the same: what is said to differ does. One that is
+    missing counts as 0, and both as a comparison of the numbers alone.
+    """
+    error = math.hypot(*(0.0 if math.isnan(each) else each for each in (its_error, other_error)))
+    return bool(abs(one - other) > 2 * error)
+
+
+def give_or_take(error: float, *, as_percent: bool = False) -> str:
+    """` ± ` and what the 95 % interval over prompts reaches to each side; nothing without an error."""
+    if not math.isfinite(error):
+        return ""
+    return f" ± {percent(2 * error) if as_percent else rounded(2 * error)}"
 
 
 def _named(names: Iterable[object], most: int = 8) -> str:

@@ -45,6 +45,8 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     held = {name: f"{array.dtype} {array.ndim}" for name, array in arrays.items()}
     _require(held.get("values") == "float64 2", "values")
     _require(arrays["values"].shape == (len(manifest["measures"]), len(layers) + 1), "values")
+    _check_array(arrays, "errors", "float64", arrays["values"].shape)
+    _require("errors" not in arrays or not (arrays["errors"] < 0).any(), "errors")
     _require("neighbours" in held, "neighbours")
     for name in ("neighbours", "gaussian_neighbours"):
         _check_graphs(arrays, name, layers)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32
@@ -26,6 +26,9 @@ class Snapshot:
         status: per layer "ok", "degenerate: ..." or "invalid: ..."; only ok layers have numbers of their
             cloud; token measures are there unless a layer is invalid.
         numbers: measure -> layer -> value; layer None holds numbers of the whole depth. Undefined values are left out.
+        errors: measure -> layer -> how far the number could be off with other prompts: twice the error each way is its
+            95 % interval. Layer None holds that of the number of the whole depth, or of the median over layers. Numbers
+            without one are left out; empty in older records.
         missing: measure -> layer -> why the value is not defined. Of layers that are not ok, `status` says why.
         barcodes: Vietoris-Rips barcode per ok layer, in units of the metric.
         neighbours: int32 [layers, points, k]; -1 for layers that are invalid.
@@ -55,6 +58,7 @@ class Snapshot:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)
     compared: Mapping[str, Mapping[int | None, int]] = field(default_factory=dict)
+    errors: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
 
     def compared_with(self, label: str, layer: int | None) -> int | None:
         """The step of the sample that a layer's `.previous` or `.first` numbers compare with; None without one.
@@ -76,10 +80,7 @@ class Snapshot:
         """Arrays and manifest for `write_record`."""
         names = sorted(self.numbers)
         columns: list[int | None] = [*self.layers, None]
-        values = np.full((len(names), len(columns)), np.nan)
-        for row, name in enumerate(names):
-            for column, layer in enumerate(columns):
-                values[row, column] = self.numbers[name].get(layer, np.nan)
+        values = _rows(self.numbers, names, columns)
         ok = sorted(self.barcodes)
         arrays = {
             "values": values,
@@ -87,6 +88,8 @@ class Snapshot:
             "bar_layer": np.repeat(np.array(ok, dtype=np.int32), [len(self.barcodes[layer]) for layer in ok]),
             **_bars("bar", [self.barcodes[layer] for layer in ok]),
         }
+        if self.errors:
+            arrays["errors"] = _rows(self.errors, names, columns)
         if self.gaussian_neighbours is not None:
             arrays["gaussian_neighbours"] = self.gaussian_neighbours
         if self.depth_zigzag is not None:
@@ -118,7 +121,8 @@ class Snapshot:
         """
         check_snapshot(arrays, manifest)
         layers = tuple(manifest["layers"])
-        numbers = _NumberTable(tuple(manifest["measures"]), (*layers, None), arrays["values"])
+        names, columns = tuple(manifest["measures"]), (*layers, None)
+        errors = _NumberTable(names, columns, arrays["errors"]) if "errors" in arrays else {}
         status = {int(layer): text for layer, text in manifest["status"].items()}
         barcodes = {
             layer: _barcode(arrays, "bar", arrays["bar_layer"] == layer)
@@ -129,7 +133,8 @@ class Snapshot:
             step=manifest["step"],
             layers=layers,
             status=status,
-            numbers=numbers,
+            numbers=_NumberTable(names, columns, arrays["values"]),
+            errors={name: row for name, row in errors.items() if row},
             barcodes=barcodes,
             neighbours=arrays["neighbours"],
             gaussian_neighbours=arrays.get("gaussian_neighbours"),
@@ -159,7 +164,10 @@ class Snapshot:
 
 
 def number_array(
-    snapshots: Sequence[Snapshot], measure: str, layers: Sequence[int | None]
+    snapshots: Sequence[Snapshot],
+    measure: str,
+    layers: Sequence[int | None],
+    held: Literal["numbers", "errors"] = "numbers",
 ) -> Float64[np.ndarray, "samples layers"]:
     """One measure of several snapshots as an array, the one way from numbers to arrays; see `Trajectory.array`.
 
@@ -167,16 +175,28 @@ def number_array(
         snapshots: the samples, in the order of the rows.
         measure: a name in `Snapshot.numbers`; one that no snapshot has gives NaN everywhere.
         layers: the layers, in the order of the columns; None is the number of the whole depth.
+        held: the numbers, or their errors.
 
     Returns:
         float64 [samples, layers] in the unit of the measure, NaN where a number is missing; infinite numbers stay.
     """
     array = np.full((len(snapshots), len(layers)), np.nan)
     for row, snapshot in zip(array, snapshots, strict=True):
-        by_layer = snapshot.numbers.get(measure)
+        by_layer = getattr(snapshot, held).get(measure)
         if by_layer is not None:
             row[:] = [by_layer.get(layer, np.nan) for layer in layers]
     return array
+
+
+def _rows(
+    numbers: Mapping[str, Mapping[int | None, float]], names: Sequence[str], columns: Sequence[int | None]
+) -> Float64[np.ndarray, "names columns"]:
+    """The numbers of these names as rows; NaN where there is none."""
+    values = np.full((len(names), len(columns)), np.nan)
+    for row, name in zip(values, names, strict=True):
+        by_layer = numbers.get(name, {})
+        row[:] = [by_layer.get(layer, np.nan) for layer in columns]
+    return values
 
 
 class _NumberTable(Mapping[str, Mapping[int | None, float]]):
