@@ -143,9 +143,9 @@ def test_two_ranks_read_the_answers_of_one(two: Launch, alone: Launch, model: st
     for trajectory in (here, there):
         sample = Sample.read(trajectory.folder / "distances" / "step-00000000.npz")
         assert sample.next_token_points == (0, 3, 6, 9, 11, 14, 17)
-        assert sample.next_token_roots is not None
-        np.testing.assert_allclose((sample.next_token_roots.astype(np.float64) ** 2).sum(axis=1), 1, atol=1e-3)
-        roots.append(sample.next_token_roots)
+        assert sample.next_token_codes is not None
+        np.testing.assert_allclose((sample.next_token_codes.astype(np.float64) ** 2).sum(axis=1), 1, atol=1e-3)
+        roots.append(sample.next_token_codes)
         for step in trajectory.steps[1:]:
             for label in ("previous", "first"):
                 divergence = trajectory.snapshot(step).numbers[f"next_token_js.{label}"][None]

@@ -84,7 +84,7 @@ def test_the_sample_is_the_same_bit_for_bit_with_and_without() -> None:
     assert without.token_numbers is not None
     assert with_studies.token_measures == ("curvature",)
     np.testing.assert_array_equal(with_studies.token_numbers, without.token_numbers)
-    np.testing.assert_array_equal(with_studies.next_token_roots, without.next_token_roots)
+    np.testing.assert_array_equal(with_studies.next_token_codes, without.next_token_codes)
     assert without.study_numbers == without.study_missing == {}
     assert "study_forwards" not in without.facts
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float16
+from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, find_language_model
 from topo_callback.capture.layout import StateLayout
 from topo_callback.errors import USERS_OWN
+from topo_callback.measures.behaviour import LEAST_ROOT
 
 
 class NextTokens:
@@ -25,14 +26,14 @@ class NextTokens:
 
     Attributes:
         points: the prompts whose distributions are wanted, by their place in the probe.
-        roots: of the newest batch, float16 [those of its rows that are wanted, vocabulary]: square roots of
-            probabilities, which keep small ones far better than float16 logarithms (see measures/behaviour.py).
+        codes: of the newest batch, float16 [those of its rows that are wanted, vocabulary]: square roots of
+            probabilities, logarithms of small ones (see measures/behaviour.py).
         missing: why there are none, once that is known; then nothing is listened to any more.
     """
 
     def __init__(self, points: tuple[int, ...]) -> None:
         self.points = points
-        self.roots: Float16[Tensor, "rows vocabulary"] | None = None
+        self.codes: Float16[Tensor, "rows vocabulary"] | None = None
         self.missing = ""
 
     def head(self, model: nn.Module, stack: BlockStack) -> nn.Module | None:
@@ -56,7 +57,7 @@ class NextTokens:
         layout: StateLayout,
     ) -> Iterator[None]:
         """Listen during one forward pass of the whole batch; what raises inside is put into `failures`."""
-        self.roots = None
+        self.codes = None
         cut: list[bool] = []
         wanted = torch.tensor([point in self.points for point in batch.points.tolist()])
 
@@ -84,7 +85,7 @@ class NextTokens:
             elif not failures:
                 try:
                     chosen = logits[wanted.to(logits.device), 0].float()
-                    self.roots = (torch.log_softmax(chosen, dim=1) / 2).exp().half()
+                    self.codes = codes_of(torch.log_softmax(chosen, dim=1))
                 except USERS_OWN:
                     raise
                 except BaseException as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
@@ -99,5 +100,17 @@ class NextTokens:
         finally:
             for handle in handles:
                 handle.remove()
-        if self.roots is None and not self.missing:
+        if self.codes is None and not self.missing:
             self.missing = "the forward pass does not come to the model's output head"
+
+
+def codes_of(logarithms: Float[Tensor, "rows vocabulary"]) -> Float16[Tensor, "rows vocabulary"]:
+    """The codes of distributions, from the logarithms of their probabilities; see `measures/behaviour.py`."""
+    roots = (logarithms / 2).exp()
+    return torch.where(roots < LEAST_ROOT, logarithms, roots).half()
+
+
+def roots_of(codes: Float16[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
+    """The square roots of the probabilities that codes stand for, float32."""
+    wide = codes.float()
+    return torch.where(wide < 0, (wide / 2).exp(), wide)

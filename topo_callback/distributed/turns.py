@@ -37,13 +37,13 @@ class Read:
 
     Attributes:
         columns: of each batch, float32 [layers, rows, width + token measures]; some rows may be unused.
-        roots: of each batch, float16 [rows, vocabulary], the rows being those of the prompts that were asked for.
+        codes: of each batch, float16 [1, rows, vocabulary], the rows being those of the prompts that were asked for.
         tokens: of each batch, float32 [layers, its tokens of the token cloud, width]; some rows may be unused.
-        missing: why there are no roots, or nothing.
+        missing: why there are no codes, or nothing.
     """
 
     columns: list[Tensor] = field(default_factory=list)
-    roots: list[Tensor] = field(default_factory=list)
+    codes: list[Tensor] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     missing: str = ""
 
@@ -84,7 +84,7 @@ class Turns:
         turns = self._ranks.deal(len(batches))
         columns = Gathering(self._ranks, len(turns), max(len(batch) for batch in batches))
         wanted = next_tokens.points if next_tokens is not None else ()
-        roots = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
+        codes = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
         most = max(len(token_cloud.of(batch)) for batch in batches) if token_cloud is not None else 0
         tokens = Gathering(self._ranks, len(turns), most)
 
@@ -106,8 +106,8 @@ class Turns:
             columns.put(turn, part)
             if token_cloud is not None:
                 tokens.put(turn, torch.stack([token_cloud.states[layer].to(part.device) for layer in self.layers]))
-            if next_tokens is not None and next_tokens.roots is not None:
-                roots.put(turn, next_tokens.roots[None])
+            if next_tokens is not None and next_tokens.codes is not None:
+                codes.put(turn, next_tokens.codes[None])
 
         failed: tuple[int, str] | None = None  # not the error itself, which would hold on to all that was read
         with contextlib.ExitStack() as quietly:  # an interrupt leaves evaluation mode, too
@@ -127,7 +127,7 @@ class Turns:
         if next_tokens is not None:
             found.missing = next((said for said in self._ranks.texts(next_tokens.missing) if said), "")
             if not found.missing:
-                found.roots = roots.gather()
+                found.codes = codes.gather()
         return found
 
     def together(self, work: Callable[[], object]) -> None:

@@ -66,8 +66,8 @@ class Reader(AgreedReading):
         try:
             clouds, tokens = assembled(self._batches, read.columns, len(self._taken), device=model_device(model))
             read.columns.clear()
-            next_token_roots = self._next_token_roots(read.roots)
-            read.roots.clear()
+            next_token_codes = self._next_token_codes(read.codes)
+            read.codes.clear()
             distances, neighbours, invalid = self._geometry(clouds)
             of_points: dict[str, Any] = point_facts(clouds, self.layers, invalid, self._config.metric)
             token_cloud = self._token_geometry(read.tokens, clouds.device)
@@ -91,8 +91,8 @@ class Reader(AgreedReading):
             invalid=invalid,
             token_measures=self._token_measures,
             token_numbers=tokens[:, :own] if own else None,
-            next_token_points=() if next_token_roots is None else self._next_token_points,
-            next_token_roots=next_token_roots,
+            next_token_points=() if next_token_codes is None else self._next_token_points,
+            next_token_codes=next_token_codes,
             **of_points,
             **token_cloud,
             study_numbers=results.numbers,
@@ -167,16 +167,16 @@ class Reader(AgreedReading):
         listener.missing = "" if self.proof is None else self.proof.next_token_missing
         return listener
 
-    def _next_token_roots(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
-        """The roots of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""
+    def _next_token_codes(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
+        """The codes of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""
         if not gathered:
             return None
         place = {point: row for row, point in enumerate(self._next_token_points)}
-        roots = np.empty((len(place), gathered[0].shape[2]), dtype=np.float16)
+        codes = np.empty((len(place), gathered[0].shape[2]), dtype=np.float16)
         for batch, part in zip(self._batches, gathered, strict=False):
             rows = [place[point] for point in asked(batch, self._next_token_points)]
-            roots[rows] = part[0, : len(rows)].cpu().numpy()
-        return roots
+            codes[rows] = part[0, : len(rows)].cpu().numpy()
+        return codes
 
     def _token_geometry(
         self, gathered: list[Float[Tensor, "layers rows width"]], device: torch.device
