@@ -15,8 +15,9 @@ from topo_callback.records.snapshot import Snapshot
 LABELS = ("previous", "first")
 _TOKENS = "tokens.median_distance"
 _ANSWERED = "next_token_prompts"
-Part = tuple[str, int | None]  # "cloud" or "tokens" of a layer, or the "answers" of the whole model
+Part = tuple[str, int | None]  # "cloud" or "tokens" of a layer; of the whole model, "answers" or "general text"
 ANSWERS: Part = ("answers", None)
+GENERAL_TEXT: Part = ("general text", None)
 
 
 def parts_of(snapshot: Snapshot) -> frozenset[Part]:
@@ -27,7 +28,8 @@ def parts_of(snapshot: Snapshot) -> frozenset[Part]:
     clouds: list[Part] = [("cloud", layer) for layer, text in snapshot.status.items() if text == "ok"]
     tokens: list[Part] = [("tokens", layer) for layer in snapshot.numbers.get(_TOKENS, {})]
     answers = [ANSWERS] if prompts else []
-    return frozenset([*clouds, *tokens, *answers])
+    general = [GENERAL_TEXT] if snapshot.by_prompt.get("general_text_loss") is not None else []
+    return frozenset([*clouds, *tokens, *answers, *general])
 
 
 def answered_prompts(sample: Sample) -> dict[str, Any]:
@@ -86,12 +88,13 @@ class Earlier:
         return None if snapshot is None else self._kept.get(snapshot.step)
 
     def compared(self, layers: Sequence[int]) -> dict[str, dict[int | None, int]]:
-        """For the record: label, or `tokens.<label>` for token clouds -> layer, None for answers -> step."""
+        """For the record: label, `tokens.<label>` for token clouds -> layer, None for answers and text -> step."""
         found: dict[str, dict[int | None, int]] = {}
         for label in self.labels():
             parts: list[tuple[str, Part]] = [(label, ("cloud", layer)) for layer in layers]
             parts += [(f"tokens.{label}", ("tokens", layer)) for layer in layers]
             parts.append((label, ANSWERS))
+            parts += [(f"general_text.{label}", GENERAL_TEXT)] if label == "first" else []
             for name, part in parts:
                 snapshot = self.of(label, part)
                 if snapshot is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measurement.answers import answer_moves
+from topo_callback.measurement.answers import answer_moves, general_text_moves
 from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
@@ -82,8 +82,9 @@ def measure_sample(
         _compare(numbers, asking, views, earlier, label, config)
         if sample.centroids is not None:
             numbers.put_all({f"centroid_drift.{label}": _drifts(sample, views, earlier, label, config.metric)})
-    moves = answer_moves(sample, earlier, config)
-    numbers.put(None, moves.numbers)
+    moves = [answer_moves(sample, earlier, config), general_text_moves(sample, earlier, config)]
+    for each in moves:
+        numbers.put(None, each.numbers)
     displacement = numbers.values.get("wasserstein_h1.first")
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
     zigzag = _over_depth(numbers, asking, views, config)
@@ -98,7 +99,7 @@ def measure_sample(
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
         gaussian_neighbours=_gaussian_neighbours(sample, views),
-        by_prompt=moves.by_prompt,
+        by_prompt={name: values for each in moves for name, values in each.by_prompt.items()},
         depth_zigzag=zigzag,
         zigzag_layers=tuple(views) if zigzag is not None else (),
         previous=earlier.step("previous"),

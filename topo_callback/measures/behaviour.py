@@ -18,6 +18,8 @@ from topo_callback.measures.missing import Missing, Number
 
 LEAST_ROOT = 2.0**-14
 """Below it float16 loses digits; a probability of 2^-28."""
+NO_LOSS = "no token of the general text has a log-loss"
+INFINITE_LOSS = "a token of the general text has no probability, so its log-loss is infinite"
 NOWHERE = "no prompt has a next-token distribution at both samples"
 INFINITE = "a token that was possible in one sample has no probability in the other, so the divergence is infinite"
 
@@ -93,6 +95,40 @@ def mean_and_error(
     if chosen.size < 2:
         return mean, Missing("one prompt has no spread")
     return mean, float(chosen.std(ddof=1) / np.sqrt(chosen.size))
+
+
+def loss_per_token(
+    losses: Float[np.ndarray, "passages tokens"], before: Float[np.ndarray, "passages tokens"] | None = None
+) -> tuple[Number, Number, Float64[np.ndarray, " passages"]]:
+    """The mean log-loss per token of fixed passages, or its change, in nats; its exponential is the perplexity.
+
+    Args:
+        losses: of each token; NaN where a passage has no more of them.
+        before: the losses of the same tokens in an earlier sample; None: the loss itself is wanted, not its change.
+
+    Returns:
+        The mean over all tokens; its standard error from the spread of passages, that of a ratio of two sums over
+        passages (Cochran, Sampling Techniques, 1977, eq. 6.13); and the mean of each passage, NaN for one without
+        tokens in both samples. In place of the first two a reason where no token has a loss, or one is infinite.
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, and no change either
+        values = values if before is None else values - np.asarray(before, dtype=np.float64)
+    tokens = (~np.isnan(values)).sum(axis=1)
+    sums = np.nansum(values, axis=1)
+    of_passages = np.full(len(values), np.nan)
+    of_passages[tokens > 0] = sums[tokens > 0] / tokens[tokens > 0]
+    sums, tokens = sums[tokens > 0], tokens[tokens > 0]
+    if not tokens.size:
+        return Missing(NO_LOSS), Missing(NO_LOSS), of_passages
+    if not np.isfinite(sums).all():
+        return Missing(INFINITE_LOSS), Missing(INFINITE_LOSS), of_passages
+    mean = float(sums.sum() / tokens.sum())
+    if tokens.size < 2:
+        return mean, Missing("one passage has no spread"), of_passages
+    deviations = sums - mean * tokens
+    error = np.sqrt(tokens.size / (tokens.size - 1) * np.square(deviations).sum()) / tokens.sum()
+    return mean, float(error), of_passages
 
 
 _Distribution = tuple[Float64[np.ndarray, " tokens"], Float64[np.ndarray, " tokens"]]

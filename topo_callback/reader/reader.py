@@ -57,9 +57,11 @@ class Reader(AgreedReading):
         dtypes: dict[int, torch.dtype] = {}
         read = self._read_clouds(model, dtypes)
         forward_seconds = time.perf_counter() - started
+        general = self._general.read(model, self.batch_size, self._next_token_missing)
+        read_seconds = time.perf_counter() - started
         forwards = self._turns.forwards
         variants = self._studies.read(model, self.batch_size) if self._config.studies else {}
-        study_seconds = time.perf_counter() - started - forward_seconds
+        study_seconds = time.perf_counter() - started - read_seconds
         if not self._ranks.first:
             return None
         resumed = time.perf_counter()
@@ -74,6 +76,7 @@ class Reader(AgreedReading):
         except torch.OutOfMemoryError as error:
             raise ReadingError(f"out of memory for the distances of {self._most_points} points") from error
         geometry_seconds = time.perf_counter() - resumed
+        of_general = general.pop("facts")
         results = StudyResults()
         if self._config.studies:
             results = self._study_numbers(model, step, clouds, tokens, variants)
@@ -97,8 +100,10 @@ class Reader(AgreedReading):
             **token_cloud,
             study_numbers=results.numbers,
             study_missing=results.missing,
+            **general,
             facts={
                 **facts,
+                **of_general,
                 **({"next_token_missing": read.missing} if read.missing else {}),
                 **({"token_cloud_missing": self._no_token_cloud} if self._no_token_cloud else {}),
                 "dtype": ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes.values()})),
@@ -164,8 +169,13 @@ class Reader(AgreedReading):
         if not self._next_token_points:
             return None
         listener = NextTokens(self._next_token_points)
-        listener.missing = "" if self.proof is None else self.proof.next_token_missing
+        listener.missing = self._next_token_missing
         return listener
+
+    @property
+    def _next_token_missing(self) -> str:
+        """Why next-token distributions of this model would be wrong, or nothing."""
+        return "" if self.proof is None else self.proof.next_token_missing
 
     def _next_token_codes(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
         """The codes of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""

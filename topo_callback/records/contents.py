@@ -99,6 +99,10 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
         "next_token_points",
     )
     _check_array(arrays, "next_token_codes", "float16", (len(prompts), None))
+    _check_array(arrays, "general_text_codes", "float16", (None, None))
+    _require(("general_text_codes" in arrays) == ("general_text_losses" in arrays), "general_text_losses")
+    if "general_text_codes" in arrays:
+        _check_array(arrays, "general_text_losses", "float32", (len(arrays["general_text_codes"]), None))
     if "token_distances" in arrays:
         tokens = _check_distances(arrays, "token_distances", layers)
         _check_graphs(arrays, "token_neighbours", layers, tokens)

@@ -35,9 +35,10 @@ class Snapshot:
         zigzag_layers: the layers that enter the depth zigzag: those that are ok.
         previous: step of the newest earlier sample in which some layer is ok; None where there is none.
         first: step of the first such sample.
-        compared: label (`previous`, `first`, and `tokens.` in front of them for token clouds) -> layer, None for the
-            next-token distributions -> step of the sample that its numbers compare with: the newest, or first, one in
-            which that layer is ok. Empty in older records, see `compared_with`.
+        compared: label (`previous`, `first`, with `tokens.` in front for token clouds and `general_text.` for the
+            general text) -> layer, None for that text and for next-token distributions -> step of the sample that its
+            numbers compare with: the newest, or first, one in which that layer is ok. Empty in older records, see
+            `compared_with`.
         provenance: configuration, probe hash, versions, engines, landmarks' covering radii, facts of the sample, ...
         by_prompt: number of the whole model -> float64 [prompts], the value of each prompt whose mean it is; NaN for a
             prompt without one. Of `next_token_*` the prompts are `provenance["next_token_points"]`.
