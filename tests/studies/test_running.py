@@ -38,7 +38,9 @@ def probe(*, tokenizer: bool = True) -> Probe:
 
 
 def read(model: Any, given: Probe | None = None, **settings: Any) -> Sample:
-    config = TopologyConfig(**{"neighbours": 3, "probe_batch": 5, "layers": (1, 2), "studies": INVARIANCE, **settings})
+    config = TopologyConfig(
+        **{"neighbours": 3, "probe_batch": 5, "layers": (1, 2), "studies": INVARIANCE, "general_text": 0, **settings}
+    )
     reader = Reader(model, given or probe(), config, Ranks())
     reader.agree(model)
     sample = reader.read(model, 0, {})

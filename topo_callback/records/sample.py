@@ -60,8 +60,8 @@ class Sample:
             there are none (`facts` says why) or none were asked for.
         general_text_codes: float16 [passages, vocabulary], the codes of what follows the beginning of each passage of
             the general text; None where it was not read (`facts` says why) or not asked for.
-        general_text_losses: float32 [passages, tokens], -log of the probability of each of its tokens after the first,
-            in nats; NaN after the last one.
+        general_text_losses: float32 [passages, following], -log of the probability of each of its tokens after the
+            first one, in nats; NaN after the last one.
         token_places: int32 [tokens, 2], the prompt and the position of each token of the token cloud; None without one.
         token_distances: float32 [layers, pairs of tokens], condensed, as `distances`.
         token_neighbours: int32 [layers, tokens, k], as `neighbours`, and None when left to the worker.
@@ -82,7 +82,7 @@ class Sample:
     next_token_points: tuple[int, ...] = ()
     next_token_codes: Float16[np.ndarray, "prompts vocabulary"] | None = None
     general_text_codes: Float16[np.ndarray, "passages vocabulary"] | None = None
-    general_text_losses: Float32[np.ndarray, "passages tokens"] | None = None
+    general_text_losses: Float32[np.ndarray, "passages following"] | None = None
     centroids: Float[np.ndarray, "layers width"] | None = None
     norms: Float32[np.ndarray, "layers points"] | None = None
     largest_coordinates: Float64[np.ndarray, "layers 2"] | None = None
