@@ -284,6 +284,17 @@ def test_the_summary_says_what_moved_when_and_where(trajectory: Trajectory) -> N
     assert "The logged training loss fell from 1.5 (step 1) to 0.18 (step 16)." in text
 
 
+def test_behaviour_comes_first(tmp_path: Path) -> None:
+    trajectory = Trajectory.load(write_run(tmp_path, STEPS[:3]).path)
+    last = trajectory.overview(2)
+    answers = {"next_token_kl.first": {None: 0.2}, "next_token_kl_error.first": {None: 0.03}}
+    trajectory._overviews[2] = replace(last, numbers={**last.numbers, **answers})
+    said = "The answers to the probe moved by 0.2 ± 0.03 nats since the start (KL(start || now))."
+    assert summary(trajectory)[0] == said
+    written = report_page(trajectory)
+    assert written.index(said) < written.index("3 samples from step 0 to 2")
+
+
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     folder = write_run(tmp_path, (0,), facts=False)
     trajectory = Trajectory.load(folder.path)
