@@ -17,6 +17,7 @@ BASE: dict[str, Any] = {
     "subsample_size": 8,
     "token_cloud": 60,
     "next_token_prompts": 8,
+    "general_text": 6,
     "measures": ("scale", "barcode_features", "wasserstein", "mutual_knn", "time_persistence"),
 }
 
@@ -45,6 +46,7 @@ CHANGED: dict[str, Any] = {
     "token_cloud": 90,
     "studies": ("prompt_length",),
     "next_token_prompts": 4,
+    "general_text": 3,
     "samples": 4,
     "steps": (5, 8),
     "sample_on_save": False,

@@ -40,6 +40,7 @@ CONFIG = TopologyConfig(
     max_overhead=None,
     measures=("scale", "mutual_knn"),
     token_measures="all",
+    general_text=6,  # two batches, one turn of two ranks
     next_token_prompts=7,  # of 18, so that batches hold different numbers of them
     pictures=0,
     keep_distances=True,

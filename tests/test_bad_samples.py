@@ -44,7 +44,7 @@ def sample_of(step: int, invalid: Mapping[int, str]) -> Sample:
         facts={"path_length": float(step), "progress": step / 8},
         centroids=generator.normal(size=(len(LAYERS), 6)).astype(np.float32),
         next_token_points=(0, 1, 2),
-        next_token_roots=np.full_like(roots, np.nan) if len(invalid) == len(LAYERS) else roots,
+        next_token_codes=np.full_like(roots, np.nan) if len(invalid) == len(LAYERS) else roots,
         token_places=np.stack([np.arange(40), np.zeros(40)], axis=1).astype(np.int32),
         token_distances=other.distances,
         token_neighbours=other.neighbours,

@@ -22,7 +22,7 @@ from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
-TURNS = 3  # five batches on two ranks
+TURNS = 4  # five batches on two ranks, and two of the general text
 TIMES = ("overhead", "previous_sample_seconds")
 
 Seen = list[dict[str, dict[str, Any]]]
@@ -127,7 +127,7 @@ def test_two_ranks_give_the_numbers_of_one(two: Launch, alone: Launch, model: st
             mine, theirs = (getattr(snapshot.barcodes[layer], name) for snapshot in (one, other))
             np.testing.assert_allclose(theirs, mine, rtol=0 if exact else 1e-6)
     assert other.numbers.keys() == one.numbers.keys()
-    assert {"prompt_entropy", "curvature_bimodality"} <= set(one.numbers)
+    assert {"prompt_entropy", "curvature_bimodality", "general_text_loss"} <= set(one.numbers)
     for name, by_layer in one.numbers.items():
         if name not in TIMES:
             # fourth powers of float32 rounding
@@ -143,9 +143,9 @@ def test_two_ranks_read_the_answers_of_one(two: Launch, alone: Launch, model: st
     for trajectory in (here, there):
         sample = Sample.read(trajectory.folder / "distances" / "step-00000000.npz")
         assert sample.next_token_points == (0, 3, 6, 9, 11, 14, 17)
-        assert sample.next_token_roots is not None
-        np.testing.assert_allclose((sample.next_token_roots.astype(np.float64) ** 2).sum(axis=1), 1, atol=1e-3)
-        roots.append(sample.next_token_roots)
+        assert sample.next_token_codes is not None
+        np.testing.assert_allclose((sample.next_token_codes.astype(np.float64) ** 2).sum(axis=1), 1, atol=1e-3)
+        roots.append(sample.next_token_codes)
         for step in trajectory.steps[1:]:
             for label in ("previous", "first"):
                 divergence = trajectory.snapshot(step).numbers[f"next_token_js.{label}"][None]

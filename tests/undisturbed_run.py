@@ -197,7 +197,7 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
         config = TopologyConfig(
             prompts=24, max_overhead=None, neighbours=3, token_measures="all", drain_seconds=200.0, pictures=0
         )
-        callbacks.insert(0, TopologyCallback(probe, config=config, processing_class=tokenizer if probe else None))
+        callbacks.insert(0, TopologyCallback(probe, config=config, processing_class=tokenizer))
     elif watch != "none":
         callbacks.insert(0, Disturber(rows, watch))
     trainer = Watched(model, args, train_dataset=data, eval_dataset=rows[:8], callbacks=callbacks)

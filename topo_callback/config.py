@@ -203,6 +203,12 @@ class TopologyConfig:
         Effect("measure", comparable=both_on("next_token_prompts")),
         "prompts, evenly spaced, whose next-token distributions are compared between samples; 0: none",
     )
+    general_text: int = _knob(
+        32,
+        Effect("measure", comparable=both_on("general_text")),
+        "passages of general language, shipped with the package, whose log-loss and next tokens are read at every "
+        "sample to see what is forgotten; 0: none",
+    )
     # when
     samples: int = _knob(32, SAMPLING, "regular samples over the run, beside the early ones at steps 0, 1, 2, 4, ...")
     steps: Sequence[int] | None = _knob(None, SAMPLING, "sample at exactly these steps instead of the default schedule")

@@ -18,6 +18,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "measures": ("scale", "wasserstein", "mutual_knn", "survival"),
                 "zigzag_engine": "off",
                 "next_token_prompts": 0,
+                "general_text": 0,
                 "pictures": 0,
             }
         ),

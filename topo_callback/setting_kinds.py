@@ -33,6 +33,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "time_window": (2, _MOST),
     "token_cloud": (0, _MOST),
     "next_token_prompts": (0, _MOST),
+    "general_text": (0, _MOST),
     "samples": (1, _MOST),
     "max_overhead": (0.0, 1.0),
     "threads": (1, _MOST),

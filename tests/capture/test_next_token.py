@@ -13,6 +13,7 @@ from tiers import mostly_slow
 from torch import Tensor, nn
 
 from topo_callback.capture import NextTokens, find_blocks, make_batches, padding_id, quiet, read_batch, resolve_pooling
+from topo_callback.capture.next_token import roots_of
 
 
 def read(
@@ -26,10 +27,10 @@ def read(
         for batch in make_batches(probe, 3, resolve_pooling(pooling, stack.kind), pad_id=padding_id(model)):
             read_batch(model, stack, batch, layers=(1,), next_tokens=next_tokens)
             asked = [point for point in batch.points.tolist() if point in next_tokens.points]
-            if next_tokens.roots is not None:
-                assert next_tokens.roots.dtype == torch.float16
-                assert len(next_tokens.roots) == len(asked)
-                found |= dict(zip(asked, next_tokens.roots.double() ** 2, strict=True))
+            if next_tokens.codes is not None:
+                assert next_tokens.codes.dtype == torch.float16
+                assert len(next_tokens.codes) == len(asked)
+                found |= dict(zip(asked, roots_of(next_tokens.codes).double() ** 2, strict=True))
     return found, next_tokens
 
 

@@ -79,7 +79,7 @@ def test_a_sample_is_of_each_prompt_alone(model: Any, depth: int, width: int, to
     taken = sample(made_model, made)
     np.testing.assert_allclose(taken.distances, distances_alone(made_model, tokens), rtol=1e-3, atol=1e-4)
     assert taken.facts["probe_rows"] == "padded"
-    assert taken.next_token_roots is not None
+    assert taken.next_token_codes is not None
     run = describe_run(made._config, made._probe, made, made_model, NOTHING, NOTHING, 1)
     assert run["model"]["depth"] == depth
     assert run["proof"]["difference"] <= run["proof"]["allowed"]

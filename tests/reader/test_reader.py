@@ -32,13 +32,13 @@ def test_tokens_and_answers_are_in_probe_order_whatever_the_batches() -> None:
     model = tiny_llama(tiny_tokenizer())
     one = read(model, token_measures="all", next_token_prompts=4)
     assert one.token_numbers is not None
-    assert one.next_token_roots is not None
+    assert one.next_token_codes is not None
     assert one.token_numbers.shape == (2, 6, 11)
     assert one.next_token_points == (0, 3, 7, 10)
     for size in (1, 11):
         other = read(model, token_measures="all", next_token_prompts=4, probe_batch=size)
         np.testing.assert_allclose(other.token_numbers, one.token_numbers, rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(other.next_token_roots, one.next_token_roots, rtol=2e-3)
+        np.testing.assert_allclose(other.next_token_codes, one.next_token_codes, rtol=2e-3)
     norms = one.token_numbers[0, one.token_measures.index("token_norm")]
     for point, ids in enumerate(Probe.from_rows(TEXTS, tiny_tokenizer()).token_ids):
         vectors = model.get_input_embeddings()(torch.tensor(ids)).detach()
@@ -49,7 +49,7 @@ def test_distances_are_the_same_bit_for_bit_with_and_without() -> None:
     model = tiny_llama(tiny_tokenizer())
     plain = read(model, next_token_prompts=0)
     assert plain.token_numbers is None
-    assert plain.next_token_roots is None
+    assert plain.next_token_codes is None
     assert plain.next_token_points == ()
     assert "next_token_missing" not in plain.facts
     np.testing.assert_array_equal(read(model, token_measures="all").distances, plain.distances)
@@ -58,7 +58,7 @@ def test_distances_are_the_same_bit_for_bit_with_and_without() -> None:
 def test_a_model_without_a_head_is_read_and_says_why_it_has_no_answers() -> None:
     sample = read(tiny_llama(tiny_tokenizer()).model)
     assert sample.facts["next_token_missing"] == "the model has no output head"
-    assert sample.next_token_roots is None
+    assert sample.next_token_codes is None
     assert sample.next_token_points == ()
     assert sample.distances.any()
 

@@ -54,7 +54,7 @@ def whole_sample(step: int) -> Sample:
         token_measures=("curvature", "token_norm"),
         token_numbers=generator.uniform(size=(3, 2, 12)).astype(np.float32),
         next_token_points=(0, 4, 7),
-        next_token_roots=generator.uniform(size=(3, 30)).astype(np.float16),
+        next_token_codes=generator.uniform(size=(3, 30)).astype(np.float16),
         centroids=generator.normal(size=(3, 8)).astype(np.float32),
         token_places=np.stack([np.arange(6) % 12, np.arange(6)], axis=1).astype(np.int32),
         token_distances=generator.uniform(0.5, 1, size=(3, 15)).astype(np.float32),
@@ -165,7 +165,7 @@ def test_records_of_nothing_like_a_sample(shapes: dict[str, int], manifest: obje
         ("token_distances", lambda array: array.astype(np.float64), "token_distances"),
         ("token_places", lambda array: array[:3], "token_places"),
         ("token_numbers", lambda array: array[:, :1], "token_numbers"),
-        ("next_token_roots", lambda array: array[:2], "next_token_roots"),
+        ("next_token_codes", lambda array: array[:2], "next_token_codes"),
         ("centroids", lambda array: array[0], "centroids"),
     ],
 )

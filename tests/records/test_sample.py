@@ -23,7 +23,7 @@ def whole() -> Sample:
         token_measures=("curvature", "token_norm"),
         token_numbers=np.array(generator.uniform(size=(2, 2, 5)), dtype=np.float32),
         next_token_points=(0, 4),
-        next_token_roots=generator.uniform(size=(2, 30)).astype(np.float16),
+        next_token_codes=generator.uniform(size=(2, 30)).astype(np.float16),
         study_numbers={"lidar": {1: 3.5}, "overall": {None: 0.25}},
         study_missing={"lidar": {4: "a value of this layer is not finite"}},
     )
@@ -78,4 +78,4 @@ def test_a_record_of_schema_1_has_centroids_in_float32(tmp_path: Path) -> None:
 
 def test_bytes_are_those_of_all_arrays() -> None:
     assert whole().nbytes == 2 * 10 * 4 + 2 * 5 * 2 * 4 + 2 * 2 * 5 * 4 + 2 * 30 * 2
-    assert replace(whole(), next_token_roots=None).nbytes == whole().nbytes - 120
+    assert replace(whole(), next_token_codes=None).nbytes == whole().nbytes - 120

@@ -32,6 +32,8 @@ def assert_same(scanned: Trajectory, recorded: Trajectory) -> None:
     for step in recorded.steps:
         one, other = scanned.snapshot(step), recorded.snapshot(step)
         assert {name: values for name, values in other.numbers.items() if name not in OF_TRAINING} == one.numbers
+        assert "general_text_loss" in one.numbers
+        assert ("general_text_loss_change.first" in one.numbers) == (step > 0)
         assert (one.status, one.previous, one.first) == (other.status, other.previous, other.first)
         np.testing.assert_array_equal(one.neighbours, other.neighbours)
         for layer, barcode in other.barcodes.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_the_console_prints_one_aligned_line_for_a_snapshot(tmp_path: Path) -> N
     assert all(line.startswith("topology | ") for line in lines)
     assert [int(row.split()[2]) for row in rows] == list(STEPS)
     # columns are aligned on the right under the header
-    for title in ("step", "last sample", "the start", "kept", "(H1 bars)", "over depth", "time"):
+    for title in ("step", "moved", "last sample", "the start", "kept", "(H1 bars)", "over depth", "time"):
         end = header.index(title) + len(title)
         assert all(row[end - 1] != " " and row[end : end + 1] in ("", " ") for row in rows), title
 
@@ -62,8 +63,21 @@ def test_the_console_shows_the_numbers_of_the_snapshot_and_names_invalid_layers(
     assert kept is not None
     assert f"{moved:.3f}" in rows[-1]
     assert f"{100 * kept:.1f} %" in rows[-1]
-    assert rows[0].split()[3:6] == ["-", "-", "-"]
+    assert rows[0].split()[3:7] == ["-", "-", "-", "-"]
     assert [row.endswith("invalid layers: 4") for row in rows] == [step == 4 for step in STEPS]
+
+
+def test_behaviour_is_the_first_column_and_the_last_word(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream)
+    sink.start(RUN, tmp_path)
+    answers = {"next_token_kl.first": {None: 0.123}, "next_token_kl_error.first": {None: 0.024}}
+    snapshot = make_snapshots()[-1]
+    sink.log(replace(snapshot, numbers={**snapshot.numbers, **answers}))
+    sink.finish(tmp_path)
+    row, said = stream.getvalue().splitlines()[-2:]
+    assert row.split()[2:4] == ["16", "0.12±0.02"]
+    assert "The answers to the probe moved by 0.12 ± 0.024 nats since the start" in said
 
 
 def test_the_console_leaves_progress_bars_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +89,7 @@ def test_the_console_leaves_progress_bars_whole(tmp_path: Path, capsys: pytest.C
         bar.update(1)
     printed = capsys.readouterr().err
     lines = [part for part in printed.replace("\r", "\n").splitlines() if "topology" in part]
-    assert len(lines) == 5  # four that explain, one for the snapshot
+    assert len(lines) == 6  # five that explain, one for the snapshot
     for line in lines:
         assert line.startswith("topology | ")  # nothing of the bar is left before it
         assert "|" not in line.removeprefix("topology | ")

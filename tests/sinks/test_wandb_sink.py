@@ -155,6 +155,19 @@ def test_configuration_and_folder_are_kept_and_nothing_else(logged: Logged) -> N
         assert not file.is_file() or SENTINEL.encode() not in file.read_bytes(), file
 
 
+def test_the_behaviour_is_in_the_summary(run: Any, tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    sink = WandbSink(table=False, artifact=False)
+    sink.start(folder.read_run(), folder.path)
+    answers = {"next_token_kl.first": {None: 0.2}, "next_token_kl_error.first": {None: 0.03}}
+    snapshot = make_snapshots()[-1]
+    sink.log(replace(snapshot, numbers={**snapshot.numbers, **answers}))
+    sink.finish(folder.path)
+    updates = [record["summary"]["update"] for record in records_of(run) if "summary" in record]
+    said = [update["topology/behaviour"] for update in updates if "topology/behaviour" in update]
+    assert said == ["The answers to the probe moved by 0.2 ± 0.03 nats since the start (KL(start || now))."]
+
+
 def test_an_own_run_stands_beside_the_trainers(run: Any, tmp_path: Path) -> None:
     import wandb
 

@@ -38,7 +38,9 @@ def probe(*, tokenizer: bool = True) -> Probe:
 
 
 def read(model: Any, given: Probe | None = None, **settings: Any) -> Sample:
-    config = TopologyConfig(**{"neighbours": 3, "probe_batch": 5, "layers": (1, 2), "studies": INVARIANCE, **settings})
+    config = TopologyConfig(
+        **{"neighbours": 3, "probe_batch": 5, "layers": (1, 2), "studies": INVARIANCE, "general_text": 0, **settings}
+    )
     reader = Reader(model, given or probe(), config, Ranks())
     reader.agree(model)
     sample = reader.read(model, 0, {})
@@ -84,7 +86,7 @@ def test_the_sample_is_the_same_bit_for_bit_with_and_without() -> None:
     assert without.token_numbers is not None
     assert with_studies.token_measures == ("curvature",)
     np.testing.assert_array_equal(with_studies.token_numbers, without.token_numbers)
-    np.testing.assert_array_equal(with_studies.next_token_roots, without.next_token_roots)
+    np.testing.assert_array_equal(with_studies.next_token_codes, without.next_token_codes)
     assert without.study_numbers == without.study_missing == {}
     assert "study_forwards" not in without.facts
 

@@ -26,7 +26,7 @@ from topo_callback.capture.batches import (
 from topo_callback.capture.blocks import BlockStack, find_language_model
 from topo_callback.capture.calls import Traversal
 from topo_callback.capture.model_facts import model_device
-from topo_callback.capture.next_token import NextTokens
+from topo_callback.capture.next_token import NextTokens, roots_of
 from topo_callback.capture.reading import read_batch, takes
 from topo_callback.capture.survey import Together, alone, out_of_memory
 from topo_callback.capture.tokens import TokenCloud
@@ -277,7 +277,7 @@ class Prover:
             token_cloud=cloud if self._states else None,
             traversal=self._traversal,
         )
-        roots = None if next_tokens is None else next_tokens.roots
+        roots = None if next_tokens is None or next_tokens.codes is None else roots_of(next_tokens.codes)
         inside = [cloud.places[index][0] for index in cloud.of(batch)]
         answers: dict[int, Answer] = {}
         for number, (place, row) in enumerate(rows.items()):
@@ -285,7 +285,7 @@ class Prover:
             if self._states:
                 mine = [index for index, other in enumerate(inside) if other == place]
                 states = torch.stack([cloud.states[layer][mine] for layer in self._layers])
-            answers[place] = Answer(columns[:, row], states, None if roots is None else roots[number].float())
+            answers[place] = Answer(columns[:, row], states, None if roots is None else roots[number])
         return answers
 
     def _of_one_length(self, few: FewPrompts) -> tuple[FewPrompts, dict[int, Answer]]:

@@ -217,6 +217,11 @@ def draw_trajectory(folder: Path) -> Path | None:
 def _print_summary(result: DemoResult, console: Console) -> None:
     parts = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in result.seconds.items())
     console.print(f"done in {sum(result.seconds.values()):.0f} s ({parts})")
+    from topo_callback.dynamics.behaviour import behaviour_of_run
+
+    behaviour = behaviour_of_run(result.folder)
+    if behaviour:
+        console.print(behaviour)
     console.print(f"held-out loss {result.held_out_losses[0]:.3f} -> {result.held_out_losses[-1]:.3f}")
     console.print(f"folder   {result.folder}")
     if result.picture is not None:

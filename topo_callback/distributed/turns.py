@@ -37,13 +37,15 @@ class Read:
 
     Attributes:
         columns: of each batch, float32 [layers, rows, width + token measures]; some rows may be unused.
-        roots: of each batch, float16 [rows, vocabulary], the rows being those of the prompts that were asked for.
+        codes: of each batch, float16 [1, rows, vocabulary], the rows being those of the prompts that were asked for.
+        losses: of each batch, float32 [1, rows, losses], of the same rows, where losses are wanted.
         tokens: of each batch, float32 [layers, its tokens of the token cloud, width]; some rows may be unused.
-        missing: why there are no roots, or nothing.
+        missing: why there are no codes, or nothing.
     """
 
     columns: list[Tensor] = field(default_factory=list)
-    roots: list[Tensor] = field(default_factory=list)
+    codes: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     missing: str = ""
 
@@ -75,8 +77,13 @@ class Turns:
         next_tokens: NextTokens | None = None,
         token_cloud: TokenCloud | None = None,
         dtypes: dict[int, torch.dtype] | None = None,
+        layers: tuple[int, ...] | None = None,
     ) -> Read:
         """What all batches gave, on the first rank; nothing on the others. All ranks call this together.
+
+        Args:
+            layers: those that are read; None: all of the run's.
+            token_measures, next_tokens, token_cloud, dtypes: as in `read_batch`.
 
         Raises:
             AgreedError: on every rank when a batch could not be read on one of them.
@@ -84,7 +91,8 @@ class Turns:
         turns = self._ranks.deal(len(batches))
         columns = Gathering(self._ranks, len(turns), max(len(batch) for batch in batches))
         wanted = next_tokens.points if next_tokens is not None else ()
-        roots = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
+        codes = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
+        losses = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
         most = max(len(token_cloud.of(batch)) for batch in batches) if token_cloud is not None else 0
         tokens = Gathering(self._ranks, len(turns), most)
 
@@ -95,7 +103,7 @@ class Turns:
                 model,
                 stack,
                 batch,
-                layers=self.layers,
+                layers=self.layers if layers is None else layers,
                 tap=self._config.tap,
                 traversal=self.traversal,
                 dtypes=dtypes,
@@ -106,8 +114,10 @@ class Turns:
             columns.put(turn, part)
             if token_cloud is not None:
                 tokens.put(turn, torch.stack([token_cloud.states[layer].to(part.device) for layer in self.layers]))
-            if next_tokens is not None and next_tokens.roots is not None:
-                roots.put(turn, next_tokens.roots[None])
+            if next_tokens is not None and next_tokens.codes is not None:
+                codes.put(turn, next_tokens.codes[None])
+                if next_tokens.of_tokens is not None:
+                    losses.put(turn, next_tokens.of_tokens[None])
 
         failed: tuple[int, str] | None = None  # not the error itself, which would hold on to all that was read
         with contextlib.ExitStack() as quietly:  # an interrupt leaves evaluation mode, too
@@ -127,7 +137,9 @@ class Turns:
         if next_tokens is not None:
             found.missing = next((said for said in self._ranks.texts(next_tokens.missing) if said), "")
             if not found.missing:
-                found.roots = roots.gather()
+                found.codes = codes.gather()
+                if next_tokens.of_tokens is not None:
+                    found.losses = losses.gather()
         return found
 
     def together(self, work: Callable[[], object]) -> None:

@@ -69,8 +69,7 @@ _LABELS = {
     "token_norm": Label("Length of tokens", "activation units"),
     "token_cosine": Label("Anisotropy of a prompt's tokens", "mean cosine"),
     "token_two_nn": Label("Dimension of a prompt's tokens", "TwoNN"),
-    "next_token_js.previous": Label("Answers moved since the previous sample", "Jensen-Shannon divergence, nats"),
-    "next_token_js.first": Label("Answers moved since the start", "Jensen-Shannon divergence, nats"),
+    "general_text_loss": Label("Loss on general text", "nats per token"),
     "overlap_depth": Label("Neighbours shared over depth", "mean share of neighbours"),
     "local_two_nn": Label("Local TwoNN", "dimension, mean over points"),
     "tokens.local_two_nn": Label("Local TwoNN of the token cloud", "dimension, mean over tokens"),
@@ -79,6 +78,13 @@ _LABELS = {
 }
 _SINCE = {"previous": "since the previous sample", "first": "since the start"}
 _PAIRS = {
+    "next_token_js": Label("Answers moved", "Jensen-Shannon divergence, nats"),
+    "next_token_kl": Label("Answers moved", "KL(then || now), nats"),
+    "next_token_kl_reverse": Label("Answers moved", "KL(now || then), nats"),
+    "next_token_tv": Label("Answers moved", "total variation"),
+    "general_text_kl": Label("Next tokens of general text moved", "KL(then || now), nats"),
+    "general_text_tv": Label("Next tokens of general text moved", "total variation"),
+    "general_text_loss_change": Label("Change of the loss on general text", "nats per token"),
     "cka": Label("Alignment", "debiased linear CKA"),
     "cka_biased": Label("Alignment", "linear CKA"),
     "centroid_drift": Label("Move of the centroid", _MEDIANS),

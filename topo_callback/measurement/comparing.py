@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,25 +14,29 @@ from topo_callback.records.snapshot import Snapshot
 
 LABELS = ("previous", "first")
 _TOKENS = "tokens.median_distance"
-_ANSWERS = "next_token_prompts"
-Part = tuple[str, int | None]  # "cloud" or "tokens" of a layer, or the "answers" of the whole model
+_ANSWERED = "next_token_prompts"
+Part = tuple[str, int | None]  # "cloud" or "tokens" of a layer; of the whole model, "answers" or "general text"
+ANSWERS: Part = ("answers", None)
+GENERAL_TEXT: Part = ("general text", None)
 
 
 def parts_of(snapshot: Snapshot) -> frozenset[Part]:
     """What of a sample later ones can be compared with."""
     facts = snapshot.provenance.get("facts", {})
     # what older records do not say is taken to be there
-    prompts = snapshot.provenance.get(_ANSWERS, 0 if "next_token_missing" in facts else 1)
+    prompts = snapshot.provenance.get(_ANSWERED, 0 if "next_token_missing" in facts else 1)
     clouds: list[Part] = [("cloud", layer) for layer, text in snapshot.status.items() if text == "ok"]
     tokens: list[Part] = [("tokens", layer) for layer in snapshot.numbers.get(_TOKENS, {})]
-    answers: list[Part] = [("answers", None)] if prompts else []
-    return frozenset([*clouds, *tokens, *answers])
+    answers = [ANSWERS] if prompts else []
+    general = [GENERAL_TEXT] if snapshot.by_prompt.get("general_text_loss") is not None else []
+    return frozenset([*clouds, *tokens, *answers, *general])
 
 
-def answered_prompts(sample: Sample) -> dict[str, int]:
-    """For the record: how many prompts have a next-token distribution that is finite."""
-    roots = sample.next_token_roots
-    return {_ANSWERS: 0 if roots is None else int(np.isfinite(roots).all(axis=1).sum())}
+def answered_prompts(sample: Sample) -> dict[str, Any]:
+    """For the record: how many prompts have a next-token distribution, and which were asked for."""
+    codes = sample.next_token_codes
+    answered = 0 if codes is None else int((~np.isnan(codes).any(axis=1)).sum())
+    return {_ANSWERED: answered, **({"next_token_points": list(sample.next_token_points)} if answered else {})}
 
 
 class Earlier:
@@ -82,17 +87,14 @@ class Earlier:
         """The distances of an earlier sample, where they are still there."""
         return None if snapshot is None else self._kept.get(snapshot.step)
 
-    def answers(self, label: str) -> Sample | None:
-        """The earlier sample with next-token distributions, where it is still there."""
-        return self.kept(self.of(label, ("answers", None)))
-
     def compared(self, layers: Sequence[int]) -> dict[str, dict[int | None, int]]:
-        """For the record: label, or `tokens.<label>` for token clouds -> layer, None for answers -> step."""
+        """For the record: label, `tokens.<label>` for token clouds -> layer, None for answers and text -> step."""
         found: dict[str, dict[int | None, int]] = {}
         for label in self.labels():
             parts: list[tuple[str, Part]] = [(label, ("cloud", layer)) for layer in layers]
             parts += [(f"tokens.{label}", ("tokens", layer)) for layer in layers]
-            parts.append((label, ("answers", None)))
+            parts.append((label, ANSWERS))
+            parts += [(f"general_text.{label}", GENERAL_TEXT)] if label == "first" else []
             for name, part in parts:
                 snapshot = self.of(label, part)
                 if snapshot is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
+from topo_callback.measurement.answers import answer_moves, general_text_moves
 from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
 from topo_callback.measurement.errors import errors_over_prompts
@@ -27,9 +28,8 @@ from topo_callback.measures import (
     pair_measures,
     time_measures,
 )
-from topo_callback.measures.behaviour import jensen_shannon
 from topo_callback.measures.layer_significance import layer_significance
-from topo_callback.measures.missing import Missing, Number, or_missing
+from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.tokens import over_prompts
 from topo_callback.measures.uncertainty import mean_error
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
@@ -82,9 +82,11 @@ def measure_sample(
         numbers.put(layer, of_tokens[layer])
     for label in earlier.labels():
         _compare(numbers, asking, views, earlier, label, config)
-        numbers.put(None, _next_tokens(sample, earlier.answers(label), label, wanted=config.next_token_prompts > 0))
         if sample.centroids is not None:
             numbers.put_all({f"centroid_drift.{label}": _drifts(sample, views, earlier, label, config.metric)})
+    moves = [answer_moves(sample, earlier, config), general_text_moves(sample, earlier, config)]
+    for each in moves:
+        numbers.put(None, each.numbers)
     displacement = numbers.values.get("wasserstein_h1.first")
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
     zigzag = _over_depth(numbers, asking, views, config)
@@ -104,6 +106,7 @@ def measure_sample(
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
         gaussian_neighbours=_gaussian_neighbours(sample, views),
+        by_prompt={name: values for each in moves for name, values in each.by_prompt.items()},
         depth_zigzag=zigzag,
         zigzag_layers=tuple(views) if zigzag is not None else (),
         previous=earlier.step("previous"),
@@ -193,25 +196,6 @@ def _take_studies(numbers: FoundNumbers, sample: Sample, status: Mapping[int, st
         for layer, value in by_layer.items():
             if layer is None or not status[layer].startswith("invalid"):
                 numbers.put(layer, {name: value})
-
-
-def _next_tokens(now: Sample, earlier: Sample | None, label: str, wanted: bool) -> dict[str, Number]:
-    """`next_token_js`, where both samples have the distributions of the same prompts over one vocabulary."""
-    if not wanted:
-        return {}
-    return {f"next_token_js.{label}": _next_token_js(now, earlier)}
-
-
-def _next_token_js(now: Sample, earlier: Sample | None) -> Number:
-    if now.next_token_roots is None:
-        return Missing(str(now.facts.get("next_token_missing", "the sample has no next-token distributions")))
-    if earlier is None or earlier.next_token_roots is None:
-        return Missing("the earlier sample's next-token distributions are not there")
-    alike = now.next_token_roots.shape == earlier.next_token_roots.shape
-    if not alike or now.next_token_points != earlier.next_token_points:
-        return Missing("the earlier sample has other prompts or another vocabulary")
-    value = jensen_shannon(now.next_token_roots, earlier.next_token_roots)
-    return or_missing(value, "no prompt has a next-token distribution at both samples")
 
 
 def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView]) -> np.ndarray | None:

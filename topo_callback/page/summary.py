@@ -1,4 +1,4 @@
-"""The summary of a run, from its numbers: in words what moved, when and where; and which are not defined, and why.
+"""The summary of a run, from its numbers: behaviour first, then what moved, when and where; and what is not defined.
 
 What is not recorded is left out.
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from topo_callback.dynamics.behaviour import behaviour_words
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
 from topo_callback.figures.labels import step_name
 from topo_callback.page.run_content import DISPLACEMENT, fact, points, velocities
@@ -25,6 +26,7 @@ _NOTABLE = 1.5  # velocity: from here on it is worth a sentence
 def summary(trajectory: Trajectory) -> list[str]:
     """Sentences, the most important one first; numbers are rounded to two digits."""
     sentences = [
+        behaviour_words(trajectory.overview(trajectory.steps[-1])),
         _what(trajectory),
         *_stopped(trajectory),
         *_displacement(trajectory),

@@ -37,6 +37,7 @@ from topo_callback.distributed.turns import (
 from topo_callback.errors import USERS_OWN, ConfigurationError, UnsupportedModelError, described
 from topo_callback.geometry import least_bytes
 from topo_callback.probe import Probe
+from topo_callback.reader.general_text import GeneralTextReading
 from topo_callback.spacing import evenly_spaced
 from topo_callback.studies import StudyRunner
 
@@ -99,6 +100,7 @@ class AgreedReading:
         self._batches: tuple[ProbeBatch, ...] = ()
         self._turns = Turns(config, ranks, static_traversal(stack, expected_layout(model)))
         self._turns.rows = rows
+        self._general = GeneralTextReading(config, ranks, self._turns, self._pad_id, self.kind)
         self._studies = StudyRunner(config, ranks, self._turns, self.pooling, self._pad_id)
 
     @property
@@ -152,6 +154,7 @@ class AgreedReading:
         self.batch_size = -self._ranks.worst(-self._wanted)
         if self._config.studies:
             self._studies.agree(self._probe)
+        self._general.agree(model, self._probe)
         if model_device(model).type == "meta":
             self._outline(model)
         else:

@@ -57,23 +57,26 @@ class Reader(AgreedReading):
         dtypes: dict[int, torch.dtype] = {}
         read = self._read_clouds(model, dtypes)
         forward_seconds = time.perf_counter() - started
+        general = self._general.read(model, self.batch_size, self._next_token_missing)
+        read_seconds = time.perf_counter() - started
         forwards = self._turns.forwards
         variants = self._studies.read(model, self.batch_size) if self._config.studies else {}
-        study_seconds = time.perf_counter() - started - forward_seconds
+        study_seconds = time.perf_counter() - started - read_seconds
         if not self._ranks.first:
             return None
         resumed = time.perf_counter()
         try:
             clouds, tokens = assembled(self._batches, read.columns, len(self._taken), device=model_device(model))
             read.columns.clear()
-            next_token_roots = self._next_token_roots(read.roots)
-            read.roots.clear()
+            next_token_codes = self._next_token_codes(read.codes)
+            read.codes.clear()
             distances, neighbours, invalid = self._geometry(clouds)
             of_points: dict[str, Any] = point_facts(clouds, self.layers, invalid, self._config.metric)
             token_cloud = self._token_geometry(read.tokens, clouds.device)
         except torch.OutOfMemoryError as error:
             raise ReadingError(f"out of memory for the distances of {self._most_points} points") from error
         geometry_seconds = time.perf_counter() - resumed
+        of_general = general.pop("facts")
         results = StudyResults()
         if self._config.studies:
             results = self._study_numbers(model, step, clouds, tokens, variants)
@@ -91,14 +94,16 @@ class Reader(AgreedReading):
             invalid=invalid,
             token_measures=self._token_measures,
             token_numbers=tokens[:, :own] if own else None,
-            next_token_points=() if next_token_roots is None else self._next_token_points,
-            next_token_roots=next_token_roots,
+            next_token_points=() if next_token_codes is None else self._next_token_points,
+            next_token_codes=next_token_codes,
             **of_points,
             **token_cloud,
             study_numbers=results.numbers,
             study_missing=results.missing,
+            **general,
             facts={
                 **facts,
+                **of_general,
                 **({"next_token_missing": read.missing} if read.missing else {}),
                 **({"token_cloud_missing": self._no_token_cloud} if self._no_token_cloud else {}),
                 "dtype": ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes.values()})),
@@ -164,19 +169,24 @@ class Reader(AgreedReading):
         if not self._next_token_points:
             return None
         listener = NextTokens(self._next_token_points)
-        listener.missing = "" if self.proof is None else self.proof.next_token_missing
+        listener.missing = self._next_token_missing
         return listener
 
-    def _next_token_roots(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
-        """The roots of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""
+    @property
+    def _next_token_missing(self) -> str:
+        """Why next-token distributions of this model would be wrong, or nothing."""
+        return "" if self.proof is None else self.proof.next_token_missing
+
+    def _next_token_codes(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
+        """The codes of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""
         if not gathered:
             return None
         place = {point: row for row, point in enumerate(self._next_token_points)}
-        roots = np.empty((len(place), gathered[0].shape[2]), dtype=np.float16)
+        codes = np.empty((len(place), gathered[0].shape[2]), dtype=np.float16)
         for batch, part in zip(self._batches, gathered, strict=False):
             rows = [place[point] for point in asked(batch, self._next_token_points)]
-            roots[rows] = part[0, : len(rows)].cpu().numpy()
-        return roots
+            codes[rows] = part[0, : len(rows)].cpu().numpy()
+        return codes
 
     def _token_geometry(
         self, gathered: list[Float[Tensor, "layers rows width"]], device: torch.device

@@ -17,6 +17,7 @@ from topo_callback.errors import RecordError
 
 Arrays = Mapping[str, np.ndarray]
 Manifest = Mapping[str, Any]
+BY_PROMPT = "by_prompt."  # in front of the names of arrays that hold a number of each prompt
 
 
 def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
@@ -50,6 +51,8 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     _require("neighbours" in held, "neighbours")
     for name in ("neighbours", "gaussian_neighbours"):
         _check_graphs(arrays, name, layers)
+    for name in arrays:
+        _require(not name.startswith(BY_PROMPT) or held[name] == "float64 1", "by_prompt")
     _require(type(manifest.get("zigzag")) is bool, "zigzag")
     _require(manifest["zigzag"] or not manifest["zigzag_layers"], "zigzag_layers")
     for prefix in ("bar", "zigzag") if manifest["zigzag"] else ("bar",):
@@ -97,7 +100,11 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
         isinstance(prompts, list) and all(type(each) is int and 0 <= each < points for each in prompts),
         "next_token_points",
     )
-    _check_array(arrays, "next_token_roots", "float16", (len(prompts), None))
+    _check_array(arrays, "next_token_codes", "float16", (len(prompts), None))
+    _check_array(arrays, "general_text_codes", "float16", (None, None))
+    _require(("general_text_codes" in arrays) == ("general_text_losses" in arrays), "general_text_losses")
+    if "general_text_codes" in arrays:
+        _check_array(arrays, "general_text_losses", "float32", (len(arrays["general_text_codes"]), None))
     if "token_distances" in arrays:
         tokens = _check_distances(arrays, "token_distances", layers)
         _check_graphs(arrays, "token_neighbours", layers, tokens)

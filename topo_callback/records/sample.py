@@ -20,12 +20,16 @@ _OPTIONAL = (
     "norms",
     "largest_coordinates",
     "token_numbers",
-    "next_token_roots",
+    "next_token_codes",
+    "general_text_codes",
+    "general_text_losses",
     "token_places",
     "token_distances",
     "token_neighbours",
     "token_norms",
 )
+
+_OLD_CODES = "next_token_roots"  # as older versions called it
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,13 @@ class Sample:
         token_numbers: float32 [layers, measures, points], one number for each prompt's tokens; NaN where undefined.
             None when none was taken.
         next_token_points: the prompts whose next-token distributions are kept, by their place in the probe.
-        next_token_roots: float16 [prompts, vocabulary], square roots of the probabilities of what follows their last
-            prompt token; None where there are none (`facts` says why) or none were asked for.
+        next_token_codes: float16 [prompts, vocabulary], the probabilities of what follows their last prompt token, as
+            `measures/behaviour.py` codes them; older records have their square roots, which are codes too. None where
+            there are none (`facts` says why) or none were asked for.
+        general_text_codes: float16 [passages, vocabulary], the codes of what follows the beginning of each passage of
+            the general text; None where it was not read (`facts` says why) or not asked for.
+        general_text_losses: float32 [passages, following], -log of the probability of each of its tokens after the
+            first one, in nats; NaN after the last one.
         token_places: int32 [tokens, 2], the prompt and the position of each token of the token cloud; None without one.
         token_distances: float32 [layers, pairs of tokens], condensed, as `distances`.
         token_neighbours: int32 [layers, tokens, k], as `neighbours`, and None when left to the worker.
@@ -71,7 +80,9 @@ class Sample:
     token_measures: tuple[str, ...] = ()
     token_numbers: Float32[np.ndarray, "layers measures points"] | None = None
     next_token_points: tuple[int, ...] = ()
-    next_token_roots: Float16[np.ndarray, "prompts vocabulary"] | None = None
+    next_token_codes: Float16[np.ndarray, "prompts vocabulary"] | None = None
+    general_text_codes: Float16[np.ndarray, "passages vocabulary"] | None = None
+    general_text_losses: Float32[np.ndarray, "passages following"] | None = None
     centroids: Float[np.ndarray, "layers width"] | None = None
     norms: Float32[np.ndarray, "layers points"] | None = None
     largest_coordinates: Float64[np.ndarray, "layers 2"] | None = None
@@ -115,6 +126,8 @@ class Sample:
             RecordError: the file is damaged, or its contents are none that `encode` gives. OSError: it cannot be read.
         """
         arrays, manifest = read_record(path)
+        if _OLD_CODES in arrays:
+            arrays = {**arrays, "next_token_codes": arrays[_OLD_CODES]}
         try:
             check_sample(arrays, manifest)
         except RecordError as error:

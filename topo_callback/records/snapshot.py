@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int32
 
 from topo_callback.errors import RecordError
 from topo_callback.homology.barcode import Barcode
-from topo_callback.records.contents import check_snapshot
+from topo_callback.records.contents import BY_PROMPT, check_snapshot
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,13 @@ class Snapshot:
         zigzag_layers: the layers that enter the depth zigzag: those that are ok.
         previous: step of the newest earlier sample in which some layer is ok; None where there is none.
         first: step of the first such sample.
-        compared: label (`previous`, `first`, and `tokens.` in front of them for token clouds) -> layer, None for the
-            next-token distributions -> step of the sample that its numbers compare with: the newest, or first, one in
-            which that layer is ok. Empty in older records, see `compared_with`.
+        compared: label (`previous`, `first`, with `tokens.` in front for token clouds and `general_text.` for the
+            general text) -> layer, None for that text and for next-token distributions -> step of the sample that its
+            numbers compare with: the newest, or first, one in which that layer is ok. Empty in older records, see
+            `compared_with`.
         provenance: configuration, probe hash, versions, engines, landmarks' covering radii, facts of the sample, ...
+        by_prompt: number of the whole model -> float64 [prompts], the value of each prompt whose mean it is; NaN for a
+            prompt without one. Of `next_token_*` the prompts are `provenance["next_token_points"]`.
     """
 
     step: int
@@ -59,6 +62,7 @@ class Snapshot:
     missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)
     compared: Mapping[str, Mapping[int | None, int]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
+    by_prompt: Mapping[str, Float64[np.ndarray, " prompts"]] = field(default_factory=dict)
 
     def compared_with(self, label: str, layer: int | None) -> int | None:
         """The step of the sample that a layer's `.previous` or `.first` numbers compare with; None without one.
@@ -92,6 +96,7 @@ class Snapshot:
             arrays["errors"] = _rows(self.errors, names, columns)
         if self.gaussian_neighbours is not None:
             arrays["gaussian_neighbours"] = self.gaussian_neighbours
+        arrays.update({f"{BY_PROMPT}{name}": values for name, values in self.by_prompt.items()})
         if self.depth_zigzag is not None:
             arrays.update(_bars("zigzag", [self.depth_zigzag]))
         manifest = {
@@ -138,6 +143,9 @@ class Snapshot:
             barcodes=barcodes,
             neighbours=arrays["neighbours"],
             gaussian_neighbours=arrays.get("gaussian_neighbours"),
+            by_prompt={
+                name.removeprefix(BY_PROMPT): values for name, values in arrays.items() if name.startswith(BY_PROMPT)
+            },
             depth_zigzag=_barcode(arrays, "zigzag", slice(None)) if manifest["zigzag"] else None,
             zigzag_layers=tuple(manifest["zigzag_layers"]),
             previous=manifest["previous"],
@@ -158,9 +166,9 @@ class Snapshot:
         return sum(graph.nbytes for graph in graphs) + sum(24 * len(barcode) for barcode in barcodes)
 
     def without_arrays(self) -> Snapshot:
-        """The same without barcodes and graphs: its numbers, facts and status, some kilobytes."""
+        """The same without barcodes, graphs and values of prompts: its numbers, facts and status, some kilobytes."""
         nothing = np.empty((0, 0, 0), dtype=np.int32)
-        return replace(self, barcodes={}, neighbours=nothing, gaussian_neighbours=None, depth_zigzag=None)
+        return replace(self, barcodes={}, neighbours=nothing, gaussian_neighbours=None, by_prompt={}, depth_zigzag=None)
 
 
 def number_array(

@@ -118,7 +118,7 @@ def plan_series(
     folder = TrajectoryFolder(output_dir / series.name)
     if folder.path.exists():
         run = _joined(folder.read_run(), run, config, folder.path)
-    if not (config.studies or config.keep_prompts):
+    if not (config.studies or config.keep_prompts or config.general_text):
         probe = replace(probe, processing_class=None)  # no tokenizer goes to the processes of a scan for nothing
     return Plan(series, folder, run, probe)
 

@@ -34,7 +34,13 @@ class ProgressBar:
 
 
 def summary_lines(result: Scanned) -> Iterator[str]:
-    """What was left out of one trajectory, and how far it is."""
+    """What became of the model's behaviour in one trajectory, what was left out of it, and how far it is."""
+    if result.folder is not None and not result.waiting:
+        from topo_callback.dynamics.behaviour import behaviour_of_run
+
+        behaviour = behaviour_of_run(result.folder)
+        if behaviour:
+            yield f"{result.name}: {behaviour}"
     for step, (label, reason) in result.skipped.items():
         yield f"{result.name}: step {step} ({label}) left out: {reason}"
     if result.folder is None:

@@ -9,17 +9,18 @@ from pathlib import Path
 from topo_callback.records.snapshot import Snapshot
 
 STEP_KEY = "topology/step"
+SUMMARY_KEY = "topology/behaviour"
 
 DEPTH_MEASURES = (
+    "next_token_kl.first",
+    "general_text_loss_change.first",
+    "next_token_js.previous",
     "wasserstein_h1.previous",
     "wasserstein_h1.first",
-    "mutual_knn.previous",
     "mutual_knn.first",
     "survival_h1.first",
     "survival_h1_gaussian.first",
-    "next_token_js.previous",
     "h1_bars",
-    "depth_similarity_h1",
     "median_distance",
     "invalid_layers",
     "overhead",

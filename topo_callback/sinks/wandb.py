@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.behaviour import behaviour_words
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.headline import (
     DEPTH_MEASURES,
     LAYER_MEASURES,
     STEP_KEY,
+    SUMMARY_KEY,
     TABLE_MEASURES,
     axis_numbers,
     depth_numbers,
@@ -105,6 +107,7 @@ class WandbSink:
         self._description: dict[str, Any] = {}
         self._folder: Path | None = None
         self._last_step = 0
+        self._behaviour = ""
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Join or open the W&B run.
@@ -153,6 +156,7 @@ class WandbSink:
         row.update(self._images(wandb, snapshot.provenance.get("pictures", ())))
         row.update(self._table_rows(wandb, snapshot))
         self._last_step = snapshot.step
+        self._behaviour = behaviour_words(snapshot)
         self._run.log({STEP_KEY: snapshot.step, **row})
 
     def alert(self, event: Event, cooldown_seconds: float) -> None:
@@ -170,13 +174,16 @@ class WandbSink:
         )
 
     def finish(self, folder: Path) -> None:
-        """Log the pictures of the whole run, upload the folder, and finish the run if it is an own one."""
+        """Log what became of the model's behaviour and the pictures of the whole run, upload the folder, and finish the
+        run if it is an own one."""
         if not self._bound:
             return
         wandb = _import_wandb()
         pictures = folder / "pictures"
         whole_run = sorted(path.name for path in pictures.glob("*.png") if not _STEP.search(path.stem))
         try:
+            if self._behaviour:
+                self._run.summary[SUMMARY_KEY] = self._behaviour
             images = self._images(wandb, whole_run)
             if images:
                 self._run.log({STEP_KEY: self._last_step, **images})

@@ -163,7 +163,8 @@ class Beginning:
         Raises:
             ConfigurationError: their settings or numbers of steps differ.
         """
-        names = ("samples", "steps", "adaptive", "sample_on_save", "next_token_prompts", "token_cloud", "studies")
+        names = ["samples", "steps", "adaptive", "sample_on_save"]
+        names += ["next_token_prompts", "general_text", "token_cloud", "studies"]
         mine = {"max_steps": self._watched.schedule.max_steps, **{name: getattr(self._config, name) for name in names}}
         said = self._ranks.texts(repr(mine))
         if len(set(said)) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,10 +60,12 @@ def zigzag_steps(folder: TrajectoryFolder, steps: Sequence[int], window: int | N
     return wanted[::-1]
 
 
-def _covering(folder: TrajectoryFolder, steps: Iterable[int]) -> set[int]:
+def _covering(folder: TrajectoryFolder, steps: Sequence[int]) -> set[int]:
     """The earliest of the steps, in the order given, that have each part that some of them has."""
     found: set[int] = set()
     seen: set[Part] = set()
+    newest = _outline_of(folder, max(steps, default=0))
+    of_model = {part for part in (newest.parts if newest else ()) if part[1] is None}  # which an early one may not have
     for step in steps:
         outline = _outline_of(folder, step)
         if outline is None:
@@ -72,7 +74,7 @@ def _covering(folder: TrajectoryFolder, steps: Iterable[int]) -> set[int]:
             found.add(step)
             seen |= outline.parts
         kinds = {"cloud", *(kind for kind, _ in seen if kind == "tokens")}
-        if all((kind, layer) in seen for kind in kinds for layer in outline.layers):
+        if of_model <= seen and all((kind, layer) in seen for kind in kinds for layer in outline.layers):
             break
     return found
 

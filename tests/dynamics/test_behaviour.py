@@ -1,0 +1,66 @@
+"""What became of the model's behaviour, in words: never more than the errors carry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from trajectories import make_snapshots
+
+from topo_callback.dynamics.behaviour import behaviour_of_run, behaviour_words
+from topo_callback.records.snapshot import Snapshot
+
+
+def with_numbers(**numbers: float) -> Snapshot:
+    """`kl`, `kl_error`, `tv` of the answers; `loss`, `loss_error`, `text`, `text_error` of the general text."""
+    names = {
+        "kl": "next_token_kl", "kl_error": "next_token_kl_error", "tv": "next_token_tv", "js": "next_token_js",
+        "loss": "general_text_loss_change", "loss_error": "general_text_loss_change_error",
+        "text": "general_text_kl", "text_error": "general_text_kl_error",
+    }  # fmt: skip
+    snapshot = make_snapshots()[0]
+    given = {f"{names[name]}.first": {None: value} for name, value in numbers.items()}
+    return replace(snapshot, numbers={**snapshot.numbers, **given})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({}, ""),
+        (
+            {"kl": 0.123, "kl_error": 0.02, "tv": 0.08},
+            "The answers to the probe moved by 0.12 ± 0.02 nats since the start (KL(start || now)); 8 % of their "
+            "probability went to other tokens.",
+        ),
+        (
+            {"kl": 0.03, "kl_error": 0.02, "tv": 0.08},
+            "The answers to the probe did not move by more than the error: KL(start || now) 0.03 ± 0.02 nats.",
+        ),
+        (
+            {"kl": 4e-7, "kl_error": 1e-8},
+            "The answers to the probe did not move by more than the error: KL(start || now) 4e-07 ± 1e-08 nats.",
+        ),
+        (
+            {"js": 0.2},
+            "The answers to the probe moved by 0.2 nats (its error is not recorded) since the start "
+            "(Jensen-Shannon divergence).",
+        ),
+        (
+            {"loss": 0.5, "loss_error": 0.1, "text": 0.3, "text_error": 0.05},
+            "The loss on general text rose by 0.5 ± 0.1 nats per token, and what the model says after it moved by 0.3 "
+            "± 0.05 nats.",
+        ),
+        ({"loss": -0.5, "loss_error": 0.1}, "The loss on general text fell by 0.5 ± 0.1 nats per token."),
+        (
+            {"loss": 0.15, "loss_error": 0.1, "text": 0.3, "text_error": 0.2},
+            "The loss on general text did not change by more than the error: 0.15 ± 0.1 nats per token.",
+        ),
+    ],
+)
+def test_only_what_is_larger_than_its_error_is_called_a_move(numbers: dict[str, float], words: str) -> None:
+    assert behaviour_words(with_numbers(**numbers)) == words
+
+
+def test_a_folder_without_a_record_says_nothing(tmp_path: Path) -> None:
+    assert behaviour_of_run(tmp_path) == ""
