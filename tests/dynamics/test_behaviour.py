@@ -15,13 +15,14 @@ from topo_callback.records.snapshot import Snapshot
 def with_numbers(**numbers: float) -> Snapshot:
     """`kl`, `kl_error`, `tv` of the answers; `loss`, `loss_error`, `text`, `text_error` of the general text."""
     names = {
-        "kl": "next_token_kl", "kl_error": "next_token_kl_error", "tv": "next_token_tv", "js": "next_token_js",
-        "loss": "general_text_loss_change", "loss_error": "general_text_loss_change_error",
-        "text": "general_text_kl", "text_error": "general_text_kl_error",
+        "kl": "next_token_kl", "tv": "next_token_tv", "js": "next_token_js", "loss": "general_text_loss_change",
+        "text": "general_text_kl",
     }  # fmt: skip
     snapshot = make_snapshots()[0]
-    given = {f"{names[name]}.first": {None: value} for name, value in numbers.items()}
-    return replace(snapshot, numbers={**snapshot.numbers, **given})
+    given: dict[bool, dict[str, dict[int | None, float]]] = {False: {}, True: {}}
+    for name, value in numbers.items():
+        given[name.endswith("_error")][f"{names[name.removesuffix('_error')]}.first"] = {None: value}
+    return replace(snapshot, numbers={**snapshot.numbers, **given[False]}, errors=given[True])
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def sample(step: int, points: tuple[int, ...] = (0, 5, 9), vocabulary: int = 50)
     return Sample(
         step=step,
         layers=(1,),
-        distances=pdist(np.random.default_rng(step).standard_normal((12, 4))).astype(np.float32)[None],
+        distances=pdist(np.random.default_rng(step).standard_normal((20, 4))).astype(np.float32)[None],
         neighbours=None,
         next_token_points=points,
         next_token_codes=roots,
@@ -204,7 +204,7 @@ def test_a_sample_is_compared_with_those_that_are_kept() -> None:
         for name in Divergences.names():
             values = getattr(expected, name)
             assert whole[f"next_token_{name}.{label}"] == {None: values.mean()}
-            assert whole[f"next_token_{name}_error.{label}"] == {None: pytest.approx(sem(values))}
+            assert f"next_token_{name}.{label}" not in snapshot.errors  # of three prompts
             np.testing.assert_array_equal(snapshot.by_prompt[f"next_token_{name}.{label}"], values)
     again = Snapshot.from_record(*snapshot.to_record())
     assert again.by_prompt.keys() == snapshot.by_prompt.keys()
@@ -213,6 +213,16 @@ def test_a_sample_is_compared_with_those_that_are_kept() -> None:
     part = measure_sample(samples[8], CONFIG, previous=previous, first=first, kept={0: samples[0]}).numbers
     assert "next_token_js.previous" not in part
     assert part["next_token_js.first"] == whole["next_token_js.first"]
+
+
+def test_the_means_of_16_prompts_or_more_have_errors() -> None:
+    samples = {step: sample(step, tuple(range(20))) for step in (0, 8)}
+    first = measure_sample(samples[0], CONFIG)
+    snapshot = measure_sample(samples[8], replace(CONFIG, errors=False), previous=first, first=first, kept=samples)
+    for name in Divergences.names():
+        values = snapshot.by_prompt[f"next_token_{name}.first"]
+        # Student's 0.975 quantile with 19 degrees of freedom
+        assert snapshot.errors[f"next_token_{name}.first"] == {None: pytest.approx(sem(values) * 2.09302 / 2, rel=4e-4)}
 
 
 @pytest.mark.parametrize(

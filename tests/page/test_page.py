@@ -367,8 +367,8 @@ def test_numbers_differ_by_more_than_twice_the_error_of_their_difference(
 def test_behaviour_comes_first(tmp_path: Path) -> None:
     trajectory = Trajectory.load(write_run(tmp_path, STEPS[:3]).path)
     last = trajectory.overview(2)
-    answers = {"next_token_kl.first": {None: 0.2}, "next_token_kl_error.first": {None: 0.03}}
-    trajectory._overviews[2] = replace(last, numbers={**last.numbers, **answers})
+    numbers = {**last.numbers, "next_token_kl.first": {None: 0.2}}
+    trajectory._overviews[2] = replace(last, numbers=numbers, errors={"next_token_kl.first": {None: 0.03}})
     said = "The answers to the probe moved by 0.2 ± 0.03 nats since the start (KL(start || now))."
     assert summary(trajectory)[0] == said
     written = report_page(trajectory)

@@ -18,6 +18,7 @@ from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError
 from topo_callback.measurement import measure_sample
 from topo_callback.measures.behaviour import divergences, loss_per_token
+from topo_callback.measures.uncertainty import error_of, mean_error
 from topo_callback.probe.general_passages import general_text
 from topo_callback.reader.general_text import NO_DECODER
 from topo_callback.reader.reader import Reader
@@ -171,7 +172,9 @@ def test_the_numbers_are_those_of_both_readings() -> None:
     assert numbers["general_text_kl.first"] == found.kl.mean()
     assert numbers["general_text_tv.first"] == found.tv.mean()
     _, error, of_passages = loss_per_token(later.general_text_losses, start.general_text_losses)
-    assert numbers["general_text_loss_change_error.first"] == error
+    assert isinstance(error, float)
+    for name, known in (("loss_change", error_of(error, len(of_passages))), ("kl", mean_error(found.kl))):
+        assert snapshot.errors.get(f"general_text_{name}.first", {None: None}) == {None: known}
     np.testing.assert_array_equal(snapshot.by_prompt["general_text_loss_change.first"], of_passages)
     other = replace(start, facts={**start.facts, "general_text_hash": "another"})
     apart = measure_sample(later, config, previous=first, first=first, kept={0: other})

@@ -71,9 +71,9 @@ def test_behaviour_is_the_first_column_and_the_last_word(tmp_path: Path) -> None
     stream = io.StringIO()
     sink = ConsoleSink(stream)
     sink.start(RUN, tmp_path)
-    answers = {"next_token_kl.first": {None: 0.123}, "next_token_kl_error.first": {None: 0.024}}
     snapshot = make_snapshots()[-1]
-    sink.log(replace(snapshot, numbers={**snapshot.numbers, **answers}))
+    numbers = {**snapshot.numbers, "next_token_kl.first": {None: 0.123}}
+    sink.log(replace(snapshot, numbers=numbers, errors={"next_token_kl.first": {None: 0.024}}))
     sink.finish(tmp_path)
     row, said = stream.getvalue().splitlines()[-2:]
     assert row.split()[2:4] == ["16", "0.12±0.02"]

@@ -159,9 +159,9 @@ def test_the_behaviour_is_in_the_summary(run: Any, tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "topology")
     sink = WandbSink(table=False, artifact=False)
     sink.start(folder.read_run(), folder.path)
-    answers = {"next_token_kl.first": {None: 0.2}, "next_token_kl_error.first": {None: 0.03}}
     snapshot = make_snapshots()[-1]
-    sink.log(replace(snapshot, numbers={**snapshot.numbers, **answers}))
+    numbers = {**snapshot.numbers, "next_token_kl.first": {None: 0.2}}
+    sink.log(replace(snapshot, numbers=numbers, errors={"next_token_kl.first": {None: 0.03}}))
     sink.finish(folder.path)
     updates = [record["summary"]["update"] for record in records_of(run) if "summary" in record]
     said = [update["topology/behaviour"] for update in updates if "topology/behaviour" in update]

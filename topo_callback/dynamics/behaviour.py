@@ -1,6 +1,6 @@
 """What became of the model's behaviour since the start, in a sentence: the first line of every summary.
 
-Nothing is called a move that is not larger than twice its standard error over prompts, or that rounding could make.
+Nothing is called a move that is not larger than twice its error over prompts, or that rounding could make.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Move:
 
     Attributes:
         value: in nats.
-        error: its standard error over prompts or passages; None where none is recorded.
+        error: half of what its 95 % interval over prompts or passages reaches to each side; None where none is
+            recorded.
     """
 
     value: float
@@ -34,7 +35,7 @@ class Move:
     def of(cls, snapshot: Snapshot, measure: str) -> Move | None:
         """The move of a number such as `next_token_kl`; None where it is not defined."""
         value = snapshot.numbers.get(f"{measure}.first", {}).get(None)
-        error = snapshot.numbers.get(f"{measure}_error.first", {}).get(None)
+        error = snapshot.errors.get(f"{measure}.first", {}).get(None)
         return None if value is None else cls(value, error)
 
     @property

@@ -12,6 +12,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.measurement.comparing import ANSWERS, GENERAL_TEXT, Earlier
 from topo_callback.measures.behaviour import Divergences, divergences, loss_per_token, mean_and_error
 from topo_callback.measures.missing import Missing, Number, all_missing
+from topo_callback.measures.uncertainty import error_of
 from topo_callback.records.sample import Sample
 
 _UNREAD = "the general text was not read"
@@ -24,18 +25,20 @@ class Moves:
 
     Attributes:
         numbers: of the whole model, name -> value.
+        errors: half of what their 95 % intervals over prompts, or passages, reach to each side.
         by_prompt: the value of each prompt behind the mean of that name, float64, NaN for a prompt without one.
     """
 
     numbers: dict[str, Number] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
     by_prompt: dict[str, Float64[np.ndarray, " prompts"]] = field(default_factory=dict)
 
 
 def answer_moves(sample: Sample, earlier: Earlier, config: TopologyConfig) -> Moves:
     """How far the model's answers moved, since the previous and the first sample that have any.
 
-    For every one of `Divergences`: `next_token_<divergence>.<label>`, the mean over prompts, and its standard error,
-    `next_token_<divergence>_error.<label>`; or why they are missing.
+    For every one of `Divergences`: `next_token_<divergence>.<label>`, the mean over prompts, and its error; or why it
+    is missing.
     """
     moves = Moves()
     if not config.next_token_prompts:
@@ -45,8 +48,7 @@ def answer_moves(sample: Sample, earlier: Earlier, config: TopologyConfig) -> Mo
         then = earlier.kept(earlier.of(label, ANSWERS))
         reason = _why_not(sample, then)
         if reason or then is None or sample.next_token_codes is None or then.next_token_codes is None:
-            for each in Divergences.names():
-                moves.numbers |= all_missing(_with_errors(f"next_token_{each}", f".{label}"), reason)
+            moves.numbers |= all_missing((f"next_token_{each}.{label}" for each in Divergences.names()), reason)
             continue
         if then.step not in known:  # the second sample's previous one is the first
             known[then.step] = found_between(then.next_token_codes, sample.next_token_codes)
@@ -59,14 +61,14 @@ def general_text_moves(sample: Sample, earlier: Earlier, config: TopologyConfig)
 
     `general_text_loss` is the mean log-loss per token, `general_text_loss_change.first` its change, and
     `general_text_kl.first` and `general_text_tv.first` say how far the next tokens after the passages moved, as
-    `kl` and `tv` of `Divergences`; with `_error` in their names, the standard errors over passages.
+    `kl` and `tv` of `Divergences`. Errors are those over passages.
     """
     moves = Moves()
     if not config.general_text:
         return moves
     missing = "" if sample.general_text_losses is not None else str(sample.facts.get("general_text_missing", _UNREAD))
     if missing or sample.general_text_losses is None:
-        moves.numbers |= all_missing(_with_errors("general_text_loss"), missing)
+        moves.numbers |= all_missing(("general_text_loss",), missing)
     else:
         _put_losses(moves, "general_text_loss", loss_per_token(sample.general_text_losses))
     if "first" not in earlier.labels():
@@ -74,8 +76,7 @@ def general_text_moves(sample: Sample, earlier: Earlier, config: TopologyConfig)
     then = earlier.kept(earlier.of("first", GENERAL_TEXT))
     reason = missing or _why_no_text(sample, then)
     if reason or then is None or then.general_text_codes is None or sample.general_text_codes is None:
-        for name in ("kl", "tv", "loss_change"):
-            moves.numbers |= all_missing(_with_errors(f"general_text_{name}", ".first"), reason)
+        moves.numbers |= all_missing((f"general_text_{name}.first" for name in ("kl", "tv", "loss_change")), reason)
         return moves
     found = found_between(then.general_text_codes, sample.general_text_codes)
     _put(moves, "general_text", "first", {name: found[name] for name in ("kl", "tv")})
@@ -97,23 +98,24 @@ def _put(moves: Moves, what: str, label: str, found: Mapping[str, Float64[np.nda
     """Add means, errors and values of each prompt of some divergences."""
     for name, values in found.items():
         mean, error = mean_and_error(values)
-        moves.numbers |= dict(zip(_with_errors(f"{what}_{name}", f".{label}"), (mean, error), strict=True))
-        if not isinstance(mean, Missing):
-            moves.by_prompt[f"{what}_{name}.{label}"] = values
+        _put_one(moves, f"{what}_{name}.{label}", mean, error, values)
 
 
 def _put_losses(
     moves: Moves, name: str, found: tuple[Number, Number, Float64[np.ndarray, " passages"]], label: str = ""
 ) -> None:
-    mean, error, of_passages = found
-    moves.numbers |= dict(zip(_with_errors(name, label), (mean, error), strict=True))
-    if not isinstance(mean, Missing):
-        moves.by_prompt[f"{name}{label}"] = of_passages
+    _put_one(moves, f"{name}{label}", *found)
 
 
-def _with_errors(name: str, label: str = "") -> tuple[str, str]:
-    """A number, and its standard error."""
-    return f"{name}{label}", f"{name}_error{label}"
+def _put_one(moves: Moves, name: str, mean: Number, standard: Number, values: Float64[np.ndarray, " prompts"]) -> None:
+    """Add a mean, its error, and the values that it is of."""
+    moves.numbers[name] = mean
+    if isinstance(mean, Missing):
+        return
+    moves.by_prompt[name] = values
+    error = None if isinstance(standard, Missing) else error_of(standard, int(np.isfinite(values).sum()))
+    if error is not None:
+        moves.errors[name] = error
 
 
 def _why_no_text(now: Sample, then: Sample | None) -> str:

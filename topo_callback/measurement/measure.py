@@ -87,6 +87,8 @@ def measure_sample(
     moves = [answer_moves(sample, earlier, config), general_text_moves(sample, earlier, config)]
     for each in moves:
         numbers.put(None, each.numbers)
+        for name, error in each.errors.items():
+            numbers.put_error(None, name, error)
     displacement = numbers.values.get("wasserstein_h1.first")
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
     zigzag = _over_depth(numbers, asking, views, config)
@@ -101,7 +103,7 @@ def measure_sample(
         layers=sample.layers,
         status=status,
         numbers=numbers.values,
-        errors=numbers.errors if config.errors else {},
+        errors=numbers.errors,
         missing=numbers.missing,
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,

@@ -168,14 +168,25 @@ def recorded_error(standard: Float64[np.ndarray, " numbers"], wide: float) -> Fl
 
 
 def mean_error(values: Float64[np.ndarray, " prompts"]) -> float | None:
-    """The recorded error of a mean over prompts: its standard error, s / sqrt(n), times half of Student's quantile.
+    """The recorded error of a mean over prompts, from its standard error s / sqrt(n).
 
     Returns:
         None with fewer than 16 prompts.
     """
     if values.size < LEAST_PART:
         return None
+    return error_of(float(values.std(ddof=1)) / math.sqrt(values.size), values.size)
+
+
+def error_of(standard: float, count: int) -> float | None:
+    """The recorded error of a number whose standard error is known from the spread of so many prompts or passages.
+
+    Returns:
+        None with fewer than 16 of them.
+    """
+    if count < LEAST_PART:
+        return None
     # Student's quantile by the expansion of Cornish and Fisher, right to 4e-4 of itself from 15 degrees of freedom on
-    z, freedom = 1.959964, values.size - 1
+    z, freedom = 1.959964, count - 1
     wide = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    return float(values.std(ddof=1)) / math.sqrt(values.size) * wide / 2
+    return standard * wide / 2
