@@ -114,13 +114,10 @@ def by_jackknife() -> Mapping[str, Rule]:
     }
 
 
-SHAPES = errors._shapes
-
-
-def with_bars(cloud: errors._Cloud, method: object, k: int, engine: str) -> tuple:
+def with_bars(distances: np.ndarray, method: object, k: int, engine: str) -> tuple:
     """The shapes of parts without blocks, with what only halves have otherwise."""
     with mock.patch.object(errors, "HALVES", LEFT_OUT):
-        return SHAPES(cloud, LEFT_OUT, k, engine)
+        return errors._measured_parts(distances, LEFT_OUT, k, engine)
 
 
 def write_coverage(probes: int) -> None:
@@ -165,7 +162,13 @@ def report(columns: list, cells: Mapping, alone: Mapping, probes: int) -> str:
     every = {name: [found[name][0] for found in cells.values() if name in found] for name in names}
     outside = {name: [value for value in given if not 0.9 <= value <= 0.98] for name, given in every.items()}
     count, total = sum(map(len, outside.values())), sum(map(len, every.values()))
-    lines += ["", f"Of {total} shares {total - count} are between 90 and 98; over all populations and sizes:", ""]
+    lines += ["", f"Of {total} shares {total - count} are between 90 and 98. Lowest and highest of a population:", ""]
+    for population in dict.fromkeys(name for _, name in columns):
+        shares = [
+            found[0] for (_, name), of_names in cells.items() if name == population for found in of_names.values()
+        ]
+        lines.append(f"- {population}: {100 * min(shares):.0f} and {100 * max(shares):.0f}")
+    lines += ["", "Over all populations and sizes:", ""]
     lines += [f"- `{name}`: {100 * np.mean(given):.1f}" for name, given in every.items()]
     lines += [
         "",

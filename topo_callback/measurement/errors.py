@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,11 @@ from topo_callback.measures.uncertainty import (
 )
 
 _NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))
-_REMEMBERED = 128  # clouds of layers whose parts are kept: three samples of 40 layers; 0.1 MB each for 256 prompts
+_REMEMBERED = 512  # clouds whose parts are kept: three methods, three samples of 56 layers; 30 KB each for 256 prompts
 _Row = Float64[np.ndarray, " parts"]
+_Shapes = tuple[tuple[Barcode, np.ndarray, float], ...]
+_known: dict[tuple[bytes, Method, int, str], _Shapes] = {}
+_lock = Lock()
 
 
 def errors_over_prompts(
@@ -146,7 +150,7 @@ def _parts(view: LayerView, method: Method, config: TopologyConfig) -> list[Laye
     """The views of a cloud's parts, none where one has no scale. Only halves have barcodes and neighbours."""
     assert view.distances is not None
     points = num_obs_y(view.distances)
-    shapes = _shapes(_Cloud.of(view.distances), method, view.neighbours.shape[1], config.engine)
+    shapes = _shapes(view.distances, method, view.neighbours.shape[1], config.engine)
     if not all(median > 0 for _, _, median in shapes):
         return []
     parts = zip(parts_of_prompts(points, method), _pairs(points, method), shapes, strict=True)
@@ -166,18 +170,6 @@ def _parts(view: LayerView, method: Method, config: TopologyConfig) -> list[Laye
     ]
 
 
-@dataclass(frozen=True)
-class _Cloud:
-    """The distances of a cloud, equal to others by their SHA-256."""
-
-    digest: bytes
-    distances: Float32[np.ndarray, " pairs"] = field(compare=False, repr=False)
-
-    @classmethod
-    def of(cls, distances: Float32[np.ndarray, " pairs"]) -> _Cloud:
-        return cls(hashlib.sha256(distances.tobytes()).digest(), distances)
-
-
 @lru_cache(maxsize=8)
 def _pairs(points: int, method: Method) -> tuple[Int64[np.ndarray, " pairs"], ...]:
     """For each part, the places of its pairs among the condensed distances."""
@@ -188,18 +180,30 @@ def _pairs(points: int, method: Method) -> tuple[Int64[np.ndarray, " pairs"], ..
     return tuple(found)
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _shapes(cloud: _Cloud, method: Method, k: int, engine: str) -> tuple[tuple[Barcode, np.ndarray, float], ...]:
-    """Barcode, neighbours and median distance of each part."""
+def _shapes(distances: Float32[np.ndarray, " pairs"], method: Method, k: int, engine: str) -> _Shapes:
+    """Barcode, neighbours and median distance of each part, remembered by the SHA-256 of the distances."""
+    key = hashlib.sha256(distances.tobytes()).digest(), method, k, engine
+    with _lock:
+        found = _known.get(key)
+    if found is None:
+        found = _measured_parts(distances, method, k, engine)
+        with _lock:
+            _known[key] = found
+            while len(_known) > _REMEMBERED:
+                del _known[next(iter(_known))]  # the oldest
+    return found
+
+
+def _measured_parts(distances: Float32[np.ndarray, " pairs"], method: Method, k: int, engine: str) -> _Shapes:
     found = []
-    points = num_obs_y(cloud.distances)
+    points = num_obs_y(distances)
     for prompts, pairs in zip(parts_of_prompts(points, method), _pairs(points, method), strict=True):
-        distances = cloud.distances[pairs]
+        of_part = distances[pairs]
         barcode, neighbours = _NO_BARS, np.empty((len(prompts), 0), np.int32)
         if method is HALVES:
-            square = squareform(distances)
+            square = squareform(of_part)
             named: Any = engine
             barcode = rips_persistence(square, max_dimension=1, engine=named, threads=1)
             neighbours = nearest_neighbours(square, min(k, len(prompts) - 1))
-        found.append((barcode, neighbours, float(np.median(distances))))
+        found.append((barcode, neighbours, float(np.median(of_part))))
     return tuple(found)

@@ -2,7 +2,8 @@
 
 A number is measured again on parts of the prompts, and its error follows from how far the parts differ. Which parts do
 is a property of the number, found by simulation (benchmarks/RESULTS_errors.md): a number in `RULES` has 95 % intervals
-that hold the mean over probes of the same size in 90 to 98 % of them. Any other number has no error.
+that hold the mean over probes of the same size in 90 to 98 % of them, in 85 % or more where tails are heavy. Any other
+number has no error.
 
 - `LEFT_OUT`, the delete-block jackknife (Tukey; Shao and Wu, Annals of Statistics 17, 1989): eight blocks, the number
   without each of them. For averages over pairs of prompts and what is smooth in them. What depends on who is next to

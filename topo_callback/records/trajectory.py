@@ -199,7 +199,8 @@ class Trajectory:
         """How far the numbers of `array` could be off with other prompts of the same kind.
 
         Twice the error each way is the 95 % interval: it holds the mean over probes of the same size in 90 to 98 % of
-        simulated probes. A difference that is smaller is no finding. It says nothing of other runs or seeds.
+        simulated probes, less often where a few prompts decide the number. A difference that is smaller is no finding.
+        Errors say nothing of other runs or seeds.
 
         Args:
             measure, layers: as in `array`; None is the number of the whole depth, or the median over layers.
