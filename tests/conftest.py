@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -54,6 +55,21 @@ def pytest_configure(config: pytest.Config) -> None:
         option.markexpr = "not slow"
     if config.pluginmanager.hasplugin("timeout") and option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:
         option.timeout = SECONDS
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What has been imported by the end of the collection stays: garbage is not looked for in it, then or later.
+
+    A pass over all of it takes half a second, and accelerate asks for one whenever a training begins.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
