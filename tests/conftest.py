@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -26,6 +28,7 @@ hypothesis.settings.load_profile("patient")
 
 # what follows is done here rather than in pyproject.toml, where an option of a plugin that is missing is an error
 PROCESSES, DISTRIBUTION, SECONDS = 2, "loadfile", 300
+_left = [0]  # how many modules there were whenever garbage was last looked for in them
 
 if importlib.util.find_spec("beartype") is not None:
     from type_checks import check_types
@@ -54,6 +57,34 @@ def pytest_configure(config: pytest.Config) -> None:
         option.markexpr = "not slow"
     if config.pluginmanager.hasplugin("timeout") and option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:
         option.timeout = SECONDS
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """No search for garbage while everything is imported."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        leave_imported()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Some tests import a great deal themselves."""
+    if len(sys.modules) > _left[-1] + 200:
+        leave_imported()
+
+
+def leave_imported() -> None:
+    """What has been imported stays: garbage is not looked for in it any more.
+
+    A pass over all of it takes half a second, and accelerate asks for one whenever a training begins.
+    """
+    gc.collect()
+    gc.freeze()
+    _left.append(len(sys.modules))
 
 
 @pytest.hookimpl(trylast=True)

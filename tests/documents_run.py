@@ -7,6 +7,7 @@ data sets are found there as folders of the same names, as transformers and data
 from __future__ import annotations
 
 import functools
+import gc
 import re
 import shutil
 import sys
@@ -94,6 +95,7 @@ def allow_training_on_the_cpu() -> None:
 
 def main() -> None:
     allow_training_on_the_cpu()
+    gc.freeze()  # no training looks for garbage in what has been imported
     for document in map(Path, sys.argv[1:]):
         names = surroundings(document)  # the blocks of one document follow on each other
         for line, block in code_blocks(document, "python"):

@@ -13,6 +13,7 @@ A line of JSON for each: `number`, `outcome`, `differing`, `said`, `error`, `dra
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import json
@@ -435,6 +436,7 @@ def main(folder: str, *asked: str) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries say this and that
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()  # no fork looks for garbage in what has been imported
     measuring = multiprocessing.get_context("fork").Process(target=Remote.serve, args=(MEASURING,), daemon=True)
     measuring.start()
     for words in (line for each in asked for line in (sys.stdin if each == "-" else [each])):

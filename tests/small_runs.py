@@ -27,7 +27,7 @@ def fork_server() -> Iterator[ForkServerContext]:
     """The context whose processes are forked from a server that has imported everything a run needs."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["__main__", "torch", "transformers", "transformers.trainer", "topo_callback.callback", "small_runs"]
+        ["__main__", "torch", "transformers", "transformers.trainer", "topo_callback.callback", "small_runs", "warm"]
     )
     before = os.environ.get("PYTHONPATH")
     # the server imports from the path it starts with

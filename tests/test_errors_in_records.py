@@ -5,13 +5,12 @@ One process trains once for each place in which foreign code may raise; every by
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 from leaking_run import KEY, PLACES, PROMPTS, WORD
 from test_secrets import holders, unpacked
 from tiny import tiny_tokenizer
@@ -26,23 +25,16 @@ TRAINED = sorted({*PLACES} - {"panic", "template", "no_copy"})  # two are said t
 def left_behind(engines_ready: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("leaks")
     environment = {
-        **os.environ,
         **{f"WANDB_{name}_DIR": str(folder / "wandb") for name in ("DATA", "CACHE", "CONFIG", "ARTIFACT")},
         "WANDB_DIR": str(folder / "wandb"), "WANDB_MODE": "offline", "WANDB_DISABLE_GIT": "true", "HF_TOKEN": KEY,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
     }  # fmt: skip
     (folder / "wandb").mkdir()
     (folder / "work").mkdir()
-    console = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("leaking_run.py")), str(folder / "out")],
-        env=environment,
-        cwd=folder / "work",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=500,
-        check=False,
-    ).stdout
-    found = {"console": console}
+    with contextlib.chdir(folder / "work"):
+        ended = run_script(
+            Path(__file__).with_name("leaking_run.py"), folder / "out", seconds=500, environment=environment
+        )
+    found = {"console": f"{ended.stdout}{ended.stderr}".encode()}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             found.update(unpacked(str(path.relative_to(folder)), path.read_bytes()))

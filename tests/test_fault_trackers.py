@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_scripts import run_script
 
 from topo_callback import Trajectory
 
@@ -22,11 +21,11 @@ GETS_NO_MORE = "gets no further numbers; the record in"
 def run(folder: Path, how: str) -> tuple[dict[str, Any], str]:
     """What the run saw of itself, and what it printed; it must end in good order."""
     folder.mkdir()
-    # settings of the tests' own, which say that W&B is offline, are not those of the run
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    ended = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), how], env=environment, capture_output=True, text=True, timeout=250
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # settings of the tests' own, which say that W&B is offline, are not those of the run
+        for name in filter(lambda each: each.startswith("WANDB_"), list(os.environ)):
+            patch.delenv(name)
+        ended = run_script(SCRIPT, folder, how, seconds=250)
     assert ended.returncode == 0, ended.stderr
     return json.loads((folder / "seen.json").read_text()), ended.stderr
 

@@ -36,6 +36,12 @@ def test_a_forked_script_is_seen_and_ends_as_a_fresh_one(
     assert forked.stderr.splitlines()[-1:] == fresh.stderr.splitlines()[-1:]
 
 
+def test_what_the_server_has_imported_is_not_searched_for_garbage(tmp_path: Path) -> None:
+    # a module that the server cannot import, it leaves out without a word
+    (tmp_path / "script.py").write_text("import gc; print(gc.get_freeze_count())")
+    assert int(run_script(tmp_path / "script.py").stdout) > 100_000
+
+
 def test_a_script_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import time; time.sleep(60)")
     with pytest.raises(subprocess.TimeoutExpired):

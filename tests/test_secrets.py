@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import os
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_scripts import run_script
 from small_runs import TEXTS
 from tiers import mostly_slow
 from tiny import tiny_tokenizer
@@ -25,10 +23,12 @@ SECRETS = {
     "OPENAI_API_KEY": "sk-sentinel-of-somebody-else",
 }
 PROMPTS = tuple(f"{WORD} {text}" for text in TEXTS)
+# W&B records the arguments of a script, so the prompts are not among them
 RUN = """
 import json, sys
+from pathlib import Path
 import small_runs
-options = json.loads(sys.stdin.read())
+options = json.loads(Path(sys.argv[1]).read_text())
 small_runs.train(options.pop("output_dir"), **options)
 """
 
@@ -50,25 +50,19 @@ def left_behind(
         },
     }  # fmt: skip
     environment = {
-        **os.environ,
         **SECRETS,
         **{f"WANDB_{name}_DIR": str(folder / "wandb") for name in ("DATA", "CACHE", "CONFIG", "ARTIFACT")},
         "WANDB_DIR": str(folder / "wandb"),
         "WANDB_MODE": "offline",
         "WANDB_DISABLE_GIT": "true",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
     }
     (folder / "wandb").mkdir()
-    console = subprocess.run(
-        [sys.executable, "-c", RUN],
-        input=json.dumps(options).encode(),
-        env=environment,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=200,
-        check=False,
-    ).stdout
+    elsewhere = tmp_path_factory.mktemp("script")
+    (elsewhere / "run.py").write_text(RUN)
+    (elsewhere / "options.json").write_text(json.dumps(options))
+    with contextlib.chdir(folder):
+        ended = run_script(elsewhere / "run.py", elsewhere / "options.json", environment=environment)
+    console = f"{ended.stdout}{ended.stderr}".encode()
     assert json.loads((folder / "result").read_text()) == {"steps": [1, 2, 3, 4], "error": None}, console[-3000:]
     found = {"console": console}
     for path in sorted(folder.rglob("*")):
