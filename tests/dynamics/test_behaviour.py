@@ -36,11 +36,11 @@ def with_numbers(**numbers: float) -> Snapshot:
         ),
         (
             {"kl": 0.03, "kl_error": 0.02, "tv": 0.08},
-            "The answers to the probe did not move by more than the error: KL(start || now) 0.03 ± 0.02 nats.",
+            "The answers to the probe did not move beyond error and rounding: KL(start || now) 0.03 ± 0.02 nats.",
         ),
         (
             {"kl": 4e-7, "kl_error": 1e-8},
-            "The answers to the probe did not move by more than the error: KL(start || now) 4e-07 ± 1e-08 nats.",
+            "The answers to the probe did not move beyond error and rounding: KL(start || now) 4e-07 ± 1e-08 nats.",
         ),
         (
             {"js": 0.2},
@@ -55,7 +55,7 @@ def with_numbers(**numbers: float) -> Snapshot:
         ({"loss": -0.5, "loss_error": 0.1}, "The loss on general text fell by 0.5 ± 0.1 nats per token."),
         (
             {"loss": 0.15, "loss_error": 0.1, "text": 0.3, "text_error": 0.2},
-            "The loss on general text did not change by more than the error: 0.15 ± 0.1 nats per token.",
+            "The loss on general text did not change beyond error and rounding: 0.15 ± 0.1 nats per token.",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def _answers(snapshot: Snapshot) -> str:
         if move is None:
             continue
         if move.error is not None and not move.clear:
-            return f"The answers to the probe did not move by more than the error: {what} {move.words}."
+            return f"The answers to the probe did not move beyond error and rounding: {what} {move.words}."
         text = f"The answers to the probe moved by {move.words} since the start ({what})"
         share = snapshot.numbers.get("next_token_tv.first", {}).get(None)
         if share is not None and measure == "next_token_kl":
@@ -90,7 +90,7 @@ def _general_text(snapshot: Snapshot) -> str:
     if loss is None:
         return ""
     if not loss.clear:
-        text = f"The loss on general text did not change by more than the error: {loss.words} per token"
+        text = f"The loss on general text did not change beyond error and rounding: {loss.words} per token"
     else:
         verb = "rose" if loss.value > 0 else "fell"
         text = f"The loss on general text {verb} by {Move(abs(loss.value), loss.error).words} per token"
