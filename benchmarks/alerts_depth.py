@@ -1,4 +1,4 @@
-"""Power of the event detector when only part of the depth reorganises, on the simulated runs of alerts.py.
+"""Power of the calibrated level when only part of the depth reorganises, on the simulated runs of alerts.py.
 
     python benchmarks/alerts_depth.py [--file FILE] [--samples 15 60]
 
@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from alerts import BURST_RUNS, LAYERS, LEVEL, REFERENCES, STEPS, Runs, burst, calibrated, path_of, sampled_steps
+from alerts import BURST_RUNS, LAYERS, REFERENCES, Runs, burst, calibrated, path_of, sampled_steps
 from alerts import summaries_of as summaries
-
-from topo_callback.dynamics.nominal import decide_nominal
 
 MOVED = (1, 2, 4, 8)  # of 8 layers
 AUTOCORRELATIONS = (0.0, 0.5)
@@ -37,7 +35,7 @@ def layers_of(generator: np.random.Generator, runs: int, moved: int) -> np.ndarr
 def measure(samples: int, coefficient: float, runs: int = BURST_RUNS) -> list[dict[str, Any]]:
     """One record for every number of layers and height of burst."""
     steps = sampled_steps(samples, "even")
-    path, progress = path_of(steps, "constant"), steps / STEPS
+    path = path_of(steps, "constant")
     seed = [samples, round(10 * coefficient), 3]
     sets = Runs(np.random.default_rng([*seed, 1]), runs, 1 + REFERENCES, path, coefficient, "gaussian")
     profile, _, _ = burst(np.random.default_rng([*seed, 2]), runs, len(path))
@@ -46,18 +44,17 @@ def measure(samples: int, coefficient: float, runs: int = BURST_RUNS) -> list[di
         chosen = layers_of(np.random.default_rng([*seed, 3, moved]), runs, moved)
         members = sets.log_displacement.copy()
         members[:, 0] += np.log(height) * profile[:, :, None] * chosen[:, None]
-        decision = decide_nominal(members[:, 0], path, progress, level=LEVEL)
         alarm, _ = calibrated(summaries(members, path))
         found.append({
             "samples": samples, "rho": coefficient, "layers": moved, "burst": height, "runs": runs,
-            "nominal": int((decision.samples > 0).sum()), "calibrated": int(alarm.sum()),
+            "calibrated": int(alarm.sum()),
         })  # fmt: skip
     return found
 
 
 def table(records: list[dict[str, Any]]) -> list[str]:
-    """Shares of runs with an alarm, in %; levels side by side."""
-    heads = [f"{level} x{height:g}" for level in "BA" for height in HEIGHTS]
+    """Shares of runs with an alarm, in %; of the calibrated level."""
+    heads = [f"x{height:g}" for height in HEIGHTS]
     lines = [f"| samples, autocorrelation | layers with the burst | {' | '.join(heads)} |"]
     lines.append("|---|---|" + "---|" * len(heads))
     for samples, coefficient in sorted({(record["samples"], record["rho"]) for record in records}):
@@ -67,11 +64,7 @@ def table(records: list[dict[str, Any]]) -> list[str]:
                 for record in records
                 if (record["samples"], record["rho"], record["layers"]) == (samples, coefficient, moved)
             }
-            shares = [
-                f"{100 * row[height][level] / row[height]['runs']:.0f}"
-                for level in ("nominal", "calibrated")
-                for height in HEIGHTS
-            ]
+            shares = [f"{100 * row[height]['calibrated'] / row[height]['runs']:.0f}" for height in HEIGHTS]
             lines.append(f"| {samples}, {coefficient:g} | {moved} of {LAYERS} | {' | '.join(shares)} |")
     return lines
 

@@ -1,7 +1,7 @@
 """Events in real runs: leave-one-out false alarms of quiet runs, and what a switch of the data is called.
 
-`benchmarks/fine_tuning.py train --work FOLDER` makes the runs. Every quiet run is judged alone (nominal) and against
-the other quiet ones (calibrated); every switched run alone and against all quiet ones. Prints the lines for
+`benchmarks/fine_tuning.py train --work FOLDER` makes the runs. Every quiet run is judged alone (sequential) and
+against the other quiet ones (calibrated); every switched run alone and against all quiet ones. Prints the lines for
 RESULTS_alerts.md; takes five minutes of one processor.
 
     python benchmarks/alerts_real.py FOLDER/runs
@@ -45,7 +45,7 @@ def main() -> None:
     quiet = {name: series for name, series in load(QUIET).items() if name.endswith("every4")}
     switched = {kind: load(f"{kind}-constant-seed*") for kind in ("helpful-to-harmless", "helpful-to-questions")}
     print(f"{len(quiet)} quiet runs of {len(next(iter(quiet.values())).steps)} samples")
-    print("\n| displacement | runs | nominal | calibrated | first known at (calibrated) |\n|---|---|---|---|---|")
+    print("\n| displacement | runs | sequential | calibrated | first known at (calibrated) |\n|---|---|---|---|---|")
     for measure in MEASURES:
         groups = {"quiet, leave one out": quiet, **switched}
         for title, runs in groups.items():
@@ -54,7 +54,7 @@ def main() -> None:
                 others = [each for other, each in quiet.items() if other != name]
                 found.append(alarms(series, others, measure))
             known = sorted(each["calibrated"].known_at for each in found if "calibrated" in each)
-            counts = [share(sum(level in each for each in found), len(found)) for level in ("nominal", "calibrated")]
+            counts = [share(sum(level in each for each in found), len(found)) for level in ("sequential", "calibrated")]
             print(f"| {measure} | {title} | {counts[0]} | {counts[1]} | {', '.join(map(str, known)) or '-'} |")
 
 

@@ -19,12 +19,10 @@ from alerts import AUTOCORRELATIONS, BURSTS, SAMPLES, SCHEDULES, TAILS
 from machine import describe_machine
 from scipy.stats import binomtest
 
-from topo_callback.dynamics.nominal import FEWEST_SAMPLES
-
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
-COLOURS = {"oracle": "#8a8a8a", "calibrated": "#d55e00", "nominal": "#0072b2"}
-NAMES = {"oracle": "oracle that knows the noise", "calibrated": "A, 19 references", "nominal": "B, one run alone"}
+COLOURS = {"oracle": "#8a8a8a", "calibrated": "#d55e00"}
+NAMES = {"oracle": "oracle that knows the noise", "calibrated": "19 references"}
 Record = dict[str, Any]
 
 
@@ -51,7 +49,7 @@ def interval(alarms: int, runs: int) -> str:
 def false_alarms(records: list[Record]) -> Iterable[str]:
     yield "| samples | runs a cell | all cells | worst cell | cells above 5 % | with an interval above 5 % |"
     yield "|---|---|---|---|---|---|"
-    for level, name in (("b", "B"), ("a", "A")):
+    for level, name in (("a", "A"),):
         for samples in SAMPLES:
             quiet = [r for r in records if r["samples"] == samples and r["burst"] == 1.0]
             if not quiet:
@@ -69,8 +67,8 @@ def false_alarms(records: list[Record]) -> Iterable[str]:
 
 def power(records: list[Record]) -> Iterable[str]:
     heads = " | ".join(f"x{height:g}" for height in BURSTS)
-    yield f"| samples, autocorrelation | B {heads} | A {heads} | oracle {heads} |"
-    yield "|---|" + "---|" * (3 * len(BURSTS))
+    yield f"| samples, autocorrelation | A {heads} | oracle {heads} |"
+    yield "|---|" + "---|" * (2 * len(BURSTS))
     for samples in SAMPLES:
         for rho in AUTOCORRELATIONS:
             cells = [r for r in records if r["samples"] == samples and r["rho"] == rho]
@@ -78,7 +76,6 @@ def power(records: list[Record]) -> Iterable[str]:
                 continue
             columns = []
             measures: tuple[Callable[[Record], float], ...] = (
-                lambda r: share(r, "b"),
                 lambda r: share(r, "a"),
                 lambda r: float(r["oracle"]),
             )
@@ -90,16 +87,13 @@ def power(records: list[Record]) -> Iterable[str]:
 
 
 def places(records: list[Record]) -> Iterable[str]:
-    yield "| samples | burst | B: meets | onset | peak | known after its end | A: meets | onset | peak |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| samples | burst | meets | onset | peak |"
+    yield "|---|---|---|---|---|"
     for samples in SAMPLES:
         for height in (2.0, 3.0, 6.0):
             cells = [r for r in records if r["samples"] == samples and r["burst"] == height]
             if cells:
-                columns = [mean_place(cells, "b", what) for what in ("met", "onset", "peak")]
-                delays = [(r["delay_b"], r["alarms_b"]) for r in cells if r["delay_b"] is not None]
-                columns.append(f"{weighted(delays):.1f}" if delays else "-")
-                columns += [mean_place(cells, "a", what) for what in ("met", "onset", "peak")]
+                columns = [mean_place(cells, "a", what) for what in ("met", "onset", "peak")]
                 yield f"| {samples} | x{height:g} | " + " | ".join(columns) + " |"
 
 
@@ -115,28 +109,17 @@ def weighted(values: list[tuple[float, int]]) -> float:
     return float(np.average([value for value, _ in values], weights=[weight for _, weight in values]))
 
 
-def by_response(records: list[Record]) -> Iterable[str]:
-    yield "| samples | proportional | saturating | root | above a floor |"
-    yield "|---|---|---|---|---|"
-    for samples in SAMPLES[1:]:
-        quiet = [r for r in records if r["samples"] == samples and r["burst"] == 1.0]
-        if quiet:
-            alarms = np.sum([r["alarms_b_by_response"] for r in quiet], axis=0)
-            runs = np.sum([r["runs_by_response"] for r in quiet], axis=0)
-            yield f"| {samples} | " + " | ".join(f"{100 * a / n:.1f}" for a, n in zip(alarms, runs, strict=True)) + " |"
-
-
 def every_cell(records: list[Record]) -> Iterable[str]:
-    heads = " | ".join(f"{level} x{height:g}" for level in "BA" for height in BURSTS)
-    yield f"| samples | rate | sampling | rho | noise | B quiet | A quiet | {heads} | oracle x2 |"
-    yield "|---|" + "---|" * (7 + 2 * len(BURSTS))
+    heads = " | ".join(f"x{height:g}" for height in BURSTS)
+    yield f"| samples | rate | sampling | rho | noise | quiet | {heads} | oracle x2 |"
+    yield "|---|" + "---|" * (6 + len(BURSTS))
     for quiet in (r for r in records if r["burst"] == 1.0):
         key = [quiet[name] for name in ("samples", "schedule", "sampling", "rho", "tails")]
         same = [r for r in records if [r[name] for name in ("samples", "schedule", "sampling", "rho", "tails")] == key]
         bursts = {r["burst"]: r for r in same}
         columns = [str(value) for value in key]
-        columns += [interval(quiet[f"alarms_{level}"], quiet[f"runs_{level}"]) for level in "ba"]
-        columns += [f"{100 * share(bursts[height], level):.0f}" for level in "ba" for height in BURSTS]
+        columns += [interval(quiet[f"alarms_{level}"], quiet[f"runs_{level}"]) for level in "a"]
+        columns += [f"{100 * share(bursts[height], level):.0f}" for level in "a" for height in BURSTS]
         yield "| " + " | ".join([*columns, f"{100 * bursts[2.0]['oracle']:.0f}"]) + " |"
 
 
@@ -151,7 +134,6 @@ TABLES = (
     ("False alarms, % of quiet runs (exact 95 % interval)", false_alarms),
     ("Power, %: mean over schedules, samplings and tails (range of cells)", power),
     ("Where bursts are placed: mean absolute errors in samples", places),
-    ("False alarms of level B by response, % of quiet runs", by_response),
 )
 
 
@@ -168,7 +150,6 @@ def draw_power(records: list[Record], path: Path) -> None:
     measures: dict[str, Callable[[Record], float]] = {
         "oracle": lambda r: float(r["oracle"]),
         "calibrated": lambda r: share(r, "a"),
-        "nominal": lambda r: share(r, "b"),
     }
     for row, rho in enumerate(AUTOCORRELATIONS):
         for column, samples in enumerate(lengths):
@@ -197,8 +178,6 @@ def draw_power(records: list[Record], path: Path) -> None:
                 axes.set_title(f"{samples} samples", fontsize=10)
             if column == 0:
                 axes.set_ylabel(f"autocorrelation {rho:g}", fontsize=9)
-            if samples < FEWEST_SAMPLES:
-                axes.text(6, 0.08, "B: too few to say", color=COLOURS["nominal"], fontsize=8, ha="right")
     figure.supxlabel("height of the burst: displacement over what the weights' path predicts", fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
@@ -210,27 +189,27 @@ def draw_power(records: list[Record], path: Path) -> None:
 def draw_false_alarms(records: list[Record], path: Path) -> None:
     quiet = [r for r in records if r["burst"] == 1.0]
     lengths = [samples for samples in SAMPLES if any(r["samples"] == samples for r in quiet)]
-    figure, grid = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
-    for axes, level, name in zip(grid, ("b", "a"), ("nominal", "calibrated"), strict=True):
-        style(axes)
-        for place, samples in enumerate(lengths):
-            for kind, (rho, tails) in enumerate((rho, tails) for rho in AUTOCORRELATIONS for tails in TAILS):
-                cells = [r for r in quiet if (r["samples"], r["rho"], r["tails"]) == (samples, rho, tails)]
-                x = place + (kind - 2.5) * 0.12
-                values = [100 * share(r, level) for r in cells]
-                filled = COLOURS[name] if tails == "t3" else "white"
-                axes.scatter([x] * len(values), values, s=14, facecolor=filled, edgecolor=COLOURS[name], linewidth=0.8)
-        axes.axhline(5, color="black", linewidth=0.8)
-        axes.set_xticks(range(len(lengths)), [str(samples) for samples in lengths])
-        axes.set_xlabel("samples; within each: autocorrelation 0, 0.5, 0.8", fontsize=9)
-        axes.set_title(NAMES[name], fontsize=10, color=COLOURS[name], loc="left")
-        axes.set_ylim(-0.2, 6)
-        axes.set_xlim(-0.5, len(lengths) - 0.5)
-    grid[0].set_ylabel("quiet runs with an alarm, %", fontsize=9)
-    grid[1].text(len(lengths) - 0.5, 5.1, "the level, 5 %", ha="right", fontsize=8)
+    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    level, name = "a", "calibrated"
+    style(axes)
+    for place, samples in enumerate(lengths):
+        for kind, (rho, tails) in enumerate((rho, tails) for rho in AUTOCORRELATIONS for tails in TAILS):
+            cells = [r for r in quiet if (r["samples"], r["rho"], r["tails"]) == (samples, rho, tails)]
+            x = place + (kind - 2.5) * 0.12
+            values = [100 * share(r, level) for r in cells]
+            filled = COLOURS[name] if tails == "t3" else "white"
+            axes.scatter([x] * len(values), values, s=14, facecolor=filled, edgecolor=COLOURS[name], linewidth=0.8)
+    axes.axhline(5, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(lengths)), [str(samples) for samples in lengths])
+    axes.set_xlabel("samples; within each: autocorrelation 0, 0.5, 0.8", fontsize=9)
+    axes.set_title(NAMES[name], fontsize=10, color=COLOURS[name], loc="left")
+    axes.set_ylim(-0.2, 6)
+    axes.set_xlim(-0.5, len(lengths) - 0.5)
+    axes.set_ylabel("quiet runs with an alarm, %", fontsize=9)
+    axes.text(len(lengths) - 0.5, 5.1, "the level, 5 %", ha="right", fontsize=8)
     for filled, label in (("white", "Gaussian"), ("#555555", "Student t, 3 degrees")):
-        grid[0].scatter([], [], s=14, facecolor=filled, edgecolor="#555555", linewidth=0.8, label=label)
-    grid[0].legend(frameon=False, fontsize=8, loc="upper left", ncols=2, bbox_to_anchor=(0, 0.99))
+        axes.scatter([], [], s=14, facecolor=filled, edgecolor="#555555", linewidth=0.8, label=label)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2, bbox_to_anchor=(0, 0.99))
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

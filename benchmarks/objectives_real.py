@@ -46,7 +46,7 @@ _FIRST_THIRD = 28  # step: samples up to here are early
 
 
 def onsets_of(run: Watched, references: References | None, file: Path) -> list[tuple[int, str]]:
-    """First step and level of every onset; kept in a file, for the nominal level takes seconds."""
+    """First step and level of every onset; kept in a file."""
     if not file.is_file():
         found = find_events(run.series, references).events
         file.parent.mkdir(exist_ok=True)
@@ -56,21 +56,21 @@ def onsets_of(run: Watched, references: References | None, file: Path) -> list[t
 
 def event_table(runs: Sequence[Watched], quiet: Sequence[Watched], folder: Path) -> list[str]:
     lines = [
-        "| objective, schedule | runs | nominal | calibrated, against helpful runs of other seeds | onsets (steps) |",
+        "| objective, schedule | runs | alone | calibrated, against helpful runs of other seeds | onsets (steps) |",
         "|---|---|---|---|---|",
     ]
     references = References.of([run.series for run in quiet if run.seed >= SEEDS])
     for (objective, schedule), members in groups(runs).items():
-        nominal, calibrated, where = 0, 0, []
+        alone, calibrated, where = 0, 0, []
         for run in members:
             file = folder / f"{objective}-{schedule}-{run.seed}.json"
             onsets = onsets_of(run, references if schedule == "constant" else None, file)
-            nominal += any(level == "nominal" for _, level in onsets)
+            alone += any(level == "sequential" for _, level in onsets)
             calibrated += any(level == "calibrated" for _, level in onsets)
             where += [f"{step} {level[0].upper()}" for step, level in onsets]
         against = f"{calibrated} of {len(members)}" if schedule == "constant" else "no references"
         lines.append(
-            f"| {objective}, {schedule} | {len(members)} | {nominal} of {len(members)} | {against} | "
+            f"| {objective}, {schedule} | {len(members)} | {alone} of {len(members)} | {against} | "
             f"{', '.join(where) or '-'} |"
         )
     return lines

@@ -17,8 +17,8 @@ from transition_statistics import (
     deviation_peak,
     first_deviation,
     lead,
-    nominal_events,
     paired,
+    sequential_events,
     since_baseline,
     transition_of,
 )
@@ -165,15 +165,15 @@ def peak_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
 
 
 def judge(run: Watched, others: Sequence[Watched], file: Path) -> dict[str, dict[str, Steps]]:
-    """Number -> level -> events: the package's detector on each number in turn; the nominal ones are kept in a file."""
+    """Number -> level -> events: the package's detector on each number in turn; kept in a file."""
     kept = json.loads(file.read_text()) if file.is_file() else {}
     events = {}
     for name in DETECTED:
         label = name.removesuffix(".previous")
         series, *references = [_judged_series(each, name, label) for each in (run, *others)]
         if label not in kept:
-            kept[label] = nominal_events(series, label)
-        events[name] = {"nominal": kept[label], "calibrated": calibrated_events(series, references, label)}
+            kept[label] = sequential_events(series, label)
+        events[name] = {"sequential": kept[label], "calibrated": calibrated_events(series, references, label)}
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(kept))
     return events
@@ -194,7 +194,7 @@ def event_table(runs: Sequence[Watched], quiet: Sequence[Watched], folder: Path)
         judge(run, [other for other in quiet if other is not run], folder / f"quiet-{run.seed}.json") for run in quiet
     ]
     for name in DETECTED:
-        for level in ("nominal", "calibrated") if len(quiet) > FEWEST_REFERENCES else ("nominal",):
+        for level in ("sequential", "calibrated") if len(quiet) > FEWEST_REFERENCES else ("sequential",):
             false = sum("onset" in events[name][level] for events in alone)
             each = [(run, events[name][level]) for run, events in zip(runs, found, strict=True)]
             alarmed = [(run, events) for run, events in each if "onset" in events]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from fine_tuning_statistics import detect
 
-from topo_callback.dynamics import Event, References, Series, find_events
+from topo_callback.dynamics import HEADLINE, Event, References, Series, find_events
 from topo_callback.dynamics.events import _calibrated
 
 RESAMPLES = 10_000
@@ -142,9 +142,12 @@ def as_displacement(series: Series, name: str, change: np.ndarray) -> Series:
 Steps = dict[str, list[int]]  # kind of event -> first step, last step, known at
 
 
-def nominal_events(series: Series, measure: str) -> Steps:
-    """The events of a run judged by itself alone."""
-    return _steps(event for event in find_events(series, measure=measure).events if event.level == "nominal")
+def sequential_events(series: Series, measure: str) -> Steps:
+    """The first events of samples of a run that is judged by itself alone, on one displacement."""
+    alone = dataclasses.replace(
+        series, displacement={HEADLINE: series.displacement[measure]}, answers=None, training=None
+    )  # fmt: skip
+    return _steps(event for event in reversed(find_events(alone).events) if event.level == "sequential")
 
 
 def calibrated_events(series: Series, references: Sequence[Series], measure: str) -> Steps:

@@ -56,13 +56,17 @@ def simulated_series(
     displacement = 0.3 * (path / (path + 15.0))[:, None] * np.exp(common + own)
     for interval, factor in (burst or {}).items():
         displacement[interval, in_layers] *= factor
+    across = np.full((samples, layers), np.nan)
+    across[1:-1] = 1.5 * np.maximum(displacement[:-1], displacement[1:])
     return Series(
         steps=tuple(steps.tolist()),
         layers=tuple(range(1, layers + 1)),
-        displacement={"wasserstein_h1": displacement},
+        displacement={"wasserstein_h1": displacement, "mutual_knn": displacement},
         path=path,
         clock="path_length",
         max_steps=max_steps,
+        rates=path,
+        across=across,
         identity=IDENTITY if identity is None else identity,
     )
 
@@ -79,5 +83,7 @@ def first_samples(series: Series, samples: int) -> Series:
         covariates={name: values[:samples] for name, values in series.covariates.items()},
         sizes={name: values[:samples] for name, values in series.sizes.items()},
         status=series.status[:samples],
+        rates=None if series.rates is None else series.rates[: samples - 1],
+        across=None if series.across is None else series.across[:samples],
         identity=series.identity,
     )

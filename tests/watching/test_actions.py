@@ -15,7 +15,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
 from topo_callback.watching.actions import SAVE, STOP, Actions
 
-ONSET = Event("onset", "nominal", 8, 12, 16, (2, 4), 5.1, 0.01, "layers 2-4 moved 5.1x what the weights' path predicts")
+ONSET = Event("onset", "calibrated", 8, 12, 16, (2, 4), 5.1, 0.01, "layers 2-4 moved 5.1x what the reference runs did")
 PEAK = dataclasses.replace(ONSET, kind="peak", known_at=20)
 INVALID = Event("invalid_layers", "observed", 4, 4, 4, (3,), None, None, "layer 3 is not finite")
 
@@ -78,7 +78,7 @@ def test_stopping_is_a_dry_run_unless_it_is_meant(capsys: pytest.CaptureFixture[
     dry.take(ONSET)
     assert dry.actions.asked() == 0
     assert "training would stop here" in capsys.readouterr().err
-    assert dry.notes[-1] == ("would_stop", {"step": 16, "kind": "onset", "level": "nominal"})
+    assert dry.notes[-1] == ("would_stop", {"step": 16, "kind": "onset", "level": "calibrated"})
     meant = Followed(actions=("stop",), stop_dry_run=False)
     meant.take(PEAK)
     assert meant.actions.asked() == 0
@@ -153,12 +153,14 @@ def test_a_stop_that_is_meant_is_announced_everywhere(
     assert followed.actions.asked() == STOP
     followed.actions.stopped(18)
     followed.actions.stopped(19)  # once
-    said = "training is stopped after step 18 by the action 'stop', because of onset (nominal) at step 16: layers 2-4"
+    said = (
+        "training is stopped after step 18 by the action 'stop', because of onset (calibrated) at step 16: layers 2-4"
+    )
     assert capsys.readouterr().err.count(said) == 1
     assert caplog.text.count(said) == 1
     assert [name for name, _ in followed.notes] == ["event", "stop_asked", "training_stopped"]
     assert followed.notes[-1][1] == {
-        "step": 18, "kind": "onset", "level": "nominal", "known_at": 16, "explanation": ONSET.explanation,
+        "step": 18, "kind": "onset", "level": "calibrated", "known_at": 16, "explanation": ONSET.explanation,
     }  # fmt: skip
     (alert,) = followed.alerts
     assert (alert.kind, alert.known_at) == ("training_stopped", 18)

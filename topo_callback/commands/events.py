@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "events",
         help="say what happened in a run, and when",
         description="Find onset, peak and end of reorganisations in a recorded run, by the rules the callback uses "
-        "while it goes on. 'nominal' is decided on the run alone, 'calibrated' against reference runs.",
+        "while it goes on. 'sequential' is decided on the run alone, 'calibrated' against reference runs.",
     )
     add_run(parser)
     parser.add_argument("--references", type=file_to_read, metavar="FILE", help="from `topo-callback calibrate`")

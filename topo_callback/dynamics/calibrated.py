@@ -23,11 +23,13 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from topo_callback.dynamics.response import fit_response
-from topo_callback.dynamics.scan import CLIP, CLIP_SHORT, widths
 from topo_callback.dynamics.series import Series, comparable
 from topo_callback.dynamics.summaries import MAD, row_medians, summarise
 
 FEWEST_REFERENCES = 19  # for a p-value of 5 %
+_EVERY = 8  # samples up to which a run is looked at after each; then at a third more
+_SHORTEST = 2  # intervals in a window
+_CLIP, _CLIP_SHORT = 3.0, 75.0
 _FEWEST_FOR_PAIRS = 7  # intervals; with fewer of them a window may be one interval
 _MARGIN = 0.9
 _FLOOR = 0.02  # smallest spread of log velocity
@@ -55,7 +57,7 @@ def largest_excesses(
     # the spread of one interval rests on some twenty values: half its own, half that of all
     spread = np.sqrt((spread**2 + (spread**2).mean(axis=3, keepdims=True)) / 2)
     standard = deviation / np.maximum(spread, _FLOOR)
-    limit = CLIP + CLIP_SHORT / intervals
+    limit = _CLIP + _CLIP_SHORT / intervals
     standard = np.clip(standard, -limit, limit)
     running = np.concatenate([np.zeros((sets, members, summaries, 1)), np.cumsum(standard, axis=3)], axis=3)
     excess = np.full((sets, members), -np.inf)
@@ -81,8 +83,24 @@ def conformal_p_values(excess: Float64[np.ndarray, "sets members"]) -> Float64[n
     return p_values
 
 
+def is_look(samples: int, progress: float | None) -> bool:
+    """Whether a run is tested when it has so many samples: up to 8, at 11, 15, 20, 27, 36, 48, ..., and at its end.
+
+    Args:
+        progress: share of the training steps that are done; None where their number is not known.
+    """
+    size = _EVERY
+    while size < samples:
+        size = -(-size * 4 // 3)
+    return samples <= _EVERY or size == samples or (progress is not None and progress >= 1.0)
+
+
 def _widths(intervals: int) -> list[int]:
-    found = [wide for wide in widths(intervals) if wide <= max(1, intervals // 2)]
+    """2, 3, 4, 5, then growing by a third, up to a third of the intervals; 1 where there are few."""
+    found = [_SHORTEST]
+    while (wider := max(found[-1] + 1, int(found[-1] * 1.35))) <= intervals / 3:
+        found.append(wider)
+    found = [wide for wide in found if wide <= max(1, intervals // 2)]
     return [1, *found] if intervals < _FEWEST_FOR_PAIRS else found
 
 

@@ -12,19 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from topo_callback.dynamics.calibrated import FEWEST_REFERENCES, AlignedReferences
-from topo_callback.dynamics.nominal import FEWEST_SAMPLES, decide_nominal, is_look
+from topo_callback.dynamics.calibrated import FEWEST_REFERENCES, AlignedReferences, is_look
+from topo_callback.dynamics.departures import BASE
+from topo_callback.dynamics.onsets import (
+    AGREEMENT,
+    FEWEST_SAMPLES,
+    Onset,
+    find_onsets,
+    plan_of,
+    samples_that_came_back,
+    signals_of,
+)
 from topo_callback.dynamics.reference_course import ReferenceCourse
 from topo_callback.dynamics.references import References
 from topo_callback.dynamics.reorganisation import Event, Window, layers_in_words, reorganisation
-from topo_callback.dynamics.response import log_layer_velocities, log_velocity
-from topo_callback.dynamics.scan import locate, scan
-from topo_callback.dynamics.series import HEADLINE, Series, comparable
-from topo_callback.dynamics.summaries import depth_summaries, summarise
-from topo_callback.dynamics.training import training_events, unsaid
+from topo_callback.dynamics.series import HEADLINE, Series
+from topo_callback.dynamics.summaries import summarise
+from topo_callback.dynamics.training import SEQUENTIAL, training_events, unsaid
 
 COLLAPSED = 0.25  # share of its first value below which, in two samples in a row, a size has collapsed
 _NAMES = {"effective_rank": "effective rank", "h1_total_persistence_scaled": "total persistence of H1"}
+_BESIDE = {
+    "planned": "what they did before, for the planned learning rate",
+    "learning_rate_sum": "what they did before, for the learning rate",
+    "steps": "what they did before, for the steps",
+    "references": "what the reference runs did",
+}
 LEVEL = 0.05
 
 
@@ -100,20 +113,19 @@ class Findings:
 def find_events(series: Series, references: References | None = None, *, measure: str = HEADLINE) -> Findings:
     """The events of a run so far.
 
-    Level "sequential" is a decision at every optimizer step, on loss, gradient norm and the weights' steps of the run
-    alone (`dynamics.changes`), with an error rate from real runs and simulated ones. Level "nominal" is a decision on
-    the displacements of the run alone, with at least eight samples; level "calibrated" one against at least 19
-    reference runs. Each of these two is one decision over all layers, samples and looks, with a probability of at most
-    5 % to alarm in a quiet run: for the calibrated level, a run exchangeable with its references; for the nominal one,
-    under the conditions in benchmarks/RESULTS_alerts.md, of which one is a clock that follows the weights. Level
-    "observed" is a fact: layers or losses that are not finite. Level "noted" is a rule without an error rate: rank or
-    persistence that is lost. An event is `measured` where its error rate is known. It is not for notes, for nominal
-    events by step counts, and for calibrated ones by references that do not say how they were trained.
+    Level "sequential" is a decision on the run alone, by nothing but its own past, and may come again: at every
+    optimizer step on loss, gradient norm and the weights' steps (`dynamics.changes`), at every sample on the
+    displacements of all layers (`dynamics.onsets`). Their error rates are from real runs and simulated ones. Level
+    "calibrated" is one decision on a displacement over all layers, samples and looks against at least 19 reference
+    runs, with a probability of at most 5 % to alarm in a run exchangeable with them. Level "observed" is a fact: layers
+    or losses that are not finite. Level "noted" is a rule without an error rate: rank or persistence that is lost. An
+    event is `measured` where its error rate is known. It is not for notes, for onsets of runs whose learning rates or
+    neighbours are unknown, and for calibrated ones by references that do not say how they were trained.
 
     Deterministic, and a function of the past: samples that are added never take an alarm back.
 
     Args:
-        measure: the displacement that is decided on.
+        measure: the displacement that is compared with that of references.
 
     Raises:
         ReferencesError: references of another model, probe, schedule, reading, layers or clock.
@@ -128,12 +140,12 @@ def find_events(series: Series, references: References | None = None, *, measure
         events += training_events(series.training, course, measured=measured)
         if missing := unsaid(series.training):
             notes.append(f"changes are looked for without the {' and the '.join(missing)}, which no step has")
-    if measure not in series.displacement:
-        notes.append(f"no displacement {measure!r} between samples yet: nothing to say")
-    else:
-        events += _nominal(series, measure, notes)
-        if references is not None:
+    events += _sequential(series, notes)
+    if references is not None:
+        if measure in series.displacement:
             events += _calibrated(series, references, measure, notes)
+        else:
+            notes.append(f"no displacement {measure!r} between samples yet: nothing to compare with the references")
     events.sort(key=lambda event: event.known_at)
     return Findings(tuple(events), tuple(notes))
 
@@ -150,33 +162,52 @@ def _course(references: References, notes: list[str]) -> ReferenceCourse | None:
     return course
 
 
-def _nominal(series: Series, measure: str, notes: list[str]) -> Iterator[Event]:
+def _sequential(series: Series, notes: list[str]) -> Iterator[Event]:
+    signals = signals_of(series)
+    if not signals:
+        notes.append("no displacement between samples yet: nothing to say")
+        return
     if len(series.steps) < FEWEST_SAMPLES:
         notes.append(f"{len(series.steps)} samples are too few to say without references; {FEWEST_SAMPLES} are needed")
         return
-    if series.clock == "steps":
-        notes.append("the weights' path and the learning rates are unknown: displacement is compared with step counts")
-    log_displacement = series.log_displacement(measure)
-    decision = decide_nominal(log_displacement[None], series.path, series.progress(), level=LEVEL)
-    samples = int(decision.samples[0])
-    if samples == 0:
-        return
-    kept = np.flatnonzero(np.isfinite(log_displacement).any(axis=1) & comparable(series.path))
-    present = np.isfinite(log_displacement[kept]).any(axis=0)
-    summaries = depth_summaries(log_displacement[None][:, kept][:, :, present])
-    values = log_velocity(summaries[int(decision.summary[0])], np.log(series.path[kept]))
-    first, last = int(decision.first[0]), int(decision.last[0])
-    # with more samples the window is known better; another one would be another event
-    found = locate(values, scan(values))
-    start, end = int(kept[found.start[0]]), int(kept[found.start[0] + found.width[0] - 1])
-    if start <= last and end >= first:
-        first, last = start, end
-    velocity = np.full(len(series.path), np.nan)
-    velocity[kept] = values[0]
-    # the bound was found for a clock that follows the weights, which step counts do not
-    measured = series.clock != "steps"
-    window = Window("nominal", float(decision.p_value[0]), first, last, samples, measured)
-    yield from reorganisation(series, window, velocity, log_layer_velocities(log_displacement, series.path))
+    plan, _ = plan_of(series)
+    if plan == "steps":
+        notes.append("the learning rates are unknown: displacement is compared with step counts")
+    told = series.across is not None and AGREEMENT in series.displacement
+    if not told:
+        notes.append("mutual kNN across samples is unknown: a sample that went away and came back counts as a change")
+    came_back = [str(series.steps[place]) for place in np.flatnonzero(samples_that_came_back(series))]
+    if came_back:
+        notes.append(
+            f"the sample at step {', '.join(came_back)} is far from both beside it, and they are near each other: it "
+            "went away and came back, and counts for nothing"
+        )
+    # the rate was found for runs whose learning rates and neighbours are known
+    measured = plan != "steps" and told
+    onsets = find_onsets(series, signals)
+    for place, onset in enumerate(onsets):
+        above = onset.above.copy()
+        if place + 1 < len(onsets):
+            above[onsets[place + 1].last :] = np.nan
+        also = _path_in_words(series, plan, onset)
+        window = Window(
+            SEQUENTIAL, None, onset.first, onset.last, onset.samples, _BESIDE[plan], measured, also, later=1
+        )
+        yield from reorganisation(series, window, above, onset.layers_above)
+
+
+def _path_in_words(series: Series, plan: str, onset: Onset) -> str:
+    """How much of an onset the weights' path explains."""
+    if series.clock != "path_length" or plan == "steps":
+        return ""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = series.path / plan_of(series)[1]
+    before = ratio[: onset.first][np.isfinite(ratio[: onset.first])][-BASE:]
+    inside = ratio[onset.first : onset.last + 1]
+    inside = inside[np.isfinite(inside)]
+    if not before.size or not inside.size or np.median(before) <= 0:
+        return ""
+    return f"; the weights' path explains {np.median(inside) / np.median(before):.1f}x"
 
 
 def _calibrated(series: Series, references: References, measure: str, notes: list[str]) -> Iterator[Event]:
@@ -197,7 +228,7 @@ def _calibrated(series: Series, references: References, measure: str, notes: lis
     comparison = AlignedReferences(series, usable, measure)
     for samples in range(2, len(series.steps) + 1):
         share = None if progress is None else float(progress[samples - 1])
-        if not (is_look(samples, share) or samples < FEWEST_SAMPLES):
+        if not is_look(samples, share):
             continue
         decision = comparison.decide(samples)
         if decision is None or decision.p_value > LEVEL * (1 + 1e-9):
@@ -206,6 +237,8 @@ def _calibrated(series: Series, references: References, measure: str, notes: lis
         present = np.isfinite(layers).any(axis=1)
         velocity = np.full(len(series.path), np.nan)
         velocity[present] = summarise(layers[present])[decision.summary]
-        window = Window("calibrated", decision.p_value, decision.first, decision.last, samples, not unsaid)
+        window = Window(
+            "calibrated", decision.p_value, decision.first, decision.last, samples, _BESIDE["references"], not unsaid
+        )
         yield from reorganisation(series, window, velocity, layers)
         return

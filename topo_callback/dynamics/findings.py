@@ -13,8 +13,10 @@ import numpy as np
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity, find_events, layer_velocities
+from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.identity import identity_of
-from topo_callback.dynamics.series import SIZES, training_of
+from topo_callback.dynamics.onsets import SIGNALS
+from topo_callback.dynamics.series import ANSWERS, SIZES, training_of
 from topo_callback.errors import RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
@@ -46,7 +48,8 @@ def find_in_run(folder: TrajectoryFolder, step: int, config: TopologyConfig) -> 
         return {}
     run = folder.read_run()
     series = Series.of_snapshots(_slim_snapshots(folder, steps), run, tuple(run["layers"]))
-    series = replace(series, training=training_of(folder))
+    across = across_samples(folder, series.steps, series.layers)
+    series = replace(series, training=training_of(folder), across=across)
     found = find_events(series, _references(config.references)).to_dict()
     velocity = _newest_velocity(series) if series.steps[-1:] == (step,) else None
     return found if velocity is None else {**found, "velocity": velocity}
@@ -68,7 +71,7 @@ def _slim_snapshots(folder: TrajectoryFolder, steps: list[int]) -> list[Snapshot
 def _slim(path: str, written: int) -> Snapshot:
     """What a series needs of one record; `written` tells a record from one done anew."""
     snapshot = Snapshot.from_record(*read_record(Path(path)))
-    names = (f"{HEADLINE}.previous", *SIZES)
+    names = (*(f"{name}.previous" for name in (HEADLINE, *SIGNALS)), ANSWERS, *SIZES)
     facts = snapshot.provenance.get("facts", {})
     return replace(
         snapshot,

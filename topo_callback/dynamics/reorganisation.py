@@ -17,11 +17,7 @@ LATE = 0.5  # share of the training steps from which on a reorganisation is late
 SETTLED_INTERVALS = 3
 _CALM = 0.22  # log velocity: a quarter above the prediction
 UNMEASURED = "how often this rule is wrong is not known"
-_UNITS = {
-    "path_length": "what the weights' path predicts",
-    "learning_rate_sum": "what the sum of learning rates predicts",
-    "steps": "what the number of steps predicts",
-}
+_FEWEST_BEFORE = 6  # intervals before a window, without which those behind it say, too, what is usual
 
 
 @dataclass(frozen=True)
@@ -31,16 +27,16 @@ class Event:
     Attributes:
         kind: `change`, `divergence` or `not_finite`, of training; `onset`, `peak`, `settled`, `late_reorganisation`,
             `collapse` or `invalid_layers`, of representations.
-        level: `sequential`, `calibrated` or `nominal`, the decision it belongs to; `observed` for facts that are no
-            test; `noted` for what a rule says of which nobody knows how often it is wrong.
+        level: `sequential` or `calibrated`, the decision it belongs to; `observed` for facts that are no test; `noted`
+            for what a rule says of which nobody knows how often it is wrong.
         first_step: where it begins.
         last_step: where it ends.
         known_at: step with which it could first be said: of the sample, or of training.
         layers: the layers it is most visible in, none for events of training. They explain the event; it was decided
             on all of them together.
-        factor: how many times as far as predicted the named layers moved; for a collapse, what is left; for a change,
-            how many times as large the signal is that has most to do with it. None else.
-        p_value: of the decision; None for facts that are no test.
+        factor: how many times as far as before, or as the references, the named layers moved; for a collapse, what is
+            left; for a change, how many times as large the signal is that has most to do with it. None else.
+        p_value: of a calibrated decision; None else.
         explanation: in words and numbers.
         measured: whether it is known how often a run in which nothing happened is told this (docs/events.md); without
             that nothing follows from an event: no alert, no checkpoint, no stop. Facts count as known.
@@ -83,14 +79,23 @@ def event_words(kind: str, explanation: str, *, measured: bool) -> str:
 
 @dataclass(frozen=True)
 class Window:
-    """An alarm: intervals first to last, decided with the first `samples` samples of the run."""
+    """An alarm: intervals first to last, decided with the first `samples` samples of the run.
+
+    Attributes:
+        beside: what the layers moved more than, in words.
+        also: what else is known of these intervals, in words.
+        later: samples after an interval until it is judged.
+    """
 
     level: str
-    p_value: float
+    p_value: float | None
     first: int
     last: int
     samples: int
+    beside: str
     measured: bool = True
+    also: str = ""
+    later: int = 0
 
 
 def reorganisation(
@@ -107,32 +112,33 @@ def reorganisation(
     """
     steps, known = series.steps, series.steps[window.samples - 1]
     named, factor = explaining_layers(series.layers, layer_velocity[window.first : window.last + 1])
-    moved = f"{layers_in_words(named, series.layers)} moved {factor:.1f}x {_predicted(series, window.level)}"
-    shown = f"{window.level} p = {window.p_value:.2g}"
+    moved = f"{layers_in_words(named, series.layers)} moved {factor:.1f}x {window.beside}"
+    shown = window.level if window.p_value is None else f"{window.level} p = {window.p_value:.2g}"
     start, end = steps[window.first], steps[window.last + 1]
 
     def event(kind: str, first: int, last: int, known_at: int, words: str) -> Event:
         return Event(kind, window.level, first, last, known_at, named, factor, window.p_value, words, window.measured)
 
-    span = f"{moved}, steps {start}-{end} ({shown})"
+    span = f"{moved}, steps {start}-{end}{window.also} ({shown})"
     yield event("onset", start, steps[window.first + 1], known, span)
     if series.max_steps is not None and start >= LATE * series.max_steps:
         words = f"late, after {start / series.max_steps:.0%} of the training: {span}"
         yield event("late_reorganisation", start, end, known, words)
-    peak = window.first + int(np.nanargmax(velocity[window.first : window.last + 1]))
-    confirmed = _fallen(velocity, peak)
-    if confirmed is not None:
-        at = max(known, steps[confirmed + 1])
-        height = float(np.exp(velocity[peak]))
-        words = f"fastest in steps {steps[peak]}-{steps[peak + 1]}, at {height:.1f}x; {moved} ({shown})"
-        yield event("peak", steps[peak], steps[peak + 1], at, words)
+    peak, confirmed = _peak(velocity, window.first)
+    if confirmed is None:
+        return
+    at = max(known, steps[confirmed + 1 + window.later])
+    height = float(np.exp(velocity[peak]))
+    words = f"fastest in steps {steps[peak]}-{steps[peak + 1]}, at {height:.1f}x; {moved} ({shown})"
+    yield event("peak", steps[peak], steps[peak + 1], at, words)
     calm = _settled(velocity, window, peak)
     if calm is not None:
         first, last = calm
-        words = f"back to what is predicted since step {steps[first]}, after the peak in steps " + (
+        words = f"as fast as usual since step {steps[first]}, after the peak in steps " + (
             f"{steps[peak]}-{steps[peak + 1]} ({shown})"
         )
-        yield event("settled", steps[first], steps[last + 1], max(known, steps[last + 1]), words)
+        at = max(at, steps[last + 1 + window.later])
+        yield event("settled", steps[first], steps[last + 1], at, words)
 
 
 def explaining_layers(
@@ -159,19 +165,22 @@ def layers_in_words(named: tuple[int, ...], layers: tuple[int, ...]) -> str:
     return f"layer{'s' if len(named) > 1 else ''} {words}"
 
 
-def _predicted(series: Series, level: str) -> str:
-    return "what the reference runs did" if level == "calibrated" else _UNITS[series.clock]
-
-
-def _fallen(velocity: np.ndarray, peak: int) -> int | None:
-    """The first later interval with less than half of the peak's excess, which confirms the peak; None so far."""
-    later = np.flatnonzero(velocity[peak + 1 :] < velocity[peak] / 2)
-    return int(peak + 1 + later[0]) if later.size else None
+def _peak(velocity: np.ndarray, first: int) -> tuple[int, int | None]:
+    """The fastest interval of an onset, and the first later one with less than half of its excess; None so far."""
+    peak = first
+    for interval in range(first, len(velocity)):
+        if velocity[interval] > velocity[peak] or np.isnan(velocity[peak]):
+            peak = interval
+        elif velocity[interval] < velocity[peak] / 2:
+            return peak, interval
+    return peak, None
 
 
 def _settled(velocity: np.ndarray, window: Window, peak: int) -> tuple[int, int] | None:
     """First and last of the first intervals in a row, after the peak, with usual velocities; None so far."""
-    outside = np.delete(velocity, np.s_[window.first : window.last + 1])
+    outside = velocity[: window.first]
+    if np.isfinite(outside).sum() < _FEWEST_BEFORE:
+        outside = np.delete(velocity, np.s_[window.first : window.last + 1])
     outside = outside[np.isfinite(outside)]
     usual = MAD * float(np.median(np.abs(outside - np.median(outside)))) if outside.size else 0.0
     present = np.flatnonzero(np.isfinite(velocity))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.identity import identity_of, part_of
 from topo_callback.errors import RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
@@ -29,6 +30,7 @@ AGREEMENTS = ("mutual_knn", "cka", "survival", "nts")  # 1 where nothing moved: 
 COVARIATES = ("loss", "grad_norm", "learning_rate")
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
+ANSWERS = "next_token_js.previous"
 logger = logging.getLogger("topo_callback")
 
 
@@ -79,6 +81,11 @@ class Series:
             the next sample was compared with the one before them.
         identity: what runs must share to be compared, from `identity_of`.
         training: what training itself said at every optimizer step; None where there is no readable table of it.
+        answers: float64 [intervals], Jensen-Shannon divergence of the next-token distributions since the previous
+            sample; NaN where missing, None where the run has none.
+        rates: float64 [intervals], sum of the optimizer's learning rates; None where some sample does not say it.
+        across: float64 [samples, layers], one minus mutual kNN between the sample before and the sample after each;
+            NaN where it is not known, None where it is known of no sample.
     """
 
     steps: tuple[int, ...]
@@ -93,6 +100,9 @@ class Series:
     without: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingSteps | None = None
+    answers: Float64[np.ndarray, " intervals"] | None = None
+    rates: Float64[np.ndarray, " intervals"] | None = None
+    across: Float64[np.ndarray, "samples layers"] | None = None
 
     def __post_init__(self) -> None:
         intervals = max(0, len(self.steps) - 1)
@@ -111,8 +121,10 @@ class Series:
     def of(cls, trajectory: Trajectory) -> Series:
         """The series of a run so far, finished or not; see `of_snapshots`."""
         snapshots = [trajectory.overview(step) for step in trajectory.steps]
-        training = training_of(TrajectoryFolder(trajectory.folder))
-        return replace(cls.of_snapshots(snapshots, trajectory.run, trajectory.layers), training=training)
+        folder = TrajectoryFolder(trajectory.folder)
+        series = cls.of_snapshots(snapshots, trajectory.run, trajectory.layers)
+        across = across_samples(folder, series.steps, series.layers)
+        return replace(series, training=training_of(folder), across=across)
 
     @classmethod
     def of_snapshots(cls, snapshots: Sequence[Snapshot], run: Mapping[str, Any], layers: tuple[int, ...]) -> Series:
@@ -141,6 +153,7 @@ class Series:
             - {name for snapshot in snapshots for name in snapshot.numbers if None in snapshot.numbers[name]}
         )
         max_steps = part_of(run, "training").get("max_steps")
+        rates = choose_clock(steps, {"learning_rate_sum": [_number(fact.get("learning_rate_sum")) for fact in facts]})
         return cls(
             steps=steps,
             layers=layers,
@@ -157,6 +170,8 @@ class Series:
             status=tuple(dict(snapshot.status) for snapshot in snapshots),
             without=without,
             identity=identity_of(run),
+            answers=_answers(snapshots),
+            rates=np.diff(rates[1]) if rates[0] == "learning_rate_sum" else None,
         )
 
     def log_displacement(self, measure: str = HEADLINE) -> Float64[np.ndarray, "intervals layers"]:
@@ -195,6 +210,14 @@ def _displacement(snapshots: Sequence[Snapshot], layers: tuple[int, ...], name: 
     for row, (before, snapshot) in zip(rows, itertools.pairwise(snapshots), strict=True):
         row[[snapshot.compared_with("previous", layer) != before.step for layer in layers]] = np.nan
     return 1.0 - rows if name.removeprefix("tokens.").startswith(AGREEMENTS) else rows
+
+
+def _answers(snapshots: Sequence[Snapshot]) -> Float64[np.ndarray, " intervals"] | None:
+    values = number_array(snapshots, ANSWERS, (None,))[1:, 0]
+    for place, (before, snapshot) in enumerate(itertools.pairwise(snapshots)):
+        if snapshot.compared_with("previous", None) != before.step:
+            values[place] = np.nan
+    return values if np.isfinite(values).any() else None
 
 
 def _some_ok(snapshot: Snapshot) -> bool:

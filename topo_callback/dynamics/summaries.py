@@ -28,16 +28,16 @@ def absolute_deviations(rows: Float64[np.ndarray, "rows values"]) -> Float64[np.
     return deviations
 
 
-def depth_summaries(
-    log_displacement: Float64[np.ndarray, "runs intervals layers"],
-) -> Float64[np.ndarray, "2 runs intervals"]:
-    """Both summaries of log displacement relative to the layer's own median in the run.
-
-    Missing values are left out; every interval must have one layer, and every layer one interval, with a value.
-    """
-    if np.isnan(log_displacement).any():
-        return summarise(log_displacement - np.nanmedian(log_displacement, axis=1, keepdims=True))
-    return summarise(log_displacement - row_medians(log_displacement.swapaxes(1, 2)).swapaxes(1, 2))
+def row_quantiles(rows: Float64[np.ndarray, "rows values"], share: float) -> Float64[np.ndarray, " rows"]:
+    """Quantile of every row, linearly interpolated, without missing values; NaN where there is none."""
+    count = np.isfinite(rows).sum(axis=1)
+    place = share * np.maximum(count - 1, 0)
+    low = place.astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(count - 1, 0))
+    ordered = np.sort(rows, axis=1)  # NaN last
+    every = np.arange(len(rows))
+    found: np.ndarray = ordered[every, low] + (place - low) * (ordered[every, high] - ordered[every, low])
+    return found
 
 
 def summarise(relative: Float64[np.ndarray, "*runs intervals layers"]) -> Float64[np.ndarray, "2 *runs intervals"]:

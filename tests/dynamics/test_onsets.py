@@ -1,0 +1,104 @@
+"""Onsets: a change is found whatever the schedule does, and a sample that comes back is none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from dynamics.simulated_series import first_samples, simulated_series
+
+from topo_callback.dynamics import Series, find_events
+from topo_callback.dynamics.departures import departures
+from topo_callback.dynamics.onsets import find_onsets, joint_displacement, plan_of, samples_that_came_back
+from topo_callback.records.training_steps import COLUMNS, TrainingSteps
+
+SIGNALS = ("wasserstein_h1",)
+
+
+def steady(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, count)
+
+
+def test_a_change_is_a_departure_and_noise_is_none() -> None:
+    quiet = steady(40)
+    plan = np.zeros(40)
+    assert departures(quiet, plan).share.max() < 0.5
+    changed = quiet + 2.0 * (np.arange(40) >= 30)
+    found = departures(changed, plan)
+    assert int(np.flatnonzero(found.share >= 1)[0]) in (30, 31)
+    assert departures(quiet - 2.0 * (np.arange(40) >= 30), plan).share.max() < 0.5  # moving less is no onset
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 1.5])
+def test_what_the_plan_explains_under_any_power_is_no_departure(power: float) -> None:
+    plan = np.log(np.concatenate([np.linspace(0.1, 1, 6), np.ones(14), np.full(20, 8.0)]))
+    assert departures(power * plan + steady(40), plan).share.max() < 0.8
+    beyond = power * plan + steady(40) + 4.0 * (np.arange(40) >= 32)
+    assert departures(beyond, plan).share.max() > 1
+
+
+def test_a_decision_is_of_the_past_alone() -> None:
+    values, plan = steady(60) + (np.arange(60) == 40) * 2.0, np.zeros(60)
+    whole = departures(values, plan).share
+    for count in (1, 5, 13, 30, 45):
+        np.testing.assert_array_equal(departures(values[:count], plan[:count]).share, whole[:count])
+
+
+def with_knn(series: Series) -> Series:
+    """The same displacement in mutual kNN, and what lies across each sample."""
+    values = series.displacement["wasserstein_h1"]
+    across = np.full((len(series.steps), len(series.layers)), np.nan)
+    across[1:-1] = 1.5 * np.maximum(values[:-1], values[1:])
+    return dataclasses.replace(series, displacement={"mutual_knn": values, "rtd": values}, across=across)
+
+
+def test_a_sample_that_went_away_and_came_back_is_left_out_and_said() -> None:
+    plain = with_knn(simulated_series(1))
+    bad = with_knn(simulated_series(1, burst={19: 8.0, 20: 8.0}))
+    assert find_onsets(bad, ("rtd",))  # two intervals that are far, one behind the other
+    across = bad.across.copy()
+    across[20] = plain.across[20]
+    back = dataclasses.replace(bad, across=across)
+    assert np.flatnonzero(samples_that_came_back(back)).tolist() == [20]
+    assert find_onsets(back, ("rtd",)) == []
+    found = find_events(back)
+    assert found.events == ()
+    assert found.notes == (
+        "the sample at step 400 is far from both beside it, and they are near each other: it went away and came back, "
+        "and counts for nothing",
+    )
+    assert not samples_that_came_back(plain).any()
+
+
+def test_the_newest_interval_waits_for_the_sample_after_it() -> None:
+    series = simulated_series(1, burst={20: 9.0})
+    assert find_onsets(first_samples(series, 22), SIGNALS) == []
+    (onset,) = find_onsets(first_samples(series, 23), SIGNALS)
+    assert (onset.first, onset.last, onset.samples) == (20, 20, 23)
+
+
+def test_a_second_change_is_found_too() -> None:
+    series = simulated_series(1, samples=65, burst={20: 9.0, 21: 9.0, 45: 9.0, 46: 9.0})
+    assert [onset.first for onset in find_onsets(series, SIGNALS)] == [20, 45]
+
+
+def test_layers_that_are_missing_now_and_then_do_not_move_the_mean() -> None:
+    levels = np.array([0.0, 5.0, -5.0])
+    rows = np.repeat(levels[None], 20, axis=0) + 1.0
+    rows[10, 1] = np.nan
+    np.testing.assert_allclose(joint_displacement([rows]), 0.0, atol=1e-12)
+
+
+def test_the_plan_is_that_of_the_schedule_where_training_says_it() -> None:
+    series = simulated_series(1)
+    rows = [[float(step), *([None] * (len(COLUMNS) - 1))] for step in range(1, 641)]
+    for row in rows:
+        row[COLUMNS.index("planned")] = 0.5
+    named, values = plan_of(dataclasses.replace(series, training=TrainingSteps.of(rows)))
+    assert named == "planned"
+    np.testing.assert_allclose(values, 0.5 * np.diff(series.steps))
+    assert plan_of(series)[0] == "learning_rate_sum"
+    named, values = plan_of(dataclasses.replace(series, rates=None))
+    assert named == "steps"
+    np.testing.assert_array_equal(values, np.diff(series.steps))

@@ -1,0 +1,156 @@
+"""Departures: how far displacement between samples is above its own past, whatever its response to the schedule is.
+
+A window of the newest 1, 2 or 4 intervals is compared with the median of the four before it; what counts is what all of
+its values, but a quarter, are above there. In what proportion displacement follows the planned learning rate is not
+known: it may grow as a power between 0 (a floor, saturation) and 1.5 of it. Logarithms are judged under four powers,
+and the least favourable of them counts: what any of them explains is no departure, so neither warm-up nor decay nor a
+restart is one. Under the right power the scale is the scatter of the same differences in the run's own past, their
+largest values included, and a rise that went on before is taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from numpy.lib.stride_tricks import sliding_window_view
+
+from topo_callback.dynamics.summaries import row_quantiles
+
+BASE = 4  # intervals before a window that it is compared with
+HISTORY = 48  # windows that the scale is taken from
+FEWEST = 6  # of them without which there is no scale
+POWERS = (0.0, 0.5, 1.0, 1.5)
+_CURVED = 0.35  # differences of log plan above which a difference tells the response, not the scale
+_SPREAD = 1.5 / 1.349  # of the distance between quartiles, as a standard deviation; and half of it more
+_UPPER = 1.28  # makes a 90th percentile a standard deviation of Gaussian values
+_OWN = 1.4 / 1.645
+_SMALLEST_SCALE = 0.02
+_GROWS_OVER, _GROWTH = 32, 0.35
+
+
+@dataclass(frozen=True)
+class Window:
+    """How windows of one length are judged.
+
+    Attributes:
+        share: of the scatter of single intervals: what a window of independent values has.
+        needed: scales above the past at which a window has a share of 1, at the start of a run.
+    """
+
+    share: float
+    needed: float
+
+
+WINDOWS: Mapping[int, Window] = {1: Window(1.0, 6.0), 2: Window(0.8, 3.6), 4: Window(0.7, 3.4)}
+
+
+@dataclass(frozen=True)
+class Departures:
+    """The largest departure of the windows that end at each interval.
+
+    Attributes:
+        share: of what is needed for an alarm; 0 where nothing can be said.
+        length: of that window.
+    """
+
+    share: Float64[np.ndarray, "*runs intervals"]
+    length: Int64[np.ndarray, "*runs intervals"]
+
+
+def departures(
+    log_displacement: Float64[np.ndarray, "*runs intervals"],
+    log_plan: Float64[np.ndarray, " intervals"],
+    *,
+    broken: Bool[np.ndarray, " intervals"] | None = None,
+) -> Departures:
+    """The departure at every interval.
+
+    Deterministic, and a function of the past: it does not change when intervals are added.
+
+    Args:
+        log_displacement: of one run or several, without missing values.
+        log_plan: logarithm of the sum of learning rates that the schedule plans, or of the steps.
+        broken: intervals of earlier alarms: no window that is judged, and none that the scale is taken from, may lie
+            on them or be compared with them.
+    """
+    count = len(log_plan)
+    broken = np.zeros(count, dtype=bool) if broken is None else broken
+    curved = np.abs(np.nan_to_num(_above(log_plan, 1))) > _CURVED
+    needed = (1 + np.arange(count) / _GROWS_OVER) ** _GROWTH
+    # one row for each power, before the runs
+    powers = np.array(POWERS).reshape(-1, *(1,) * log_displacement.ndim)
+    values = log_displacement - powers * log_plan
+    single = np.where(curved | _touched(broken, 1), np.nan, _above(values, 1))
+    low, middle, high, upper, largest = _past(single, (0.25, 0.5, 0.75, 0.9, 1.0))
+    rising = np.maximum(middle, 0.0)
+    scatter = np.maximum(_SPREAD * (high - low), np.maximum(upper - rising, 0.0) / _UPPER)
+    record = np.maximum(largest - rising, 0.0)
+    share, length = np.zeros(log_displacement.shape), np.ones(log_displacement.shape, dtype=np.int64)
+    for wide, window in WINDOWS.items():
+        found = np.where(_touched(broken, wide), np.nan, _above(values, wide))
+        scale = _later(np.maximum(window.share * scatter, record), wide)
+        if wide > 1:
+            own = _past(np.where(curved, np.nan, np.maximum(found, 0.0)), (0.9,))[0]
+            scale = np.maximum(scale, _OWN * _later(own, wide))
+        above = (found - _later(rising, wide)) / np.maximum(scale, _SMALLEST_SCALE)
+        now = above.min(axis=0) / (window.needed * needed)
+        better = now > share  # not where it is missing
+        share[better], length[better] = now[better], wide
+    return Departures(share, length)
+
+
+def least_above(
+    log_displacement: Float64[np.ndarray, "intervals layers"],
+    log_plan: Float64[np.ndarray, " intervals"],
+    base: slice,
+) -> Float64[np.ndarray, "intervals layers"]:
+    """Every interval above the median of some of them, under the power that explains most of it; NaN where missing."""
+    found = []
+    for power in POWERS:
+        values = log_displacement - power * log_plan[:, None]
+        found.append(values - row_quantiles(values[base].T, 0.5))
+    least: np.ndarray = np.min(found, axis=0)
+    return least
+
+
+def _above(values: np.ndarray, wide: int) -> Float64[np.ndarray, "*rows intervals"]:
+    """What three quarters of the window that ends at each place are above the median before it; NaN if too few."""
+    found = np.full(values.shape, np.nan)
+    places = values.shape[-1] - BASE - wide + 1
+    if places < 1:
+        return found
+    before = np.sort(sliding_window_view(values, BASE, axis=-1)[..., :places, :], axis=-1)
+    windows = np.sort(sliding_window_view(values, wide, axis=-1)[..., BASE:, :], axis=-1)
+    middle = (before[..., (BASE - 1) // 2] + before[..., BASE // 2]) / 2
+    found[..., BASE + wide - 1 :] = windows[..., wide // 4] - middle
+    return found
+
+
+def _touched(broken: np.ndarray, wide: int) -> Bool[np.ndarray, " intervals"]:
+    """Whether a window that ends at each place, or what it is compared with, has a broken interval."""
+    running = np.concatenate([np.zeros(BASE + wide, dtype=np.int64), np.cumsum(broken)])
+    touched: np.ndarray = running[BASE + wide :] > running[: len(broken)]
+    return touched
+
+
+def _past(differences: np.ndarray, shares: tuple[float, ...]) -> list[Float64[np.ndarray, "*rows intervals"]]:
+    """Quantiles at `HISTORY` places before each, the newest left out: a change may have begun there."""
+    padded = np.concatenate([np.full((*differences.shape[:-1], HISTORY + 1), np.nan), differences], axis=-1)
+    ordered = np.sort(sliding_window_view(padded, HISTORY, axis=-1)[..., :-2, :], axis=-1)  # NaN last
+    counts = np.isfinite(ordered).sum(axis=-1)
+    found = []
+    for share in shares:
+        place = np.maximum(0, np.ceil(share * counts).astype(np.int64) - 1)
+        values = np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0]
+        found.append(np.where(counts >= FEWEST, values, np.nan))
+    return found
+
+
+def _later(values: np.ndarray, wide: int) -> np.ndarray:
+    """What was known before a window that ends at each place began, from what was known before the place."""
+    missing = np.full((*values.shape[:-1], wide - 1), np.nan)
+    later: np.ndarray = np.concatenate([missing, values], axis=-1)[..., : values.shape[-1]]
+    return later
