@@ -110,7 +110,7 @@ def test_velocity_is_missing_where_it_is_undefined() -> None:
     assert np.isnan(velocity[4, 1])
     assert np.isfinite(np.delete(velocity, [2, 4], axis=0)[:-1, 1:]).all()
     assert np.isnan(depth_velocity(velocity)[2])
-    with pytest.raises(KeyError, match="no displacement 'cka' in this run; it has: wasserstein_h1"):
+    with pytest.raises(KeyError, match="no displacement 'cka' in this run; it has: mutual_knn, wasserstein_h1"):
         layer_velocities(series, "cka")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from topo_callback.dynamics.calibrated import FEWEST_REFERENCES, AlignedReferences, is_look
 from topo_callback.dynamics.departures import BASE
+from topo_callback.dynamics.explanation import explanations
 from topo_callback.dynamics.onsets import (
     AGREEMENT,
     FEWEST_SAMPLES,
@@ -137,7 +138,9 @@ def find_events(series: Series, references: References | None = None, *, measure
     if series.training is not None:
         course = None if references is None else _course(references, notes)
         measured = references is None or not references.unsaid(series.identity)
-        events += training_events(series.training, course, measured=measured)
+        of_training = training_events(series.training, course, measured=measured)
+        events += of_training
+        events += explanations(series, [event for event in of_training if event.kind == "change"])
         if missing := unsaid(series.training):
             notes.append(f"changes are looked for without the {' and the '.join(missing)}, which no step has")
     events += _sequential(series, notes)

@@ -25,8 +25,8 @@ class Event:
     """Something that happened in a run.
 
     Attributes:
-        kind: `change`, `divergence` or `not_finite`, of training; `onset`, `peak`, `settled`, `late_reorganisation`,
-            `collapse` or `invalid_layers`, of representations.
+        kind: `change`, `divergence` or `not_finite`, of training; `explained`, of a change; `onset`, `peak`, `settled`,
+            `late_reorganisation`, `collapse` or `invalid_layers`, of representations.
         level: `sequential` or `calibrated`, the decision it belongs to; `observed` for facts that are no test; `noted`
             for what a rule says of which nobody knows how often it is wrong.
         first_step: where it begins.

@@ -16,6 +16,7 @@ from topo_callback.terminal import say, show_if_asked
 SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
 _SAVING = ("peak", "settled")
 _STOPPING = ("onset", "divergence")
+_SAID_BEFORE = ("explained",)  # of a change that has been an alert
 
 logger = logging.getLogger("topo_callback")
 EventFunction = Callable[[Event], object]
@@ -82,7 +83,7 @@ class Actions:
 
     def _act(self, event: Event) -> None:
         """What follows from an event of which it is known how often it is wrong."""
-        if "alert" in self._config.actions:
+        if "alert" in self._config.actions and event.kind not in _SAID_BEFORE:
             self._alert(event)
         if "save" in self._config.actions and event.kind in _SAVING:
             self._asked |= SAVE
