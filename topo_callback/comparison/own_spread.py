@@ -27,6 +27,9 @@ from topo_callback.comparison.permutation import ROUNDING, Curves, block_residua
 LEVEL = 0.05
 # the share of the draws that may claim: less than LEVEL where spreads differ, since draws are not skewed and runs are
 _DRAWN_LEVEL_UNEQUAL = 0.04
+# still less where the widest objective is the one with the fewest runs, and has fewer than five
+_DRAWN_LEVEL_FEW = 0.02
+_FEW = 5
 _UNEQUAL = 2.0
 DRAWS = 400
 # a p-value near 5 % needs no more
@@ -135,13 +138,24 @@ def levels(curves: Curves, labelings: Labelings, *, comparisons: int = 1, seed: 
     if spread is None:
         return NOTHING
     unequal = min(1.0, np.log(spread.spread_ratio()) / np.log(_UNEQUAL))
-    allowed = LEVEL - unequal * (LEVEL - _DRAWN_LEVEL_UNEQUAL)
+    few = _widest_is_few(spread, labelings.labels[0])
+    allowed = LEVEL - unequal * (LEVEL - (_DRAWN_LEVEL_FEW if few else _DRAWN_LEVEL_UNEQUAL))
     labels = labelings.labels[:_LABELINGS]
     if len(labels) < len(labelings.labels):
         others = np.random.default_rng(seed).choice(len(labelings.labels) - 1, _LABELINGS - 1, replace=False) + 1
         labels = labelings.labels[[0, *sorted(others)]]
     smallest = _smallest_p(spread, labels, labelings.blocks, draws, seed)
     return Levels(*(_level(column, allowed, comparisons) for column in smallest.T))
+
+
+def _widest_is_few(spread: OwnSpread, labels: Int64[np.ndarray, " runs"]) -> bool:
+    """Whether the objective that spreads the most has fewer runs than others, and few."""
+    sizes = np.bincount(labels)[labels]
+    scale = np.mean(
+        [np.log(np.maximum(of, 1e-300)) for (_, layer), of in spread.scales.items() if layer is None], axis=0
+    )
+    fewest = int(sizes[int(np.argmax(scale))])
+    return fewest < _FEW and fewest < int(sizes.max())
 
 
 def _level(smallest: Float64[np.ndarray, " draws"], allowed: float, comparisons: int) -> float:

@@ -137,6 +137,11 @@ def _reasons(
             f"The objectives spread unequally (the widest {spreads} as the narrowest), and so few runs cannot hold "
             f"{100 * LEVEL:g} % then: add seeds, first to the objective with the fewest."
         )
+    elif ratio is not None and levels.together < test.together.p <= LEVEL:
+        found.append(
+            f"p = {test.together.p:.4f} would be claimed if the objectives spread equally; the widest spreads "
+            f"{ratio:.1f} times as far as the narrowest, and then only p up to {levels.together:.4f} is claimed."
+        )
     return found
 
 
