@@ -51,7 +51,14 @@ class Planted(TrainerCallback):
                 weight += 0.05 * torch.randn(weight.shape, generator=self.draw)
 
 
-def run(folder: Path, *, plant: bool, callback: TopologyCallback, **settings: Any) -> Trainer:
+def run(
+    folder: Path,
+    *,
+    callback: TopologyCallback,
+    plant: bool = False,
+    planting: TrainerCallback | None = None,
+    **settings: Any,
+) -> Trainer:
     torch.manual_seed(0)
     model = BertForSequenceClassification(
         BertConfig(
@@ -76,7 +83,7 @@ def run(folder: Path, *, plant: bool, callback: TopologyCallback, **settings: An
         disable_tqdm=True,
         **{"report_to": [], **settings},
     )
-    trainer = Trainer(model, args, train_dataset=ROWS, callbacks=[Planted(callback, plant=plant), callback])
+    trainer = Trainer(model, args, train_dataset=ROWS, callbacks=[planting or Planted(callback, plant=plant), callback])
     trainer.train()
     return trainer
 
@@ -101,9 +108,8 @@ def test_the_planted_steps_are_found_and_the_training_went_on(planted: tuple[Pat
     assert (onset.level, onset.measured) == ("sequential", True)
     assert PLANTED.start - 1 <= onset.first_step <= PLANTED.stop
     trajectory = Trajectory.load(folder)
-    assert trajectory.steps[-1] == STEPS  # stopping was a dry run
-    told = [entry for entry in trajectory.journal if entry["event"] == "would_stop"]
-    assert [entry["step"] for entry in told] == [onset.known_at]
+    assert trajectory.steps[-1] == STEPS
+    assert not [entry for entry in trajectory.journal if entry["event"] == "would_stop"]  # not at an onset
 
 
 def test_what_was_found_on_the_way_is_what_the_record_says(planted: tuple[Path, list[Event], Path]) -> None:
@@ -137,11 +143,28 @@ def test_the_tracker_has_the_alert_and_the_axes(planted: tuple[Path, list[Event]
     assert {"topology/velocity", "topology/progress"} <= set().union(*items)
 
 
+class Broken(Planted):
+    """Makes a weight no number."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        super().on_step_begin(args, state, control, **context)
+        if state.global_step == PLANTED.start:
+            with torch.no_grad():
+                context["model"].classifier.bias.fill_(float("nan"))
+
+
 @pytest.mark.slow
-def test_stopping_that_is_meant_stops(tmp_path: Path) -> None:
-    callback = TopologyCallback(config=dataclasses.replace(CONFIG, actions=("stop",), stop_dry_run=False), sinks=[])
-    trainer = run(tmp_path, plant=True, callback=callback)
-    assert PLANTED.stop < trainer.state.global_step < STEPS
+@pytest.mark.parametrize("meant", [True, False])
+def test_a_loss_that_is_no_number_any_more_stops_the_run_where_that_is_meant(tmp_path: Path, meant: bool) -> None:
+    config = dataclasses.replace(CONFIG, actions=("stop",), stop_dry_run=not meant)
+    callback = TopologyCallback(config=config, sinks=[])
+    trainer = run(tmp_path, planting=Broken(callback, plant=False), callback=callback)
+    lost = PLANTED.start + 8  # steps without a finite loss
+    noted = {entry["event"]: entry for entry in Trajectory.load(tmp_path).journal}
+    assert noted["stop_asked" if meant else "would_stop"]["step"] == lost
+    assert (lost <= trainer.state.global_step <= lost + 3) is meant
+    assert (trainer.state.global_step == STEPS) is not meant
+    assert ("training_stopped" in noted) is meant
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
 from topo_callback.watching.actions import SAVE, STOP, Actions
 
+DIVERGENCE = Event("divergence", "sequential", 8, 48, 48, (), 1.8, None, "the loss has stayed 1.8x what it was")
 ONSET = Event("onset", "calibrated", 8, 12, 16, (2, 4), 5.1, 0.01, "layers 2-4 moved 5.1x what the reference runs did")
 PEAK = dataclasses.replace(ONSET, kind="peak", known_at=20)
 INVALID = Event("invalid_layers", "observed", 4, 4, 4, (3,), None, None, "layer 3 is not finite")
@@ -75,14 +76,17 @@ def test_saving_is_asked_for_at_a_peak_and_at_its_end_once() -> None:
 
 def test_stopping_is_a_dry_run_unless_it_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     dry = Followed(actions=("stop",))
-    dry.take(ONSET)
+    dry.take(DIVERGENCE)
     assert dry.actions.asked() == 0
     assert "training would stop here" in capsys.readouterr().err
-    assert dry.notes[-1] == ("would_stop", {"step": 16, "kind": "onset", "level": "calibrated"})
+    assert dry.notes[-1] == ("would_stop", {"step": 48, "kind": "divergence", "level": "sequential"})
     meant = Followed(actions=("stop",), stop_dry_run=False)
     meant.take(PEAK)
-    assert meant.actions.asked() == 0
     meant.take(ONSET)
+    assert meant.actions.asked() == 0
+    meant.take(dataclasses.replace(DIVERGENCE, measured=False, first_step=7))
+    assert meant.actions.asked() == 0
+    meant.take(DIVERGENCE)
     assert meant.actions.asked() == STOP
 
 
@@ -149,21 +153,19 @@ def test_a_stop_that_is_meant_is_announced_everywhere(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     followed = Followed(actions=("stop",), stop_dry_run=False)
-    followed.take(ONSET)
+    followed.take(DIVERGENCE)
     assert followed.actions.asked() == STOP
-    followed.actions.stopped(18)
-    followed.actions.stopped(19)  # once
-    said = (
-        "training is stopped after step 18 by the action 'stop', because of onset (calibrated) at step 16: layers 2-4"
-    )
+    followed.actions.stopped(50)
+    followed.actions.stopped(51)  # once
+    said = "training is stopped after step 50 by the action 'stop', because of divergence (sequential) at step 48: the loss"
     assert capsys.readouterr().err.count(said) == 1
     assert caplog.text.count(said) == 1
     assert [name for name, _ in followed.notes] == ["event", "stop_asked", "training_stopped"]
     assert followed.notes[-1][1] == {
-        "step": 18, "kind": "onset", "level": "calibrated", "known_at": 16, "explanation": ONSET.explanation,
+        "step": 50, "kind": "divergence", "level": "sequential", "known_at": 48, "explanation": DIVERGENCE.explanation,
     }  # fmt: skip
     (alert,) = followed.alerts
-    assert (alert.kind, alert.known_at) == ("training_stopped", 18)
+    assert (alert.kind, alert.known_at) == ("training_stopped", 50)
     assert said in alert.explanation
 
 
