@@ -146,7 +146,7 @@ def simulate(work: Path, runs: int) -> None:
         for samples in (36, 100, 200):
             for wide in (1, 4):
                 for height in HEIGHTS:
-                    changes[f"{process}|{samples}|{wide}|{height}"] = _found(process, samples, wide, height, runs // 2)
+                    changes[f"{process}|{samples}|{wide}|{height}"] = _found(process, samples, wide, height, runs // 4)
     (work / "samples.json").write_text(json.dumps({"runs": runs, "quiet": quiet, "changes": changes}))
 
 

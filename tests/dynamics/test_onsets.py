@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from dynamics.simulated_series import first_samples, simulated_series
+from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback.dynamics import Series, find_events
+from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.departures import departures
 from topo_callback.dynamics.onsets import find_onsets, joint_displacement, plan_of, samples_that_came_back
+from topo_callback.measures.neighbours import mutual_knn
 from topo_callback.records.training_steps import COLUMNS, TrainingSteps
 
 SIGNALS = ("wasserstein_h1",)
@@ -102,3 +106,20 @@ def test_the_plan_is_that_of_the_schedule_where_training_says_it() -> None:
     named, values = plan_of(dataclasses.replace(series, rates=None))
     assert named == "steps"
     np.testing.assert_array_equal(values, np.diff(series.steps))
+
+
+def test_what_lies_across_a_sample_is_from_the_stored_neighbours(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    found = across_samples(folder, STEPS, LAYERS)
+    assert found is not None
+    snapshots = make_snapshots()
+    for place in range(1, len(STEPS) - 1):
+        for column in range(len(LAYERS)):
+            before, after = snapshots[place - 1].neighbours[column], snapshots[place + 1].neighbours[column]
+            assert found[place, column] == 1 - mutual_knn(before, after)
+    assert np.isnan(found[[0, -1]]).all()
+    folder.step_file(folder.samples, STEPS[2]).write_bytes(b"damaged")
+    less = across_samples(folder, STEPS, LAYERS)
+    assert less is not None
+    assert np.isnan(less[1]).all()
+    np.testing.assert_array_equal(less[2], found[2])
