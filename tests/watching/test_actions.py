@@ -157,7 +157,7 @@ def test_a_stop_that_is_meant_is_announced_everywhere(
     assert followed.actions.asked() == STOP
     followed.actions.stopped(50)
     followed.actions.stopped(51)  # once
-    said = "training is stopped after step 50 by the action 'stop', because of divergence (sequential) at step 48: the loss"
+    said = "training is stopped after step 50 by the action 'stop', because of divergence (sequential) at step 48: "
     assert capsys.readouterr().err.count(said) == 1
     assert caplog.text.count(said) == 1
     assert [name for name, _ in followed.notes] == ["event", "stop_asked", "training_stopped"]
