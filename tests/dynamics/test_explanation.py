@@ -85,6 +85,14 @@ def test_it_is_said_16_steps_later_or_at_the_end_of_the_run() -> None:
     assert explained(series({})) == []
 
 
+def test_a_change_is_not_compared_with_earlier_ones() -> None:
+    run = series({50: 8.0, 52: 1 / 8, EVENT: 8.0}, {2: 5.0})
+    run.displacement["rtd"][6, 1] *= 20.0
+    first, second = explained(run)
+    assert first.layers == second.layers == (2,)
+    assert first.known_at == 72
+
+
 def test_layers_that_had_not_moved_at_all_moved_for_the_first_time() -> None:
     run = series({EVENT: 8.0})
     run.displacement["rtd"][:12, :2] = 0.0
@@ -97,14 +105,15 @@ def test_too_few_or_missing_intervals_say_nothing() -> None:
     plan = np.zeros(8)
     moved = np.ones((8, 2))
     moved[7] = 9.0
-    assert standing_out(moved, plan, FEWEST - 1, FEWEST) is None
-    assert standing_out(moved, plan, 7, 8) == pytest.approx(np.full(2, 9.0))
+    before, now = np.arange(7), slice(7, 8)
+    assert standing_out(moved, plan, before[: FEWEST - 1], now) is None
+    assert standing_out(moved, plan, before, now) == pytest.approx(np.full(2, 9.0))
     moved[:, 0] = np.nan
-    found = standing_out(moved, plan, 7, 8)
+    found = standing_out(moved, plan, before, now)
     assert np.isnan(found[0])
     assert found[1] == pytest.approx(9.0)
     moved[5, 1] = 4.0  # it has been as far before
-    assert np.isnan(standing_out(moved, plan, 7, 8)).all()
+    assert np.isnan(standing_out(moved, plan, before, now)).all()
 
 
 def test_runs_without_displacements_are_explained_by_training_alone() -> None:

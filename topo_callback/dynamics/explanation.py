@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from topo_callback.dynamics.onsets import plan_of
 from topo_callback.dynamics.reorganisation import Event, layers_in_words
@@ -40,6 +40,7 @@ def explanations(series: Series, changes: Sequence[Event]) -> Iterator[Event]:
     ended = series.max_steps is not None and series.steps[-1] >= series.max_steps
     with np.errstate(divide="ignore", invalid="ignore"):
         log_plan = np.log(plan_of(series)[1])
+    usual = np.ones(len(steps) - 1, dtype=bool)  # intervals that are no part of an earlier change
     for change in changes:
         first = int(np.searchsorted(steps, change.first_step)) - 1  # the last sample before it
         behind = int(np.searchsorted(steps, change.known_at))
@@ -48,8 +49,11 @@ def explanations(series: Series, changes: Sequence[Event]) -> Iterator[Event]:
             told -= 1
         if first < 0 or behind >= len(steps) or told >= len(steps):
             continue
-        layers, factor, moved = _layers(series, log_plan, first, behind)
-        said = [_followed(series.training, change, int(steps[told])), moved, _answers(series, log_plan, first, behind)]
+        before = np.flatnonzero(usual[:first])[-PAST:]
+        usual[first:told] = False
+        layers, factor, moved = _layers(series, log_plan, before, slice(first, behind))
+        answers = _answers(series, log_plan, before, slice(first, behind))
+        said = [_followed(series.training, change, int(steps[told])), moved, answers]
         words = f"{_span(change)} {'; '.join(each for each in said if each)}"
         yield Event(
             "explained", "observed", change.first_step, change.last_step, int(steps[told]), layers, factor, None, words
@@ -64,21 +68,20 @@ def _span(change: Event) -> str:
 def standing_out(
     displacement: Float64[np.ndarray, "intervals columns"],
     log_plan: Float64[np.ndarray, " intervals"],
-    first: int,
-    behind: int,
+    before: Int64[np.ndarray, " past"],
+    now: slice,
 ) -> Float64[np.ndarray, " columns"] | None:
     """How many times as far as before each column moved for what was planned, where that stands out; NaN where not.
 
     Args:
         displacement: a distance, not its square; NaN where missing.
-        first: the interval that the change begins in.
-        behind: the first one that it is not in.
+        before: the intervals that the change is compared with.
+        now: those that it lies in.
 
     Returns:
         Infinity for columns that had not moved at all before. None where fewer than four intervals lie before the
         change.
     """
-    before, now = np.s_[max(0, first - PAST) : first], np.s_[first:behind]
     known = (np.isfinite(displacement[before]).sum(axis=0) >= FEWEST) & np.isfinite(displacement[now]).any(axis=0)
     if not known.any():
         return None
@@ -98,9 +101,11 @@ def standing_out(
     return found
 
 
-def _layers(series: Series, log_plan: np.ndarray, first: int, behind: int) -> tuple[tuple[int, ...], float | None, str]:
+def _layers(
+    series: Series, log_plan: np.ndarray, before: np.ndarray, now: slice
+) -> tuple[tuple[int, ...], float | None, str]:
     measure = next((name for name in MEASURES if name in series.displacement), None)
-    times = None if measure is None else standing_out(series.displacement[measure], log_plan, first, behind)
+    times = None if measure is None else standing_out(series.displacement[measure], log_plan, before, now)
     if measure is None or times is None:
         return (), None, ""
     with_what = f"for the planned learning rate ({MEASURES[measure]})"
@@ -118,10 +123,10 @@ def _layers(series: Series, log_plan: np.ndarray, first: int, behind: int) -> tu
     return tuple(sorted({*began, *named})), factor, "; ".join(said)
 
 
-def _answers(series: Series, log_plan: np.ndarray, first: int, behind: int) -> str:
+def _answers(series: Series, log_plan: np.ndarray, before: np.ndarray, now: slice) -> str:
     if series.answers is None:
         return ""
-    times = standing_out(np.sqrt(series.answers)[:, None], log_plan, first, behind)
+    times = standing_out(np.sqrt(series.answers)[:, None], log_plan, before, now)
     if times is None:
         return ""
     if not np.isfinite(times[0]):
