@@ -15,7 +15,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     parser = commands.add_parser(
         "events",
         help="say what happened in a run, and when",
-        description="Find onset, peak and end of reorganisations in a recorded run, by the rules the callback uses "
+        description="Find changes of training and reorganisations in a recorded run, by the rules the callback uses "
         "while it goes on. 'sequential' is decided on the run alone, 'calibrated' against reference runs.",
     )
     add_run(parser)
@@ -25,6 +25,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 
 def _events(given: argparse.Namespace) -> None:
     from topo_callback.dynamics import References, Series, find_events
+    from topo_callback.dynamics.rates import rates_in_words
     from topo_callback.records.trajectory import Trajectory
 
     references = None if given.references is None else References.load(given.references)
@@ -38,6 +39,8 @@ def _events(given: argparse.Namespace) -> None:
                 f"step {entry.get('step')}: training was stopped by the action 'stop', because of {entry.get('kind')} "
                 f"({entry.get('level')})\n"
             )
+    for line in rates_in_words(findings.events):
+        sys.stdout.write(f"false alarms: {line}\n")
     for note in findings.notes:
         sys.stdout.write(f"note: {note}\n")
     if not findings.events:

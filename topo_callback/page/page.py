@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from topo_callback.dynamics import Event, Series, find_events
+from topo_callback.dynamics.rates import rates_in_words
 from topo_callback.dynamics.reorganisation import UNMEASURED
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.page.across import Across, across
@@ -166,13 +167,17 @@ def _policy(style: str, script: str) -> str:
 
 
 def events(trajectory: Trajectory) -> str:
-    """A table of the steps at which events were known, their kind, level and explanation; empty without events."""
+    """A table of the steps at which events were known, their kind, level and explanation, and how often quiet runs are
+    told such; empty without events."""
     found = find_events(Series.of(trajectory)).events
     rows = [
         (str(event.known_at), plain(event.kind.replace("_", " "), 40), _level(event), plain(event.explanation, 500))
         for event in found
     ]
-    return table(("step", "event", "level", "explanation"), rows) if rows else ""
+    if not rows:
+        return ""
+    rates = "".join(f'<p class="note">False alarms of {plain(line, 200)}.</p>' for line in rates_in_words(found))
+    return table(("step", "event", "level", "explanation"), rows) + rates
 
 
 def _level(event: Event) -> str:
