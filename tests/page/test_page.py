@@ -364,6 +364,12 @@ def test_numbers_differ_by_more_than_twice_the_error_of_their_difference(
     assert differ(*numbers) is expected
 
 
+def test_stop_or_which_checkpoint_stands_behind_the_summary(trajectory: Trajectory) -> None:
+    written = report_page(trajectory)
+    assert written.index('id="summary"') < written.index('id="checkpoints"') < written.index('id="controls"')
+    assert "<p>Stop it? <strong>not enough evidence</strong>." in written
+
+
 def test_behaviour_comes_first(tmp_path: Path) -> None:
     trajectory = Trajectory.load(write_run(tmp_path, STEPS[:3]).path)
     last = trajectory.overview(2)

@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from topo_callback.dynamics import Event, Series, find_events
+from topo_callback.dynamics.checkpoints import checkpoint_answers
 from topo_callback.dynamics.rates import rates_in_words
 from topo_callback.dynamics.reorganisation import UNMEASURED
 from topo_callback.errors import ConfigurationError, RecordError
@@ -77,6 +78,7 @@ def report_page(
         title=safe(names[0] if len(runs) == 1 else count(len(runs), "run"), 80),
         subtitle=safe(_subtitle(runs), 200),
         summary=_each(runs, names, lambda run: damaged(run) + items([*summary(run), *_thinned(run, len(runs))])),
+        checkpoints=_section("checkpoints", "Stop, or which checkpoint", _each(runs, names, checkpoints)),
         events=_section("events", "Events", _each(runs, names, events)),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
         undefined=_each(runs, names, undefined),
@@ -178,6 +180,16 @@ def events(trajectory: Trajectory) -> str:
         return ""
     rates = "".join(f'<p class="note">False alarms of {plain(line, 200)}.</p>' for line in rates_in_words(found))
     return table(("step", "event", "level", "explanation"), rows) + rates
+
+
+def checkpoints(trajectory: Trajectory) -> str:
+    """What the record says about stopping and checkpoints: question, answer and evidence in one paragraph each."""
+    found = checkpoint_answers(trajectory, find_events(Series.of(trajectory)).events)
+    return "".join(
+        f'<p>{safe(each.question)} <strong>{safe(each.answer)}</strong>. <span class="muted">'
+        f"{safe(each.evidence[:1].upper() + each.evidence[1:], 300)}.</span></p>"
+        for each in found
+    )
 
 
 def _level(event: Event) -> str:

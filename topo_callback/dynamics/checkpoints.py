@@ -1,0 +1,172 @@
+"""Stop, or which checkpoint: what the record of a run says about it, each answer with its evidence.
+
+Nothing is said that is not above its error over prompts; where the record does not carry an answer, that is the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from topo_callback.dynamics.reorganisation import Event
+from topo_callback.measures.behaviour import mean_and_error
+from topo_callback.measures.missing import Missing
+from topo_callback.records.trajectory import Trajectory
+
+ANSWERS, LOSS = "next_token_kl.first", "general_text_loss_change.first"
+TOLERANCE = 0.1  # of the last value, within which a number is as at the end
+FEWEST = 6  # samples
+MOST_READ = 200  # samples whose values of all prompts are read; of more, evenly spaced ones
+NOT_ENOUGH = "not enough evidence"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        question: short.
+        answer: `NOT_ENOUGH` where the record does not carry one.
+        evidence: numbers and steps.
+    """
+
+    question: str
+    answer: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Since when a number is as at the end.
+
+    Attributes:
+        step: of the first sample from which on it stays within a tenth of its last value.
+        earliest: the same where every difference is smaller by its error; `step` may be this early.
+        latest: where every difference is larger by it.
+    """
+
+    step: int
+    earliest: int
+    latest: int
+
+
+def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[Answer]:
+    """Three answers: is the run to be stopped, do its answers still move, which checkpoint.
+
+    Args:
+        events: of the run, from `find_events`.
+    """
+    diverged = next((event for event in events if event.kind == "divergence" and event.measured), None)
+    answers = _Course.of(trajectory, ANSWERS)
+    settled = None if answers is None else answers.settled()
+    return [
+        _stop(trajectory, events, diverged),
+        _moving(answers, settled),
+        _which(trajectory, diverged, settled),
+    ]
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A mean over prompts since the start, at the samples that have it."""
+
+    steps: tuple[int, ...]
+    by_prompt: Float64[np.ndarray, "samples prompts"]
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, measure: str) -> _Course | None:
+        steps = [step for step in trajectory.steps if None in trajectory.overview(step).numbers.get(measure, {})]
+        if len(steps) > MOST_READ:
+            steps = [steps[place] for place in np.linspace(0, len(steps) - 1, MOST_READ).round().astype(int)]
+        read = [(step, trajectory.snapshot(step).by_prompt.get(measure)) for step in steps]
+        known = [(step, values) for step, values in read if values is not None]
+        if not known or any(len(values) != len(known[-1][1]) for _, values in known):
+            return None
+        return cls(tuple(step for step, _ in known), np.stack([values for _, values in known]))
+
+    def difference(self, one: int, other: int) -> tuple[float, float]:
+        """The mean of the second sample less that of the first, and its standard error: of the same prompts."""
+        mean, error = mean_and_error(self.by_prompt[other] - self.by_prompt[one])
+        known = not isinstance(mean, Missing) and not isinstance(error, Missing)
+        return (mean, error) if known else (float("nan"), float("nan"))  # type: ignore[return-value]
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """The last value and its standard error."""
+        mean, error = mean_and_error(self.by_prompt[-1])
+        known = not isinstance(mean, Missing) and not isinstance(error, Missing)
+        return (mean, error) if known else (float("nan"), float("nan"))  # type: ignore[return-value]
+
+    def settled(self) -> Settled | None:
+        """Since when the number is as at the end; None where it did not clearly move, or samples are few."""
+        value, error = self.last
+        if len(self.steps) < FEWEST or not abs(value) > 2 * error:
+            return None
+        differences = np.array([self.difference(place, len(self.steps) - 1) for place in range(len(self.steps))])
+        away, errors = np.abs(differences[:, 0]), 2 * differences[:, 1]
+        found = []
+        for slack in (np.zeros(len(away)), errors, -errors):
+            outside = np.flatnonzero(~(away <= TOLERANCE * abs(value) + slack))
+            found.append(self.steps[min(int(outside[-1]) + 1 if outside.size else 0, len(self.steps) - 1)])
+        return Settled(*found)
+
+
+def _stop(trajectory: Trajectory, events: Sequence[Event], diverged: Event | None) -> Answer:
+    question = "Stop it?"
+    if diverged is not None:
+        return Answer(question, f"yes, it diverged after step {diverged.first_step}", diverged.explanation)
+    try:
+        steps = len(trajectory.training_steps())
+    except Exception:  # noqa: BLE001 - a damaged table is no evidence either; the notes of events name it
+        steps = 0
+    if not steps:
+        return Answer(question, NOT_ENOUGH, "the record has no table of training steps")
+    changes = sum(event.kind == "change" for event in events)
+    said = "no change" if not changes else "1 change" if changes == 1 else f"{changes} changes"
+    return Answer(
+        question, "no sign of a divergence", f"{said} in {steps} steps, behind none of which the loss stayed up"
+    )
+
+
+def _moving(answers: _Course | None, settled: Settled | None) -> Answer:
+    question = "Do the answers still move?"
+    if answers is None:
+        return Answer(question, NOT_ENOUGH, "the record has no next-token distributions of the same prompts")
+    value, error = answers.last
+    move = f"KL(start || now) {value:.2g} ± {error:.1g} nats at step {answers.steps[-1]}"
+    if len(answers.steps) < FEWEST:
+        return Answer(question, NOT_ENOUGH, f"{len(answers.steps)} samples; {FEWEST} are needed")
+    if settled is None:
+        return Answer(question, "they have not clearly moved", move)
+    if settled.step >= answers.steps[-2]:
+        return Answer(question, "yes, until the last sample", move)
+    span = f"between {settled.earliest} and {settled.latest}, by the errors over prompts"
+    return Answer(question, f"no, since step {settled.step}", f"within a tenth of {move} ({span})")
+
+
+def _which(trajectory: Trajectory, diverged: Event | None, settled: Settled | None) -> Answer:
+    question = "Which checkpoint?"
+    if diverged is not None:
+        before = [step for step in trajectory.steps if step < diverged.first_step]
+        if not before:
+            return Answer(question, NOT_ENOUGH, f"no sample lies before step {diverged.first_step}, where it diverged")
+        return Answer(question, f"one of step {before[-1]} or before", f"it diverged after step {diverged.first_step}")
+    if settled is None:
+        return Answer(question, NOT_ENOUGH, "the answers have not clearly moved, or are not recorded often enough")
+    loss = _Course.of(trajectory, LOSS)
+    if loss is None or settled.step not in loss.steps or settled.step == loss.steps[-1]:
+        return Answer(question, NOT_ENOUGH, f"from step {settled.step} on the answers are as at the end")
+    more, error = loss.difference(loss.steps.index(settled.step), len(loss.steps) - 1)
+    forgot = f"the loss on general text changed by {more:+.2g} ± {error:.1g} nats per token from there to the end"
+    if abs(more) <= 2 * error or not np.isfinite(more):
+        return Answer(
+            question,
+            f"any from step {settled.step} on",
+            f"its answers are as at the end; {forgot}: no more than its error",
+        )
+    if more > 0:
+        return Answer(question, f"about step {settled.step}", f"its answers are as at the end, and {forgot}")
+    return Answer(question, "the last one", f"the answers are as at the end since step {settled.step}, and {forgot}")
