@@ -367,7 +367,7 @@ def test_numbers_differ_by_more_than_twice_the_error_of_their_difference(
 def test_stop_or_which_checkpoint_stands_behind_the_summary(trajectory: Trajectory) -> None:
     written = report_page(trajectory)
     assert written.index('id="summary"') < written.index('id="checkpoints"') < written.index('id="controls"')
-    assert "<p>Stop it? <strong>not enough evidence</strong>." in written
+    assert "<p>Stop it? <strong>Not enough evidence</strong>." in written
 
 
 def test_behaviour_comes_first(tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_events_are_those_of_the_dynamics(tmp_path: Path) -> None:
     (event,) = find_events(Series.of(trajectory)).events
     assert event.kind == "invalid_layers"
     written = report_page(trajectory)
-    row = f'<th scope="row">{event.known_at}</th><td>invalid layers</td><td>observed</td><td>'
+    row = f'<th scope="row">{event.known_at}</th><td>invalid layers, observed</td><td>'
     assert row + html.escape(event.explanation)[:20] in written
     assert "<b>1 of" not in written
 

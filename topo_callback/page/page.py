@@ -173,23 +173,32 @@ def events(trajectory: Trajectory) -> str:
     told such; empty without events."""
     found = find_events(Series.of(trajectory)).events
     rows = [
-        (str(event.known_at), plain(event.kind.replace("_", " "), 40), _level(event), plain(event.explanation, 500))
+        (
+            str(event.known_at),
+            f"{plain(event.kind.replace('_', ' '), 40)}, {_level(event)}",
+            plain(event.explanation, 500),
+        )
         for event in found
     ]
     if not rows:
         return ""
     rates = "".join(f'<p class="note">False alarms of {plain(line, 200)}.</p>' for line in rates_in_words(found))
-    return table(("step", "event", "level", "explanation"), rows) + rates
+    return table(("step", "event", "explanation"), rows) + rates
 
 
 def checkpoints(trajectory: Trajectory) -> str:
     """What the record says about stopping and checkpoints: question, answer and evidence in one paragraph each."""
     found = checkpoint_answers(trajectory, find_events(Series.of(trajectory)).events)
     return "".join(
-        f'<p>{safe(each.question)} <strong>{safe(each.answer)}</strong>. <span class="muted">'
-        f"{safe(each.evidence[:1].upper() + each.evidence[1:], 300)}.</span></p>"
+        f"<p>{safe(each.question)} <strong>{safe(_begun(each.answer))}</strong>. "
+        f'<span class="muted">{safe(_begun(each.evidence), 300)}.</span></p>'
         for each in found
     )
+
+
+def _begun(text: str) -> str:
+    """A text as it begins a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def _level(event: Event) -> str:
