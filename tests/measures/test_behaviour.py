@@ -215,6 +215,14 @@ def test_a_sample_is_compared_with_those_that_are_kept() -> None:
     assert part["next_token_js.first"] == whole["next_token_js.first"]
 
 
+def test_the_smallest_probability_of_all_is_no_division_by_zero() -> None:
+    """One token has all but 5e-324 of the probability, as in a model that has diverged."""
+    codes = np.array([[1.0, -744.5, 0.0], [1.0, 0.0, -744.5]], dtype=np.float16)
+    found = divergences(codes[:1], codes[1:])
+    assert found.js[0] == pytest.approx(0.0, abs=1e-300)
+    assert found.kl[0] == np.inf
+
+
 def test_the_means_of_16_prompts_or_more_have_errors() -> None:
     samples = {step: sample(step, tuple(range(20))) for step in (0, 8)}
     first = measure_sample(samples[0], CONFIG)

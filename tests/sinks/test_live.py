@@ -68,7 +68,7 @@ def test_nothing_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("COLUMNS", "80")
     screen = _screen(shown(tmp_path))
     assert not any("velocity" in line for line in screen)
-    assert sum(line.startswith("topology | ") for line in screen) == 6  # the console's header and two samples
+    assert sum(line.startswith("topology | ") for line in screen) == 7  # the console's header and two samples
     assert any("velocity" in line for line in _screen(shown(tmp_path, finish=False)))
 
 

@@ -126,7 +126,7 @@ class NextTokens:
             self.codes = codes_of(torch.log_softmax(logits[wanted.to(logits.device), 0].float(), dim=1))
             return
         chosen = wanted.nonzero()[:, 0].tolist()
-        losses = torch.full((len(chosen), self._losses), torch.nan, device=logits.device)
+        losses = torch.full((len(chosen), self._losses), torch.nan, dtype=torch.float32, device=logits.device)
         codes = []
         for place, row in enumerate(chosen):
             end = int(batch.prompt_ends[row])

@@ -160,18 +160,18 @@ def _between(
 ) -> tuple[float, float, float, float]:
     """The fields of `Divergences`, in their order."""
     of_p, of_q = p > 0, q > 0
-    middle = (p + q) / 2
-    js = (_expected_ratio(p, middle, of_p) + _expected_ratio(q, middle, of_q)) / 2
+    both = p + q  # not halved, which the smallest of all numbers would not survive
+    js = (_expected_ratio(p, both, of_p) + _expected_ratio(q, both, of_q)) / 2
     kl, reverse = _expected(p, log_p, log_q, of_p), _expected(q, log_q, log_p, of_q)
     return max(0.0, js), max(0.0, kl), max(0.0, reverse), float(np.abs(p - q).sum()) / 2
 
 
 def _expected_ratio(
-    p: Float64[np.ndarray, " tokens"], q: Float64[np.ndarray, " tokens"], held: Bool[np.ndarray, " tokens"]
+    p: Float64[np.ndarray, " tokens"], both: Float64[np.ndarray, " tokens"], held: Bool[np.ndarray, " tokens"]
 ) -> float:
-    """sum p log(p / q), exactly 0 where both are equal."""
+    """sum p log(2 p / both), exactly 0 where `both` is twice p."""
     p = p[held]
-    return float(np.dot(p, np.log(p / q[held])))
+    return float(np.dot(p, np.log(2 * p / both[held])))
 
 
 def _expected(
