@@ -24,7 +24,7 @@ Shape = Callable[[float], float]
 
 
 def trajectory(
-    root: Path, answers: Shape, forgot: Shape | None = None, *, steps: tuple[int, ...] = STEPS, table: bool = True
+    root: Path, answers: Shape, forgot: Shape | None = None, *, steps: tuple[int, ...] = STEPS, noise: float = 0.002
 ) -> Trajectory:
     """A run whose answers and loss on general text move by these means, the same for all prompts but for a factor."""
     folder = write_trajectory(root, steps, layers=(1,), points=20, config=CONFIG)
@@ -32,16 +32,15 @@ def trajectory(
     of_prompts = {ANSWERS: np.exp(0.3 * draw.normal(size=20)), LOSS: 1 + 0.3 * draw.normal(size=20)}
     for snapshot in make_snapshots(steps, layers=(1,), points=20, config=CONFIG):
         values = {
-            name: shape(snapshot.step) * of_prompts[name] + 0.002 * draw.normal(size=20)
+            name: shape(snapshot.step) * of_prompts[name] + noise * draw.normal(size=20)
             for name, shape in ((ANSWERS, answers), (LOSS, forgot))
             if shape is not None and snapshot.step > 0
         }
         numbers = {**snapshot.numbers, **{name: {None: float(each.mean())} for name, each in values.items()}}
         told = replace(snapshot, numbers=numbers, by_prompt=values)
         write_record(folder.step_file(folder.samples, snapshot.step), *told.to_record(), compress=True)
-    if table:
-        rows = [(step + 1.0, 1.0, *[None] * (len(COLUMNS) - 2)) for step in range(steps[-1])]
-        StepsWriter(folder.training_steps).append(rows)
+    rows = [(step + 1.0, 1.0, *[None] * (len(COLUMNS) - 2)) for step in range(steps[-1])]
+    StepsWriter(folder.training_steps).append(rows)
     return Trajectory.load(folder.path)
 
 
@@ -85,7 +84,9 @@ def test_a_divergence_comes_first(tmp_path: Path) -> None:
     stop, _, which = checkpoint_answers(run, [DIVERGENCE])
     assert (stop.answer, stop.evidence) == ("yes, it diverged after step 50", DIVERGENCE.explanation)
     assert which.answer == "one of step 48 or before"
-    assert said(run, replace(DIVERGENCE, measured=False))[0] == "no sign of a divergence"
+    newest = replace(DIVERGENCE, kind="change", known_at=70)
+    assert checkpoint_answers(run, [newest])[0].evidence == "the change of step 70 is not 32 steps old"
+    assert said(run, replace(newest, known_at=40))[0] == "no sign of a divergence"
     assert said(run, replace(DIVERGENCE, first_step=0))[2] == NOT_ENOUGH
 
 
@@ -98,3 +99,5 @@ def test_without_evidence_there_is_no_answer(tmp_path: Path) -> None:
     assert said(still)[1:] == ["they have not clearly moved", NOT_ENOUGH]
     no_text = trajectory(tmp_path / "no text", plateau)
     assert said(no_text)[1:] == ["no, since step 40", NOT_ENOUGH]
+    rounding = trajectory(tmp_path / "rounding", lambda step: 4e-7 * plateau(step), noise=0.0)
+    assert said(rounding)[1:] == ["they have not clearly moved", NOT_ENOUGH]

@@ -49,6 +49,21 @@ def test_a_change_that_is_small_is_no_divergence() -> None:
         assert len(diverged(steps)) == count
 
 
+def test_a_loss_that_grows_long_behind_a_change_has_diverged_too() -> None:
+    steps = training({100: 3.0, 104: 1 / 3}, noise=0.02)
+    steps.values[140:, 0] *= np.exp(np.minimum(0.1 * np.arange(60), 3.0))
+    (event,) = diverged(steps)
+    assert 155 <= event.known_at <= 190
+    assert event.first_step == 100
+
+
+def test_no_change_no_divergence() -> None:
+    """A loss that rises from the start on has no level to have left."""
+    steps = training({}, noise=0.02)
+    steps.values[:, 0] *= np.exp(0.002 * np.arange(STEPS))
+    assert diverged(steps) == []
+
+
 def test_one_that_keeps_coming_back_has_not() -> None:
     steps = training({100: 2.0})
     steps.values[[place for place in range(103, STEPS) if place % 5 in (0, 1)], 0] /= 2.0

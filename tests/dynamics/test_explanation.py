@@ -101,6 +101,21 @@ def test_layers_that_had_not_moved_at_all_moved_for_the_first_time() -> None:
     assert "layers 1-2 moved for the first time" in event.explanation
 
 
+def test_answers_that_moved_for_the_first_time_are_said_to() -> None:
+    run = series({EVENT: 8.0})
+    assert run.answers is not None
+    run.answers[:12] = 0.0
+    assert explained(run)[0].explanation.endswith("answers moved for the first time")
+
+
+def test_intervals_in_which_nothing_was_planned_say_nothing() -> None:
+    moved, plan = np.ones((13, 1)), np.zeros(13)
+    plan[3], moved[12] = -np.inf, 100.0
+    assert standing_out(moved, plan, np.arange(12), slice(12, 13)) == pytest.approx(np.full(1, 100.0))
+    plan[12] = -np.inf
+    assert standing_out(moved, plan, np.arange(12), slice(12, 13)) is None
+
+
 def test_too_few_or_missing_intervals_say_nothing() -> None:
     plan = np.zeros(8)
     moved = np.ones((8, 2))

@@ -12,7 +12,9 @@ from dynamics.simulated_series import IDENTITY, simulated_series
 from trajectories import write_trajectory
 
 from topo_callback.dynamics import References, ReferencesError, Series, find_events
+from topo_callback.dynamics.reference_course import SIGNALS, WINDOWS
 from topo_callback.errors import RecordError
+from topo_callback.records.contents import COURSE_SHAPE
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.training_steps import COLUMNS, TrainingSteps
 
@@ -151,6 +153,15 @@ def test_changes_of_training_are_judged_by_the_references_of_a_file(tmp_path: Pa
     assert (tmp_path / "references.npz").stat().st_size < 120_000
 
 
+def test_the_shape_of_a_course_is_that_of_its_signals_and_windows() -> None:
+    assert (len(SIGNALS), len(WINDOWS)) == COURSE_SHAPE
+
+
+def test_one_training_is_one_reference() -> None:
+    with pytest.raises(ReferencesError, match="a and b were trained alike to the last bit"):
+        References.of([trained(1), trained(1)], ["a", "b"])
+
+
 def test_references_without_tables_of_training_are_said_to_lack_them() -> None:
     known = References.of([simulated_series(seed) for seed in range(19)])
     assert known.course is None
@@ -161,7 +172,9 @@ def test_references_without_tables_of_training_are_said_to_lack_them() -> None:
     ("name", "value"),
     [
         ("step", np.array([2, 1], dtype=np.int64)), ("median", np.zeros((3, 5))), ("usual", np.zeros((3, 6))),
-        ("usual", np.ones((2, 6))), ("scores", np.array([np.nan] * 19)), ("scores", np.ones(1)),
+        ("usual", np.ones((2, 6))), ("usual", np.ones((3, 5))), ("median", np.full((3, 160), 1e308)),
+        ("scores", -np.ones(19)), ("scores", np.full(19, 1e308)), ("usual", np.full((3, 6), 5e-324)),
+        ("scores", np.array([np.nan] * 19)), ("scores", np.ones(1)),
         ("scores", np.ones(19, dtype=np.float32)), ("other", np.ones(1)),
     ],
 )  # fmt: skip

@@ -141,8 +141,20 @@ def test_references_find_a_change_that_the_run_alone_does_not_show() -> None:
     assert not any(each.measured for each in training_events(small, course_of(REFERENCES), measured=False))
 
 
+def test_what_is_not_measured_stands_for_nothing_that_is() -> None:
+    up = rows(loss=scaled("loss", 3, 100))
+    alone = [event for event in training_events(up) if event.measured]
+    unsaid = training_events(up, course_of(REFERENCES), measured=False)
+    assert [event for event in unsaid if event.measured] == alone
+    assert {event.kind for event in alone} == {"change", "divergence"}
+    # and a divergence is that of a change that the run alone shows
+    assert {event.level for event in training_events(up, course_of(REFERENCES)) if event.kind == "divergence"} == {
+        "sequential"
+    }
+
+
 def test_what_two_levels_find_is_told_once() -> None:
-    twice = rows(grad_norm=scaled("grad_norm", 6, 70, 72), loss=scaled("loss", 3, 130))
+    twice = rows(grad_norm=scaled("grad_norm", 6, 70, 72), loss=scaled("loss", 3, 130, 136))
     events = training_events(twice, course_of(REFERENCES))
     assert [event.level for event in events] == ["calibrated", "calibrated"]
     assert [event.first_step for event in events] == [70, 130]

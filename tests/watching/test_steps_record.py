@@ -49,7 +49,7 @@ def test_new_steps_are_judged_by_the_references(tmp_path: Path, references: Path
         assert len(read_training_steps(folder.training_steps).step) == 160
     assert found["alone"] == []
     kinds = [(event["kind"], event["level"]) for event in found["beside them"]]
-    assert kinds == [("change", "calibrated"), ("divergence", "calibrated")]
+    assert kinds == [("change", "calibrated")]
 
 
 def test_a_run_that_goes_on_is_told_the_same(tmp_path: Path, references: Path) -> None:
@@ -60,9 +60,7 @@ def test_a_run_that_goes_on_is_told_the_same(tmp_path: Path, references: Path) -
     again = StepsRecord(folder, at_once, references=str(references))
     again.begin()
     again.put(rows(40, 1.3)[120:])
-    known, *later = again.found()
-    assert first.found() == [known]
-    assert [event["kind"] for event in later] == ["divergence"]
+    assert first.found() == again.found() != []
 
 
 def test_references_that_are_gone_leave_the_run_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

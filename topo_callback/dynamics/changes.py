@@ -17,7 +17,7 @@ from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess
 from topo_callback.dynamics.needed import Needed
 
 RULES: Mapping[str, Rule] = {"loss": NOISY, "grad_norm": NOISY, "step_over_plan": SMOOTH}
-CHUNK = 4096  # steps worked on at once
+CHUNK = 512  # steps worked on at once, all of which are judged again behind a change
 
 
 @dataclass(frozen=True)

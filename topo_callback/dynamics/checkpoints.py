@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from topo_callback.dynamics.behaviour import ROUNDING
+from topo_callback.dynamics.divergence import STAYS
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.measures.behaviour import mean_and_error
 from topo_callback.measures.missing import Missing
+from topo_callback.measures.uncertainty import LEAST_PART
 from topo_callback.records.trajectory import Trajectory
 
 ANSWERS, LOSS = "next_token_kl.first", "general_text_loss_change.first"
@@ -59,7 +62,7 @@ def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[
     Args:
         events: of the run, from `find_events`.
     """
-    diverged = next((event for event in events if event.kind == "divergence" and event.measured), None)
+    diverged = next((event for event in events if event.kind == "divergence"), None)
     answers = _Course.of(trajectory, ANSWERS)
     settled = None if answers is None else answers.settled()
     return [
@@ -83,7 +86,11 @@ class _Course:
             steps = [steps[place] for place in np.linspace(0, len(steps) - 1, MOST_READ).round().astype(int)]
         read = [(step, trajectory.snapshot(step).by_prompt.get(measure)) for step in steps]
         known = [(step, values) for step, values in read if values is not None]
-        if not known or any(len(values) != len(known[-1][1]) for _, values in known):
+        if (
+            not known
+            or np.isfinite(known[-1][1]).sum() < LEAST_PART
+            or any(len(values) != len(known[-1][1]) for _, values in known)
+        ):
             return None
         return cls(tuple(step for step, _ in known), np.stack([values for _, values in known]))
 
@@ -103,7 +110,7 @@ class _Course:
     def settled(self) -> Settled | None:
         """Since when the number is as at the end; None where it did not clearly move, or samples are few."""
         value, error = self.last
-        if len(self.steps) < FEWEST or not abs(value) > 2 * error:
+        if len(self.steps) < FEWEST or not abs(value) > max(2 * error, ROUNDING):
             return None
         differences = np.array([self.difference(place, len(self.steps) - 1) for place in range(len(self.steps))])
         away, errors = np.abs(differences[:, 0]), 2 * differences[:, 1]
@@ -124,8 +131,11 @@ def _stop(trajectory: Trajectory, events: Sequence[Event], diverged: Event | Non
         steps = 0
     if not steps:
         return Answer(question, NOT_ENOUGH, "the record has no table of training steps")
-    changes = sum(event.kind == "change" for event in events)
-    said = "no change" if not changes else "1 change" if changes == 1 else f"{changes} changes"
+    changes = [event.known_at for event in events if event.kind == "change"]
+    last = trajectory.training_steps()["step"].iloc[-1]
+    if changes and last < changes[-1] + STAYS:
+        return Answer(question, NOT_ENOUGH, f"the change of step {changes[-1]} is not {STAYS} steps old")
+    said = "no change" if not changes else "1 change" if len(changes) == 1 else f"{len(changes)} changes"
     return Answer(
         question, "no sign of a divergence", f"{said} in {steps} steps, behind none of which the loss stayed up"
     )
@@ -134,7 +144,7 @@ def _stop(trajectory: Trajectory, events: Sequence[Event], diverged: Event | Non
 def _moving(answers: _Course | None, settled: Settled | None) -> Answer:
     question = "Do the answers still move?"
     if answers is None:
-        return Answer(question, NOT_ENOUGH, "the record has no next-token distributions of the same prompts")
+        return Answer(question, NOT_ENOUGH, f"next tokens of {LEAST_PART} prompts or more are not recorded")
     value, error = answers.last
     move = f"KL(start || now) {value:.2g} ± {error:.1g} nats at step {answers.steps[-1]}"
     if len(answers.steps) < FEWEST:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.records.training_steps import TrainingSteps
 
 BEFORE, FEWEST_BEFORE = 16, 8  # losses before a change that those behind it are compared with
-STAYS = 32  # losses behind it
+STAYS = 32  # losses behind it, the newest ones
+WATCHED = 512  # losses behind a change, as long as which it is looked at
 FACTOR = 1.25  # by which their median is higher, at least
 _MOST_LOW = 0.25  # share of them that may be as low as the highest of those before
 NOT_FINITE = 8  # losses in a row
@@ -23,7 +25,8 @@ class DivergenceWatch:
     def __init__(self) -> None:
         self._steps = np.empty(0, dtype=np.int64)  # with a finite loss
         self._losses = np.empty(0)
-        self._open: list[tuple[Event, np.ndarray]] = []  # changes that are not decided, and the losses before each
+        # changes that are looked at, the losses before each, and how many of those behind it have not been looked at
+        self._open: list[tuple[Event, np.ndarray, int]] = []
         self._lost_since: int | None = None
         self._lost = 0  # losses in a row that are not finite
 
@@ -40,33 +43,32 @@ class DivergenceWatch:
         for change in changes:
             before = self._losses[self._steps < change.first_step][-BEFORE:]
             if len(before) >= FEWEST_BEFORE:
-                self._open.append((change, before))
+                self._open.append((change, before, STAYS))
         found = [*self._decided(), *self._not_finite(steps.step[known], finite[known])]
-        oldest = min((change.known_at for change, _ in self._open), default=int(np.iinfo(np.int64).max))
+        oldest = min((change.known_at for change, _, _ in self._open), default=int(np.iinfo(np.int64).max))
         kept = min(max(0, len(self._steps) - _KEPT), int(np.searchsorted(self._steps, oldest)))
         self._steps, self._losses = self._steps[kept:], self._losses[kept:]
         return found
 
     def _decided(self) -> Iterator[Event]:
-        """Of the changes that have enough losses behind them, those that the loss does not come back from."""
-        still = []
-        for change, before in self._open:
+        """The first change from which the loss has not come back: its newest losses, at each step of a while."""
+        still: list[tuple[Event, np.ndarray, int]] = []
+        for change, before, looked in self._open:
             place = int(np.searchsorted(self._steps, change.known_at, side="right"))
-            after = self._losses[place : place + STAYS]
-            if len(after) < STAYS:
-                still.append((change, before))
-                continue
-            factor = float(np.median(after) / np.median(before)) if np.median(before) > 0 else 0.0
-            if factor >= FACTOR and np.quantile(after, _MOST_LOW) > before.max():
-                last = int(self._steps[place + STAYS - 1])
+            after = self._losses[place : place + WATCHED]
+            first = _stays_up(before, after, max(looked, STAYS))
+            if first is not None:
+                last = int(self._steps[place + first - 1])
+                factor = float(np.median(after[first - STAYS : first]) / np.median(before))
                 words = (
                     f"the loss has stayed {factor:.2g}x what it was before the change of step {change.first_step}, "
                     f"for {STAYS} steps"
                 )
-                yield Event(
-                    "divergence", change.level, change.first_step, last, last, (), factor, change.p_value, words,
-                    change.measured,
-                )  # fmt: skip
+                yield Event("divergence", change.level, change.first_step, last, last, (), factor, None, words)
+                still = []
+                break
+            if len(after) < WATCHED:
+                still.append((change, before, len(after) + 1))
         self._open = still
 
     def _not_finite(self, steps: np.ndarray, finite: np.ndarray) -> Iterator[Event]:
@@ -79,3 +81,14 @@ class DivergenceWatch:
             if self._lost == NOT_FINITE:
                 words = f"the loss has not been finite for {NOT_FINITE} steps, since step {self._lost_since}"
                 yield Event("divergence", "observed", self._lost_since, step, step, (), None, None, words)
+
+
+def _stays_up(before: np.ndarray, after: np.ndarray, fewest: int) -> int | None:
+    """Of how many losses behind a change, `fewest` or more, the newest have stayed up; None where there is no such."""
+    if len(after) < fewest or not np.median(before) > 0:
+        return None
+    newest = sliding_window_view(after[fewest - STAYS :], STAYS)
+    high = np.median(newest, axis=1) >= FACTOR * np.median(before)
+    high &= np.quantile(newest, _MOST_LOW, axis=1) > before.max()
+    found = np.flatnonzero(high)
+    return fewest + int(found[0]) if found.size else None

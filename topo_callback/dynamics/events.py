@@ -5,6 +5,7 @@ Seen without a test are layers that are not finite, a fact, and rank or persiste
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ from topo_callback.dynamics.references import References
 from topo_callback.dynamics.reorganisation import Event, Window, layers_in_words, reorganisation
 from topo_callback.dynamics.series import HEADLINE, Series
 from topo_callback.dynamics.summaries import summarise
-from topo_callback.dynamics.training import SEQUENTIAL, training_events, unsaid
+from topo_callback.dynamics.training import CALIBRATED, SEQUENTIAL, training_events, unsaid
+from topo_callback.records.trajectory import Trajectory
 
 COLLAPSED = 0.25  # share of its first value below which, in two samples in a row, a size has collapsed
 _NAMES = {"effective_rank": "effective rank", "h1_total_persistence_scaled": "total persistence of H1"}
@@ -151,6 +153,19 @@ def find_events(series: Series, references: References | None = None, *, measure
             notes.append(f"no displacement {measure!r} between samples yet: nothing to compare with the references")
     events.sort(key=lambda event: event.known_at)
     return Findings(tuple(events), tuple(notes))
+
+
+def events_of_run(trajectory: Trajectory) -> tuple[Event, ...]:
+    """The events that the record shows, and those that were told while the run went on and need its references."""
+    found = list(find_events(Series.of(trajectory)).events)
+    known = {(event.kind, event.level, event.first_step) for event in found}
+    for entry in trajectory.journal:
+        if entry["event"] == "event" and entry.get("level") == CALIBRATED:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # a damaged line is no event
+                event = Event.of(entry)
+                if (event.kind, event.level, int(event.first_step)) not in known:
+                    found.append(event)
+    return tuple(sorted(found, key=lambda event: event.known_at))
 
 
 def _course(references: References, notes: list[str]) -> ReferenceCourse | None:

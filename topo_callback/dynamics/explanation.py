@@ -82,6 +82,7 @@ def standing_out(
         Infinity for columns that had not moved at all before. None where fewer than four intervals lie before the
         change.
     """
+    displacement = np.where(np.isfinite(log_plan)[:, None], displacement, np.nan)
     known = (np.isfinite(displacement[before]).sum(axis=0) >= FEWEST) & np.isfinite(displacement[now]).any(axis=0)
     if not known.any():
         return None
@@ -129,7 +130,9 @@ def _answers(series: Series, log_plan: np.ndarray, before: np.ndarray, now: slic
     times = standing_out(np.sqrt(series.answers)[:, None], log_plan, before, now)
     if times is None:
         return ""
-    if not np.isfinite(times[0]):
+    if times[0] == np.inf:
+        return "answers moved for the first time"
+    if np.isnan(times[0]):
         return "answers moved no further than before"
     return f"answers moved {times[0]:.1f}x as far as before"
 

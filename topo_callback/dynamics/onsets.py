@@ -144,7 +144,7 @@ def plan_of(series: Series) -> tuple[str, Float64[np.ndarray, " intervals"]]:
         running = np.concatenate([[0.0], np.cumsum(planned[kept])])
         edges = np.searchsorted(series.training.step[kept], series.steps, side="right")
         count, steps = np.diff(edges), np.diff(series.steps)
-        if (count > 0).all():
+        if (count > 0).all() and running[-1] > 0:
             return "planned", np.diff(running[edges]) * steps / count
     if series.rates is not None:
         return "learning_rate_sum", series.rates

@@ -29,7 +29,7 @@ _TIMES = 3.0  # the largest difference since a change that the next change is, a
 _EARLIER = 64  # differences that are remembered for that
 _FEWEST_EARLIER = 8
 _CONTEXT = PAST + 2 * max(WINDOWS) + _EARLIER  # values before a place that what it has may depend on
-CHUNK = 4096  # steps worked on at once
+CHUNK = 512  # steps worked on at once, all of which are judged again behind a change
 SIGNALS = tuple(RULES)
 Signals = Mapping[str, Float64[np.ndarray, " steps"]]
 

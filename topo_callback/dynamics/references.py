@@ -44,7 +44,8 @@ class References:
         """References from series.
 
         Raises:
-            ReferencesError: there are none, or two differ in what they must share; both values are in the message.
+            ReferencesError: there are none; two differ in what they must share, both values are in the message; or two
+                are one training.
         """
         if not runs:
             raise ReferencesError("no reference runs given; give the folders of at least one finished run")
@@ -56,6 +57,15 @@ class References:
             Series(run.steps, run.layers, run.displacement, run.path, run.clock, run.max_steps, identity=run.identity)
             for run in runs
         )
+        tables: dict[bytes, str] = {}
+        for run, label in zip(runs, labels, strict=True):
+            if run.training is not None:
+                known = tables.setdefault(run.training.values.tobytes(), label)
+                if known != label:
+                    raise ReferencesError(
+                        f"{known} and {label} were trained alike to the last bit, so they count as one; train "
+                        "references with different seeds"
+                    )
         return cls(stripped, labels, course_of([run.training for run in runs if run.training is not None]))
 
     @classmethod

@@ -112,7 +112,10 @@ def reorganisation(
     """
     steps, known = series.steps, series.steps[window.samples - 1]
     named, factor = explaining_layers(series.layers, layer_velocity[window.first : window.last + 1])
-    moved = f"{layers_in_words(named, series.layers)} moved {factor:.1f}x {window.beside}"
+    if factor is None:  # none has a value there and before: all of them together have
+        factor = float(np.exp(np.nanmean(velocity[window.first : window.last + 1])))
+    where = layers_in_words(named, series.layers) if named else "the layers together"
+    moved = f"{where} moved {factor:.1f}x {window.beside}"
     shown = window.level if window.p_value is None else f"{window.level} p = {window.p_value:.2g}"
     start, end = steps[window.first], steps[window.last + 1]
 
@@ -143,10 +146,13 @@ def reorganisation(
 
 def explaining_layers(
     layers: tuple[int, ...], window: Float64[np.ndarray, "intervals layers"]
-) -> tuple[tuple[int, ...], float]:
-    """The layers with at least half of the largest mean log velocity in a window, and their mean velocity."""
+) -> tuple[tuple[int, ...], float | None]:
+    """The layers with at least half of the largest mean log velocity in a window, and their mean velocity; no layer and
+    None where none has one."""
     excess = np.full(window.shape[1], -np.inf)
     present = np.isfinite(window).any(axis=0)
+    if not present.any():
+        return (), None
     excess[present] = np.nanmean(window[:, present], axis=0)
     chosen = excess >= max(0.5 * float(excess.max()), 0.0) if excess.max() > 0 else excess == excess.max()
     named = tuple(layer for layer, is_chosen in zip(layers, chosen.tolist(), strict=True) if is_chosen)

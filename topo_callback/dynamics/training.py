@@ -28,7 +28,9 @@ _SAME = 8  # steps behind a change of one level in which one of another level be
 
 
 class TrainingWatch:
-    """Says what the newest steps show; what it says does not depend on how many of them it is given at once.
+    """Says what the newest steps show, whatever number of them it is given at once.
+
+    Only how far a stretch of losses that are not finite had come when it was told depends on that.
 
     Args:
         course: of reference runs; without it changes are decided on the run alone.
@@ -50,7 +52,8 @@ class TrainingWatch:
         if self._has_plan is None and len(steps.step):
             self._has_plan = has_plan(steps)
         signals = signals_in(steps, planned=bool(self._has_plan))
-        changes = [_event(training, change) for change in self._detector.take(steps.step, signals)]
+        alone = [_event(training, change) for change in self._detector.take(steps.step, signals)]
+        changes = list(alone)
         if self._course is not None and self._by_references is not None:
             if self._course.planned != self._has_plan:
                 signals.pop("step_over_plan", None)
@@ -61,13 +64,19 @@ class TrainingWatch:
         begun = len(self._recent.step)
         events = [each for each in _not_finite(training) if begun == 0 or each.first_step > training.step[begun - 1]]
         self._recent = training.last(_RECENT)
-        told = list(self._once(changes))
-        return sorted([*events, *told, *self._divergence.take(steps, told)], key=lambda event: event.known_at)
+        told = self._once(changes)
+        # on the changes that the run alone shows: for these it is known how often a quiet run is told one
+        diverged = self._divergence.take(steps, alone)
+        return sorted([*events, *told, *diverged], key=lambda event: event.known_at)
 
     def _once(self, changes: Sequence[Event]) -> Iterator[Event]:
-        """One of the changes that two levels find at the same time: the one that is known first."""
+        """One of the changes that two levels find at the same time: the one that is known first.
+
+        One whose error rate is not known does not stand for one whose rate is.
+        """
         for event in sorted(changes, key=lambda event: (event.known_at, event.level)):
-            if self._told is None or event.first_step > self._told.known_at + _SAME:
+            told = self._told
+            if told is None or event.first_step > told.known_at + _SAME or (event.measured and not told.measured):
                 self._told = event
                 yield event
 

@@ -13,8 +13,9 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from topo_callback.dynamics import Event, Series, find_events
+from topo_callback.dynamics import Event
 from topo_callback.dynamics.checkpoints import checkpoint_answers
+from topo_callback.dynamics.events import events_of_run
 from topo_callback.dynamics.rates import rates_in_words
 from topo_callback.dynamics.reorganisation import UNMEASURED
 from topo_callback.errors import ConfigurationError, RecordError
@@ -171,7 +172,7 @@ def _policy(style: str, script: str) -> str:
 def events(trajectory: Trajectory) -> str:
     """A table of the steps at which events were known, their kind, level and explanation, and how often quiet runs are
     told such; empty without events."""
-    found = find_events(Series.of(trajectory)).events
+    found = events_of_run(trajectory)
     rows = [
         (
             str(event.known_at),
@@ -188,7 +189,7 @@ def events(trajectory: Trajectory) -> str:
 
 def checkpoints(trajectory: Trajectory) -> str:
     """What the record says about stopping and checkpoints: question, answer and evidence in one paragraph each."""
-    found = checkpoint_answers(trajectory, find_events(Series.of(trajectory)).events)
+    found = checkpoint_answers(trajectory, events_of_run(trajectory))
     return "".join(
         f"<p>{safe(each.question)} <strong>{safe(_begun(each.answer))}</strong>. "
         f'<span class="muted">{safe(_begun(each.evidence), 300)}.</span></p>'

@@ -146,6 +146,8 @@ def check_run(run: Mapping[str, Any]) -> None:
 
 
 # of what references did at every step: array -> dtype and dimensions
+COURSE_SHAPE = (3, 6)  # signals and windows
+_LARGEST_LOGARITHM, _SMALLEST_USUAL, _LARGEST_SCORE = 1e3, 1e-4, 1e9
 COURSE = {"step": "int64 1", "median": "float64 2", "usual": "float64 2", "scores": "float64 1"}
 
 
@@ -179,9 +181,11 @@ def _check_course(arrays: Arrays, manifest: Manifest) -> None:
         for name, array, kind in zip(COURSE, (step, median, usual, scores), COURSE.values(), strict=True):
             _require(f"{array.dtype} {array.ndim}" == kind, f"training.{name}")
         _require((np.diff(step) > 0).all(), "training.step")
-        _require(median.shape[1] == len(step) > 0, "training.median")
-        _require(usual.shape[0] == median.shape[0] and not (usual <= 0).any(), "training.usual")
-        _require(len(scores) > 1 and np.isfinite(scores).all(), "training.scores")
+        _require(median.shape == (COURSE_SHAPE[0], len(step)) and len(step) > 0, "training.median")
+        _require(not (np.abs(median) > _LARGEST_LOGARITHM).any(), "training.median")
+        _require(usual.shape == COURSE_SHAPE and not (usual < _SMALLEST_USUAL).any(), "training.usual")
+        _require(not (usual > _LARGEST_LOGARITHM).any(), "training.usual")
+        _require(len(scores) > 1 and ((scores >= 0) & (scores < _LARGEST_SCORE)).all(), "training.scores")
         _require(type(manifest.get("planned")) is bool, "planned")
 
 

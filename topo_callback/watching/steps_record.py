@@ -65,10 +65,10 @@ class StepsRecord:
         try:
             known = References.load(references)
             unsaid = known.unsaid(identity_of(self._folder.read_run()))
+            return TrainingWatch(known.course, measured=not unsaid)
         except (TopologyError, OSError) as error:
             logger.warning("changes of training are judged by the run alone: %s", described(error))
             return TrainingWatch()
-        return TrainingWatch(known.course, measured=not unsaid)
 
     def _take(self, rows: Sequence[Row]) -> None:
         self._look_at(TrainingSteps.of(rows))
