@@ -14,7 +14,7 @@ from topo_callback.comparison import compare_runs, load_runs
 from topo_callback.comparison.differences import difference, largest_excluded, paired_order
 from topo_callback.comparison.explained import share_of_points
 from topo_callback.comparison.labelings import blocks_of, labelings
-from topo_callback.comparison.own_spread import LEVEL, NOTHING, levels
+from topo_callback.comparison.own_spread import LEVEL, NOTHING, _level, levels
 from topo_callback.comparison.permutation import Curves, permutation_test
 from topo_callback.comparison.seeds import SeedsNeeded, seeds_needed
 from topo_callback.errors import ConfigurationError
@@ -182,3 +182,14 @@ def test_one_run_against_many_cannot_be_decided(tmp_path: Path) -> None:
     assert found.verdict.kind == "undecided"
     assert found.verdict.excluded is None
     assert found.verdict.reasons == ("One run of one shows no spread of its own: give at least 2, better 5.",)
+
+
+def test_more_comparisons_need_smaller_p_values_and_what_draws_cannot_tell_is_not_claimed() -> None:
+    smallest = np.linspace(0.001, 1, 400)
+    found = [_level(smallest, 0.02, comparisons, 0.0001) / comparisons for comparisons in (1, 2, 4, 8, 9, 100)]
+    assert found == sorted(found, reverse=True)
+    assert found[3] > 0
+    assert found[4:] == [0.0, 0.0]  # 400 draws do not tell
+    reached = np.sort(np.concatenate([np.full(40, 0.004), np.linspace(0.01, 1, 360)]))
+    assert _level(reached, 0.05, 1, 0.004) == 0.0
+    assert 0 < _level(reached, 0.05, 1, 0.001) < 0.004
