@@ -217,13 +217,15 @@ def test_fault_20_a_folder_that_cannot_be_written_ends_monitoring_on_both(faults
 
 # fault -> forward passes at each step
 DECIDED = {
-    "worker_dies": {0: 3, 1: 3, 2: 3},  # three samples in a row are lost, known at step 3
-    "no_budget": {0: 3, 1: 3, 2: 3, 5: 3},  # the early ones and the last; 3 cannot be afforded
-    "geometry_raises": {0: 3, 1: 3, 2: 3},  # after the forward passes of step 2
-    "polling_raises": {0: 3, 1: 3},
-    "disk_gone": {0: 3, 1: 3},
-    "memory_runs_out_once": {0: 3, 1: 3, 2: 1 + 5, 3: 5, 4: 5, 5: 5},  # batches of 2: nine, so five turns
-    "gathering_fails": {0: 3, 1: 3, 2: 1 + 1, 3: 5, 4: 5, 5: 5},
+    # three turns of the probe and one of the general text
+    "worker_dies": {0: 4, 1: 4, 2: 4},  # three samples in a row are lost, known at step 3
+    "no_budget": {0: 4, 1: 4, 2: 4, 5: 4},  # the early ones and the last; 3 cannot be afforded
+    "geometry_raises": {0: 4, 1: 4, 2: 4},  # after the forward passes of step 2
+    "polling_raises": {0: 4, 1: 4},
+    "disk_gone": {0: 4, 1: 4},
+    # batches of 2: nine, so five turns, and the general text in two
+    "memory_runs_out_once": {0: 4, 1: 4, 2: 1 + 7, 3: 7, 4: 7, 5: 7},
+    "gathering_fails": {0: 4, 1: 4, 2: 1 + 1, 3: 7, 4: 7, 5: 7},
 }
 
 

@@ -176,7 +176,9 @@ def test_a_thinned_run_is_compared_all_the_same() -> None:
     generator = np.random.default_rng(0)
     displacement = 0.3 * (path / (path + 15.0))[:, None] * np.exp(generator.normal(0, 0.12, (10, 8)))
     steps = tuple(int(whole.steps[place]) for place in kept)
-    thinned = dataclasses.replace(whole, steps=steps, path=path, displacement={"wasserstein_h1": displacement})
+    thinned = dataclasses.replace(
+        whole, steps=steps, path=path, displacement={"wasserstein_h1": displacement}, rates=None, across=None
+    )
     assert kinds(find_events(thinned, known).events, "calibrated") == []
     displacement[4] *= 8.0
     displacement[5] *= 8.0

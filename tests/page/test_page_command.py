@@ -43,19 +43,23 @@ def test_objectives_are_compared(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [4, 5])
-def test_pairs_have_energy_distances_and_from_five_seeds_on_intervals(tmp_path: Path, seeds: int) -> None:
+def test_pairs_have_differences_and_from_five_seeds_on_intervals_of_effect_sizes(tmp_path: Path, seeds: int) -> None:
     groups = write_runs(tmp_path, Design(seeds=seeds, effect=8.0, differing=2), np.random.default_rng(4))
     comparison = compare_runs(load_runs(groups))
     report(*(f"{name}={tmp_path}/{name}-*" for name in groups), "--output", str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     (pair,) = comparison.pairs
-    rows = page.split('<th scope="rowgroup" colspan="5">helpful / harmless</th>')[1].split("</tbody>")[0]
+    rows = page.split('<th scope="rowgroup" colspan="6">helpful / harmless</th>')[1].split("</tbody>")[0]
     measures = re.findall(r'<th scope="row">([^<]+)</th>((?:<td>[^<]*</td>)+)', rows)
     assert len(measures) == 4
     for measure, cells in measures:
-        sizes, energy = pair.effects[measure, None].mean, pair.effects[measure, None].energy_distance
-        g, _, distance, _ = re.findall("<td>([^<]*)</td>", cells)
-        assert distance == f"{energy:.3g}"
+        sizes = pair.effects[measure, None].mean
+        difference, excluded, g, _, _ = re.findall("<td>([^<]*)</td>", cells)
+        apart = pair.differences[measure]
+        assert apart.interval is not None
+        low, high = apart.interval
+        assert difference == f"{apart.difference:+.3g} [{low:+.3g}, {high:+.3g}]"
+        assert excluded == f"{apart.excluded:.2g}"
         assert sizes.hedges_g is not None
         interval = sizes.hedges_g_interval
         assert (interval is not None) == (seeds >= 5)

@@ -138,15 +138,19 @@ def _touched(broken: np.ndarray, wide: int) -> Bool[np.ndarray, " intervals"]:
 
 def _past(differences: np.ndarray, shares: tuple[float, ...]) -> list[Float64[np.ndarray, "*rows intervals"]]:
     """Quantiles at `HISTORY` places before each, the newest left out: a change may have begun there."""
-    padded = np.concatenate([np.full((*differences.shape[:-1], HISTORY + 1), np.nan), differences], axis=-1)
-    ordered = np.sort(sliding_window_view(padded, HISTORY, axis=-1)[..., :-2, :], axis=-1)  # NaN last
-    counts = np.isfinite(ordered).sum(axis=-1)
-    found = []
-    for share in shares:
-        place = np.maximum(0, np.ceil(share * counts).astype(np.int64) - 1)
-        values = np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0]
-        found.append(np.where(counts >= FEWEST, values, np.nan))
-    return found
+    rows = differences.reshape(-1, differences.shape[-1])
+    # row by row: the windows of all at once are some kilobytes for each interval of a run
+    found = np.stack([_past_of_row(row, shares) for row in rows], axis=1)
+    return list(found.reshape(len(shares), *differences.shape))
+
+
+def _past_of_row(row: np.ndarray, shares: tuple[float, ...]) -> Float64[np.ndarray, "shares intervals"]:
+    padded = np.concatenate([np.full(HISTORY + 1, np.nan), row])
+    ordered = np.sort(sliding_window_view(padded, HISTORY)[:-2], axis=1)  # NaN last
+    counts = np.isfinite(ordered).sum(axis=1)
+    places = [np.maximum(0, np.ceil(share * counts).astype(np.int64) - 1) for share in shares]
+    values = np.stack([ordered[np.arange(len(row)), place] for place in places])
+    return np.where(counts >= FEWEST, values, np.nan)
 
 
 def _later(values: np.ndarray, wide: int) -> np.ndarray:

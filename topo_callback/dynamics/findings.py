@@ -16,7 +16,7 @@ from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity,
 from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.identity import identity_of
 from topo_callback.dynamics.onsets import SIGNALS
-from topo_callback.dynamics.series import ANSWERS, SIZES, training_of
+from topo_callback.dynamics.series import ANSWERS, FACTS, SIZES, training_of
 from topo_callback.errors import RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
@@ -81,8 +81,9 @@ def _slim(path: str, written: int) -> Snapshot:
         gaussian_neighbours=None,
         depth_zigzag=None,
         missing={},
-        # the facts of single layers are no part of a series
-        provenance={"facts": {name: fact for name, fact in facts.items() if not isinstance(fact, (list, dict))}},
+        errors={},
+        by_prompt={},
+        provenance={"facts": {name: facts[name] for name in FACTS if name in facts}},
     )
 
 

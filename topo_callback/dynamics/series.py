@@ -28,6 +28,7 @@ _NEGLIGIBLE = 0.02
 HEADLINE = "wasserstein_h1"
 AGREEMENTS = ("mutual_knn", "cka", "survival", "nts")  # 1 where nothing moved: the displacement is one minus them
 COVARIATES = ("loss", "grad_norm", "learning_rate")
+FACTS = (*CLOCKS[:-1], *COVARIATES)  # of a sample, that a series takes
 SIZES = ("effective_rank", "h1_total_persistence_scaled")  # what collapses
 _PREVIOUS = ".previous"
 ANSWERS = "next_token_js.previous"
