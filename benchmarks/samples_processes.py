@@ -12,6 +12,12 @@ from topo_callback.dynamics import Series
 STEPS, WARM_UP, LAYERS = 2048, 61, 8
 SCHEDULES = ("constant", "linear", "cosine", "restarts")
 RESPONSES = ("proportional", "saturating", "a floor", "none", "root", "super-linear")
+REGULAR = {  # as a scan of checkpoints has them; the callback's own samples begin with some that are close together
+    "regular samples, Gaussian": "independent, Gaussian",
+    "regular samples, autoregressive, .8": "autoregressive, .8",
+    "regular samples, Student's t, 3": "independent, Student's t, 3 degrees of freedom",
+    "regular samples, clusters of volatility": "clusters of volatility, heavy tails",
+}
 OWN = 0.1  # noise of every layer by itself
 GLITCH = 3.0
 # in these one interval alone is large, which is a change of one interval
@@ -22,6 +28,8 @@ SPECIAL = (
     "random walk of the response, .1",
     "random walk of the response, Student's t, 3", "epochs that displacement rises at by 22 %",
     "a transient over steps", "a transient over samples",
+    "regular samples, Gaussian", "regular samples, autoregressive, .8", "regular samples, Student's t, 3",
+    "regular samples, clusters of volatility",
 )  # fmt: skip
 QUIET = (
     *(name for name in PROCESSES if name not in _CHANGES),
@@ -99,12 +107,14 @@ def quiet_series(name: str, samples: int, seed: int, *, change: tuple[int, int, 
     response, _, schedule = name.rpartition(", ")
     schedule = schedule if response in RESPONSES else ("linear" if name.startswith("noise that") else "constant")
     steps = sampled_steps(samples)
+    if name in REGULAR:
+        steps = np.round(np.linspace(0, STEPS, samples)).astype(int)
     if name == "30 % of samples missing":
         steps = steps[np.sort(np.r_[0, 1 + chance.permutation(samples - 1)[: max(1, round(0.7 * (samples - 1)))]])]
     plan = planned(steps, schedule)
     log_plan, count = np.log(plan), len(plan)
-    if name in PROCESSES:
-        common = log_plan + PROCESSES[name](chance, count)
+    if REGULAR.get(name, name) in PROCESSES:
+        common = log_plan + PROCESSES[REGULAR.get(name, name)](chance, count)
     elif response in RESPONSES:
         common = _response(chance, response, log_plan) + chance.uniform(0.03, 0.2) * chance.normal(size=count)
     else:

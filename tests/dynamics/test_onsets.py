@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,40 @@ def test_the_newest_interval_waits_for_the_sample_after_it() -> None:
 def test_a_second_change_is_found_too() -> None:
     series = simulated_series(1, samples=65, burst={20: 9.0, 21: 9.0, 45: 9.0, 46: 9.0})
     assert [onset.first for onset in find_onsets(series, SIGNALS)] == [20, 45]
+
+
+@pytest.mark.parametrize("first", [5, 7, 8])
+def test_a_burst_too_early_to_be_judged_is_told_later_and_does_not_hide_another(first: int) -> None:
+    """The planted bursts x4 and x30: the second is no larger than what the first leaves in the past."""
+    displacement = np.exp(0.1 * np.random.default_rng(0).standard_normal((59, 8)))
+    displacement[first : first + 3] *= 4
+    displacement[40:44] *= 30
+    series = simulated_series(0, samples=60)
+    series = dataclasses.replace(series, displacement={"wasserstein_h1": displacement}, rates=np.ones(59), across=None)
+    found = [find_onsets(first_samples(series, count), SIGNALS) for count in range(14, 61, 3)] + [
+        find_onsets(series, SIGNALS)
+    ]
+    known = [[(onset.first, onset.samples) for onset in onsets] for onsets in found]
+    for before, after in itertools.pairwise(known):
+        assert after[: len(before)] == before  # no sample takes an onset back
+    assert [place for place, _ in known[-1]] == [first, 40]
+    early = found[-1][0]
+    assert early.samples == 26
+    assert early.above[first : first + 3].min() > np.log(3)
+    displacement[:first] *= 4  # as fast from the start on: a transient
+    transient = dataclasses.replace(series, displacement={"wasserstein_h1": displacement})
+    assert find_onsets(first_samples(transient, 40), SIGNALS) == []
+
+
+@pytest.mark.parametrize("samples", [100, 200])
+def test_a_long_quiet_past_makes_no_change_harder_to_find(samples: int) -> None:
+    changed = {2 * samples // 3 + interval: 6.0 for interval in range(4)}
+    found = 0
+    for seed in range(10):
+        series = simulated_series(seed, samples=samples, max_steps=6400, burst=changed)
+        found += [onset.first for onset in find_onsets(series, SIGNALS)] == [min(changed)]
+        assert find_onsets(simulated_series(seed, samples=samples, max_steps=6400), SIGNALS) == []
+    assert found >= 9
 
 
 def test_layers_that_are_missing_now_and_then_do_not_move_the_mean() -> None:

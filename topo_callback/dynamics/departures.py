@@ -4,12 +4,17 @@ A window of the newest 1, 2 or 4 intervals is compared with the median of the fo
 its values, but a quarter, are above there. In what proportion displacement follows the planned learning rate is not
 known: it may grow as a power between 0 (a floor, saturation) and 1.5 of it. Logarithms are judged under four powers,
 and the least favourable of them counts: what any of them explains is no departure, so neither warm-up nor decay nor a
-restart is one. Under the right power the scale is the scatter of the same differences in the run's own past, their
-largest values included, and a rise that went on before is taken off.
+restart is one. How much is needed comes from the same differences in the run's own past. In the first intervals the
+scale is their scatter, the largest value included, and a rise that went on before is taken off; from the 40th on the
+tail of their distribution is known well enough to say how likely a larger one is.
+
+A window that was too early to be judged is judged once, when enough is known of what came after it: it must be above
+the four intervals behind it as well, so that a transient at the start is none.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +23,7 @@ from jaxtyping import Bool, Float64, Int64
 from numpy.lib.stride_tricks import sliding_window_view
 
 from topo_callback.dynamics.summaries import row_quantiles
+from topo_callback.dynamics.tails import chance_of
 
 BASE = 4  # intervals before a window that it is compared with
 HISTORY = 48  # windows that the scale is taken from
@@ -29,6 +35,10 @@ _UPPER = 1.28  # makes a 90th percentile a standard deviation of Gaussian values
 _OWN = 1.4 / 1.645
 _SMALLEST_SCALE = 0.02
 _GROWS_OVER, _GROWTH = 32, 0.35
+TAIL_FROM = 40  # intervals from which the tail decides
+_LEVEL = 0.05  # at interval t the chance that is allowed is this / (t + 1)
+EARLY_LOOK = 24  # intervals after which the first are judged
+_EARLY_LEVEL = 0.002  # of all early windows
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,15 @@ class Window:
     Attributes:
         share: of the scatter of single intervals: what a window of independent values has.
         needed: scales above the past at which a window has a share of 1, at the start of a run.
+        level: of the chance that is allowed once the tail decides; single intervals have the heavier tails.
     """
 
     share: float
     needed: float
+    level: float
 
 
-WINDOWS: Mapping[int, Window] = {1: Window(1.0, 6.0), 2: Window(0.8, 3.6), 4: Window(0.7, 3.4)}
+WINDOWS: Mapping[int, Window] = {1: Window(1.0, 6.0, 0.08), 2: Window(0.8, 3.6, 1.0), 4: Window(0.7, 3.4, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,8 @@ def departures(
 ) -> Departures:
     """The departure at every interval.
 
-    Deterministic, and a function of the past: it does not change when intervals are added.
+    Deterministic, and a function of the past: it does not change when intervals are added. The work grows with the
+    number of intervals, but for insertions into sorted lists.
 
     Args:
         log_displacement: of one run or several, without missing values.
@@ -97,9 +110,46 @@ def departures(
             scale = np.maximum(scale, _OWN * _later(own, wide))
         above = (found - _later(rising, wide)) / np.maximum(scale, _SMALLEST_SCALE)
         now = above.min(axis=0) / (window.needed * needed)
+        now[..., TAIL_FROM:] = 0.0
+        chances = np.array([_chances(row, curved, wide) for row in found.reshape(-1, count)]).reshape(found.shape)
+        now = np.fmax(now, window.level * _LEVEL / np.arange(1, count + 1) / chances.max(axis=0))
         better = now > share  # not where it is missing
         share[better], length[better] = now[better], wide
     return Departures(share, length)
+
+
+def early_departure(
+    log_displacement: Float64[np.ndarray, "runs intervals"],
+    log_plan: Float64[np.ndarray, " intervals"],
+) -> tuple[int, int, int] | None:
+    """The clearest departure among windows that were too early to be judged, in the first `EARLY_LOOK` intervals.
+
+    Returns:
+        the run, and the first and last interval of the window; None where no window stands out or it is too soon.
+    """
+    if len(log_plan) < EARLY_LOOK:
+        return None
+    plan = log_plan[:EARLY_LOOK]
+    curved = np.abs(np.nan_to_num(_above(plan, 1))) > _CURVED
+    powers = np.array(POWERS)[:, None, None]
+    values = log_displacement[None, :, :EARLY_LOOK] - powers * plan
+    best, clearest = 1.0, None
+    for wide, window in WINDOWS.items():
+        before = _above(values, wide)
+        after = _above(values[..., ::-1], wide)[..., ::-1]  # of the window that begins at each place
+        for last in range(BASE + wide - 1, BASE + FEWEST + 1):
+            behind = last + wide + BASE
+            rest = np.abs(before[..., behind:][..., ~curved[behind:]])
+            standing = np.minimum(before[..., last], after[..., last - wide + 1])
+            chance = np.array(
+                [
+                    [_chance_above(float(standing[p, r]), sorted(rest[p, r])) for r in range(len(log_displacement))]
+                    for p in range(len(POWERS))
+                ]
+            ).max(axis=0) / (window.level * _EARLY_LEVEL)
+            if chance.min() < best:
+                best, clearest = float(chance.min()), (int(chance.argmin()), last - wide + 1, last)
+    return clearest
 
 
 def least_above(
@@ -127,6 +177,30 @@ def _above(values: np.ndarray, wide: int) -> Float64[np.ndarray, "*rows interval
     middle = (before[..., (BASE - 1) // 2] + before[..., BASE // 2]) / 2
     found[..., BASE + wide - 1 :] = windows[..., wide // 4] - middle
     return found
+
+
+def _chances(differences: np.ndarray, curved: np.ndarray, wide: int) -> Float64[np.ndarray, " intervals"]:
+    """How likely each is, from `TAIL_FROM` on, by all that were known before its window began; else infinite.
+
+    What is known are differences either way: a run has few.
+    """
+    chances = np.full(len(differences), np.inf)
+    past: list[float] = []
+    taken = 0
+    for place in range(TAIL_FROM, len(differences)):
+        for each in range(taken, place - wide):
+            if not curved[each] and np.isfinite(differences[each]):
+                insort(past, abs(float(differences[each])))
+        taken = max(taken, place - wide)
+        chances[place] = _chance_above(float(differences[place]), past)
+    return chances
+
+
+def _chance_above(difference: float, past: list[float]) -> float:
+    """Infinite where nothing can be said."""
+    if not np.isfinite(difference) or len(past) < FEWEST:
+        return np.inf
+    return chance_of(max(difference, 0.0), past, smallest=_SMALLEST_SCALE)
 
 
 def _touched(broken: np.ndarray, wide: int) -> Bool[np.ndarray, " intervals"]:

@@ -4,7 +4,7 @@ Several displacements are one number for an interval: the mean of their logarith
 relative to its own first values; and once more with the upper quantile over layers in place of their mean. An onset is
 a departure (`dynamics.departures`) of either. An interval is judged when the sample after it is there: a sample that
 went away and came back is no change of the model and is left out. After an onset the detector is armed again as soon as
-an interval can be compared with four that lie behind it.
+an interval can be compared with four that lie behind it. What was too early to be judged is judged once, later on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from topo_callback.dynamics.departures import BASE, FEWEST, departures, least_above
+from topo_callback.dynamics.departures import BASE, EARLY_LOOK, FEWEST, departures, early_departure, least_above
 from topo_callback.dynamics.series import HEADLINE, Series
 from topo_callback.dynamics.summaries import UPPER, row_quantiles
 
@@ -74,22 +74,33 @@ def find_onsets(series: Series, signals: Sequence[str]) -> list[Onset]:
     by_layer = _over_measures(relative(logs))
     onsets: list[Onset] = []
     broken = np.zeros(len(kept), dtype=bool)
-    start = 0
-    while start < len(kept):
-        found = departures(both[:, kept], plan[kept], broken=broken)
-        alarms = np.flatnonzero((found.share[:, start:] >= 1).any(axis=0))
-        if not alarms.size:
-            break
-        last = start + int(alarms[0])
-        summary = int(found.share[:, last].argmax())
-        first = last - int(found.length[summary, last]) + 1
+
+    def alarm(summary: int, first: int, last: int, known: int) -> None:
         before = slice(first - BASE, first)
         above, layers_above = np.full(len(plan), np.nan), np.full((len(plan), len(series.layers)), np.nan)
         above[kept] = least_above(both[summary, kept, None], plan[kept], before)[:, 0]
         layers_above[kept] = least_above(by_layer[kept], plan[kept], before)
-        onsets.append(Onset(int(kept[first]), int(kept[last]), int(kept[last]) + 3, above, layers_above))
+        window = above[kept[first : last + 1]]
+        inside = int(np.argmax(window >= np.median(window) / 2))  # a window may begin with one that is not above
+        onsets.append(Onset(int(kept[first + inside]), int(kept[last]), int(kept[known]) + 3, above, layers_above))
         broken[first : last + 1] = True
-        start = last + 1
+
+    start = 0
+    for end in (EARLY_LOOK, len(kept)):
+        while start < min(end, len(kept)):
+            found = departures(both[:, kept], plan[kept], broken=broken)
+            alarms = np.flatnonzero((found.share[:, start:end] >= 1).any(axis=0))
+            if not alarms.size:
+                break
+            last = start + int(alarms[0])
+            summary = int(found.share[:, last].argmax())
+            alarm(summary, last - int(found.length[summary, last]) + 1, last, known=last)
+            start = last + 1
+        if end == EARLY_LOOK:
+            early = early_departure(both[:, kept], plan[kept])
+            if early is not None and not broken[early[1] - 1 : early[2] + 2].any():  # else it is a part of another
+                alarm(*early, known=EARLY_LOOK - 1)
+            start = max(start, end)
     return onsets
 
 
