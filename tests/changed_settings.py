@@ -47,6 +47,7 @@ CHANGED: dict[str, Any] = {
     "studies": ("prompt_length",),
     "next_token_prompts": 4,
     "general_text": 3,
+    "map_dimensions": 2,
     "samples": 4,
     "steps": (5, 8),
     "sample_on_save": False,

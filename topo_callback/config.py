@@ -209,6 +209,11 @@ class TopologyConfig:
         "passages of general language, shipped with the package, whose log-loss and next tokens are read at every "
         "sample to see what is forgotten; 0: none",
     )
+    map_dimensions: int = _knob(
+        8,
+        NOTHING,
+        "coordinates of every prompt in every layer that are recorded for the map of prompts in the report; 0: none",
+    )
     # when
     samples: int = _knob(32, SAMPLING, "regular samples over the run, beside the early ones at steps 0, 1, 2, 4, ...")
     steps: Sequence[int] | None = _knob(None, SAMPLING, "sample at exactly these steps instead of the default schedule")

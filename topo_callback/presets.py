@@ -19,6 +19,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "zigzag_engine": "off",
                 "next_token_prompts": 0,
                 "general_text": 0,
+                "map_dimensions": 0,
                 "pictures": 0,
             }
         ),

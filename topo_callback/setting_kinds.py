@@ -34,6 +34,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "token_cloud": (0, _MOST),
     "next_token_prompts": (0, _MOST),
     "general_text": (0, _MOST),
+    "map_dimensions": (0, 64),
     "samples": (1, _MOST),
     "max_overhead": (0.0, 1.0),
     "threads": (1, _MOST),

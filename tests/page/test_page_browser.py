@@ -98,6 +98,28 @@ def test_keys_move_the_slider_and_the_layer_is_chosen(opened: Page, trajectory: 
     assert opened.run("document.getElementById('sample').getAttribute('aria-valuetext')") == "step 4"
 
 
+def test_the_map_names_the_prompt_under_the_pointer_and_keys_move_it(opened: Page) -> None:
+    circles = "document.querySelectorAll('#map-drawing circle.dot')"
+    assert opened.run(f"{circles}.length") == 40
+    x, y = opened.run(f"(({{x, y, width}}) => [x + width / 2, y + width / 2])({circles}[12].getBoundingClientRect())")
+    moved = f"new PointerEvent('pointermove', {{clientX: {x}, clientY: {y}}})"
+    opened.run(f"document.querySelector('#map-drawing svg').dispatchEvent({moved})")
+    assert opened.text("#map-readout").startswith("Prompt 13: <b>prompt</b> 12. On the map it is ")
+    before = opened.run(f"{circles}[12].getAttribute('cx')")
+    opened.run("document.querySelector('#map-drawing svg').focus()")
+    opened.press(*UP)
+    assert opened.text("#map-readout").startswith("Prompt 12: ")
+    opened.press(*LEFT)
+    assert opened.text("#sample-name") == "8"
+    assert opened.text("#map-drawing figcaption") == "Layer 6, step 8"
+    assert opened.run(f"{circles}[12].getAttribute('cx')") != before
+    assert opened.run("document.querySelector('#map-drawing path.trail') !== null")
+    assert opened.run("document.querySelector('#map-drawing path.tie') === null")
+    opened.run("document.getElementById('map-near').click()")
+    ties = opened.run("document.querySelector('#map-drawing path.tie').getAttribute('d').split('M').length - 1")
+    assert ties == 80
+
+
 def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Page, trajectory: Trajectory) -> None:
     opened.click("#movement-charts svg", 0.5)
     step = int(opened.text("#sample-name"))

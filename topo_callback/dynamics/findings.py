@@ -74,15 +74,10 @@ def _slim(path: str, written: int) -> Snapshot:
     names = (*(f"{name}.previous" for name in (HEADLINE, *SIGNALS)), ANSWERS, *SIZES)
     facts = snapshot.provenance.get("facts", {})
     return replace(
-        snapshot,
+        snapshot.without_arrays(),
         numbers={name: snapshot.numbers[name] for name in names if name in snapshot.numbers},
-        barcodes={},
-        neighbours=np.empty((0, 0, 0), dtype=np.int32),
-        gaussian_neighbours=None,
-        depth_zigzag=None,
         missing={},
         errors={},
-        by_prompt={},
         provenance={"facts": {name: facts[name] for name in FACTS if name in facts}},
     )
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float16
 
 from topo_callback.config import TopologyConfig
 from topo_callback.homology.barcode import Barcode
@@ -28,6 +29,7 @@ from topo_callback.measures import (
     pair_measures,
     time_measures,
 )
+from topo_callback.measures.coordinates import principal_coordinates
 from topo_callback.measures.layer_significance import layer_significance
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.tokens import over_prompts
@@ -36,6 +38,7 @@ from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 
+_LARGEST_FLOAT16 = 65504.0
 _FACTS_AS_NUMBERS = ("overhead", "thinned_samples", "previous_sample_seconds")
 
 
@@ -98,6 +101,7 @@ def measure_sample(
     if config.errors:
         numbers.errors |= errors_over_prompts(numbers.values, views, earlier, config, threads)
     errors_seconds = time.perf_counter() - measured
+    coordinates, shares = _coordinates(sample, views, config)
     return Snapshot(
         step=sample.step,
         layers=sample.layers,
@@ -108,6 +112,7 @@ def measure_sample(
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
         gaussian_neighbours=_gaussian_neighbours(sample, views),
+        coordinates=coordinates,
         by_prompt={name: values for each in moves for name, values in each.by_prompt.items()},
         depth_zigzag=zigzag,
         zigzag_layers=tuple(views) if zigzag is not None else (),
@@ -120,6 +125,7 @@ def measure_sample(
             **({"failed_measures": asking.failed} if asking.failed else {}),
             "config": config.to_dict(),
             "most_influential": most_influential(sample, views) if "scale" in config.measures else {},
+            **({} if coordinates is None else {"coordinates": {str(layer): share for layer, share in shares.items()}}),
             "landmark_covering_radius": {str(layer): radius for layer, radius in radii.items()},
             "seconds": {
                 "homology": round(homology_seconds, 4),
@@ -208,6 +214,23 @@ def _gaussian_neighbours(sample: Sample, views: Mapping[int, LayerView]) -> np.n
     for layer, neighbours in clouds.items():
         found[sample.layers.index(layer)] = neighbours
     return found
+
+
+def _coordinates(
+    sample: Sample, views: Mapping[int, LayerView], config: TopologyConfig
+) -> tuple[Float16[np.ndarray, "layers points dimensions"] | None, dict[int, float]]:
+    """Principal coordinates of the ok layers, NaN elsewhere, and the share of the squared distances in them."""
+    if not config.map_dimensions or not views:
+        return None, {}
+    points = len(next(iter(views.values())).neighbours)
+    found = np.full((len(sample.layers), points, config.map_dimensions), np.nan, dtype=np.float16)
+    shares = {}
+    for layer, view in views.items():
+        assert view.distances is not None  # of a sample that is being measured they are there
+        values, share = principal_coordinates(view.distances, config.map_dimensions, config.metric)
+        found[sample.layers.index(layer)] = np.clip(values, -_LARGEST_FLOAT16, _LARGEST_FLOAT16)
+        shares[layer] = round(share, 4)
+    return found, shares
 
 
 def _over_depth(

@@ -22,6 +22,7 @@ from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
 from topo_callback.page.origin import created, damaged, origin
+from topo_callback.page.prompts import moved_prompts
 from topo_callback.page.run_content import check, run_content, shown
 from topo_callback.page.summary import summary, undefined
 from topo_callback.page.wording import count, embedded_json, items, part, plain, safe, table
@@ -29,7 +30,7 @@ from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.versions import versions
 
-SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "numbers.js", "sections.js")
+SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "numbers.js", "map.js", "sections.js")
 
 
 def report_page(
@@ -46,7 +47,8 @@ def report_page(
         objectives: for each run the objective it was trained for; with two or more of them the page holds the tests
             of `topo_callback.comparison`. Runs that cannot be compared are shown singly, and the page says why.
         axis: what runs are aligned on: step, progress or clock.
-        prompts: the texts of the probe in its order, shown beside the loops they form. None: no text is shown.
+        prompts: the texts of the probe in its order, shown beside the loops they form and on the map. None: no text is
+            shown.
 
     Returns:
         Deterministic for equal folders. Under 10 MB: where numbers of single layers, bars or matrices would be more,
@@ -67,7 +69,9 @@ def report_page(
     names = _names(runs, objectives)
     compared = across(runs, _tested(objectives), axis) if len(runs) > 1 else Across("")
     content = {
-        "runs": [run_content(run, name, share=len(runs)) for run, name in zip(runs, names, strict=True)],
+        "runs": [
+            run_content(run, name, share=len(runs), prompts=prompts) for run, name in zip(runs, names, strict=True)
+        ],
         "across": dict(compared.content) or None,
     }
     style = _resource("page.css")
@@ -81,6 +85,7 @@ def report_page(
         summary=_each(runs, names, lambda run: damaged(run) + items([*summary(run), *_thinned(run, len(runs))])),
         checkpoints=_section("checkpoints", "Stop, or which checkpoint", _each(runs, names, checkpoints)),
         events=_section("events", "Events", _each(runs, names, events)),
+        prompts=_section("prompts", "Prompts", _each(runs, names, lambda run: moved_prompts(run, prompts))),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
         undefined=_each(runs, names, undefined),
         comparison=_section("comparison", "Comparison", compared.markup),

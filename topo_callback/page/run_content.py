@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from topo_callback.dynamics.series import choose_clock
 from topo_callback.errors import RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
+from topo_callback.page.prompt_map import map_content
 from topo_callback.page.wording import number, part, plain
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.spacing import evenly_spaced
@@ -21,6 +23,7 @@ FACTS = {
     "grad_norm": ("Gradient norm", "gradient norm"),
     "learning_rate": ("Learning rate", "learning rate"),
 }
+_LETTERS = 240
 MOST_SAMPLES = 1000  # in the page, of all its runs
 FEWEST_SAMPLES = 100  # of each run, where it has them
 MOST_NUMBERS = 250_000  # of single layers: at most 5 MB in the page
@@ -28,13 +31,16 @@ DISPLACEMENT = "wasserstein_h1.previous"
 CLOCK_UNITS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
 
 
-def run_content(trajectory: Trajectory, name: str, *, share: int = 1) -> dict[str, Any]:
+def run_content(
+    trajectory: Trajectory, name: str, *, share: int = 1, prompts: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Everything about one run that the page draws.
 
     Args:
         trajectory: the run.
         name: what the page calls it.
         share: of how many runs in the page it is one; the room for numbers of single layers and bars is divided.
+        prompts: the texts of the probe, where they may be in the page.
 
     Raises:
         RecordError: no readable sample, or layers in run.json that are no numbers.
@@ -64,6 +70,8 @@ def run_content(trajectory: Trajectory, name: str, *, share: int = 1) -> dict[st
         "bars": bars_content(trajectory, most_numbers=800_000 // share),
         "depth": depth_content(trajectory, most_counts=250_000 // share),
         "time": time_content(trajectory),
+        "map": map_content(trajectory, share=share),
+        "prompts": None if prompts is None else [plain(text, _LETTERS) for text in prompts],
     }
 
 

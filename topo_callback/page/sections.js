@@ -189,7 +189,7 @@ function drawChosen() { drawSample(); drawTime(); }
 function drawSample() {
   byId("sample-name").textContent = stepName(chosen.sample);
   byId("sample").setAttribute("aria-valuetext", `step ${stepName(chosen.sample)}`);
-  drawMovement(); drawHeat(); drawHomology(); drawDepth();
+  drawMovement(); drawHeat(); drawMap(); drawHomology(); drawDepth();
 }
 function chooseRun() {
   const entries = Object.entries(run().measures).filter(([, each]) => Object.keys(each.layers).length);

@@ -51,6 +51,7 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     _require("neighbours" in held, "neighbours")
     for name in ("neighbours", "gaussian_neighbours"):
         _check_graphs(arrays, name, layers)
+    _check_array(arrays, "coordinates", "float16", (*arrays["neighbours"].shape[:2], None))
     for name in arrays:
         _require(not name.startswith(BY_PROMPT) or held[name] == "float64 1", "by_prompt")
     _require(type(manifest.get("zigzag")) is bool, "zigzag")

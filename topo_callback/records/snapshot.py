@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Float16, Float64, Int32
 
 from topo_callback.errors import RecordError
 from topo_callback.homology.barcode import Barcode
@@ -34,6 +34,9 @@ class Snapshot:
         neighbours: int32 [layers, points, k]; -1 for layers that are invalid.
         gaussian_neighbours: int32 [layers, points, draws * k] of the Gaussian clouds of equal covariance, k columns for
             each draw, one draw in older records; -1 for layers that are not ok; None when no measure asked for them.
+        coordinates: float16 [layers, points, dimensions], the principal coordinates of every cloud in units of its
+            median distance; NaN for layers that are not ok, None where none are recorded, as in older records.
+            `provenance["coordinates"]` has the share of the squared distances in them, by layer.
         depth_zigzag: zigzag barcode over `zigzag_layers` (the i-th of them is complex 2i); None when not computed.
         zigzag_layers: the layers that enter the depth zigzag: those that are ok.
         previous: step of the newest earlier sample in which some layer is ok; None where there is none.
@@ -54,6 +57,7 @@ class Snapshot:
     barcodes: Mapping[int, Barcode]
     neighbours: Int32[np.ndarray, "layers points k"]
     gaussian_neighbours: Int32[np.ndarray, "layers points draws_times_k"] | None = None
+    coordinates: Float16[np.ndarray, "layers points dimensions"] | None = None
     depth_zigzag: Barcode | None = None
     zigzag_layers: tuple[int, ...] = ()
     previous: int | None = None
@@ -96,6 +100,8 @@ class Snapshot:
             arrays["errors"] = _rows(self.errors, names, columns)
         if self.gaussian_neighbours is not None:
             arrays["gaussian_neighbours"] = self.gaussian_neighbours
+        if self.coordinates is not None:
+            arrays["coordinates"] = self.coordinates
         arrays.update({f"{BY_PROMPT}{name}": values for name, values in self.by_prompt.items()})
         if self.depth_zigzag is not None:
             arrays.update(_bars("zigzag", [self.depth_zigzag]))
@@ -143,6 +149,7 @@ class Snapshot:
             barcodes=barcodes,
             neighbours=arrays["neighbours"],
             gaussian_neighbours=arrays.get("gaussian_neighbours"),
+            coordinates=arrays.get("coordinates"),
             by_prompt={
                 name.removeprefix(BY_PROMPT): values for name, values in arrays.items() if name.startswith(BY_PROMPT)
             },
@@ -160,15 +167,22 @@ class Snapshot:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of barcodes and graphs."""
-        graphs = [self.neighbours] + ([] if self.gaussian_neighbours is None else [self.gaussian_neighbours])
+        """Bytes of barcodes, graphs and coordinates."""
+        graphs = [each for each in (self.neighbours, self.gaussian_neighbours, self.coordinates) if each is not None]
         barcodes = [*self.barcodes.values()] + ([] if self.depth_zigzag is None else [self.depth_zigzag])
         return sum(graph.nbytes for graph in graphs) + sum(24 * len(barcode) for barcode in barcodes)
 
     def without_arrays(self) -> Snapshot:
-        """The same without barcodes, graphs and values of prompts: its numbers, facts and status, some kilobytes."""
-        nothing = np.empty((0, 0, 0), dtype=np.int32)
-        return replace(self, barcodes={}, neighbours=nothing, gaussian_neighbours=None, by_prompt={}, depth_zigzag=None)
+        """The same without barcodes, graphs and what there is of each prompt: its numbers, facts and status."""
+        return replace(
+            self,
+            barcodes={},
+            neighbours=np.empty((0, 0, 0), dtype=np.int32),
+            gaussian_neighbours=None,
+            coordinates=None,
+            by_prompt={},
+            depth_zigzag=None,
+        )
 
 
 def number_array(

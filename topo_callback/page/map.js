@@ -1,0 +1,93 @@
+// The map of prompts: one layer in two dimensions, on the same axes at all samples.
+const mapped = { prompt: null, trails: true, near: false };
+
+/** The newest sample of the layer on the map that is no later than the chosen one; the first where there is none. */
+function mapSample(layer) {
+  const before = layer.samples.filter((sample) => sample <= chosen.sample);
+  return before.length ? before.length - 1 : 0;
+}
+function placesAt(layer, sample) {
+  const flat = layer.xy[sample], places = [];
+  for (let i = 0; i < flat.length; i += 2) places.push([flat[i], flat[i + 1]]);
+  return places;
+}
+/** What there is to read of a prompt: its text where the page has it, else its number. */
+function promptName(index) {
+  const text = (run().prompts || [])[index];
+  return `Prompt ${index + 1}` + (text ? `: ${text}` : "");
+}
+
+function drawMap() {
+  const all = run().map, layer = all && all.layers[run().layers[chosen.layer]];
+  hide("map", !all);
+  if (!all) return;
+  const place = byId("map-drawing"), note = byId("map-note");
+  if (!layer) {
+    place.replaceChildren();
+    note.textContent = `Layer ${run().layers[chosen.layer]} has a shape at no sample.`;
+    byId("map-readout").textContent = "";
+    return;
+  }
+  const now = mapSample(layer), sample = layer.samples[now], places = placesAt(layer, now), start = placesAt(layer, 0);
+  const shown = Math.round(100 * layer.shown[now]);
+  note.textContent = `Each dot is a prompt. The axes are the same at every step; a turn or shift of the whole cloud is taken out. ` +
+    `The map shows ${shown} % of the squared distances${shown < 50 ? ": what looks near may be far" : ""}.`;
+  const { figure: outer, frame, width } = figure(place, `Layer ${run().layers[chosen.layer]}, step ${stepName(sample)}`,
+    sample === chosen.sample ? "" : "the newest step before the chosen one that is on the map");
+  const edge = layer.xy.flat().reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+  const span = (axis) => layer.xy.reduce((found, flat) => { for (let i = axis; i < flat.length; i += 2) { found[0] = Math.min(found[0], flat[i]); found[1] = Math.max(found[1], flat[i]); } return found; }, [edge, -edge]);
+  const [[left, right], [low, high]] = [span(0), span(1)];
+  const pad = 14, scale = Math.min((width - 2 * pad) / (right - left || 1), (Math.min(width, 460) - 2 * pad) / (high - low || 1));
+  const height = Math.round((high - low) * scale + 2 * pad);
+  const px = (x) => (width - (right - left) * scale) / 2 + (x - left) * scale, py = (y) => height - pad - (y - low) * scale;
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0", class: "map",
+    "aria-label": `Map of prompts, layer ${run().layers[chosen.layer]}, step ${stepName(sample)}. Left and right arrow keys change the step, up and down the prompt.` });
+  const path = (from, to) => `M${px(from[0]).toFixed(1)} ${py(from[1]).toFixed(1)}L${px(to[0]).toFixed(1)} ${py(to[1]).toFixed(1)}`;
+  if (mapped.near) {
+    const near = layer.neighbours[now];
+    let lines = "";
+    near.forEach((other, i) => { if (other >= 0) lines += path(places[Math.floor(i / all.near)], places[other]); });
+    drawing.append(svg("path", { class: "tie", d: lines }));
+  }
+  if (mapped.trails && now > 0) drawing.append(svg("path", { class: "trail", d: places.map((to, i) => path(start[i], to)).join("") }));
+  const radius = places.length > 400 ? 2.4 : 3.4;
+  const dots = places.map(([x, y], i) => svg("circle", { class: "dot", cx: px(x).toFixed(1), cy: py(y).toFixed(1), r: radius, ...promptColours(i) }));
+  drawing.append(...dots);
+  const ring = svg("circle", { class: "ring", r: radius + 4, cx: -99, cy: -99 });
+  drawing.append(ring);
+  const pick = (index) => {
+    mapped.prompt = index;
+    if (index === null || !places[index]) return;
+    ring.setAttribute("cx", px(places[index][0]).toFixed(1));
+    ring.setAttribute("cy", py(places[index][1]).toFixed(1));
+    const moved = Math.hypot(places[index][0] - start[index][0], places[index][1] - start[index][1]) / all.unit;
+    const group = promptGroup(index);
+    byId("map-readout").textContent = `${promptName(index)}${group ? ` (${group})` : ""}. On the map it is ${words(Number(moved.toPrecision(2)))} median distances from where it began.`;
+  };
+  const nearest = (event) => {
+    const [x, y] = at(drawing, event, [width, height]);
+    return places.reduce((best, each, i) => (Math.hypot(px(each[0]) - x, py(each[1]) - y) < Math.hypot(px(places[best][0]) - x, py(places[best][1]) - y) ? i : best), 0);
+  };
+  drawing.addEventListener("pointermove", (event) => pick(nearest(event)));
+  drawing.addEventListener("click", (event) => pick(nearest(event)));
+  const step = (by) => () => { setSample(Math.min(run().steps.length - 1, Math.max(0, chosen.sample + by))); byId("map-drawing").querySelector("svg").focus({ preventScroll: true }); };
+  const turn = (by) => () => pick(((mapped.prompt === null ? (by > 0 ? -1 : 0) : mapped.prompt) + by + places.length) % places.length);
+  keys(drawing, { ArrowLeft: step(-1), ArrowRight: step(1), Home: step(-1e9), End: step(1e9), ArrowUp: turn(-1), ArrowDown: turn(1) });
+  byId("map-readout").textContent = "";
+  pick(mapped.prompt);
+  frame.append(drawing);
+  outer.append(mapLegend());
+}
+const promptGroup = (index) => { const groups = run().groups; return groups ? groups.names[groups.of[index]] : ""; };
+const promptColours = (index) => paletteColours(run().groups ? Math.max(0, run().groups.of[index]) : 0);
+function mapLegend() {
+  const groups = run().groups;
+  const entries = groups ? groups.names.map((name, i) => ({ name, colours: paletteColours(i), width: 5 })) : [];
+  if (mapped.trails) entries.push({ name: "from where it was at the first step", colours: { "--light": "var(--muted)", "--dark": "var(--muted)" }, width: 1 });
+  if (mapped.near) entries.push({ name: `its ${run().map.near} nearest, in all dimensions`, colours: { "--light": "var(--line)", "--dark": "var(--line)" }, width: 1 });
+  return legend(entries);
+}
+for (const name of ["trails", "near"]) {
+  byId(`map-${name}`).checked = mapped[name];
+  byId(`map-${name}`).addEventListener("change", () => { mapped[name] = byId(`map-${name}`).checked; drawMap(); });
+}

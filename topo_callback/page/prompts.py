@@ -1,0 +1,53 @@
+"""The prompts that moved most and least, as HTML: by number, and by their text where that may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from topo_callback.dynamics.prompt_moves import PromptMoves, prompt_moves
+from topo_callback.figures.labels import step_name
+from topo_callback.page.wording import percent, plain, safe, table
+from topo_callback.records.trajectory import Trajectory
+
+LISTED = 10
+_LETTERS = 160
+
+
+def moved_prompts(trajectory: Trajectory, prompts: Sequence[str] | None = None) -> str:
+    """Two tables; empty for a run that has no two samples to compare."""
+    moves = prompt_moves(trajectory)
+    if moves is None:
+        return ""
+    order = moves.order()
+    steps = f"Each prompt at step {safe(step_name(moves.step))} against step {safe(step_name(moves.first))}"
+    said = (
+        f"<p>{steps}: the share of its own nearest neighbours that it kept, mean over layers (by chance "
+        f"{percent(moves.by_chance)}), and how much of its next-token distribution moved. One prompt by itself has no "
+        "error; look at what the ten have in common.</p>"
+    )
+    most, least = order[:LISTED], order[::-1][:LISTED]
+    if len(order) < 2 * LISTED:
+        most, least = order, least[:0]
+    tables = _table("Moved most", moves, most, prompts)
+    if len(least):
+        tables += _table("Moved least", moves, least, prompts)
+    return f'{said}<div class="pair">{tables}</div>'
+
+
+def _table(title: str, moves: PromptMoves, chosen: np.ndarray, prompts: Sequence[str] | None) -> str:
+    answered = bool(np.isfinite(moves.answers).any())
+    heading = ("prompt", *(("text",) if prompts is not None else ()), "kept", *(("answer moved",) if answered else ()))
+    rows = []
+    for prompt in chosen.tolist():
+        moved = moves.answers[prompt]
+        rows.append(
+            (
+                str(prompt + 1),
+                *(() if prompts is None else (plain(prompts[prompt], _LETTERS),)),
+                percent(float(moves.kept[prompt])),
+                *(() if not answered else (percent(float(moved)) if np.isfinite(moved) else "not read",)),
+            )
+        )
+    return f"<div>{table(heading, rows, title)}</div>"
