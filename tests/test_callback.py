@@ -27,7 +27,7 @@ from topo_callback.errors import ConfigurationError, ProbeError, TopologyError, 
 from topo_callback.sinks import MemorySink
 
 QUICK = TopologyConfig(
-    max_overhead=None, neighbours=3, prompts=24, pictures=0, sample_on_save=False, drain_seconds=120.0
+    max_overhead=None, neighbours=3, prompts=24, pictures=0, page=False, sample_on_save=False, drain_seconds=120.0
 )
 PROMPTS = [f"What is {i} plus {i * i % 17}?" for i in range(24)]
 

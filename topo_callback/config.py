@@ -262,6 +262,12 @@ class TopologyConfig:
         "samples over the run that are pictured: barcodes, zigzags over depth and over time; 0: no picture, nor of the "
         "run as a whole",
     )
+    page: bool = _knob(
+        True,
+        WATCHING,
+        "write the page of the run, report.html in its folder, when training has ended; it never holds a prompt and is "
+        "uploaded to no tracker",
+    )
     picture_layers: int = _knob(3, NOTHING, "layers that get pictures of their own, evenly spaced")
     seed: int = _knob(
         0,
