@@ -115,7 +115,7 @@ def test_a_worker_that_is_late_costs_what_waits_and_not_the_verdict(
     train(tmp_path, [memory], executor=Deaf(3), drain_seconds=0.3)  # warm-up and two samples
     assert memory.verdict is not None
     assert memory.verdict.waiting == 2
-    assert memory.verdict.sentence.startswith("Measured up to step 1 of 3; 2 samples wait. The answers moved.")
+    assert memory.verdict.sentence.startswith("Measured up to step 1 of 3; 2 samples wait. The answers moved")
     assert "2 samples still wait to be measured; `topo-callback finish" in caplog.text
 
 

@@ -36,7 +36,7 @@ def test_the_memory_sink_keeps_what_it_was_given(tmp_path: Path) -> None:
 
 
 SPOILT = {4: {4: "3 of 40 points are not finite"}}
-EVENT = {"kind": "change", "level": "sequential", "first_step": 3, "explanation": "the loss is 5x", "measured": True}
+EVENT = {"kind": "change", "level": "sequential", "first_step": 3, "known_at": 4, "explanation": "", "measured": True}
 
 
 def _console_lines(tmp_path: Path, *, wide: bool = True) -> list[str]:
@@ -87,10 +87,10 @@ def test_an_event_stands_in_the_row_that_is_the_first_to_know_it(tmp_path: Path)
     sink = ConsoleSink(stream, wide=False)
     sink.start(RUN, tmp_path)
     noted = {**EVENT, "kind": "collapse", "measured": False}
-    for snapshot, events in zip(make_snapshots()[:3], ([], [EVENT, noted], [EVENT, noted]), strict=True):
-        sink.log(replace(snapshot, provenance={"events": events}))
-    rows = stream.getvalue().splitlines()[-3:]
-    assert [row.endswith("change at 3") for row in rows] == [False, True, False]
+    for snapshot in make_snapshots():
+        sink.log(replace(snapshot, provenance={"events": [EVENT, noted]}))
+    rows = stream.getvalue().splitlines()[-len(STEPS) :]
+    assert [row.endswith("change at 3") for row in rows] == [step == 4 for step in STEPS]
     assert "collapse" not in stream.getvalue()
 
 

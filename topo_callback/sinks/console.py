@@ -84,7 +84,9 @@ class ConsoleSink:
         found = []
         for event in snapshot.provenance.get("events", ()):
             key = event["kind"], event.get("level"), event.get("first_step")
-            if key not in self._told and is_measured(event):
+            # training may be further than the sample whose row this is
+            known = event.get("known_at", 0) <= snapshot.step
+            if known and key not in self._told and is_measured(event):
                 self._told.add(key)
                 found.append(f"{event['kind'].replace('_', ' ')} at {event.get('first_step')}")
         return found
