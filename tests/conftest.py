@@ -104,6 +104,13 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         yield compiled
 
 
+@pytest.fixture(autouse=True)
+def _no_worker_ahead_of_a_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks of tests that train with an executor of their own, or not at all, start no process."""
+    if request.node.path.name != "test_early.py":
+        monkeypatch.setattr("topo_callback.worker.early.os.environ", {"RANK": "1"})
+
+
 @pytest.fixture(scope="session")
 def engines_ready(engines: Engines) -> None:
     """For tests whose processes are started in another way."""

@@ -221,7 +221,8 @@ class TopologyConfig:
     max_overhead: float | None = _knob(
         0.05,
         SAMPLING,
-        "share of the run that the training thread may spend here; later samples are thinned; None: no limit",
+        "share of the run that the training thread may spend here; later samples are thinned, to eight at least where "
+        "that costs less than 30 s; 0: to the early ones; None: no limit",
     )
     adaptive: bool = _knob(
         False,

@@ -45,7 +45,8 @@ def test_a_run_that_came_to_rest(tmp_path: Path) -> None:
     assert when.detail == "half of the answers' move came between steps 16 and 24; as at the end since step 40"
     assert (verdict.half_way, verdict.over, verdict.course) == (HalfWay(24, 16, 24), True, "answers")
     assert verdict.sentence == (
-        "The answers moved and came to rest. On general text nothing changed beyond its error. No event in 88 steps."
+        "The answers moved and came to rest. On general text nothing changed beyond error and rounding. "
+        "No event in 88 steps."
     )
     assert str(verdict).splitlines()[-1] == verdict.sentence
     assert str(topo_callback.Trajectory.load(run.folder).summary()) == str(verdict)
@@ -70,7 +71,7 @@ def test_what_is_within_its_error_is_no_move(tmp_path: Path) -> None:
     assert verdict.figures[2].value == "no clear move"
     assert verdict.half_way is verdict.settled is verdict.over is None
     assert verdict.sentence.startswith(
-        "The answers moved no further than their error, and no prompt's neighbours changed by more than the error."
+        "The answers did not move beyond error and rounding, and no prompt's neighbours changed by more than the error."
     )
 
 
@@ -195,6 +196,9 @@ def test_events_are_told_with_their_layers_the_worst_first() -> None:
     onset = Event("onset", "sequential", 40, 48, 56, (6,), 6.2, None, "layer 6 moved")
     settled = replace(onset, kind="settled", first_step=60)
     assert _told(onset, settled).endswith("From step 40 on layer 6 moved 6.2x as far as before, until step 60.")
+    everywhere = replace(onset, layers=LAYERS)
+    assert "From step 40 on all layers moved 6.2x" in _told(everywhere)
+    assert "From step" not in _told(everywhere, replace(CHANGE, first_step=48)), "one event, told once"
     many = [replace(CHANGE, first_step=step, last_step=step) for step in (20, 40, 60, 80)]
     assert _told(*many).endswith("Training changed at step 60. 1 more event is in the list.")
 
@@ -213,6 +217,8 @@ def test_numbers_have_the_digits_that_their_intervals_leave_them() -> None:
     assert [plain_percent(share) for share in (0.0, 0.004, 0.3)] == ["0 %", "0.4 %", "30 %"]
     assert with_interval(1.095, 0.016) == "1.09 ± 0.03"
     assert with_interval(3.0, 0.0) == "3 ± 0"
+    assert with_interval(4e-7, 1e-8) == "4e-07 ± 2e-08"
+    assert percent(1e-4, 1e-5, 2e-4) == "below 0.02 %"
 
 
 def test_damaged_numbers_of_layers_make_no_verdict_fail(tmp_path: Path) -> None:

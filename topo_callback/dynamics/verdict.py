@@ -127,7 +127,7 @@ class Verdict:
     def figures(self) -> tuple[Figure, Figure, Figure]:
         """The three numbers in words: answers moved, structure kept, when."""
         return (
-            Figure("answers moved", _value(self, self.answers_moved), _answers_detail(self)),
+            Figure("answers moved", _value(self, self.answers_moved, ROUNDING), _answers_detail(self)),
             Figure("structure kept", _value(self, self.structure_kept), _structure_detail(self)),
             Figure("when", *_when(self)),
         )
@@ -168,10 +168,10 @@ class Verdict:
         return "\n".join(self.lines())
 
 
-def _value(verdict: Verdict, measured: Measured | None) -> str:
+def _value(verdict: Verdict, measured: Measured | None, rounding: float = 0.0) -> str:
     if measured is None:
         return "nothing yet" if verdict.samples < 2 else NOT_RECORDED
-    return percent(measured.value, measured.error)
+    return percent(measured.value, measured.error, rounding)
 
 
 def _answers_detail(verdict: Verdict) -> str:
@@ -180,7 +180,8 @@ def _answers_detail(verdict: Verdict) -> str:
         return "" if verdict.samples < 2 else verdict.missing
     beside = [f"KL {_nats(verdict.answers_kl)}"] if verdict.answers_kl is not None else []
     if verdict.general_text_moved is not None:
-        beside.append(f"general text {percent(verdict.general_text_moved.value, verdict.general_text_moved.error)}")
+        text = verdict.general_text_moved
+        beside.append(f"general text {percent(text.value, text.error, ROUNDING)}")
     return _joined("of the next token's probability went to other tokens", beside, _without_error(moved))
 
 
@@ -209,7 +210,7 @@ def _when(verdict: Verdict) -> tuple[str, str]:
     if verdict.course is None:
         return NOT_ENOUGH, "" if verdict.samples < 2 else "no move with its error is recorded"
     if verdict.moved is False:
-        return "no clear move", f"of the {verdict.course}, beyond the error"
+        return "no clear move", f"of the {verdict.course}, beyond error and rounding"
     if verdict.settled is None:
         return NOT_ENOUGH, f"{verdict.samples} samples; {FEWEST} that are compared with the start are needed"
     settled, half = verdict.settled, verdict.half_way
@@ -254,7 +255,7 @@ def _answers_moved(verdict: Verdict) -> str:
     if verdict.answers_clear is None:
         return ""
     if not verdict.answers_clear:
-        return "the answers moved no further than their error"
+        return "the answers did not move beyond error and rounding"
     still = {None: "", True: " and came to rest", False: " and still move"}
     return "the answers moved" + (still[verdict.over] if verdict.course == "answers" else "")
 
@@ -267,7 +268,7 @@ def _structure_moved(verdict: Verdict) -> str:
         return "no prompt's neighbours changed by more than the error"
     if not verdict.moved_layers or verdict.moved_layers_kept is None:
         return "no layer lost clearly more neighbours than the others" if len(verdict.layers) > 1 else ""
-    where = layers_in_words(verdict.moved_layers, verdict.layers)
+    where = _where(verdict.moved_layers, verdict.layers)
     return f"{where} kept fewest neighbours, {plain_percent(verdict.moved_layers_kept)}"
 
 
@@ -280,7 +281,7 @@ def _forgotten(verdict: Verdict) -> str:
         return f"The loss on general text {verb} by {with_interval(abs(loss.value), loss.error)} nats per token."
     if moved is not None and moved.differs(0.0, ROUNDING):
         return "The loss on general text changed no more than its error."
-    return "On general text nothing changed beyond its error."
+    return "On general text nothing changed beyond error and rounding."
 
 
 def _events(verdict: Verdict) -> Iterator[str]:
@@ -303,15 +304,16 @@ def _each_event(verdict: Verdict) -> Iterator[str]:
     for event in by_kind.get("not_finite", []):
         yield f"The loss was not finite {_span(event)}."
     for event in by_kind.get("invalid_layers", []):
-        where = layers_in_words(event.layers, verdict.layers)
+        where = _where(event.layers, verdict.layers)
         yield f"{where[:1].upper()}{where[1:]} could not be read {_span(event)}."
     explained = {event.first_step: event for event in by_kind.get("explained", [])}
     for event in by_kind.get("change", []):
         yield _change(event, explained.get(event.first_step), verdict.layers)
-    ends = [*by_kind.get("settled", [])]
     for event in by_kind.get("onset", []):
-        where = layers_in_words(event.layers, verdict.layers) if event.layers else "the layers together"
-        settled = next((each for each in ends if each.first_step >= event.first_step), None)
+        if any(event.first_step <= change.first_step <= event.known_at for change in by_kind.get("change", [])):
+            continue  # the layers of a change of training are told with it
+        where = _where(event.layers, verdict.layers) if event.layers else "the layers together"
+        settled = next((each for each in by_kind.get("settled", []) if each.first_step >= event.first_step), None)
         until = "" if settled is None else f", until step {settled.first_step}"
         factor = "further than" if event.factor is None else f"{event.factor:.1f}x as far as"
         yield f"From step {event.first_step} on {where} moved {factor} before{until}."
@@ -325,8 +327,12 @@ def _change(change: Event, explained: Event | None, layers: tuple[int, ...]) -> 
     if state:
         text += f", which {state}"
     if explained.layers and explained.factor is not None:
-        text += f"; {layers_in_words(explained.layers, layers)} moved {explained.factor:.1f}x as far as before"
+        text += f"; {_where(explained.layers, layers)} moved {explained.factor:.1f}x as far as before"
     return f"{text}."
+
+
+def _where(named: tuple[int, ...], layers: tuple[int, ...]) -> str:
+    return "all layers" if len(named) == len(layers) > 1 else layers_in_words(named, layers)
 
 
 def _span(event: Event) -> str:
@@ -338,7 +344,7 @@ def _span(event: Event) -> str:
 def _nats(measured: Measured | None) -> str:
     if measured is None:
         return NOT_RECORDED
-    return f"{_number(measured)} nats"
+    return f"below {IN_NATS:g} nats" if abs(measured.value) < IN_NATS else f"{_number(measured)} nats"
 
 
 def _number(measured: Measured) -> str:
@@ -347,13 +353,16 @@ def _number(measured: Measured) -> str:
     return with_interval(measured.value, measured.error)
 
 
-def percent(share: float, error: float | None) -> str:
+def percent(share: float, error: float | None, rounding: float = 0.0) -> str:
     """`34 ± 5 %`: a share with its 95 % interval.
 
     Args:
         share: 0 to 1.
         error: half of what the interval reaches to each side; None or NaN: not known.
+        rounding: what rounding can make of nothing; a share that is no larger is said to be below it.
     """
+    if abs(share) < rounding:
+        return f"below {plain_percent(rounding)}"
     if error is None or not math.isfinite(error):
         return plain_percent(share)
     return f"{with_interval(100 * share, 100 * error)} %"
@@ -362,7 +371,9 @@ def percent(share: float, error: float | None) -> str:
 def with_interval(value: float, error: float) -> str:
     """`1.10 ± 0.03`: a number and what its 95 % interval reaches to each side, with the digits that this leaves it."""
     reach = 2 * error
-    digits = 0 if reach >= 2 or reach == 0 else min(6, max(1, math.ceil(-math.log10(reach / 2))))
+    digits = 0 if reach >= 2 or reach == 0 else max(1, math.ceil(-math.log10(reach / 2)))
+    if digits > 4:
+        return f"{value:.2g} ± {reach:.1g}"
     return f"{value:.{digits}f} ± {reach:.{digits}f}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topo_callback.dynamics.course import ANSWERS, STRUCTURE
+from topo_callback.dynamics.course import ANSWERS, ROUNDING, STRUCTURE
 from topo_callback.dynamics.reorganisation import is_measured
 from topo_callback.dynamics.verdict import Measured, Verdict, percent
 from topo_callback.records.folder import TrajectoryFolder
@@ -130,10 +130,10 @@ def _count(measure: str) -> Callable[[Snapshot], str]:
     return cell
 
 
-def _measured(name: str) -> Callable[[Snapshot], str]:
+def _measured(name: str, rounding: float = 0.0) -> Callable[[Snapshot], str]:
     def cell(snapshot: Snapshot) -> str:
         found = Measured.of(snapshot, name)
-        return _MISSING if found is None else percent(found.value, found.error)
+        return _MISSING if found is None else percent(found.value, found.error, rounding)
 
     return cell
 
@@ -145,7 +145,7 @@ def _worker_seconds(snapshot: Snapshot) -> str:
 
 _COLUMNS = (
     _Column("", "step", lambda snapshot: str(snapshot.step)),
-    _Column("answers", "moved", _measured(ANSWERS), 12),
+    _Column("answers", "moved", _measured(ANSWERS, ROUNDING), 12),
     _Column("structure", "kept", _measured(STRUCTURE), 12),
 )
 _TOPOLOGY = (

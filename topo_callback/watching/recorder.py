@@ -30,6 +30,7 @@ from topo_callback.watching.actions import Actions, EventFunction
 from topo_callback.watching.schedule import Pace
 from topo_callback.watching.steps_record import StepsRecord
 from topo_callback.worker.dispatcher import Dispatcher
+from topo_callback.worker.early import take_early
 from topo_callback.worker.executor import WorkerExecutor, at_exit
 from topo_callback.worker.failed_measures import FailedMeasures
 from topo_callback.worker.outcomes import Concluded, Lost
@@ -83,7 +84,7 @@ class Recorder:
         self._steps: set[int] = set()
         self._handed_over: set[int] = set()  # without an outcome yet
         if executor is None:
-            executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
+            executor = take_early(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
         self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close_at_exit)
         self._training = StepsRecord(folder, self._dispatcher.tell, references=config.references)
 
