@@ -104,11 +104,12 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         yield compiled
 
 
-@pytest.fixture(autouse=True)
-def _no_worker_ahead_of_a_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _no_worker_ahead_of_a_run() -> Iterator[None]:
     """Callbacks of tests that train with an executor of their own, or not at all, start no process."""
-    if request.node.path.name != "test_early.py":
-        monkeypatch.setattr("topo_callback.worker.early.os.environ", {"RANK": "1"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("topo_callback.worker.early.start_early", lambda owner, config: None)
+        yield
 
 
 @pytest.fixture(scope="session")

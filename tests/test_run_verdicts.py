@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,9 @@ def test_an_interrupted_run_is_summed_up_as_far_as_it_came(tmp_path: Path) -> No
     memory = MemorySink()
     train(tmp_path, [memory], Raises(3), steps=8)
     assert memory.verdict is None
+    end = time.monotonic() + 30
+    while Trajectory.load(tmp_path).state == "running" and time.monotonic() < end:  # its thread gives the folder free
+        time.sleep(0.05)
     verdict = Trajectory.load(tmp_path).summary()
     assert verdict.state == "interrupted"
     assert verdict.over is None

@@ -21,7 +21,7 @@ from topo_callback.sinks.protocol import Sink
 from topo_callback.watching.actions import EventFunction
 from topo_callback.watching.beginning import Given
 from topo_callback.watching.monitor import Monitor
-from topo_callback.worker.early import start_early
+from topo_callback.worker import early
 
 logger = logging.getLogger("topo_callback")
 
@@ -57,8 +57,8 @@ class TopologyCallback(TrainerCallback):
 
     On a schedule it reads the activations of a fixed probe, and a worker process turns them into a trajectory on disk
     and in the trackers of the run. That process is started here, so that it is ready when model and data are. Training
-    is not disturbed, and nothing that goes wrong here stops it: after `on_train_begin` nothing leaves the callback but a
-    KeyboardInterrupt or SystemExit. `TOPO_DISABLED=1` in the environment disables it, on all ranks when it is set on
+    is not disturbed, and nothing that goes wrong here stops it: after `on_train_begin` nothing leaves the callback but
+    a KeyboardInterrupt or SystemExit. `TOPO_DISABLED=1` in the environment disables it, on all ranks when it is set on
     one.
 
     Args:
@@ -114,7 +114,7 @@ class TopologyCallback(TrainerCallback):
         elif probe is not None:
             check_rows(probe)
         if executor is None and not self._disabled:
-            start_early(self, self.config)
+            early.start_early(self, self.config)
 
     @property
     def folder(self) -> Path | None:

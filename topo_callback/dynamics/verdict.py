@@ -304,7 +304,7 @@ def _each_event(verdict: Verdict) -> Iterator[str]:
     for event in by_kind.get("not_finite", []):
         yield f"The loss was not finite {_span(event)}."
     for event in by_kind.get("invalid_layers", []):
-        where = _where(event.layers, verdict.layers)
+        where = layers_in_words(event.layers, verdict.layers)
         yield f"{where[:1].upper()}{where[1:]} could not be read {_span(event)}."
     explained = {event.first_step: event for event in by_kind.get("explained", [])}
     for event in by_kind.get("change", []):

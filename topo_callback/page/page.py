@@ -121,7 +121,8 @@ def _summary(run: Trajectory, found: Sequence[Event], share: int) -> str:
     evidence = items([*summary(run), *_thinned(run, share)])
     return (
         f"{damaged(run)}{verdict_markup(verdict_of(run, found))}"
-        f'<details class="evidence"><summary>What it rests on</summary>{evidence}</details>'
+        '<details class="evidence"><summary>What it rests on</summary><p class="muted">\N{PLUS-MINUS SIGN} is the 95 % '
+        f"interval over prompts; other seeds are not in it.</p>{evidence}</details>"
     )
 
 
