@@ -13,7 +13,7 @@ import pytest
 from topo_callback.config import TopologyConfig
 from topo_callback.worker import early
 from topo_callback.worker.early import end_early, start_early, take_early
-from topo_callback.worker.executor import WorkerExecutor
+from topo_callback.worker.executor import TerminatedWorkerError, WorkerExecutor
 
 CONFIG = TopologyConfig(threads=1)
 
@@ -87,9 +87,27 @@ def test_a_worker_that_died_while_it_waited_is_replaced(tmp_path: Path) -> None:
     settled(0)
     executor = take_early(tmp_path / "worker.log", threads=1, memory_bytes=None)
     try:
-        with pytest.raises(Exception, match="the worker"):
-            executor.submit(int, "7").result(timeout=60)
-        executor.kill()  # as the dispatcher does with a task that failed
+        assert executor.submit(int, "7").result(timeout=60) == 7
+        assert "started" in (tmp_path / "worker.log").read_text()
+    finally:
+        executor.shutdown()
+
+
+def test_one_that_dies_idle_costs_a_task_and_no_wait(tmp_path: Path) -> None:
+    owner = Owner()
+    start_early(owner, CONFIG)
+    (process,) = settled(1)
+    executor = early._waiting.executor
+    assert executor is not None
+    assert executor.submit(int, "7").result(timeout=120) == 7
+    psutil.Process(process).kill()
+    settled(0)
+    assert take_early(tmp_path / "worker.log", threads=1, memory_bytes=None) is executor
+    try:
+        for _ in range(2):
+            with pytest.raises(TerminatedWorkerError):
+                executor.submit(int, "7").result(timeout=60)
+        executor.kill()  # as the dispatcher does when a task has failed
         assert executor.submit(int, "7").result(timeout=60) == 7
         assert "started" in (tmp_path / "worker.log").read_text()
     finally:

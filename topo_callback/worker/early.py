@@ -63,7 +63,7 @@ def take_early(log_file: Path, *, threads: int, memory_bytes: int | None) -> Wor
     with _waiting.lock:
         executor, _waiting.executor = _waiting.executor, None
         usable = _waiting.process == os.getpid()
-    if executor is None or not usable:
+    if executor is None or not usable or not executor.has_worker:
         return WorkerExecutor(log_file, threads=threads, memory_bytes=memory_bytes)
     executor.enter_run(log_file, threads=threads, memory_bytes=memory_bytes)
     return executor

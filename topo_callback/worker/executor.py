@@ -54,6 +54,11 @@ class WorkerExecutor:
             self._worker = _Worker(self._log_file, self.threads, self._memory_bytes)
         return self._worker.submit(function, arguments)
 
+    @property
+    def has_worker(self) -> bool:
+        """Whether there is a process, as far as is known."""
+        return self._worker is not None and not self._worker.ended
+
     def enter_run(self, log_file: Path, *, threads: int, memory_bytes: int | None) -> None:
         """Go on for a run: from here on the worker, if it has started, prints into this file under this limit.
 
@@ -61,7 +66,7 @@ class WorkerExecutor:
         """
         self.threads, self._log_file = threads, log_file
         self._memory_bytes = memory_bytes if memory_bytes is not None else _half_of_memory()
-        if self._worker is not None:
+        if self._worker is not None and self.has_worker:
             self._worker.submit(enter_run, (str(log_file), self._memory_bytes))
 
     def kill(self, seconds: float = _KILL_SECONDS) -> None:
@@ -89,12 +94,15 @@ class _Worker:
         self._tasks: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
+        self.ended = False
         self._thread = threading.Thread(target=self._serve, name="topo-worker", daemon=True)
         self._thread.start()
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[Any]:
         future: Future[Any] = Future()
         self._tasks.put((future, pickle.dumps((function, arguments))))
+        if self.ended:  # nobody else takes it any more
+            self._fail_all(TerminatedWorkerError("the worker has ended"))
         return future
 
     def kill(self, seconds: float) -> None:
@@ -110,6 +118,7 @@ class _Worker:
         try:
             ours, process = self._start()
         except BaseException as error:  # noqa: BLE001 - told to whoever waits for the task
+            self.ended = True
             self._fail_all(error)
             return
         self._process = process
@@ -121,6 +130,7 @@ class _Worker:
                     break
             process.kill()
         process.wait()
+        self.ended = True
         self._fail_all(TerminatedWorkerError("the worker has been ended"))
 
     def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
@@ -149,10 +159,11 @@ class _Worker:
         return ours, process
 
     def _fail_all(self, error: BaseException) -> None:
-        while not self._tasks.empty():
-            task = self._tasks.get()
-            if task is not None:
-                _fail(task[0], error)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                task = self._tasks.get_nowait()
+                if task is not None:
+                    _fail(task[0], error)
 
 
 def _do(task: tuple[Future[Any], bytes], channel: socket.socket) -> bool:
