@@ -30,9 +30,9 @@ def test_answers_that_came_to_rest_are_told_since_when(tmp_path: Path) -> None:
 
 
 def test_errors_widen_when_they_came_to_rest(tmp_path: Path) -> None:
-    run = answered_run(tmp_path, lambda step: 1 - 0.9 ** (step / 4), lambda step: 0.0)
-    assert said(run)[1] == "no, since step 64"
-    assert "(between 64 and 72, by the errors over prompts)" in checkpoint_answers(run, [])[1].evidence
+    run = answered_run(tmp_path, lambda step: 1 - 0.85 ** (step / 4), lambda step: 0.0, noise=0.02)
+    assert said(run)[1] == "no, since step 56"
+    assert "(between 56 and 64, by the errors over prompts)" in checkpoint_answers(run, [])[1].evidence
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,19 @@ def test_what_is_forgotten_behind_that_decides(tmp_path: Path, forgot: float, an
 
 def test_answers_that_still_move(tmp_path: Path) -> None:
     assert said(answered_run(tmp_path, lambda step: step / 96, lambda step: 0.0))[1] == "yes, until the last sample"
+
+
+@pytest.mark.parametrize("steps", [STEPS, tuple(range(0, 120, 3))])
+def test_what_grows_evenly_is_not_at_rest_however_many_samples_there_are(
+    tmp_path: Path, steps: tuple[int, ...]
+) -> None:
+    run = answered_run(tmp_path, lambda step: step / 300, lambda step: 0.0, steps=steps)
+    assert said(run)[1:] == ["yes, until the last sample", NOT_ENOUGH]
+
+
+def test_whether_it_is_at_rest_may_be_open(tmp_path: Path) -> None:
+    run = answered_run(tmp_path, lambda step: min(step, 66) / 300, lambda step: 0.0, noise=0.02)
+    assert said(run)[1:] == [NOT_ENOUGH] * 2
 
 
 def test_a_divergence_comes_first(tmp_path: Path) -> None:

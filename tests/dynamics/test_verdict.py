@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from answered_runs import STEPS, answered_run, plateau
+from answered_runs import CONFIG, STEPS, answered_run, plateau
 from trajectories import LAYERS, make_snapshots, write_trajectory
 
 import topo_callback
@@ -62,6 +62,13 @@ def test_one_that_still_moves(tmp_path: Path) -> None:
     assert verdict.sentence.startswith(
         "The answers moved and still move. The loss on general text rose by 0.179 ± 0.018 nats"
     )
+
+
+def test_what_grows_evenly_is_not_over_however_many_samples_there_are(tmp_path: Path) -> None:
+    verdict = verdict_of(answered_run(tmp_path, lambda step: step / 300, steps=tuple(range(0, 120, 3))))
+    assert verdict.settled is not None
+    assert verdict.settled.step < 111
+    assert (verdict.at_rest, verdict.over, verdict.figures[2].value) == (False, False, "still moving")
 
 
 def test_what_is_within_its_error_is_no_move(tmp_path: Path) -> None:
@@ -153,7 +160,7 @@ def test_a_record_that_does_not_reach_the_end_is_not_over(tmp_path: Path) -> Non
 
 
 def _with_kept(kept: dict[int, float], error: float = 0.02) -> Snapshot:
-    snapshot = make_snapshots()[-1]
+    snapshot = make_snapshots((0,), points=20, config=CONFIG)[-1]
     errors = {STRUCTURE: {**dict.fromkeys(kept, error), None: error}}
     return replace(snapshot, numbers={STRUCTURE: dict(kept)}, errors=errors)
 
@@ -222,8 +229,8 @@ def test_numbers_have_the_digits_that_their_intervals_leave_them() -> None:
 
 
 def test_damaged_numbers_of_layers_make_no_verdict_fail(tmp_path: Path) -> None:
-    folder = write_trajectory(tmp_path / "topology", (0, 8), layers=(1, 2), points=20)
-    snapshot = make_snapshots((0, 8), layers=(1, 2), points=20)[-1]
+    folder = write_trajectory(tmp_path / "topology", (0, 8), layers=(1, 2), points=20, config=CONFIG)
+    snapshot = make_snapshots((0, 8), layers=(1, 2), points=20, config=CONFIG)[-1]
     status = {1: "invalid: 3 of 20 points are not finite", 2: "invalid: 3 of 20 points are not finite"}
     spoilt = replace(snapshot, status=status, numbers={}, errors={}, barcodes={}, zigzag_layers=(), depth_zigzag=None)
     write_record(folder.step_file(folder.samples, 8), *spoilt.to_record(), compress=True)

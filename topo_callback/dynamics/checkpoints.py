@@ -41,11 +41,12 @@ def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[
     """
     diverged = next((event for event in events if event.kind == "divergence"), None)
     answers = Course.of_prompts(trajectory, ANSWERS)
+    resting = answers is not None and bool(answers.at_rest())
     settled = None if answers is None else answers.settled()
     return [
         _stop(trajectory, events, diverged),
         _moving(answers, settled),
-        _which(trajectory, diverged, settled),
+        _which(trajectory, diverged, settled if resting else None),
     ]
 
 
@@ -79,7 +80,10 @@ def _moving(answers: Course | None, settled: Settled | None) -> Answer:
         return Answer(question, NOT_ENOUGH, f"{len(answers.steps)} samples; {FEWEST} are needed")
     if settled is None:
         return Answer(question, "they have not clearly moved", move)
-    if settled.step >= answers.steps[-2]:
+    at_rest = answers.at_rest()
+    if at_rest is None:
+        return Answer(question, NOT_ENOUGH, f"{move}; as there since between {settled.earliest} and {settled.latest}")
+    if not at_rest:
         return Answer(question, "yes, until the last sample", move)
     span = f"between {settled.earliest} and {settled.latest}, by the errors over prompts"
     return Answer(question, f"no, since step {settled.step}", f"within a tenth of {move} ({span})")
@@ -93,7 +97,7 @@ def _which(trajectory: Trajectory, diverged: Event | None, settled: Settled | No
             return Answer(question, NOT_ENOUGH, f"no sample lies before step {diverged.first_step}, where it diverged")
         return Answer(question, f"one of step {before[-1]} or before", f"it diverged after step {diverged.first_step}")
     if settled is None:
-        return Answer(question, NOT_ENOUGH, "the answers have not clearly moved, or are not recorded often enough")
+        return Answer(question, NOT_ENOUGH, "the answers have not clearly moved, or not come to rest")
     loss = Course.of_prompts(trajectory, LOSS)
     if loss is None or settled.step not in loss.steps or settled.step == loss.steps[-1]:
         return Answer(question, NOT_ENOUGH, f"from step {settled.step} on the answers are as at the end")

@@ -17,6 +17,7 @@ from topo_callback.records.trajectory import Trajectory
 ANSWERS, LOSS = "next_token_tv.first", "general_text_loss_change.first"
 STRUCTURE = "mutual_knn.first"
 TOLERANCE = 0.1  # of the last value, within which a number is as at the end
+REST = 0.25  # share of the steps for which it has to be so; one that grows evenly is so for a tenth of them
 FEWEST = 6  # samples
 MOST_READ = 200  # samples whose values of all prompts are read; of more, evenly spaced ones
 ROUNDING = 2e-4
@@ -135,6 +136,17 @@ class Course:
             outside = np.flatnonzero(~(np.abs(away) <= TOLERANCE * abs(self.values[-1]) + slack))
             found.append(self.steps[min(int(outside[-1]) + 1 if outside.size else 0, len(self.steps) - 1)])
         return Settled(*found)
+
+    def at_rest(self) -> bool | None:
+        """Whether the number is as at the end for a quarter of the steps, or more; None where the errors, or too few
+        samples, leave that open."""
+        settled = self.settled()
+        if settled is None:
+            return None
+        needed = self.steps[-1] - REST * (self.steps[-1] - self.start)
+        if settled.latest <= needed:
+            return True
+        return False if settled.earliest > needed else None
 
     def half_way(self) -> HalfWay | None:
         """When half of the last value was there; None where it did not clearly move, or samples are few."""

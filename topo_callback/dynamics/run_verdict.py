@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topo_callback.dynamics.course import ANSWERS, LOSS, STRUCTURE, Course, Settled
+from topo_callback.dynamics.course import ANSWERS, LOSS, STRUCTURE, Course
 from topo_callback.dynamics.events import events_of_run
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.dynamics.verdict import Measured, Verdict
@@ -39,7 +39,7 @@ def verdict_of(trajectory: Trajectory, events: Sequence[Event] | None = None) ->
     answers = Measured.of(newest, ANSWERS)
     answered = Course.of_prompts(trajectory, ANSWERS)
     course = Course.of_structure(trajectory) if answered is None else answered
-    settled = None if course is None else course.settled()
+    at_rest = None if course is None else course.at_rest()
     waiting = _waiting(trajectory)
     whole = not waiting and (trajectory.state == "finished" or newest.step == max_steps)
     return Verdict(
@@ -65,8 +65,9 @@ def verdict_of(trajectory: Trajectory, events: Sequence[Event] | None = None) ->
         missing="" if answers is not None else newest.missing.get(ANSWERS, {}).get(None, ""),
         course=None if course is None else "structure" if answered is None else "answers",
         half_way=None if course is None else course.half_way(),
-        settled=settled,
-        over=_over(course, settled, whole=whole),
+        settled=None if course is None else course.settled(),
+        at_rest=at_rest,
+        over=at_rest if whole or at_rest is False else None,
         moved=None if course is None else course.clear,
     )
 
@@ -77,14 +78,6 @@ def verdict_of_folder(folder: Path) -> Verdict | None:
         return verdict_of(Trajectory.load(folder))
     except RecordError:
         return None
-
-
-def _over(course: Course | None, settled: Settled | None, *, whole: bool) -> bool | None:
-    if course is None or settled is None:
-        return None
-    if settled.step >= course.steps[-2]:
-        return False
-    return True if whole else None
 
 
 def _moved_layers(newest: Snapshot, kept: Measured | None) -> tuple[tuple[int, ...], float | None]:

@@ -88,8 +88,8 @@ class Verdict:
         course: what `half_way`, `settled` and `over` are of: `answers`, or `structure` where there are no answers.
         half_way: when half of the move was there; None where it is not clear.
         settled: since when it is as at the end; None where it is not clear.
-        over: whether it came to rest before the last two samples; None where there is not enough evidence, as in a
-            record that does not reach the end of the run.
+        at_rest: whether it has been so for a quarter of the steps; None where the errors leave that open.
+        over: the same of a whole run; None in a record that does not reach its end, unless it still moves.
         moved: whether what `course` names moved by more than its error; None where that is not known.
         events: whose rates of false alarms are known, in the order of their steps.
         waiting: samples that are still to be measured.
@@ -116,6 +116,7 @@ class Verdict:
     course: Literal["answers", "structure"] | None = None
     half_way: HalfWay | None = None
     settled: Settled | None = None
+    at_rest: bool | None = None
     over: bool | None = None
     moved: bool | None = None
     events: tuple[Event, ...] = ()
@@ -221,6 +222,8 @@ def _when(verdict: Verdict) -> tuple[str, str]:
     if verdict.over is False:
         return "still moving", "; ".join(said)
     span = f"{settled.earliest}" if settled.earliest == settled.latest else f"{settled.earliest} to {settled.latest}"
+    if verdict.at_rest is None:
+        return NOT_ENOUGH, "; ".join([*said, f"too near the end to say whether it is over: step {span}"])
     said.append(f"as at {'the end' if verdict.over else f'step {verdict.last_step}'} since step {span}")
     return ("over" if verdict.over else "at rest") + f" since step {settled.step}", "; ".join(said)
 
