@@ -66,6 +66,7 @@ CHANGED: dict[str, Any] = {
     "keep_distances": True,
     "keep_prompts": True,
     "pictures": 1,
+    "page": False,
     "picture_layers": 1,
     "seed": 1,
 }

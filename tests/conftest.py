@@ -104,6 +104,14 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         yield compiled
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_worker_ahead_of_a_run() -> Iterator[None]:
+    """Callbacks of tests that train with an executor of their own, or not at all, start no process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("topo_callback.worker.early.start_early", lambda owner, config: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def engines_ready(engines: Engines) -> None:
     """For tests whose processes are started in another way."""

@@ -21,7 +21,7 @@ ORDER = (
     "setting_kinds", "setting_effects",
     "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "data_rows", "records",
-    "dynamics", "measurement",
+    "dynamics", "trajectory", "measurement",
     "state", "probe", "capture", "geometry",
     "sinks", "figures", "comparison", "controls", "page", "worker",
     "distributed", "studies", "reader", "watching",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from topo_callback.probe.parallel import ParallelProbe
     from topo_callback.probe.probe import Probe
     from topo_callback.records.snapshot import Snapshot
-    from topo_callback.records.trajectory import Trajectory
     from topo_callback.sinks.protocol import MemorySink
+    from topo_callback.trajectory import Trajectory
 
 __all__ = [
     "Barcode",
@@ -63,7 +63,7 @@ _HOME = {
     "TopologyCallback": "callback",
     "TopologyConfig": "config",
     "TopologyError": "errors",
-    "Trajectory": "records.trajectory",
+    "Trajectory": "trajectory",
     "UnsupportedModelError": "errors",
 }
 

@@ -21,6 +21,7 @@ from topo_callback.sinks.protocol import Sink
 from topo_callback.watching.actions import EventFunction
 from topo_callback.watching.beginning import Given
 from topo_callback.watching.monitor import Monitor
+from topo_callback.worker import early
 
 logger = logging.getLogger("topo_callback")
 
@@ -55,9 +56,10 @@ class TopologyCallback(TrainerCallback):
     """Watches a fine-tuning run: add it to `callbacks=[...]` of any transformers or TRL trainer.
 
     On a schedule it reads the activations of a fixed probe, and a worker process turns them into a trajectory on disk
-    and in the trackers of the run. Training is not disturbed, and nothing that goes wrong here stops it: after
-    `on_train_begin` nothing leaves the callback but a KeyboardInterrupt or SystemExit. `TOPO_DISABLED=1` in the
-    environment disables it, on all ranks when it is set on one.
+    and in the trackers of the run. That process is started here, so that it is ready when model and data are. Training
+    is not disturbed, and nothing that goes wrong here stops it: after `on_train_begin` nothing leaves the callback but
+    a KeyboardInterrupt or SystemExit. `TOPO_DISABLED=1` in the environment disables it, on all ranks when it is set on
+    one.
 
     Args:
         probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the
@@ -111,6 +113,8 @@ class TopologyCallback(TrainerCallback):
             self.config.check_points(len(probe))
         elif probe is not None:
             check_rows(probe)
+        if executor is None and not self._disabled:
+            early.start_early(self, self.config)
 
     @property
     def folder(self) -> Path | None:

@@ -221,7 +221,8 @@ class TopologyConfig:
     max_overhead: float | None = _knob(
         0.05,
         SAMPLING,
-        "share of the run that the training thread may spend here; later samples are thinned; None: no limit",
+        "share of the run that the training thread may spend here; later samples are thinned, to eight at least where "
+        "that costs less than 30 s; 0: to the early ones; None: no limit",
     )
     adaptive: bool = _knob(
         False,
@@ -261,6 +262,12 @@ class TopologyConfig:
         NOTHING,
         "samples over the run that are pictured: barcodes, zigzags over depth and over time; 0: no picture, nor of the "
         "run as a whole",
+    )
+    page: bool = _knob(
+        True,
+        WATCHING,
+        "write the page of the run, report.html in its folder, when training has ended; it never holds a prompt and is "
+        "uploaded to no tracker",
     )
     picture_layers: int = _knob(3, NOTHING, "layers that get pictures of their own, evenly spaced")
     seed: int = _knob(

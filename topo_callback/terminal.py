@@ -9,7 +9,7 @@ import traceback
 from typing import Any, Protocol, runtime_checkable
 
 PREFIX = "topology | "
-DEBUG = "TOPO_DEBUG"  # an environment variable
+DEBUG, WIDE = "TOPO_DEBUG", "TOPO_WIDE"  # environment variables
 
 
 @runtime_checkable
@@ -19,6 +19,11 @@ class TextStream(Protocol):
     def write(self, text: str, /) -> Any: ...
 
     def flush(self) -> Any: ...
+
+
+def is_wide() -> bool:
+    """Whether rows on the terminal are to have numbers of topology, too."""
+    return os.environ.get(WIDE, "") not in ("", "0")
 
 
 def say(text: str, stream: TextStream | None = None) -> None:

@@ -23,6 +23,7 @@ from trajectories import LAYERS, STEPS
 
 from topo_callback import Trajectory
 from topo_callback.dynamics import Series, find_events
+from topo_callback.dynamics.run_verdict import verdict_of
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError
 from topo_callback.homology import Barcode, zigzag_cycles, zigzag_persistence
 from topo_callback.page import report_page
@@ -370,12 +371,26 @@ def test_stop_or_which_checkpoint_stands_behind_the_summary(trajectory: Trajecto
     assert "<p>Stop it? <strong>Not enough evidence</strong>." in written
 
 
+def test_the_verdict_comes_first_and_what_it_rests_on_is_folded(trajectory: Trajectory) -> None:
+    written = report_page(trajectory)
+    verdict = verdict_of(trajectory)
+    places = [written.index(f"<strong>{_on_page(figure.value.capitalize())}</strong>") for figure in verdict.figures]
+    places.append(written.index(f'<p class="sentence">{_on_page(verdict.sentence)}</p>'))
+    places.append(written.index('<details class="evidence"><summary>'))
+    places.append(written.index(html.escape(summary(trajectory)[0])))
+    assert places == sorted(places)
+
+
+def _on_page(text: str) -> str:
+    return html.escape(text).replace(" ± ", "\xa0±\xa0").replace(" %", "\xa0%")
+
+
 def test_behaviour_comes_first(tmp_path: Path) -> None:
     trajectory = Trajectory.load(write_run(tmp_path, STEPS[:3]).path)
     last = trajectory.overview(2)
     numbers = {**last.numbers, "next_token_kl.first": {None: 0.2}}
     trajectory._overviews[2] = replace(last, numbers=numbers, errors={"next_token_kl.first": {None: 0.03}})
-    said = "The answers to the probe moved by 0.2 ± 0.03 nats since the start (KL(start || now))."
+    said = "The answers to the probe moved by 0.2 ± 0.06 nats since the start (KL(start || now))."
     assert summary(trajectory)[0] == said
     written = report_page(trajectory)
     assert written.index(said) < written.index("3 samples from step 0 to 2")

@@ -355,6 +355,27 @@ def test_everything_can_be_reached_by_keys_and_has_a_name(opened: Page) -> None:
     assert headings.count(1) == 1
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
+def test_the_verdict_is_above_the_fold_and_what_it_rests_on_is_folded(opened: Page, width: int, height: int) -> None:
+    opened.size(width, height)
+    try:
+        opened.run("scrollTo(0, 0)")
+        end = opened.run("document.querySelector('#summary .sentence').getBoundingClientRect().bottom")
+        assert 0 < end <= height
+        assert opened.run("document.querySelectorAll('#summary .verdict strong').length") == 3
+        assert opened.run("document.querySelector('#summary details').open") is False
+        assert opened.run("document.documentElement.scrollWidth") <= width
+    finally:
+        opened.size(1280, 900)
+
+
+def test_what_is_folded_is_printed(opened: Page) -> None:
+    opened.run("dispatchEvent(new Event('beforeprint'))")
+    assert opened.run("document.querySelector('#summary details').open") is True
+    opened.run("dispatchEvent(new Event('afterprint'))")
+    assert opened.run("document.querySelector('#summary details').open") is False
+
+
 OVERLAPS = """
 [...document.querySelectorAll('figure .frame svg')].flatMap((drawing) => {
   const boxes = [...drawing.querySelectorAll('text')].filter((text) => text.textContent).map((text) =>

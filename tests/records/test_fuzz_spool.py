@@ -41,6 +41,7 @@ def _pictures_are_not_drawn() -> Iterator[None]:
     """They take most of the time, and `test_pictures_that_cannot_be_drawn_...` is about them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("topo_callback.worker.finish.draw_run", lambda path: [])
+        patch.setattr("topo_callback.worker.finish.write_run_page", lambda path, **_: "")
         yield
 
 

@@ -29,11 +29,11 @@ def snapshots() -> list[Snapshot]:
     ]
 
 
-def shown(tmp_path: Path, *, finish: bool = True) -> str:
+def shown(tmp_path: Path, *, finish: bool = True, wide: bool = True) -> str:
     """What arrives at a terminal of 80 columns when both terminal sinks follow a run."""
     reading, writing = pty.openpty()
     with os.fdopen(writing, "w") as stream:
-        sinks = (ConsoleSink(stream), LiveSink(stream))
+        sinks = (ConsoleSink(stream), LiveSink(stream, wide=wide))
         for sink in sinks:
             sink.start({}, tmp_path)
         for snapshot in snapshots():
@@ -56,19 +56,29 @@ def test_the_line_has_step_velocities_and_the_newest_event(tmp_path: Path, monke
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", received)
     lines = [line.strip() for line in re.split(r"[\r\n]+", plain) if "velocity" in line]
     first, second = snapshots()
+    kept = second.median("mutual_knn.first")
+    assert kept is not None
     assert lines[0] == f"topology | step {first.step}  velocity {sparkline((1.0,))} 1x the usual"
-    start = f"topology | step {second.step}  velocity {sparkline((1.0, 5.0))} 5x the usual  late reorganisation: layers"
-    assert lines[-1].startswith(start[:60])
+    start = f"topology | step {second.step}  structure kept {100 * kept:.0f} %  velocity {sparkline((1.0, 5.0))} 5x the"
+    assert lines[-1].startswith(start)
     assert lines[-1].endswith("…")
     assert len(lines[-1]) == 79  # never wider than the terminal: a broken line could not be taken back
     assert "\x1b[1;33m" in received  # twice the usual and more stands out
+
+
+def test_velocities_are_for_those_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    received = shown(tmp_path, wide=False)
+    assert "velocity" not in received
+    assert "late reorganisation: layers 1-2 moved" in received
 
 
 def test_nothing_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     screen = _screen(shown(tmp_path))
     assert not any("velocity" in line for line in screen)
-    assert sum(line.startswith("topology | ") for line in screen) == 7  # the console's header and two samples
+    said = sum(line.startswith("topology | ") for line in screen)
+    assert said == 9  # the header of the console, two samples, record and page
     assert any("velocity" in line for line in _screen(shown(tmp_path, finish=False)))
 
 

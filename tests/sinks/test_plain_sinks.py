@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from trajectories import LAYERS, STEPS, make_snapshots
 
+from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.sinks import ConsoleSink, MemorySink, Sink, WandbSink, default_sinks
 
 RUN = {"layers": list(LAYERS)}
@@ -34,11 +35,15 @@ def test_the_memory_sink_keeps_what_it_was_given(tmp_path: Path) -> None:
     assert sink.finished == 1
 
 
-def _console_lines(tmp_path: Path) -> list[str]:
+SPOILT = {4: {4: "3 of 40 points are not finite"}}
+EVENT = {"kind": "change", "level": "sequential", "first_step": 3, "known_at": 4, "explanation": "", "measured": True}
+
+
+def _console_lines(tmp_path: Path, *, wide: bool = True) -> list[str]:
     stream = io.StringIO()
-    sink = ConsoleSink(stream)
+    sink = ConsoleSink(stream, wide=wide)
     sink.start(RUN, tmp_path)
-    for snapshot in make_snapshots(invalid={4: {4: "3 of 40 points are not finite"}}):
+    for snapshot in make_snapshots(invalid=SPOILT):
         sink.log(snapshot)
     sink.finish(tmp_path)
     return stream.getvalue().splitlines()
@@ -46,38 +51,75 @@ def _console_lines(tmp_path: Path) -> list[str]:
 
 def test_the_console_prints_one_aligned_line_for_a_snapshot(tmp_path: Path) -> None:
     lines = _console_lines(tmp_path)
-    header, rows = lines[-len(STEPS) - 1], lines[-len(STEPS) :]
+    header, rows = lines[-len(STEPS) - 3], lines[-len(STEPS) - 2 : -2]
     assert all(line.startswith("topology | ") for line in lines)
     assert [int(row.split()[2]) for row in rows] == list(STEPS)
     # columns are aligned on the right under the header
-    for title in ("step", "moved", "last sample", "the start", "kept", "(H1 bars)", "over depth", "time"):
+    for title in ("step", "moved", "kept", "last sample", "the start", "(H1 bars)", "over depth", "time"):
         end = header.index(title) + len(title)
         assert all(row[end - 1] != " " and row[end : end + 1] in ("", " ") for row in rows), title
 
 
+def test_numbers_of_topology_are_for_those_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "H1 bars" in "".join(_console_lines(tmp_path))
+    assert "H1 bars" not in "".join(_console_lines(tmp_path, wide=False))
+    for value, wide in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("TOPO_WIDE", value)
+        stream = io.StringIO()
+        ConsoleSink(stream).log(make_snapshots()[0])
+        assert ("H1 bars" in stream.getvalue()) is wide
+
+
 def test_the_console_shows_the_numbers_of_the_snapshot_and_names_invalid_layers(tmp_path: Path) -> None:
-    rows = _console_lines(tmp_path)[-len(STEPS) :]
-    last = make_snapshots(invalid={4: {4: "3 of 40 points are not finite"}})[-1]
+    rows = _console_lines(tmp_path)[-len(STEPS) - 2 : -2]
+    last = make_snapshots(invalid=SPOILT)[-1]
     moved, kept = last.median("wasserstein_h1.first"), last.median("mutual_knn.first")
     assert moved is not None
     assert kept is not None
     assert f"{moved:.3f}" in rows[-1]
-    assert f"{100 * kept:.1f} %" in rows[-1]
+    assert f"{100 * kept:.0f} ± " in rows[-1]
     assert rows[0].split()[3:7] == ["-", "-", "-", "-"]
     assert [row.endswith("invalid layers: 4") for row in rows] == [step == 4 for step in STEPS]
 
 
-def test_behaviour_is_the_first_column_and_the_last_word(tmp_path: Path) -> None:
+def test_an_event_stands_in_the_row_that_is_the_first_to_know_it(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream, wide=False)
+    sink.start(RUN, tmp_path)
+    noted = {**EVENT, "kind": "collapse", "measured": False}
+    for snapshot in make_snapshots():
+        sink.log(replace(snapshot, provenance={"events": [EVENT, noted]}))
+    rows = stream.getvalue().splitlines()[-len(STEPS) :]
+    assert [row.endswith("change at 3") for row in rows] == [step == 4 for step in STEPS]
+    assert "collapse" not in stream.getvalue()
+
+
+def test_the_console_ends_with_the_verdict_the_folder_and_the_command_for_the_page(tmp_path: Path) -> None:
     stream = io.StringIO()
     sink = ConsoleSink(stream)
     sink.start(RUN, tmp_path)
     snapshot = make_snapshots()[-1]
-    numbers = {**snapshot.numbers, "next_token_kl.first": {None: 0.123}}
-    sink.log(replace(snapshot, numbers=numbers, errors={"next_token_kl.first": {None: 0.024}}))
+    numbers = {**snapshot.numbers, "next_token_tv.first": {None: 0.123}}
+    sink.log(replace(snapshot, numbers=numbers, errors={"next_token_tv.first": {None: 0.024}}))
+    verdict = Verdict("finished", 3, 0, 16, answers_moved=Measured(0.123, 0.024), layers=LAYERS)
+    sink.conclude(verdict)
     sink.finish(tmp_path)
-    row, said = stream.getvalue().splitlines()[-2:]
-    assert row.split()[2:4] == ["16", "0.12±0.02"]
-    assert "The answers to the probe moved by 0.12 ± 0.024 nats since the start" in said
+    (tmp_path / "report.html").touch()
+    sink.finish(tmp_path)
+    row, *said = [line.removeprefix("topology | ") for line in stream.getvalue().splitlines()[-9:]]
+    assert row.split() == ["16", "12", "±", "5", "%", "66", "%"]
+    assert said[:4] == verdict.lines()
+    command = f"topo-callback report {tmp_path}"
+    assert said[4:6] == [f"record  {tmp_path}", f"page    {command}"]
+    assert said[7] == f"page    {tmp_path}/report.html, or again: {command}"
+
+
+def test_a_run_without_a_sample_ends_without_a_word(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream)
+    sink.start(RUN, tmp_path)
+    sink.finish(tmp_path)
+    assert stream.getvalue() == ""
 
 
 def test_the_console_leaves_progress_bars_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

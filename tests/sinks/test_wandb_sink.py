@@ -17,6 +17,8 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 from wandb_files import offline_wandb, read_wandb, rows_of
 
 from topo_callback import Trajectory
+from topo_callback.dynamics.course import HalfWay, Settled
+from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder
@@ -55,6 +57,7 @@ def log_everything(sink: WandbSink, folder: TrajectoryFolder) -> None:
         pictures = draw_sample_pictures(folder, snapshot, [LAYERS[-1]]) if snapshot.step in (0, 16) else []
         sink.log(replace(snapshot, provenance={**snapshot.provenance, "pictures": pictures}))
     draw_run_pictures(folder)
+    folder.page.write_text(SENTINEL)
     sink.finish(folder.path)
 
 
@@ -150,22 +153,33 @@ def test_configuration_and_folder_are_kept_and_nothing_else(logged: Logged) -> N
     kept = {entry["path"] for entry in artifact["manifest"]["contents"]}
     assert artifact["name"] == f"topology-{folder.run_id}"
     assert kept >= {"run.json", "journal.jsonl", "samples/step-00000016.npz", "pictures/trajectory.png"}
-    assert not [path for path in kept if path.startswith(("spool", "distances", "prompts", "lock", "worker"))]
+    private = ("spool", "distances", "prompts", "report", "lock", "worker")
+    assert not [path for path in kept if path.startswith(private)]
     for file in logged.files.rglob("*"):
         assert not file.is_file() or SENTINEL.encode() not in file.read_bytes(), file
 
 
-def test_the_behaviour_is_in_the_summary(run: Any, tmp_path: Path) -> None:
+def test_the_verdict_is_in_the_summary(run: Any, tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "topology")
     sink = WandbSink(table=False, artifact=False)
     sink.start(folder.read_run(), folder.path)
-    snapshot = make_snapshots()[-1]
-    numbers = {**snapshot.numbers, "next_token_kl.first": {None: 0.2}}
-    sink.log(replace(snapshot, numbers=numbers, errors={"next_token_kl.first": {None: 0.03}}))
+    sink.log(make_snapshots()[-1])
+    verdict = Verdict(
+        "finished", 6, 0, 16, answers_moved=Measured(0.2, 0.03), structure_kept=Measured(0.4, None), neighbours=5,
+        by_chance=0.1, course="answers", half_way=HalfWay(4, 2, 8), settled=Settled(8, 8, 8), over=True, moved=True,
+    )  # fmt: skip
+    sink.conclude(verdict)
     sink.finish(folder.path)
     updates = [record["summary"]["update"] for record in records_of(run) if "summary" in record]
-    said = [update["topology/behaviour"] for update in updates if "topology/behaviour" in update]
-    assert said == ["The answers to the probe moved by 0.2 ± 0.03 nats since the start (KL(start || now))."]
+    told: dict[str, Any] = {}
+    for update in updates:
+        told.update({key: value for key, value in update.items() if key.startswith("topology/")})
+    assert told["topology/verdict"] == str(verdict)
+    numbers = ("answers_moved", "answers_moved_interval", "structure_kept", "half_way_step", "over_since_step")
+    assert [told[f"topology/{name}"] for name in numbers] == [0.2, 0.06, 0.4, 4, 8]
+    assert told["topology/structure_by_chance"] == 0.1
+    assert "topology/structure_kept_interval" not in told
+    assert "topology/general_text_moved" not in told
 
 
 def test_an_own_run_stands_beside_the_trainers(run: Any, tmp_path: Path) -> None:

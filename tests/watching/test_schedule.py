@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from topo_callback.config import TopologyConfig
-from topo_callback.watching.schedule import OverheadBudget, Pace, Schedule
+from topo_callback.watching.schedule import LEAST, LEAST_SECONDS, OverheadBudget, Pace, Schedule
 
 
 def test_the_default_schedule_of_a_thousand_steps() -> None:
@@ -87,7 +89,7 @@ def simulate(step_seconds: float, sample_seconds: float, max_steps: int, share: 
     for step in range(max_steps + 1):
         if step:
             now += step_seconds
-        if step in schedule and (schedule.never_thinned(step) or budget.allows()):
+        if step in schedule and (schedule.never_thinned(step) or budget.allows(schedule.least_from(step))):
             now += sample_seconds
             budget.spend(sample_seconds)
             budget.sampled(sample_seconds)
@@ -104,12 +106,35 @@ def test_the_share_is_exceeded_by_at_most_one_sample_or_by_the_early_ones(
     spent, run, _ = simulate(step_seconds, sample_seconds, max_steps, share)
     schedule = Schedule.of(max_steps, TopologyConfig())
     early = sum(schedule.is_early(step) for step in range(max_steps + 1)) * sample_seconds
-    assert spent <= max(share * run, early) * (1 + 1e-9) + sample_seconds
+    assert spent <= max(share * run, early, LEAST_SECONDS) * (1 + 1e-9) + sample_seconds
 
 
 def test_a_cheap_sample_is_never_thinned() -> None:
     _, _, taken = simulate(1.0, 0.01, 1000, 0.05)
     assert taken == len(Schedule.of(1000, TopologyConfig()).planned())
+
+
+@given(st.integers(60, 2000), st.floats(0.01, 2.5))
+def test_a_short_run_has_eight_samples_that_are_spread_where_they_cost_less_than_half_a_minute(
+    max_steps: int, sample_seconds: float
+) -> None:
+    schedule = Schedule.of(max_steps, TopologyConfig())
+    least = [step for step in range(max_steps + 1) if schedule.least_from(step)]
+    assert len(least) == LEAST
+    assert (least[0], least[-1]) == (0, max_steps)
+    assert max(b - a for a, b in itertools.pairwise(least)) <= max_steps / (LEAST - 1) + schedule.interval
+    early = sum(schedule.is_early(step) for step in range(max_steps + 1))
+    affordable = (early + LEAST) * sample_seconds <= LEAST_SECONDS
+    _, _, taken = simulate(1e-6, sample_seconds, max_steps, 0.05)
+    if affordable:
+        assert taken >= LEAST
+    _, _, none = simulate(1e-6, sample_seconds, max_steps, 0.0)
+    assert none == early + 1
+
+
+def test_a_short_run_of_dear_samples_has_the_early_ones_alone() -> None:
+    spent, _, taken = simulate(0.01, 8.0, 60, 0.05)
+    assert (spent, taken) == (24.0, 3)
 
 
 def test_without_a_limit_nothing_is_thinned() -> None:

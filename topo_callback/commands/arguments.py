@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
+
+from topo_callback.terminal import WIDE
 
 
 def positive(text: str) -> int:
@@ -99,3 +102,16 @@ def add_align(parser: argparse._ActionsContainer) -> None:
         help="the axis on which runs are compared: optimizer step, share of the run, or how far the weights have moved "
         "(default: step)",
     )
+
+
+def add_wide(parser: argparse._ActionsContainer) -> None:
+    """`--wide`, rows on the terminal with numbers of topology; `show_wide` has it done."""
+    parser.add_argument(
+        "--wide", action="store_true", help="rows on the terminal have numbers of topology, too (as TOPO_WIDE=1 does)"
+    )
+
+
+def show_wide(given: argparse.Namespace) -> None:
+    """Do what `--wide` asks for, for every callback of this process."""
+    if given.wide:
+        os.environ[WIDE] = "1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from topo_callback.commands.arguments import add_output_dir, not_negative, positive
+from topo_callback.commands.arguments import add_output_dir, add_wide, not_negative, positive, show_wide
 from topo_callback.commands.parser import CommandParser
 
 
@@ -25,6 +25,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "--seed", type=not_negative, default=0, metavar="N", help="of the model, the data and the training (default: 0)"
     )
     parser.add_argument("--no-wandb", action="store_true", help="no offline W&B run")
+    add_wide(parser)
     parser.set_defaults(run=_demo)
 
 
@@ -34,6 +35,7 @@ def _demo(given: argparse.Namespace) -> None:
     require("accelerate", "datasets", "peft", "tokenizers", "trl")
     from topo_callback.demo.run import run_demo
 
+    show_wide(given)
     run_demo(
         model=given.model,
         dataset=given.dataset,

@@ -17,6 +17,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 
 
 def _finish(given: argparse.Namespace) -> None:
+    from topo_callback.dynamics.run_verdict import verdict_of_folder
     from topo_callback.page.wording import count
     from topo_callback.worker.finish import finish_folder
 
@@ -24,5 +25,10 @@ def _finish(given: argparse.Namespace) -> None:
     sys.stdout.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
     for step, reason in finished.failed.items():
         sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
+    if finished.unwritten is not None:
+        sys.stdout.write(f"the page of the run cannot be written: {finished.unwritten}\n")
+    verdict = verdict_of_folder(finished.folder)
+    if verdict is not None and verdict.samples:
+        sys.stdout.write(f"{verdict}\n")
     if finished.undrawn is not None:
         sys.stdout.write(f"the pictures of the run cannot be drawn: {finished.undrawn}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from topo_callback.commands.arguments import add_wide, show_wide
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.settings import USAGE, add_settings, given_settings
 
@@ -24,10 +25,12 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument("script", metavar="SCRIPT", help="the training script")
     parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="the script's own arguments")
     parser.later = add_settings
+    add_wide(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> None:
     from topo_callback.integrations.run_script import run_script
 
+    show_wide(given)
     run_script(given.script, given.arguments, given_settings(given), module=given.module)

@@ -217,11 +217,11 @@ def draw_trajectory(folder: Path) -> Path | None:
 def _print_summary(result: DemoResult, console: Console) -> None:
     parts = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in result.seconds.items())
     console.print(f"done in {sum(result.seconds.values()):.0f} s ({parts})")
-    from topo_callback.dynamics.behaviour import behaviour_of_run
+    from topo_callback.dynamics.run_verdict import verdict_of_folder
 
-    behaviour = behaviour_of_run(result.folder)
-    if behaviour:
-        console.print(behaviour)
+    verdict = verdict_of_folder(result.folder)
+    for line in [] if verdict is None else verdict.lines():
+        console.print(line)
     console.print(f"held-out loss {result.held_out_losses[0]:.3f} -> {result.held_out_losses[-1]:.3f}")
     console.print(f"folder   {result.folder}")
     if result.picture is not None:

@@ -1,16 +1,13 @@
-"""What became of the model's behaviour since the start, in a sentence: the first line of every summary.
+"""What became of the model's behaviour since the start, in nats and a sentence: the evidence behind the verdict.
 
-Nothing is called a move that is not larger than twice its error over prompts, or that rounding could make.
+Nothing is called a move that is not larger than its 95 % interval over prompts, or that rounding could make.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from topo_callback.errors import RecordError
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.records.trajectory import Trajectory
 
 ROUNDING = 1e-6
 """Nats: what rounding to the recorded form can make of nothing (seen: 1e-7)."""
@@ -45,29 +42,15 @@ class Move:
 
     @property
     def words(self) -> str:
-        """The value with its error."""
+        """The value with its 95 % interval."""
         if self.error is None:
             return f"{_rounded(self.value)} nats{_NO_ERROR}"
-        return f"{_rounded(self.value)} ± {_rounded(self.error)} nats"
-
-    @property
-    def brief(self) -> str:
-        """The same for a narrow column."""
-        return _rounded(self.value) + ("" if self.error is None else f"±{self.error:.1g}")
+        return f"{_rounded(self.value)} ± {_rounded(2 * self.error)} nats"
 
 
 def behaviour_words(snapshot: Snapshot) -> str:
     """What the model's answers to the probe and its grasp of general text are against the start; "" without either."""
     return " ".join(said for said in (_answers(snapshot), _general_text(snapshot)) if said)
-
-
-def behaviour_of_run(folder: Path) -> str:
-    """`behaviour_words` of the newest sample of a recorded run; "" where there is no record."""
-    try:
-        trajectory = Trajectory.load(folder)
-    except RecordError:
-        return ""
-    return behaviour_words(trajectory.overview(trajectory.steps[-1])) if trajectory.steps else ""
 
 
 def _answers(snapshot: Snapshot) -> str:

@@ -9,21 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
 
-from topo_callback.dynamics.behaviour import ROUNDING
+from topo_callback.dynamics.course import ANSWERS, FEWEST, LOSS, Course, Settled
 from topo_callback.dynamics.divergence import STAYS
 from topo_callback.dynamics.reorganisation import Event
-from topo_callback.measures.behaviour import mean_and_error
-from topo_callback.measures.missing import Missing
+from topo_callback.dynamics.verdict import NOT_ENOUGH, percent
 from topo_callback.measures.uncertainty import LEAST_PART
 from topo_callback.records.trajectory import Trajectory
-
-ANSWERS, LOSS = "next_token_kl.first", "general_text_loss_change.first"
-TOLERANCE = 0.1  # of the last value, within which a number is as at the end
-FEWEST = 6  # samples
-MOST_READ = 200  # samples whose values of all prompts are read; of more, evenly spaced ones
-NOT_ENOUGH = "not enough evidence"
 
 
 @dataclass(frozen=True)
@@ -41,21 +33,6 @@ class Answer:
     evidence: str
 
 
-@dataclass(frozen=True)
-class Settled:
-    """Since when a number is as at the end.
-
-    Attributes:
-        step: of the first sample from which on it stays within a tenth of its last value.
-        earliest: the same where every difference is smaller by its error; `step` may be this early.
-        latest: where every difference is larger by it.
-    """
-
-    step: int
-    earliest: int
-    latest: int
-
-
 def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[Answer]:
     """Three answers: is the run to be stopped, do its answers still move, which checkpoint.
 
@@ -63,62 +40,14 @@ def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[
         events: of the run, from `find_events`.
     """
     diverged = next((event for event in events if event.kind == "divergence"), None)
-    answers = _Course.of(trajectory, ANSWERS)
+    answers = Course.of_prompts(trajectory, ANSWERS)
+    resting = answers is not None and bool(answers.at_rest())
     settled = None if answers is None else answers.settled()
     return [
         _stop(trajectory, events, diverged),
         _moving(answers, settled),
-        _which(trajectory, diverged, settled),
+        _which(trajectory, diverged, settled if resting else None),
     ]
-
-
-@dataclass(frozen=True)
-class _Course:
-    """A mean over prompts since the start, at the samples that have it."""
-
-    steps: tuple[int, ...]
-    by_prompt: Float64[np.ndarray, "samples prompts"]
-
-    @classmethod
-    def of(cls, trajectory: Trajectory, measure: str) -> _Course | None:
-        steps = [step for step in trajectory.steps if None in trajectory.overview(step).numbers.get(measure, {})]
-        if len(steps) > MOST_READ:
-            steps = [steps[place] for place in np.linspace(0, len(steps) - 1, MOST_READ).round().astype(int)]
-        read = [(step, trajectory.snapshot(step).by_prompt.get(measure)) for step in steps]
-        known = [(step, values) for step, values in read if values is not None]
-        if (
-            not known
-            or np.isfinite(known[-1][1]).sum() < LEAST_PART
-            or any(len(values) != len(known[-1][1]) for _, values in known)
-        ):
-            return None
-        return cls(tuple(step for step, _ in known), np.stack([values for _, values in known]))
-
-    def difference(self, one: int, other: int) -> tuple[float, float]:
-        """The mean of the second sample less that of the first, and its standard error: of the same prompts."""
-        mean, error = mean_and_error(self.by_prompt[other] - self.by_prompt[one])
-        known = not isinstance(mean, Missing) and not isinstance(error, Missing)
-        return (mean, error) if known else (float("nan"), float("nan"))  # type: ignore[return-value]
-
-    @property
-    def last(self) -> tuple[float, float]:
-        """The last value and its standard error."""
-        mean, error = mean_and_error(self.by_prompt[-1])
-        known = not isinstance(mean, Missing) and not isinstance(error, Missing)
-        return (mean, error) if known else (float("nan"), float("nan"))  # type: ignore[return-value]
-
-    def settled(self) -> Settled | None:
-        """Since when the number is as at the end; None where it did not clearly move, or samples are few."""
-        value, error = self.last
-        if len(self.steps) < FEWEST or not abs(value) > max(2 * error, ROUNDING):
-            return None
-        differences = np.array([self.difference(place, len(self.steps) - 1) for place in range(len(self.steps))])
-        away, errors = np.abs(differences[:, 0]), 2 * differences[:, 1]
-        found = []
-        for slack in (np.zeros(len(away)), errors, -errors):
-            outside = np.flatnonzero(~(away <= TOLERANCE * abs(value) + slack))
-            found.append(self.steps[min(int(outside[-1]) + 1 if outside.size else 0, len(self.steps) - 1)])
-        return Settled(*found)
 
 
 def _stop(trajectory: Trajectory, events: Sequence[Event], diverged: Event | None) -> Answer:
@@ -141,17 +70,20 @@ def _stop(trajectory: Trajectory, events: Sequence[Event], diverged: Event | Non
     )
 
 
-def _moving(answers: _Course | None, settled: Settled | None) -> Answer:
+def _moving(answers: Course | None, settled: Settled | None) -> Answer:
     question = "Do the answers still move?"
     if answers is None:
         return Answer(question, NOT_ENOUGH, f"next tokens of {LEAST_PART} prompts or more are not recorded")
     value, error = answers.last
-    move = f"KL(start || now) {value:.2g} ± {error:.1g} nats at step {answers.steps[-1]}"
+    move = f"{percent(value, error)} of the probability of the next token at step {answers.steps[-1]}"
     if len(answers.steps) < FEWEST:
         return Answer(question, NOT_ENOUGH, f"{len(answers.steps)} samples; {FEWEST} are needed")
     if settled is None:
         return Answer(question, "they have not clearly moved", move)
-    if settled.step >= answers.steps[-2]:
+    at_rest = answers.at_rest()
+    if at_rest is None:
+        return Answer(question, NOT_ENOUGH, f"{move}; as there since between {settled.earliest} and {settled.latest}")
+    if not at_rest:
         return Answer(question, "yes, until the last sample", move)
     span = f"between {settled.earliest} and {settled.latest}, by the errors over prompts"
     return Answer(question, f"no, since step {settled.step}", f"within a tenth of {move} ({span})")
@@ -165,12 +97,12 @@ def _which(trajectory: Trajectory, diverged: Event | None, settled: Settled | No
             return Answer(question, NOT_ENOUGH, f"no sample lies before step {diverged.first_step}, where it diverged")
         return Answer(question, f"one of step {before[-1]} or before", f"it diverged after step {diverged.first_step}")
     if settled is None:
-        return Answer(question, NOT_ENOUGH, "the answers have not clearly moved, or are not recorded often enough")
-    loss = _Course.of(trajectory, LOSS)
+        return Answer(question, NOT_ENOUGH, "the answers have not clearly moved, or not come to rest")
+    loss = Course.of_prompts(trajectory, LOSS)
     if loss is None or settled.step not in loss.steps or settled.step == loss.steps[-1]:
         return Answer(question, NOT_ENOUGH, f"from step {settled.step} on the answers are as at the end")
     more, error = loss.difference(loss.steps.index(settled.step), len(loss.steps) - 1)
-    forgot = f"the loss on general text changed by {more:+.2g} ± {error:.1g} nats per token from there to the end"
+    forgot = f"the loss on general text changed by {more:+.2g} ± {2 * error:.1g} nats per token from there to the end"
     if abs(more) <= 2 * error or not np.isfinite(more):
         return Answer(
             question,

@@ -24,6 +24,7 @@ STANDS_OUT = 2.0  # times the largest distance from their median that the interv
 _LEAST = 0.18  # logarithm of 1.2: smaller moves do not stand out
 _BEFORE, _NEWEST = 16, 8  # training steps before a change, and of those behind it the ones that say what became of it
 _BACK, _ON = 1 / 3, 4 / 3  # shares of the change that are left: below it is over, above it goes on
+_OVER, _STAYED, _GOES_ON = _STATES = ("is over", "has stayed", "goes on")
 _NAMES = {"loss": "the loss", "grad_norm": "the gradient norm", "moved": "the weights' step over the plan"}
 MEASURES = {"rtd": "RTD", HEADLINE: "Wasserstein H1"}
 
@@ -63,6 +64,11 @@ def explanations(series: Series, changes: Sequence[Event]) -> Iterator[Event]:
 def _span(change: Event) -> str:
     first, last = change.first_step, change.last_step
     return f"the change of step {last}" if first == last else f"the change of steps {first}-{last}"
+
+
+def became(explained: Event) -> str:
+    """What its event `explained` says became of a change: `is over`, `has stayed`, `goes on`, or nothing."""
+    return next((state for state in _STATES if f" {state}: " in explained.explanation.split("; ")[0]), "")
 
 
 def standing_out(
@@ -162,7 +168,7 @@ def _followed(training: TrainingSteps, change: Event, last: int) -> str:
     share = left / height if height else 0.0
     factor = float(np.exp(left))
     if share < _BACK or abs(left) < 2 * noise / np.sqrt(_NEWEST):
-        return f"is over: {_NAMES[name]} is {factor:.2g}x what it was before"
+        return f"{_OVER}: {_NAMES[name]} is {factor:.2g}x what it was before"
     if share > _ON:
-        return f"goes on: {_NAMES[name]} is {factor:.2g}x what it was before"
-    return f"has stayed: {_NAMES[name]} is {factor:.2g}x what it was before"
+        return f"{_GOES_ON}: {_NAMES[name]} is {factor:.2g}x what it was before"
+    return f"{_STAYED}: {_NAMES[name]} is {factor:.2g}x what it was before"

@@ -18,6 +18,8 @@ from topo_callback.dynamics.checkpoints import checkpoint_answers
 from topo_callback.dynamics.events import events_of_run
 from topo_callback.dynamics.rates import rates_in_words
 from topo_callback.dynamics.reorganisation import UNMEASURED
+from topo_callback.dynamics.run_verdict import verdict_of
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
@@ -67,6 +69,7 @@ def report_page(
     for run in runs:
         check(run)
     names = _names(runs, objectives)
+    found = {run.folder: events_of_run(run) for run in runs}
     compared = across(runs, _tested(objectives), axis) if len(runs) > 1 else Across("")
     content = {
         "runs": [
@@ -82,9 +85,13 @@ def report_page(
         script=script,
         title=safe(names[0] if len(runs) == 1 else count(len(runs), "run"), 80),
         subtitle=safe(_subtitle(runs), 200),
-        summary=_each(runs, names, lambda run: damaged(run) + items([*summary(run), *_thinned(run, len(runs))])),
-        checkpoints=_section("checkpoints", "Stop, or which checkpoint", _each(runs, names, checkpoints)),
-        events=_section("events", "Events", _each(runs, names, events)),
+        summary=_each(runs, names, lambda run: _summary(run, found[run.folder], len(runs))),
+        checkpoints=_section(
+            "checkpoints",
+            "Stop, or which checkpoint",
+            _each(runs, names, lambda run: checkpoints(run, found[run.folder])),
+        ),
+        events=_section("events", "Events", _each(runs, names, lambda run: events(found[run.folder]))),
         prompts=_section("prompts", "Prompts", _each(runs, names, lambda run: moved_prompts(run, prompts))),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
         undefined=_each(runs, names, undefined),
@@ -107,6 +114,34 @@ def write_page(path: Path, page: str) -> Path:
     except (OSError, ValueError) as error:
         raise RecordError(f"{plain(path)}: the report cannot be written ({error})") from error
     return path
+
+
+def _summary(run: Trajectory, found: Sequence[Event], share: int) -> str:
+    """The verdict, and below it, folded, what it rests on."""
+    evidence = items([*summary(run), *_thinned(run, share)])
+    return (
+        f"{damaged(run)}{verdict_markup(verdict_of(run, found))}"
+        '<details class="evidence"><summary>What it rests on</summary><p class="muted">\N{PLUS-MINUS SIGN} is the 95 % '
+        f"interval over prompts; other seeds are not in it.</p>{evidence}</details>"
+    )
+
+
+def verdict_markup(verdict: Verdict) -> str:
+    """Three numbers, large, and a sentence."""
+    figures = "".join(
+        f"<div><dt>{safe(_begun(figure.label))}</dt><dd><strong>{_unbroken(_begun(figure.value))}</strong> "
+        f'<span class="muted">{_unbroken(figure.detail)}</span></dd></div>'
+        for figure in verdict.figures
+    )
+    return f'<dl class="verdict">{figures}</dl><p class="sentence">{_unbroken(verdict.sentence)}</p>'
+
+
+def _unbroken(text: str) -> str:
+    """A text for the page in which no number is torn from its interval or its unit."""
+    kept = safe(text, 1200)
+    for apart in (" \N{PLUS-MINUS SIGN} ", " %"):
+        kept = kept.replace(apart, apart.replace(" ", "\N{NO-BREAK SPACE}"))
+    return kept
 
 
 def _thinned(run: Trajectory, share: int) -> list[str]:
@@ -174,10 +209,9 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def events(trajectory: Trajectory) -> str:
+def events(found: Sequence[Event]) -> str:
     """A table of the steps at which events were known, their kind, level and explanation, and how often quiet runs are
     told such; empty without events."""
-    found = events_of_run(trajectory)
     rows = [
         (
             str(event.known_at),
@@ -192,13 +226,13 @@ def events(trajectory: Trajectory) -> str:
     return table(("step", "event", "explanation"), rows) + rates
 
 
-def checkpoints(trajectory: Trajectory) -> str:
+def checkpoints(trajectory: Trajectory, found: Sequence[Event]) -> str:
     """What the record says about stopping and checkpoints: question, answer and evidence in one paragraph each."""
-    found = checkpoint_answers(trajectory, events_of_run(trajectory))
+    answers = checkpoint_answers(trajectory, found)
     return "".join(
         f"<p>{safe(each.question)} <strong>{safe(_begun(each.answer))}</strong>. "
         f'<span class="muted">{safe(_begun(each.evidence), 300)}.</span></p>'
-        for each in found
+        for each in answers
     )
 
 

@@ -240,6 +240,12 @@ window.addEventListener("resize", () => {
   drawnWidth = document.body.clientWidth;
   redraw();
 });
-const print = (on) => () => { paper = on; redraw(); };
+let folded = [];
+const print = (on) => () => {
+  if (on) folded = [...document.querySelectorAll("details:not([open])")];
+  for (const each of folded) each.open = on;
+  paper = on;
+  redraw();
+};
 window.addEventListener("beforeprint", print(true));
 window.addEventListener("afterprint", print(false));

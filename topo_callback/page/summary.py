@@ -14,9 +14,10 @@ import numpy as np
 
 from topo_callback.dynamics.behaviour import behaviour_words
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
+from topo_callback.dynamics.verdict import percent, plain_percent
 from topo_callback.figures.labels import step_name
 from topo_callback.page.run_content import DISPLACEMENT, fact, points, velocities
-from topo_callback.page.wording import count, percent, rounded, table
+from topo_callback.page.wording import count, rounded, table
 from topo_callback.records.trajectory import Trajectory
 
 _FEW_LOOPS = 10
@@ -142,7 +143,7 @@ def _half_way(trajectory: Trajectory, array: np.ndarray, errors: np.ndarray) -> 
         for shift in (0.0, band, -band)
     )
     step, end = trajectory.steps[reached], trajectory.steps[-1]
-    share = f", after {percent(step / end)} of the steps" if 0 < step < end else ""
+    share = f", after {plain_percent(step / end)} of the steps" if 0 < step < end else ""
     around = ""
     if earliest != latest:
         around = f" (step {step_name(trajectory.steps[earliest])} to {step_name(trajectory.steps[latest])} within the "
@@ -208,20 +209,20 @@ def _neighbours(trajectory: Trajectory) -> list[str]:
     k = int(trajectory.snapshot(trajectory.steps[0]).neighbours.shape[2])
     most, least = int(np.nanargmax(last)), int(np.nanargmin(last))
     error, of_median = trajectory.errors("mutual_knn.first")[-1], trajectory.errors("mutual_knn.first", [None])[-1, 0]
-    kept = f"{percent(float(np.nanmedian(last)))}{give_or_take(of_median, as_percent=True)}"
+    kept = percent(float(np.nanmedian(last)), of_median)
     text = f"{kept} of each prompt's {k} nearest neighbours are still those of the start "
     text += "(median over layers"
     if differ(last[most], error[most], last[least], error[least]):
-        text += f"; {percent(last[least])} in layer {trajectory.layers[least]}, {percent(last[most])} in layer "
-        text += f"{trajectory.layers[most]}"
-    return [f"{text}; by chance {percent(k / (points(trajectory) - 1))})."]
+        text += f"; {plain_percent(last[least])} in layer {trajectory.layers[least]}, "
+        text += f"{plain_percent(last[most])} in layer {trajectory.layers[most]}"
+    return [f"{text}; by chance {plain_percent(k / (points(trajectory) - 1))})."]
 
 
 def _survival(trajectory: Trajectory) -> list[str]:
     last = trajectory.array("survival_h1.first")[-1]
     if not np.isfinite(last).any():
         return []
-    text = f"{percent(float(np.nanmedian(last)))} of the loops at the start are left (median over layers)"
+    text = f"{plain_percent(float(np.nanmedian(last)))} of the loops at the start are left (median over layers)"
     loops = trajectory.array("betti_h1")[0]
     few = (
         f" The layers began with {rounded(float(np.nanmedian(loops)))} loops each, in the median: too few to say much."
@@ -229,7 +230,7 @@ def _survival(trajectory: Trajectory) -> list[str]:
     few = few if np.isfinite(loops).any() and np.nanmedian(loops) < _FEW_LOOPS else ""
     floor = trajectory.array("survival_h1_gaussian.first")[-1]
     if np.isfinite(floor).any():
-        text += f"; in Gaussian clouds of equal covariance, the floor, {percent(float(np.nanmedian(floor)))}"
+        text += f"; in Gaussian clouds of equal covariance, the floor, {plain_percent(float(np.nanmedian(floor)))}"
     return [f"{text}.{few}"]
 
 
@@ -285,11 +286,11 @@ def differ(one: float, its_error: float, other: float, other_error: float) -> bo
     return bool(abs(one - other) > 2 * error)
 
 
-def give_or_take(error: float, *, as_percent: bool = False) -> str:
+def give_or_take(error: float) -> str:
     """` ± ` and what the 95 % interval over prompts reaches to each side; nothing without an error."""
     if not math.isfinite(error):
         return ""
-    return f" ± {percent(2 * error) if as_percent else rounded(2 * error)}"
+    return f" ± {rounded(2 * error)}"
 
 
 def _named(names: Iterable[object], most: int = 8) -> str:

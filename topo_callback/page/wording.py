@@ -39,10 +39,6 @@ def rounded(value: float) -> str:
     return text if "e" not in text or abs(value) < 1e-4 else f"{value:.4f}".rstrip("0")
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.01 else f"{100 * share:.1g} %"
-
-
 def count(number: int, word: str) -> str:
     """`1 sample`, `21 samples`."""
     return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}") + f" {word}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@
     distances/step-00000000.npz   distances of step 0, of the newest sample, and of the newest saved checkpoint
     spool/step-00000064.npz       samples that wait for the worker
     pictures/*.png
+    report.html                   the page, written at the end of the run, without prompts
     prompts.jsonl                 the prompts themselves, only with keep_prompts
     start-weights.npz             the trained weights that are followed, as they were when the run began
     steps.csv                     one line for each optimizer step: loss, gradient norm, rates
@@ -57,6 +58,7 @@ class TrajectoryFolder:
         self.pictures = path / "pictures"
         self.run_file = path / "run.json"
         self.journal_file = path / "journal.jsonl"
+        self.page = path / "report.html"
         self.prompts = path / "prompts.jsonl"
         self.worker_log = path / "worker.log"
         self.start_weights = path / "start-weights.npz"

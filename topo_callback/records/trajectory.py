@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int32
@@ -23,6 +23,7 @@ from topo_callback.spacing import evenly_spaced
 if TYPE_CHECKING:
     import pandas as pd
 
+Run = TypeVar("Run", bound="Trajectory")
 MOST_BYTES = 1 << 30  # of barcodes and graphs that a trajectory keeps in memory
 _WHOLE = 2**62  # stands for the whole depth, behind all layers
 
@@ -47,6 +48,7 @@ class Trajectory:
         self._overviews: dict[int, Snapshot] = {}
         self._whole: dict[int, Snapshot] = {}
         self._kept_bytes = 0
+        self._at_its_end = False
         for step in folder.steps(folder.samples):
             path = folder.step_file(folder.samples, step)
             try:
@@ -58,7 +60,7 @@ class Trajectory:
         self.steps: tuple[int, ...] = tuple(self._overviews)
 
     @classmethod
-    def load(cls, path: str | Path) -> Trajectory:
+    def load(cls: type[Run], path: str | Path) -> Run:
         """Read the run folder at `path`, or the newest run of the output_dir at `path`.
 
         Raises:
@@ -87,6 +89,8 @@ class Trajectory:
     @property
     def state(self) -> str:
         """`running` while a process writes the folder, `finished` after a whole run, else `interrupted`."""
+        if self._at_its_end:
+            return "finished"
         if self._folder.is_locked():
             return "running"
         ends = [entry["event"] for entry in self.journal if entry["event"] in ("started", "resumed", "finished")]
@@ -123,7 +127,13 @@ class Trajectory:
             raise RecordError(f"{path.name}: holds the sample of step {snapshot.step}")
         return snapshot
 
-    def thinned(self, most: int) -> Trajectory:
+    def at_its_end(self: Run) -> Run:
+        """The same record, of a run that has come to its end, while its process still writes the folder."""
+        ended = copy.copy(self)
+        ended._at_its_end = True
+        return ended
+
+    def thinned(self: Run, most: int) -> Run:
         """The same run with at most so many samples, evenly spaced, the first and the newest among them."""
         if len(self.steps) <= most:
             return self

@@ -34,13 +34,13 @@ class ProgressBar:
 
 
 def summary_lines(result: Scanned) -> Iterator[str]:
-    """What became of the model's behaviour in one trajectory, what was left out of it, and how far it is."""
+    """The verdict on one trajectory, what was left out of it, and how far it is."""
     if result.folder is not None and not result.waiting:
-        from topo_callback.dynamics.behaviour import behaviour_of_run
+        from topo_callback.dynamics.run_verdict import verdict_of_folder
 
-        behaviour = behaviour_of_run(result.folder)
-        if behaviour:
-            yield f"{result.name}: {behaviour}"
+        verdict = verdict_of_folder(result.folder)
+        if verdict is not None:
+            yield from (f"{result.name}: {line}" for line in verdict.lines())
     for step, (label, reason) in result.skipped.items():
         yield f"{result.name}: step {step} ({label}) left out: {reason}"
     if result.folder is None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.records.snapshot import Snapshot
 
 STEP_KEY = "topology/step"
-SUMMARY_KEY = "topology/behaviour"
 
 DEPTH_MEASURES = (
     "next_token_kl.first",
@@ -87,6 +88,30 @@ def axis_numbers(snapshot: Snapshot) -> dict[str, float]:
         "topology/velocity": snapshot.provenance.get("velocity"),
     }
     return {key: float(value) for key, value in found.items() if value is not None}
+
+
+def verdict_numbers(verdict: Verdict) -> dict[str, float | str]:
+    """`topology/<name>` -> what the verdict says, by which runs can be sorted; what it does not say is left out.
+
+    `<name>_interval` is what the 95 % interval of `<name>` reaches to each side.
+    """
+    measured: dict[str, Measured | None] = {
+        "answers_moved": verdict.answers_moved,
+        "structure_kept": verdict.structure_kept,
+        "general_text_moved": verdict.general_text_moved,
+        "general_text_loss_change": verdict.general_text_loss_change,
+    }
+    found: dict[str, float | str | None] = {"verdict": str(verdict), "structure_by_chance": verdict.by_chance}
+    for name, each in measured.items():
+        found[name] = None if each is None else each.value
+        found[f"{name}_interval"] = None if each is None or each.error is None else 2 * each.error
+    found["half_way_step"] = None if verdict.half_way is None else verdict.half_way.step
+    found["over_since_step"] = verdict.settled.step if verdict.settled is not None and verdict.over else None
+    return {
+        f"topology/{name}": value
+        for name, value in found.items()
+        if value is not None and (isinstance(value, str) or math.isfinite(value))
+    }
 
 
 def pictures_of(folder: Path, names: Iterable[str]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""LiveSink: one line at the foot of a terminal that follows the run: step, velocity, newest event."""
+"""LiveSink: one line at the foot of a terminal that follows the run: step, answers, structure, newest event."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from topo_callback.dynamics.course import ANSWERS, STRUCTURE
 from topo_callback.dynamics.reorganisation import event_words, is_measured
+from topo_callback.dynamics.verdict import plain_percent
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.terminal import PREFIX, TextStream
+from topo_callback.terminal import PREFIX, TextStream, is_wide
 
 BARS = "▁▂▃▄▅▆▇█"
 _LOWEST, _HIGHEST = 0.25, 8.0  # velocities of the lowest and the highest bar, on a logarithmic scale
@@ -39,10 +41,12 @@ class LiveSink:
 
     Args:
         stream: where to write; None is the standard error of the moment.
+        wide: whether the line also has the velocities; None: where `TOPO_WIDE=1` is in the environment.
     """
 
-    def __init__(self, stream: TextStream | None = None) -> None:
+    def __init__(self, stream: TextStream | None = None, *, wide: bool | None = None) -> None:
         self._stream = stream
+        self._wide = is_wide() if wide is None else wide
         self._bar: Any = None
         self._velocities: deque[float] = deque(maxlen=_LENGTH)
         self._event = ""
@@ -66,16 +70,20 @@ class LiveSink:
         for event in snapshot.provenance.get("events", ()):
             self._event = event_words(event["kind"], event["explanation"], measured=is_measured(event))
         if self._bar is not None:
-            self._show(self._line(snapshot.step))
+            self._show(self._line(snapshot))
 
     def finish(self, folder: Path) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _line(self, step: int) -> Text:
-        line = Text(f"step {step}")
-        if self._velocities:
+    def _line(self, snapshot: Snapshot) -> Text:
+        line = Text(f"step {snapshot.step}")
+        for words, name in (("answers moved", ANSWERS), ("structure kept", STRUCTURE)):
+            value = snapshot.median(name)
+            if value is not None:
+                line.append(f"  {words} {plain_percent(value)}")
+        if self._wide and self._velocities:
             newest = self._velocities[-1]
             style = "bold yellow" if newest >= _FAST else "cyan"
             line.append("  velocity ").append(sparkline(tuple(self._velocities)), style=style)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.records.snapshot import Snapshot
 
 
@@ -16,7 +17,8 @@ class Sink(Protocol):
     A sink whose method raises an Exception gets no further calls in that run; one warning says so.
 
     A sink that has alerts may also have a method `alert(event, cooldown_seconds)`: it is called once for each `Event`
-    that is found in the run, see `topo_callback.dynamics`.
+    that is found in the run, see `topo_callback.dynamics`. And one that says how it all came out may have a method
+    `conclude(verdict)`, called once before `finish` with the `Verdict` on a run that came to its end.
     """
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -44,6 +46,7 @@ class MemorySink:
         run: content of run.json; None before the start.
         folder: the trajectory folder; None before the start.
         snapshots: every snapshot that was logged, in order.
+        verdict: on the run, once it has come to its end.
         finished: how often the end was announced.
     """
 
@@ -51,6 +54,7 @@ class MemorySink:
         self.run: dict[str, Any] | None = None
         self.folder: Path | None = None
         self.snapshots: list[Snapshot] = []
+        self.verdict: Verdict | None = None
         self.finished = 0
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -60,6 +64,9 @@ class MemorySink:
 
     def log(self, snapshot: Snapshot) -> None:
         self.snapshots.append(snapshot)
+
+    def conclude(self, verdict: Verdict) -> None:
+        self.verdict = verdict
 
     def finish(self, folder: Path) -> None:
         self.finished += 1

@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.behaviour import behaviour_words
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.headline import (
     DEPTH_MEASURES,
     LAYER_MEASURES,
     STEP_KEY,
-    SUMMARY_KEY,
     TABLE_MEASURES,
     axis_numbers,
     depth_numbers,
     layer_numbers,
+    verdict_numbers,
 )
 
 TABLE_KEY = "topology_table/layers"
 TABLE_ROWS = 10_000  # what W&B shows of one table
 _PICTURES = "topology_pictures"
 _CONFIG = ("config", "config_hash", "layers", "model", "reading", "versions")
-_NOT_UPLOADED = frozenset({"spool", "distances", "prompts.jsonl", "lock", "worker.log"})
+_NOT_UPLOADED = frozenset({"spool", "distances", "prompts.jsonl", "report.html", "lock", "worker.log"})
 # W&B stores a picture or a table as one history key for each of these; each is caught by the trainer's `*` by itself
 _IMAGE_FIELDS = ("_type", "caption", "format", "height", "path", "sha256", "size", "width")
 _TABLE_FIELDS = (
@@ -107,7 +107,6 @@ class WandbSink:
         self._description: dict[str, Any] = {}
         self._folder: Path | None = None
         self._last_step = 0
-        self._behaviour = ""
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Join or open the W&B run.
@@ -156,7 +155,6 @@ class WandbSink:
         row.update(self._images(wandb, snapshot.provenance.get("pictures", ())))
         row.update(self._table_rows(wandb, snapshot))
         self._last_step = snapshot.step
-        self._behaviour = behaviour_words(snapshot)
         self._run.log({STEP_KEY: snapshot.step, **row})
 
     def alert(self, event: Event, cooldown_seconds: float) -> None:
@@ -173,17 +171,19 @@ class WandbSink:
             wait_duration=cooldown_seconds,
         )
 
+    def conclude(self, verdict: Verdict) -> None:
+        """The numbers of the verdict and its text, in the summary of the W&B run."""
+        if self._bound:
+            self._run.summary.update(verdict_numbers(verdict))
+
     def finish(self, folder: Path) -> None:
-        """Log what became of the model's behaviour and the pictures of the whole run, upload the folder, and finish the
-        run if it is an own one."""
+        """Log the pictures of the whole run, upload the folder, and finish the run if it is an own one."""
         if not self._bound:
             return
         wandb = _import_wandb()
         pictures = folder / "pictures"
         whole_run = sorted(path.name for path in pictures.glob("*.png") if not _STEP.search(path.stem))
         try:
-            if self._behaviour:
-                self._run.summary[SUMMARY_KEY] = self._behaviour
             images = self._images(wandb, whole_run)
             if images:
                 self._run.log({STEP_KEY: self._last_step, **images})

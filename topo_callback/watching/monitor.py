@@ -27,6 +27,7 @@ from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import mark_checkpoint
 from topo_callback.watching.schedule import OverheadBudget, Schedule, announce_cost, announce_thinned
 from topo_callback.watching.step_signals import StepSignals
+from topo_callback.worker.early import end_early
 
 _Facts = dict[str, Any]
 
@@ -93,6 +94,8 @@ class Monitor:
             raise
         if self._watched.recorder is not None:
             self.folder = self._watched.recorder.folder.path
+        else:
+            end_early()
         self.running = True
         # a resumed run may have died between saving its checkpoint and sampling it
         saved = start.resumed and self._samples_at_saves
@@ -332,7 +335,7 @@ def decide(recorder: Recorder, schedule: Schedule, budget: OverheadBudget, step:
         return TAKE
     if _adapted_away(recorder, schedule, step):
         return SKIP
-    if budget.allows():
+    if budget.allows(schedule.least_from(step)):
         return TAKE
     recorder.note("thinned", step=step, cause=f"overhead {budget.overhead():.4f}")
     return SKIP

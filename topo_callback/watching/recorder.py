@@ -16,6 +16,7 @@ from topo_callback.dynamics import Event
 from topo_callback.dynamics.dominance import DominanceWatch
 from topo_callback.dynamics.series import training_of
 from topo_callback.dynamics.training import OF_TRAINING
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import USERS_OWN, LateError, RecordError, described
 from topo_callback.records.files import read_plain, refuse_link
 from topo_callback.records.folder import TrajectoryFolder, writing_key
@@ -29,9 +30,11 @@ from topo_callback.watching.actions import Actions, EventFunction
 from topo_callback.watching.schedule import Pace
 from topo_callback.watching.steps_record import StepsRecord
 from topo_callback.worker.dispatcher import Dispatcher
+from topo_callback.worker.early import take_early
 from topo_callback.worker.executor import WorkerExecutor, at_exit
 from topo_callback.worker.failed_measures import FailedMeasures
-from topo_callback.worker.outcomes import Lost
+from topo_callback.worker.outcomes import Concluded, Lost
+from topo_callback.worker.task import conclude_run
 
 _MOST_OF_A_PICTURE = 64 << 20  # bytes
 logger = logging.getLogger("topo_callback")
@@ -73,6 +76,7 @@ class Recorder:
         self.pace = Pace()
         self.actions = self._actions(())
         self._dominance = DominanceWatch(self.note)
+        self._verdict: Verdict | None = None
         self._warned_loss = False
         self._failed_measures = FailedMeasures()
         self._closed = False
@@ -80,7 +84,7 @@ class Recorder:
         self._steps: set[int] = set()
         self._handed_over: set[int] = set()  # without an outcome yet
         if executor is None:
-            executor = WorkerExecutor(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
+            executor = take_early(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
         self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close_at_exit)
         self._training = StepsRecord(folder, self._dispatcher.tell, references=config.references)
 
@@ -145,6 +149,8 @@ class Recorder:
                 self._failed_measures.observe(outcome)
                 self.pace.observe(outcome.provenance.get("velocity"))
                 self.actions.take(outcome.provenance.get("events", ()))
+            elif isinstance(outcome, Concluded):
+                self._verdict = outcome.verdict or self._verdict
             elif isinstance(outcome, Lost) and not self._warned_loss and self.stopped is None:
                 self._warned_loss = True
                 logger.warning(
@@ -155,7 +161,7 @@ class Recorder:
                 )
 
     def close(self, *, finished: bool = False, drain_seconds: float | None = None, goes_on: bool = False) -> None:
-        """Draw the pictures of the run, wait for pending samples as long as the configuration allows, end the worker.
+        """Wait for pending samples, verdict, pictures and page as long as the configuration allows, end the worker.
 
         A disk that does not answer is waited for 5 s longer. An interrupt ends the wait at once.
 
@@ -171,12 +177,13 @@ class Recorder:
         left = 0.0
         try:
             if finished:
-                self._dispatcher.draw_run()
+                self._dispatcher.conclude(page=self._config.page)
             self._dispatcher.drain(seconds)
             settled = self._dispatcher.settle(finished=finished, seconds=_SETTLE_SECONDS)
             self.poll()
             left = _SETTLE_SECONDS if settled else 0.0
             self._say_what_waits(settled, goes_on)
+            self._conclude(expected=finished and settled)
             self._finish_sinks(settled)
         except USERS_OWN:
             left = _INTERRUPTED_SECONDS
@@ -217,6 +224,16 @@ class Recorder:
                 "samples still wait" if waiting > 1 else "sample still waits",
                 self.folder.path,
             )
+
+    def _conclude(self, *, expected: bool) -> None:
+        """Tell the sinks that tell it how the run came out; where the worker was too late to say, as far as it got."""
+        if self._verdict is None and expected and self._sinks:
+            with contextlib.suppress(OSError, RecordError, LateError):
+                self._verdict = Patience(_SETTLE_SECONDS).ask(conclude_run, str(self.folder.path))
+        if self._verdict is not None and self._verdict.samples:
+            for sink in list(self._sinks):
+                if hasattr(sink, "conclude"):
+                    self._call(sink, "conclude", self._verdict)
 
     def _finish_sinks(self, settled: bool) -> None:
         """Sinks may read the whole folder here: where the disk does not answer, they are not waited for."""

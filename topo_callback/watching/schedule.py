@@ -11,6 +11,8 @@ from topo_callback.config import TopologyConfig
 from topo_callback.terminal import say
 
 _DENSER = 4  # samples of an adaptive schedule in one regular interval
+LEAST = 8  # samples that a short run has, evenly spread, where all of them cost less than so many seconds
+LEAST_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ class Schedule:
         """Whether an adaptive schedule leaves a step out once the model has settled: every second regular one."""
         return self.dense is not None and not self.never_thinned(step) and step // self.interval % 2 == 1
 
+    def least_from(self, step: int) -> int:
+        """How many of the samples that a short run has at least are from this step on; 0 if it is none of them."""
+        planned = self.planned()
+        ends = planned[0], planned[-1]
+        wanted = [ends[0] + place * (ends[1] - ends[0]) / (LEAST - 1) for place in range(LEAST)]
+        least = sorted({min(planned, key=lambda each: abs(each - near)) for near in wanted})
+        return sum(each >= step for each in least) if step in least else 0
+
     def meetings(self) -> frozenset[int]:
         """All steps of the run that are sampled, or may be by an adaptive schedule."""
         between = () if self.dense is None else range(0, self.max_steps + 1, self.dense)
@@ -106,7 +116,8 @@ class OverheadBudget:
     A later sample is taken when the time spent, with it, is at most `share` of the run's time so far: the allowance
     grows as the run goes on, so the samples that remain are evenly spread. The early samples and the last are always
     taken; what the early ones cost is paid for by later ones. So the share of the whole run is exceeded by no more
-    than one sample, or, in a run too short to pay for them, by the early ones.
+    than one sample, or, in a run too short to pay for them, by the early ones, or by eight evenly spread ones where all
+    that is spent stays below 30 s. A share of 0 leaves these out.
 
     Attributes:
         share: largest share of the run, 0 to 1; None: no limit.
@@ -137,13 +148,19 @@ class OverheadBudget:
         elapsed = self.clock() - self._started
         return self.spent / elapsed if elapsed > 0 else 0.0
 
-    def allows(self) -> bool:
-        """Whether one more later sample keeps the run, as long as it is now, within the share."""
+    def allows(self, least: int = 0) -> bool:
+        """Whether one more later sample keeps the run, as long as it is now, within the share.
+
+        Args:
+            least: how many of the samples that a short run has at least are still to be taken, this one among them.
+        """
         if self.share is None:
             return True
         training = self.clock() - self._started - self.spent
         after = self.spent + self.last_cost
-        allowed = after <= self.share * (training + after)
+        allowed = after <= self.share * (training + after) or (
+            least > 0 and self.share > 0 and self.spent + least * self.last_cost <= LEAST_SECONDS
+        )
         if not allowed:
             self.thinned += 1
         return allowed
@@ -155,6 +172,8 @@ def announce_cost(budget: OverheadBudget, schedule: Schedule, now: int) -> None:
         return
     later = sum(step > now for step in schedule.planned())
     limit = "" if budget.share is None else f", or as many as fit into {budget.share:.0%} of the run (max_overhead)"
+    if budget.share and budget.last_cost * LEAST <= LEAST_SECONDS and later > LEAST:
+        limit += f", but {LEAST} at least"
     say(
         f"a sample takes {budget.last_cost:.2g} s of training time; {later} more planned, about "
         f"{budget.last_cost * later:.2g} s{limit}"
@@ -165,4 +184,4 @@ def announce_thinned(budget: OverheadBudget) -> None:
     """How many planned samples the budget left out, if any."""
     if budget.thinned:
         left_out = f"{budget.thinned} planned samples were" if budget.thinned > 1 else "a planned sample was"
-        say(f"{left_out} left out to stay below max_overhead={budget.share:g} of the run")
+        say(f"{left_out} left out to stay below max_overhead={budget.share:g} of the run; max_overhead=None takes all")

@@ -56,11 +56,13 @@ class Dispatcher(DispatcherThread):
         self._run_json = run
         self.tell(self._folder.write_run, run)
 
-    def draw_run(self) -> None:
-        """Ask for the pictures of the run, drawn once nothing else waits."""
+    def conclude(self, *, page: bool) -> None:
+        """Ask for the verdict on the run, its pictures and, where it is wanted, its page, once nothing else waits."""
+        kinds = ("verdict", "draw", "page") if page else ("verdict", "draw")
         with self._changed:
-            self._pending += 1
-        self._messages.put("draw")
+            self._pending += len(kinds)
+        for kind in kinds:
+            self._messages.put(kind)
 
     def outcomes(self) -> list[Outcome]:
         """What has finished since the last call, oldest first; never waits."""

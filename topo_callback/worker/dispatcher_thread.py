@@ -11,11 +11,13 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Literal
 
 from topo_callback.config import TopologyConfig
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import FolderBusyError, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
@@ -23,10 +25,10 @@ from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import show_if_asked
 from topo_callback.worker.executor import WorkerExecutor, at_exit
-from topo_callback.worker.outcomes import Call, Lost, Outcome, RunPictures, Task
+from topo_callback.worker.outcomes import Call, Concluded, Lost, Outcome, Task
 from topo_callback.worker.self_check import EngineCheckError
 from topo_callback.worker.spool import Spool
-from topo_callback.worker.task import draw_run, measure_spooled, warm_up
+from topo_callback.worker.task import conclude_run, draw_run, measure_spooled, warm_up, write_run_page
 
 _MOST_DEATHS = 3
 _RETRY_SECONDS = 5.0
@@ -34,6 +36,7 @@ _RETRY_SECONDS = 5.0
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG}
 )
+_LAST = {"verdict": conclude_run, "draw": draw_run, "page": write_run_page}  # what is done for a run at its end
 _WARM_UP_SECONDS = 600.0  # compiling every kernel on a slow machine
 
 logger = logging.getLogger("topo_callback")
@@ -69,7 +72,7 @@ class DispatcherThread:
         self._spool = Spool(folder, config.spool_bytes)
         self._running: Task | None = None
         self._warm = False
-        self._draw = False
+        self._last: deque[str] = deque()
         self._deaths = 0
         self._retry_at = 0.0
         self._warned_disk = False
@@ -100,8 +103,8 @@ class DispatcherThread:
             if message == "stop":
                 self._lose_held("the run ended before the sample could be written to disk")
                 return False
-            if message == "draw":
-                self._draw = True
+            if isinstance(message, str) and message in _LAST:
+                self._last.append(message)
             elif isinstance(message, Sample):
                 self._hold(message)
             elif isinstance(message, Call):
@@ -230,8 +233,8 @@ class DispatcherThread:
             self._newest = max(self._newest, task.step)
             self._spool.measured(task.step)
             self._resolve(result)
-        elif task.kind == "draw" and isinstance(result, list):
-            self._resolve(RunPictures(tuple(result)))
+        elif task.kind in _LAST and error is None:
+            self._resolve(Concluded(result if isinstance(result, Verdict) else None))
         elif isinstance(error, EngineCheckError):
             self._stop(str(error))
         elif isinstance(error, FileNotFoundError) and self._left_the_spool(task):
@@ -254,9 +257,9 @@ class DispatcherThread:
         """A task that failed: its sample is lost (its file stays for `topo-callback finish`), the worker restarted."""
         if isinstance(self._executor, WorkerExecutor):
             self._executor.kill()
-        if task.kind == "draw":
-            self._note("not_drawn", cause=cause)
-            self._resolve(RunPictures(()))
+        if task.kind in _LAST:
+            self._note(f"no_{task.kind}", cause=cause)
+            self._resolve(Concluded())
         elif task.kind == "measure":
             self._spool.give_up(task.step)
             self._lose(task.step, cause)
@@ -305,13 +308,13 @@ class DispatcherThread:
             return
         elif (step := self._spool.next_step()) is not None:
             self._submit("measure", step, measure_spooled, path, step, self._threads)
-        elif self._draw and not self._spool.held:
-            self._draw = False
-            self._submit("draw", -1, draw_run, path)
+        elif self._last and not self._spool.held:
+            kind: Any = self._last.popleft()
+            self._submit(kind, -1, _LAST[kind], path)
 
     def _submit(
         self,
-        kind: Literal["warm_up", "measure", "draw"],
+        kind: Literal["warm_up", "measure", "verdict", "draw", "page"],
         step: int,
         function: Callable[..., Any],
         *arguments: Any,

@@ -21,7 +21,7 @@ from typing import Any
 from topo_callback.errors import RecordError, TopologyError
 from topo_callback.homology.machine import allowed_threads, memory_here
 from topo_callback.records.files import above_streams, open_plain
-from topo_callback.worker.process import BOOTSTRAP, receive, send
+from topo_callback.worker.process import BOOTSTRAP, enter_run, receive, send
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _KILL_SECONDS = 5.0  # longest wait for a killed process, which one that waits for a disk may ignore
@@ -39,7 +39,7 @@ class WorkerExecutor:
     gone within 2 s of the trainer, however that ended; on Linux at once, also when it is stopped (SIGSTOP).
     """
 
-    def __init__(self, log_file: Path, *, threads: int, memory_bytes: int | None) -> None:
+    def __init__(self, log_file: Path | None, *, threads: int, memory_bytes: int | None) -> None:
         self.threads = threads
         self._log_file = log_file
         self._memory_bytes = memory_bytes if memory_bytes is not None else _half_of_memory()
@@ -53,6 +53,21 @@ class WorkerExecutor:
         if self._worker is None:
             self._worker = _Worker(self._log_file, self.threads, self._memory_bytes)
         return self._worker.submit(function, arguments)
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether there is a process, as far as is known."""
+        return self._worker is not None and not self._worker.ended
+
+    def enter_run(self, log_file: Path, *, threads: int, memory_bytes: int | None) -> None:
+        """Go on for a run: from here on the worker, if it has started, prints into this file under this limit.
+
+        Its number of threads stays what it was until it is started again.
+        """
+        self.threads, self._log_file = threads, log_file
+        self._memory_bytes = memory_bytes if memory_bytes is not None else _half_of_memory()
+        if self._worker is not None and self.has_worker:
+            self._worker.submit(enter_run, (str(log_file), self._memory_bytes))
 
     def kill(self, seconds: float = _KILL_SECONDS) -> None:
         """End the worker at once, whatever it is doing, and wait so long for it; the next task starts a new one."""
@@ -72,19 +87,22 @@ class _Worker:
     The system ends the process with that very thread, so the thread lives as long as the process does.
     """
 
-    def __init__(self, log_file: Path, threads: int, memory_bytes: int | None) -> None:
+    def __init__(self, log_file: Path | None, threads: int, memory_bytes: int | None) -> None:
         self._log_file = log_file
         self._threads = threads
         self._memory_bytes = memory_bytes
         self._tasks: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
+        self.ended = False
         self._thread = threading.Thread(target=self._serve, name="topo-worker", daemon=True)
         self._thread.start()
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[Any]:
         future: Future[Any] = Future()
         self._tasks.put((future, pickle.dumps((function, arguments))))
+        if self.ended:  # nobody else takes it any more
+            self._fail_all(TerminatedWorkerError("the worker has ended"))
         return future
 
     def kill(self, seconds: float) -> None:
@@ -100,6 +118,7 @@ class _Worker:
         try:
             ours, process = self._start()
         except BaseException as error:  # noqa: BLE001 - told to whoever waits for the task
+            self.ended = True
             self._fail_all(error)
             return
         self._process = process
@@ -111,6 +130,7 @@ class _Worker:
                     break
             process.kill()
         process.wait()
+        self.ended = True
         self._fail_all(TerminatedWorkerError("the worker has been ended"))
 
     def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
@@ -139,10 +159,11 @@ class _Worker:
         return ours, process
 
     def _fail_all(self, error: BaseException) -> None:
-        while not self._tasks.empty():
-            task = self._tasks.get()
-            if task is not None:
-                _fail(task[0], error)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                task = self._tasks.get_nowait()
+                if task is not None:
+                    _fail(task[0], error)
 
 
 def _do(task: tuple[Future[Any], bytes], channel: socket.socket) -> bool:
@@ -192,8 +213,10 @@ def _above_streams(end: socket.socket) -> socket.socket:
     return socket.socket(fileno=above_streams(end.detach()))
 
 
-def _log(path: Path) -> int:
+def _log(path: Path | None) -> int:
     """A descriptor for what the worker prints; where there can be no such file, of nowhere."""
+    if path is None:
+        return subprocess.DEVNULL
     try:
         return open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except (OSError, RecordError):

@@ -1,4 +1,4 @@
-"""Finish: measure what a run left in its spool."""
+"""Finish: measure what a run left in its spool, and write its page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.worker.failed_measures import FailedMeasures
 from topo_callback.worker.self_check import EngineCheckError
-from topo_callback.worker.task import draw_run, measure_spooled
+from topo_callback.worker.task import draw_run, measure_spooled, write_run_page
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,18 @@ class Finished:
         measured: steps that now have a record.
         failed: step -> why its sample could not be measured; its file is still in the spool.
         undrawn: why the pictures of the run could not be drawn; None when they were.
+        unwritten: the same of its page; None, too, where the run is to have none.
     """
 
     folder: Path
     measured: tuple[int, ...]
     failed: dict[int, str]
     undrawn: str | None = None
+    unwritten: str | None = None
 
 
 def finish_folder(path: str | Path) -> Finished:
-    """Measure every sample that still waits in the spool, in this process, and draw the pictures of the run.
+    """Measure every sample that still waits in the spool, in this process, draw the run's pictures, write its page.
 
     May be interrupted and called again.
 
@@ -65,4 +67,16 @@ def finish_folder(path: str | Path) -> Finished:
             undrawn = described(error)
     finally:
         folder.unlock()
-    return Finished(folder.path, tuple(measured), failed, undrawn)
+    return Finished(folder.path, tuple(measured), failed, undrawn, _page(folder))
+
+
+def _page(folder: TrajectoryFolder) -> str | None:
+    """Write the page, if there is something to show and it is wanted; why that failed."""
+    try:
+        if folder.read_run()["config"].get("page", True) and folder.steps(folder.samples):
+            write_run_page(str(folder.path), at_its_end=False)
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the numbers are recorded all the same
+        return described(error)
+    return None

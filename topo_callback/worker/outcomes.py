@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.records.snapshot import Snapshot
 
 
@@ -19,13 +20,17 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class RunPictures:
-    """The pictures of the whole run are drawn."""
+class Concluded:
+    """One of the last things to be done for a run is done, or cannot be.
 
-    names: tuple[str, ...]
+    Attributes:
+        verdict: that was asked for; None for pictures and page, and where it could not be made.
+    """
+
+    verdict: Verdict | None = None
 
 
-Outcome = Snapshot | Lost | RunPictures
+Outcome = Snapshot | Lost | Concluded
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Call:
 
 @dataclass
 class Task:
-    kind: Literal["warm_up", "measure", "draw"]
+    kind: Literal["warm_up", "measure", "verdict", "draw", "page"]
     step: int  # of a measurement; -1 otherwise
     future: Future[Any]
     deadline: float

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from topo_callback.errors import described
+from topo_callback.errors import RecordError, described
 from topo_callback.terminal import DEBUG
 
 _WATCH_SECONDS = 1.0
@@ -83,10 +83,29 @@ def start_worker(parent: int, memory_bytes: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then ends the worker
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _say_without_words()
-    print(f"worker {os.getpid()} started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=sys.stderr, flush=True)  # noqa: T201
+    _say_started()
     if memory_bytes is not None:
         _limit_memory(memory_bytes)
     _step_back()
+
+
+def enter_run(log_file: str, memory_bytes: int) -> None:
+    """Go on for a run, in a worker that was started before it: print into its log, under its limit of memory."""
+    from topo_callback.records.files import open_plain
+
+    try:
+        log = open_plain(Path(log_file), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except (OSError, RecordError):
+        return  # as in a worker that is started where there can be no such file
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    _say_started()
+    _limit_memory(memory_bytes)
+
+
+def _say_started() -> None:
+    print(f"worker {os.getpid()} started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def work(channel: socket.socket) -> None:

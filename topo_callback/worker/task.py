@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from topo_callback.config import TopologyConfig
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs
@@ -105,6 +106,31 @@ def _small_sample(step: int) -> Sample:
         points = circle + generator.normal(scale=0.1, size=circle.shape)
         distances.append(np.linalg.norm(points[pairs[0]] - points[pairs[1]], axis=-1).astype(np.float32))
     return Sample(step, (1, 2), np.stack(distances), None)
+
+
+def conclude_run(path: str) -> Verdict:
+    """The verdict on a run that has come to its end."""
+    from topo_callback.dynamics.run_verdict import verdict_of
+    from topo_callback.records.trajectory import Trajectory
+
+    return verdict_of(Trajectory(TrajectoryFolder(Path(path))).at_its_end())
+
+
+def write_run_page(path: str, *, at_its_end: bool = True) -> str:
+    """Write the page of a run into its folder, without prompts; return its name.
+
+    Args:
+        at_its_end: the run has come to its end, though its process still writes the folder.
+
+    Raises:
+        RecordError: no readable sample, or the page cannot be written.
+    """
+    from topo_callback.page.page import report_page, write_page
+    from topo_callback.records.trajectory import Trajectory
+
+    folder = TrajectoryFolder(Path(path))
+    trajectory = Trajectory(folder)
+    return write_page(folder.page, report_page(trajectory.at_its_end() if at_its_end else trajectory)).name
 
 
 def draw_run(path: str) -> list[str]:

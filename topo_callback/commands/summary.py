@@ -1,0 +1,31 @@
+"""The subcommand `topo-callback summary`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.runs import add_run
+
+
+def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "summary",
+        help="say in three numbers and a sentence what became of a run",
+        description="How far the answers moved, how much of the structure was kept, when, and whether it is over: what "
+        "the end of a run prints, and what its page begins with. Of a run that goes on, what can be said so far.",
+    )
+    add_run(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON, with every number, error and event")
+    parser.set_defaults(run=_summary)
+
+
+def _summary(given: argparse.Namespace) -> None:
+    from topo_callback.dynamics.run_verdict import verdict_of
+    from topo_callback.records.trajectory import Trajectory
+
+    verdict = verdict_of(Trajectory.load(given.recorded.folder()))
+    sys.stdout.write((json.dumps(verdict.to_dict(), indent=1) if given.json else str(verdict)) + "\n")

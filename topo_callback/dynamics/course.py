@@ -1,0 +1,178 @@
+"""Course: how far one number of a run had come since the start at every sample, when it was half-way, and since when
+it is as at the end. All of it with the errors over prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from topo_callback.measures.behaviour import mean_and_error
+from topo_callback.measures.missing import Missing
+from topo_callback.measures.uncertainty import LEAST_PART, error_of
+from topo_callback.records.trajectory import Trajectory
+
+ANSWERS, LOSS = "next_token_tv.first", "general_text_loss_change.first"
+STRUCTURE = "mutual_knn.first"
+TOLERANCE = 0.1  # of the last value, within which a number is as at the end
+REST = 0.25  # share of the steps for which it has to be so; one that grows evenly is so for a tenth of them
+FEWEST = 6  # samples
+MOST_READ = 200  # samples whose values of all prompts are read; of more, evenly spaced ones
+ROUNDING = 2e-4
+"""What rounding to the recorded codes can make of a share of probability."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Since when a number is as at the end.
+
+    Attributes:
+        step: of the first sample from which on it stays within a tenth of its last value.
+        earliest: the same where every difference is smaller by its error; `step` may be this early.
+        latest: where every difference is larger by it.
+    """
+
+    step: int
+    earliest: int
+    latest: int
+
+
+@dataclass(frozen=True)
+class HalfWay:
+    """When half of the way to the last value was there.
+
+    Attributes:
+        step: of the first sample with at least half of it.
+        after: of a sample that, whatever the errors, had less.
+        by: of the first sample that, whatever the errors, had at least half.
+    """
+
+    step: int
+    after: int
+    by: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """A number since the start, 0 there, at the samples that have it.
+
+    Attributes:
+        start: step of the sample that they are compared with.
+        steps: of the samples, ascending.
+        values: the number.
+        errors: half of what the 95 % intervals of the values reach to each side, over prompts; NaN where unknown.
+        by_prompt: what each value is the mean of, so that differences are those of the same prompts; None: not known,
+            and errors are taken as independent, which makes those of differences too large.
+    """
+
+    start: int
+    steps: tuple[int, ...]
+    values: Float64[np.ndarray, " samples"]
+    errors: Float64[np.ndarray, " samples"]
+    by_prompt: Float64[np.ndarray, "samples prompts"] | None = None
+
+    @classmethod
+    def of_prompts(cls, trajectory: Trajectory, measure: str) -> Course | None:
+        """Of a mean over prompts or passages; None where it is not recorded, or of too few of them."""
+        steps = [step for step in trajectory.steps if None in trajectory.overview(step).numbers.get(measure, {})]
+        if len(steps) > MOST_READ:
+            steps = [steps[place] for place in np.linspace(0, len(steps) - 1, MOST_READ).round().astype(int)]
+        read = [(step, trajectory.snapshot(step).by_prompt.get(measure)) for step in steps]
+        known = [(step, values) for step, values in read if values is not None]
+        if (
+            not known
+            or np.isfinite(known[-1][1]).sum() < LEAST_PART
+            or any(len(values) != len(known[-1][1]) for _, values in known)
+        ):
+            return None
+        rows = np.stack([values for _, values in known])
+        means = np.array([_mean(row) for row in rows])
+        return cls(trajectory.steps[0], tuple(step for step, _ in known), means[:, 0], means[:, 1], rows)
+
+    @classmethod
+    def of_structure(cls, trajectory: Trajectory) -> Course | None:
+        """Of the share of nearest neighbours that are others than at the start, median over layers; None where it is
+        not recorded, or without its error at the last sample that has it."""
+        found = []
+        for step in trajectory.steps:
+            overview = trajectory.overview(step)
+            kept = overview.median(STRUCTURE)
+            if kept is not None:
+                found.append((step, 1 - kept, overview.errors.get(STRUCTURE, {}).get(None, np.nan)))
+        if not found or not np.isfinite(found[-1][2]):
+            return None
+        steps, values, errors = zip(*found, strict=True)
+        return cls(trajectory.steps[0], tuple(steps), np.array(values), np.array(errors))
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """The last value and its error."""
+        return float(self.values[-1]), float(self.errors[-1])
+
+    @property
+    def clear(self) -> bool:
+        """Whether the last value is larger than its 95 % interval and than rounding."""
+        value, error = self.last
+        return bool(abs(value) > max(2 * error, ROUNDING))
+
+    def difference(self, one: int, other: int, *, share: float = 1.0) -> tuple[float, float]:
+        """That share of the value at the second place less the value at the first, and its error."""
+        if self.by_prompt is not None:
+            return _mean(share * self.by_prompt[other] - self.by_prompt[one])
+        value = share * self.values[other] - self.values[one]
+        if one == other:
+            return float(value), float(abs(share - 1) * self.errors[one])
+        return float(value), float(np.hypot(share * self.errors[other], self.errors[one]))
+
+    def settled(self) -> Settled | None:
+        """Since when the number is as at the end; None where it did not clearly move, or samples are few."""
+        if len(self.steps) < FEWEST or not self.clear:
+            return None
+        away, errors = self._differences(1.0)
+        found = []
+        for slack in (np.zeros(len(away)), errors, -errors):
+            outside = np.flatnonzero(~(np.abs(away) <= TOLERANCE * abs(self.values[-1]) + slack))
+            found.append(self.steps[min(int(outside[-1]) + 1 if outside.size else 0, len(self.steps) - 1)])
+        return Settled(*found)
+
+    def at_rest(self) -> bool | None:
+        """Whether the number is as at the end for a quarter of the steps, or more; None where the errors, or too few
+        samples, leave that open."""
+        settled = self.settled()
+        if settled is None:
+            return None
+        needed = self.steps[-1] - REST * (self.steps[-1] - self.start)
+        if settled.latest <= needed:
+            return True
+        return False if settled.earliest > needed else None
+
+    def half_way(self) -> HalfWay | None:
+        """When half of the last value was there; None where it did not clearly move, or samples are few."""
+        if len(self.steps) < FEWEST or not self.clear:
+            return None
+        left, errors = self._differences(0.5)
+        sign = 1.0 if self.values[-1] > 0 else -1.0
+        last = len(self.steps) - 1
+        found = []
+        for slack in (np.zeros(len(left)), errors, -errors):
+            there = np.flatnonzero(sign * left <= slack)  # missing errors are no evidence that it was
+            found.append(int(there[0]) if there.size else last)
+        reached, earliest, latest = found
+        return HalfWay(self.steps[reached], (self.start, *self.steps)[earliest], self.steps[latest])
+
+    def _differences(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """What every sample is short of that share of the last value, and half of the width of its 95 % interval."""
+        last = len(self.steps) - 1
+        found = np.array([self.difference(place, last, share=share) for place in range(last + 1)])
+        return found[:, 0], 2 * found[:, 1]
+
+
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    """Mean and half of what its 95 % interval reaches to each side; NaN where there is none."""
+    mean, standard = mean_and_error(values)
+    if isinstance(mean, Missing):
+        return float("nan"), float("nan")
+    error = None if isinstance(standard, Missing) else error_of(standard, int(np.isfinite(values).sum()))
+    return mean, float("nan") if error is None else error
