@@ -10,6 +10,7 @@ from topo_callback.records.snapshot import Snapshot
 
 STEP_KEY = "topology/step"
 SUMMARY_KEY = "topology/behaviour"
+EVENT_KEY = "topology/event"
 
 DEPTH_MEASURES = (
     "next_token_kl.first",

@@ -15,8 +15,9 @@ class Sink(Protocol):
 
     A sink whose method raises an Exception gets no further calls in that run; one warning says so.
 
-    A sink that has alerts may also have a method `alert(event, cooldown_seconds)`: it is called once for each `Event`
-    that is found in the run, see `topo_callback.dynamics`.
+    A sink that keeps events may also have a method `event(event)`: it is called once for each `Event` that is found in
+    the run, see `topo_callback.dynamics`. One that has alerts may have `alert(event, cooldown_seconds)`, called after
+    it for those whose error rate is known.
     """
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -44,6 +45,7 @@ class MemorySink:
         run: content of run.json; None before the start.
         folder: the trajectory folder; None before the start.
         snapshots: every snapshot that was logged, in order.
+        events: every event that was told, in order.
         finished: how often the end was announced.
     """
 
@@ -51,6 +53,7 @@ class MemorySink:
         self.run: dict[str, Any] | None = None
         self.folder: Path | None = None
         self.snapshots: list[Snapshot] = []
+        self.events: list[Any] = []
         self.finished = 0
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -60,6 +63,9 @@ class MemorySink:
 
     def log(self, snapshot: Snapshot) -> None:
         self.snapshots.append(snapshot)
+
+    def event(self, event: Any) -> None:
+        self.events.append(event)
 
     def finish(self, folder: Path) -> None:
         self.finished += 1
