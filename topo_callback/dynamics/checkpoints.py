@@ -227,17 +227,21 @@ def _which(trajectory: Trajectory, diverged: Event | None, turned: Turned | None
     more, error = loss.difference(place, len(loss.steps) - 1)
     forgot = f"the loss on general text changed by {more:+.2g} ± {error:.1g} nats per token from there to the end"
     since, since_error = loss.at(place)
-    before = f"; from the start to there by {since:+.2g} ± {since_error:.1g}" if abs(since) > 2 * since_error else ""
+    until_then = (
+        f"; from the start to there by {since:+.2g} ± {since_error:.1g}" if abs(since) > 2 * since_error else ""
+    )
     if abs(more) <= 2 * error or not np.isfinite(more):
         return Answer(
             question,
             f"any from step {settled.step} on",
-            f"its answers are as at the end; {forgot}, no more than its error{before}",
+            f"its answers are as at the end; {forgot}, no more than its error{until_then}",
         )
     if more > 0:
-        return Answer(question, f"about step {settled.step}", f"its answers are as at the end, and {forgot}{before}")
+        return Answer(
+            question, f"about step {settled.step}", f"its answers are as at the end, and {forgot}{until_then}"
+        )
     return Answer(
-        question, "the last one", f"the answers are as at the end since step {settled.step}, and {forgot}{before}"
+        question, "the last one", f"the answers are as at the end since step {settled.step}, and {forgot}{until_then}"
     )
 
 
