@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from topo_callback.dynamics.prompt_moves import PromptMoves, prompt_moves
+from topo_callback.dynamics.verdict import plain_percent as percent
 from topo_callback.figures.labels import step_name
-from topo_callback.page.wording import percent, plain, safe, table
+from topo_callback.page.wording import plain, safe, table
 from topo_callback.records.trajectory import Trajectory
 
 LISTED = 10

@@ -130,6 +130,11 @@ class Recorder:
         """Hand over what training said at optimizer steps; returns at once."""
         self._training.put(rows)
 
+    def put_logged(self, rows: Sequence[Row]) -> None:
+        """Hand over what the trainer has logged; returns at once."""
+        if rows:
+            self._training.put_logged(rows)
+
     def note(self, event: str, **details: Any) -> None:
         """Write a decision to the journal; returns at once."""
         self._dispatcher.note(event, **details)
@@ -272,7 +277,14 @@ class Recorder:
             self._call(sink, "log", snapshot)
 
     def _actions(self, known: Sequence[Mapping[str, Any]]) -> Actions:
-        return Actions(self._config, on_event=self._on_event, note=self.note, alert=self._alert, known=known)
+        return Actions(
+            self._config, on_event=self._on_event, note=self.note, tell=self._tell_event, alert=self._alert, known=known
+        )
+
+    def _tell_event(self, event: Event) -> None:
+        for sink in list(self._sinks):
+            if hasattr(sink, "event"):
+                self._call(sink, "event", event)
 
     def _alert(self, event: Event) -> None:
         for sink in list(self._sinks):
