@@ -151,7 +151,7 @@ class TopologyCallback(TrainerCallback):
 
     @_harmless
     def on_log(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        self._monitor.logged(context.get("logs") or {})
+        self._monitor.logged(state.global_step, context.get("logs") or {})
 
     @_harmless
     def on_train_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:

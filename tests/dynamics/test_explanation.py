@@ -9,6 +9,7 @@ import pytest
 
 from topo_callback.dynamics import Event, Series, find_events
 from topo_callback.dynamics.explanation import FEWEST, explanations, standing_out
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED
 from topo_callback.records.training_steps import COLUMNS, TrainingSteps
 
 STEPS = 160
@@ -137,4 +138,15 @@ def test_runs_without_displacements_are_explained_by_training_alone() -> None:
     assert (
         event.explanation
         == f"the change of steps {EVENT}-{EVENT + 1} has stayed: the gradient norm is 8.3x what it was before"
+    )
+
+
+def test_logged_numbers_that_left_their_course_are_said_last() -> None:
+    reward = 0.05 * np.random.default_rng(2).normal(size=STEPS)
+    reward[EVENT - 1 :] -= 1
+    rows = [(float(step), reward[step - 1], *[None] * (len(LOGGED) - 2)) for step in range(2, STEPS + 1, 2)]
+    run = dataclasses.replace(series({EVENT: 8.0}), logged=TrainingSteps.of(rows, LOGGED))
+    (event,) = explained(run)
+    assert (
+        "; answers moved no further than before; reward fell to -0.984 (-0.122 to 0.0883 before)" in event.explanation
     )

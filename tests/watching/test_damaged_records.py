@@ -88,6 +88,8 @@ DAMAGE = {
     "steps a pipe": in_place_of("steps.csv", os.mkfifo),
     "steps a link": in_place_of("steps.csv", link_to_before),
     "steps another table": in_place_of("steps.csv", lambda path: path.write_text("step,value\n1,2\n")),
+    "logged numbers a link": in_place_of("logged.csv", link_to_before),
+    "logged numbers another table": in_place_of("logged.csv", lambda path: path.write_text("step,value\n1,2\n")),
     "lock a folder": in_place_of("lock", os.mkdir),
     "lock a pipe": in_place_of("lock", os.mkfifo),
     "samples a file": in_place_of("samples", Path.touch),

@@ -160,6 +160,11 @@ def test_trainers_of_trl(watch: Watch, name: str) -> None:
     )
     trainer.train()
     assert equals_the_log(watch.table(), trainer)
+    logged = Trajectory.load(watch.folder).logged_numbers()
+    own = {"SFT": ("entropy", "mean_token_accuracy"), "DPO": ("rewards/margins", "logps/chosen")}[name]
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for column in (*own, "num_tokens"):
+        assert logged[column].tolist() == [entry[column] for entry in logs]
 
 
 class RateByHand(TrainerCallback):
@@ -438,3 +443,32 @@ def test_a_norm_that_is_spread_over_processes_is_estimated_from_here(
     loop.signals.read(ended=True)
     assert loop.rows[0][1:3] == [0.5, expected]
     assert [note["name"] for note in loop.notes] == said
+
+
+class Rewarded(Trainer):
+    """Logs a reward beside the loss, as TRL's trainers do, and what is nobody's business."""
+
+    def log(self, logs: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        more = {"reward": 0.5 * self.state.global_step, "kl": float("nan"), "key": "sk-secret", "entropy": "sk-secret"}
+        super().log({**logs, **(more if "loss" in logs else {})}, *arguments, **options)
+
+
+def test_rewards_that_the_trainer_logs_are_recorded(watch: Watch) -> None:
+    trainer = watch.trainer(watch.callback(), kind=Rewarded, logging_steps=2)
+    trainer.train()
+    frame = Trajectory.load(watch.folder).logged_numbers()
+    assert frame.columns.tolist() == ["step", "reward", "kl"]
+    assert frame["step"].tolist() == [2, 4, 6]
+    assert frame["reward"].tolist() == [1.0, 2.0, 3.0]
+    (file,) = watch.folder.glob("topology/*/logged.csv")
+    assert "secret" not in file.read_text()
+
+
+def test_a_resumed_run_has_the_logged_numbers_up_to_its_checkpoint(watch: Watch) -> None:
+    watch.trainer(watch.callback(), kind=Rewarded, save_strategy="steps", save_steps=4).train()
+    watch.trainer(watch.callback(), kind=Rewarded, save_strategy="steps", save_steps=4).train(
+        resume_from_checkpoint=str(watch.folder / "checkpoint-4")
+    )
+    frame = Trajectory.load(watch.folder).logged_numbers()
+    assert frame["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert len(list(watch.folder.glob("topology/*/logged.csv"))) == 1

@@ -1,4 +1,4 @@
-"""Explanation: what else moved at a change of training, layers and answers, and whether the change is over.
+"""Explanation: what else moved at a change of training, layers, answers, what is logged, and whether it is over.
 
 A change is found by what training says; it is explained by the samples around it, when the first of them that is far
 enough behind it is there. Displacement over what the schedule planned, in the interval of the change, is compared with
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from topo_callback.dynamics.logged import logged_moves
 from topo_callback.dynamics.onsets import plan_of
 from topo_callback.dynamics.reorganisation import Event, layers_in_words
 from topo_callback.dynamics.series import HEADLINE, Series
@@ -54,7 +55,8 @@ def explanations(series: Series, changes: Sequence[Event]) -> Iterator[Event]:
         usual[first:told] = False
         layers, factor, moved = _layers(series, log_plan, before, slice(first, behind))
         answers = _answers(series, log_plan, before, slice(first, behind))
-        said = [_followed(series.training, change, int(steps[told])), moved, answers]
+        logged = [] if series.logged is None else logged_moves(series.logged, change.first_step, int(steps[told]))
+        said = [_followed(series.training, change, int(steps[told])), moved, answers, *logged]
         words = f"{_span(change)} {'; '.join(each for each in said if each)}"
         yield Event(
             "explained", "observed", change.first_step, change.last_step, int(steps[told]), layers, factor, None, words

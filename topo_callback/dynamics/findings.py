@@ -13,10 +13,9 @@ import numpy as np
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity, find_events, layer_velocities
-from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.identity import identity_of
 from topo_callback.dynamics.onsets import SIGNALS
-from topo_callback.dynamics.series import ANSWERS, FACTS, SIZES, training_of
+from topo_callback.dynamics.series import ANSWERS, FACTS, SIZES
 from topo_callback.errors import RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
@@ -48,8 +47,7 @@ def find_in_run(folder: TrajectoryFolder, step: int, config: TopologyConfig) -> 
         return {}
     run = folder.read_run()
     series = Series.of_snapshots(_slim_snapshots(folder, steps), run, tuple(run["layers"]))
-    across = across_samples(folder, series.steps, series.layers)
-    series = replace(series, training=training_of(folder), across=across)
+    series = series.beside(folder)
     found = find_events(series, _references(config.references)).to_dict()
     velocity = _newest_velocity(series) if series.steps[-1:] == (step,) else None
     return found if velocity is None else {**found, "velocity": velocity}

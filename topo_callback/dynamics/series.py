@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.identity import identity_of, part_of
 from topo_callback.errors import RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
 from topo_callback.records.snapshot import Snapshot, number_array
-from topo_callback.records.training_steps import TrainingSteps, read_training_steps
+from topo_callback.records.training_steps import COLUMNS, TrainingSteps, read_training_steps
 from topo_callback.records.trajectory import Trajectory
 
 CLOCKS = ("path_length", "learning_rate_sum", "steps")  # in order of preference
@@ -82,6 +84,7 @@ class Series:
             the next sample was compared with the one before them.
         identity: what runs must share to be compared, from `identity_of`.
         training: what training itself said at every optimizer step; None where there is no readable table of it.
+        logged: what the trainer logged, of `records.logged_numbers`; None where there is no readable table of it.
         answers: float64 [intervals], Jensen-Shannon divergence of the next-token distributions since the previous
             sample; NaN where missing, None where the run has none.
         rates: float64 [intervals], sum of the optimizer's learning rates; None where some sample does not say it.
@@ -101,6 +104,7 @@ class Series:
     without: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingSteps | None = None
+    logged: TrainingSteps | None = None
     answers: Float64[np.ndarray, " intervals"] | None = None
     rates: Float64[np.ndarray, " intervals"] | None = None
     across: Float64[np.ndarray, "samples layers"] | None = None
@@ -124,8 +128,7 @@ class Series:
         snapshots = [trajectory.overview(step) for step in trajectory.steps]
         folder = TrajectoryFolder(trajectory.folder)
         series = cls.of_snapshots(snapshots, trajectory.run, trajectory.layers)
-        across = across_samples(folder, series.steps, series.layers)
-        return replace(series, training=training_of(folder), across=across)
+        return series.beside(folder)
 
     @classmethod
     def of_snapshots(cls, snapshots: Sequence[Snapshot], run: Mapping[str, Any], layers: tuple[int, ...]) -> Series:
@@ -175,6 +178,11 @@ class Series:
             rates=np.diff(rates[1]) if rates[0] == "learning_rate_sum" else None,
         )
 
+    def beside(self, folder: TrajectoryFolder) -> Series:
+        """The series with what else the folder of the run has: training steps, logged numbers, distances across."""
+        across = across_samples(folder, self.steps, self.layers)
+        return replace(self, training=training_of(folder), logged=logged_of(folder), across=across)
+
     def log_displacement(self, measure: str = HEADLINE) -> Float64[np.ndarray, "intervals layers"]:
         """Natural logarithm of the displacement; NaN where it is missing or 0.
 
@@ -198,10 +206,19 @@ class Series:
 
 def training_of(folder: TrajectoryFolder) -> TrainingSteps | None:
     """The table of training steps of a run; None where there is none, or it cannot be read, which is logged."""
+    return _read(folder.training_steps, COLUMNS)
+
+
+def logged_of(folder: TrajectoryFolder) -> TrainingSteps | None:
+    """The table of logged numbers of a run; None where there is none, or it cannot be read, which is logged."""
+    return _read(folder.logged, LOGGED_COLUMNS)
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> TrainingSteps | None:
     try:
-        steps = read_training_steps(folder.training_steps)
+        steps = read_training_steps(path, columns)
     except (RecordError, OSError) as error:
-        logger.warning("what training said at every step is left out: %s", described(error))
+        logger.warning("what training said is left out: %s", described(error))
         return None
     return steps if len(steps.step) else None
 

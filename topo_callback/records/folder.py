@@ -12,6 +12,7 @@
     prompts.jsonl                 the prompts themselves, only with keep_prompts
     start-weights.npz             the trained weights that are followed, as they were when the run began
     steps.csv                     one line for each optimizer step: loss, gradient norm, rates
+    logged.csv                    one line for each step at which the trainer logged a reward, a divergence, ...
     journal.jsonl                 what was lost, thinned, decided; one JSON object a line
     worker.log  lock
 
@@ -37,6 +38,7 @@ from typing import Any
 from topo_callback.errors import FolderBusyError, RecordError, described
 from topo_callback.records.contents import check_run
 from topo_callback.records.files import MOST_OF_A_NAME, open_plain, read_end, read_json, read_plain, refuse_link
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
 from topo_callback.records.record import write_whole
 from topo_callback.records.training_steps import drop_training_steps
 
@@ -63,6 +65,7 @@ class TrajectoryFolder:
         self.worker_log = path / "worker.log"
         self.start_weights = path / "start-weights.npz"
         self.training_steps = path / "steps.csv"
+        self.logged = path / "logged.csv"
         self._parts = (self.samples, self.distances, self.spool, self.pictures)
         self._lock: int | None = None
         self._key: str | None = None
@@ -314,15 +317,16 @@ class TrajectoryFolder:
         return entries
 
     def drop_after(self, step: int) -> list[int]:
-        """Remove samples, distances, spooled samples and training steps of later steps; return the steps whose samples
-        went.
+        """Remove samples, distances, spooled samples, training steps and logged numbers of later steps; return the
+        steps whose samples went.
 
         Raises:
-            RecordError: one of the parts is a symbolic link, or the table of training steps is damaged; nothing outside
-                the folder is removed.
+            RecordError: one of the parts is a symbolic link, or one of the tables is damaged; nothing outside the
+                folder is removed.
         """
         dropped = [later for later in self.steps(self.samples) if later > step]
         drop_training_steps(self.training_steps, step)
+        drop_training_steps(self.logged, step, LOGGED_COLUMNS)
         for part in (self.samples, self.distances, self.spool):
             for later in self.steps(part):
                 if later > step:

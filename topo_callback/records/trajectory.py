@@ -14,10 +14,12 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError, described
 from topo_callback.homology.barcode import Barcode
 from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
+from topo_callback.records.logged_numbers import LOGGED
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.record import read_record
 from topo_callback.records.snapshot import Snapshot, number_array
-from topo_callback.records.training_steps import COLUMNS, read_training_steps
+from topo_callback.records.training_steps import COLUMNS, TrainingSteps, read_training_steps
 from topo_callback.spacing import evenly_spaced
 
 if TYPE_CHECKING:
@@ -266,14 +268,25 @@ class Trajectory:
         import pandas as pd
 
         steps = read_training_steps(self._folder.training_steps)
-        table: dict[str, Any] = {"step": steps.step}
-        for place, name in enumerate(COLUMNS[1:]):
-            values, missing = steps.values[:, place], ~steps.known[:, place]
-            table[name] = pd.arrays.FloatingArray(values.copy(), missing)
+        table = _frame(steps)
         table["skipped"] = pd.arrays.BooleanArray(
             steps.column("skipped") == 1, ~steps.known[:, COLUMNS.index("skipped") - 1]
         )
-        return pd.DataFrame(table)
+        return table
+
+    def logged_numbers(self) -> pd.DataFrame:
+        """What the trainer logged of rewards, divergence, entropy, tokens and completions, under TRL's names.
+
+        One row for each step at which it logged one of them, ascending, with the column `step` and a column for each
+        name that was ever logged; missing (`pandas.NA`) where it was not. A trainer logs means over the steps since its
+        last log. Empty for runs whose trainer logs none of them.
+
+        Raises:
+            RecordError: the table is damaged. OSError: it cannot be read.
+        """
+        logged = read_training_steps(self._folder.logged, LOGGED_COLUMNS)
+        ever = ["step", *(name for name, known in zip(LOGGED, logged.known.T, strict=True) if known.any())]
+        return _frame(logged)[ever]
 
     def _table(self, attribute: str, column: str, dtype: Any) -> pd.DataFrame:
         """What the snapshots hold as measure -> layer -> value, row by row; in arrays, since rows can be millions."""
@@ -320,3 +333,12 @@ class Trajectory:
 
     def __repr__(self) -> str:
         return f"Trajectory({self.folder.name!r}, {len(self.steps)} samples, {self.state})"
+
+
+def _frame(steps: TrainingSteps) -> pd.DataFrame:
+    import pandas as pd
+
+    table: dict[str, Any] = {"step": steps.step}
+    for place, name in enumerate(steps.columns[1:]):
+        table[name] = pd.arrays.FloatingArray(steps.values[:, place].copy(), ~steps.known[:, place])
+    return pd.DataFrame(table)

@@ -18,6 +18,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import ElsewhereError, Ranks
 from topo_callback.errors import described
 from topo_callback.reader.reader import ReadingError
+from topo_callback.records.logged_numbers import LoggedNumbers
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.terminal import show_if_asked
 from topo_callback.watching.actions import SAVE, STOP
@@ -62,6 +63,7 @@ class Monitor:
         self._given, self._config = given, given.config
         self._ranks = Ranks()
         self._watched = Watched()
+        self._logged = LoggedNumbers()
         self._last_sampled: int | None = None
         self._refused: int | None = None
         self._asked = 0
@@ -132,10 +134,12 @@ class Monitor:
         """A checkpoint has been saved."""
         self._event(model, state, lambda: self._mark(args, state), sampled=self._samples_at_saves, must=False)
 
-    def logged(self, logs: Mapping[str, Any]) -> None:
+    def logged(self, step: int, logs: Mapping[str, Any]) -> None:
         """The trainer has logged something; no ranks meet here."""
         with guarded(self.fail):
             self.poll()
+            if self._watched.recorder is not None and not self._broken:
+                self._watched.recorder.put_logged(self._logged.take(step, logs))
             if self._watched.training is not None and not self._broken:
                 self._watched.training.logged(logs)
             if self.signals is not None:
@@ -162,6 +166,8 @@ class Monitor:
         recorder = self._watched.recorder
         if self.signals is not None:
             self.signals.read(ended=True)
+        if recorder is not None:
+            recorder.put_logged(self._logged.rest())
         self._watched = replace(self._watched, reader=None, recorder=None, training=None, signals=None)
         self.running = False
         if recorder is not None:
@@ -197,6 +203,7 @@ class Monitor:
         if self.signals is not None:
             self.signals.read()  # a run that goes on from here has the steps up to here
         if self._watched.recorder is not None:
+            self._watched.recorder.put_logged(self._logged.rest())
             self._watched.recorder.tell(
                 mark_checkpoint, checkpoint_folder(args, state), self._watched.recorder.folder, state.global_step
             )
@@ -309,6 +316,8 @@ class Monitor:
         decision = decide(self._watched.recorder, self._watched.schedule, self.budget, step, must)
         if decision == TAKE and self.signals is not None:
             self.signals.read()
+        if decision == TAKE:
+            self._watched.recorder.put_logged(self._logged.before(step))
         facts = self._facts(step, state) if decision == TAKE else {}
         return (decision, self._watched.recorder.actions.asked()), facts
 

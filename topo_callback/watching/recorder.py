@@ -130,6 +130,11 @@ class Recorder:
         """Hand over what training said at optimizer steps; returns at once."""
         self._training.put(rows)
 
+    def put_logged(self, rows: Sequence[Row]) -> None:
+        """Hand over what the trainer has logged; returns at once."""
+        if rows:
+            self._training.put_logged(rows)
+
     def note(self, event: str, **details: Any) -> None:
         """Write a decision to the journal; returns at once."""
         self._dispatcher.note(event, **details)

@@ -14,6 +14,7 @@ from topo_callback.errors import ConfigurationError, LateError, RecordError, des
 from topo_callback.reading_conditions import changed_conditions, differences_of_reading
 from topo_callback.records.files import MOST_OF_A_NAME, read_json
 from topo_callback.records.folder import TrajectoryFolder, named_beside, writing_key
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
 from topo_callback.records.record import read_record, write_whole
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
@@ -120,7 +121,9 @@ def _go_on(found: _Found, run: Mapping[str, Any], step: int) -> TrajectoryFolder
         if odd is not None:
             raise RecordError(f"{folder.path}: {odd} is not a regular file")
         last = step if step > 0 else -1
-        bytes_up_to(folder.training_steps, last)  # fails where it is damaged, and then nothing is changed
+        # fails where one is damaged, and then nothing is changed
+        bytes_up_to(folder.training_steps, last)
+        bytes_up_to(folder.logged, last, LOGGED_COLUMNS)
         # first, since it fails where the journal is no file, and then nothing has been dropped
         dropped = [each for each in folder.steps(folder.samples) if each > last]
         folder.note("resumed", step=step, dropped=dropped, **_rounded_otherwise(found.run, run))

@@ -14,6 +14,7 @@ from topo_callback.dynamics.series import training_of
 from topo_callback.dynamics.training import TrainingWatch
 from topo_callback.errors import TopologyError, described
 from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
 from topo_callback.records.training_steps import Row, StepsWriter, TrainingSteps
 
 logger = logging.getLogger("topo_callback")
@@ -34,6 +35,7 @@ class StepsRecord:
     def __init__(self, folder: TrajectoryFolder, tell: Callable[..., None], *, references: str | None = None) -> None:
         self._folder, self._tell, self._references = folder, tell, references
         self._writer = StepsWriter(folder.training_steps)
+        self._logged = StepsWriter(folder.logged, LOGGED_COLUMNS)
         self._watch: TrainingWatch | None = TrainingWatch()
         self._found: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
@@ -44,6 +46,10 @@ class StepsRecord:
     def put(self, rows: Sequence[Row]) -> None:
         """Hand over new steps; returns at once."""
         self._tell(self._take, rows)
+
+    def put_logged(self, rows: Sequence[Row]) -> None:
+        """Hand over what the trainer has logged; returns at once."""
+        self._tell(self._logged.append, rows)
 
     def found(self) -> list[dict[str, Any]]:
         """The events since the last call, as JSON objects; never waits."""
