@@ -111,7 +111,11 @@ def test_fault_35_a_function_of_events_that_raises_is_warned_about_and_called_ag
 
     notes: list[str] = []
     actions = Actions(
-        TopologyConfig(), on_event=[function], note=lambda event, **details: notes.append(event), alert=lambda _: None
+        TopologyConfig(),
+        on_event=[function],
+        note=lambda event, **details: notes.append(event),
+        tell=lambda _: None,
+        alert=lambda _: None,
     )
     found = {
         "level": "observed", "last_step": 2, "known_at": 2, "layers": [1], "factor": None, "p_value": None,

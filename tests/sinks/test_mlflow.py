@@ -11,7 +11,7 @@ import pytest
 from sinks.tracked_run import train
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
-from topo_callback import Trajectory
+from topo_callback import Event, Trajectory
 from topo_callback.errors import MissingExtraError, TopologyError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import MlflowSink, default_sinks, depth_numbers, layer_numbers
@@ -86,6 +86,18 @@ def test_a_run_opened_late_is_joined_at_the_first_snapshot(client: Any, tmp_path
     sink.finish(folder.path)
     assert mlflow.active_run().info.run_id == run_id
     assert len(history(client, run_id, "topology/h1_bars")) == 1
+
+
+def test_events_are_tags(client: Any, tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    run_id = mlflow.start_run().info.run_id
+    sink = MlflowSink()
+    sink.start(folder.read_run(), folder.path)
+    sink.event(Event("explained", "observed", 60, 61, 80, (2,), 5.8, None, "the change of steps 60-61 has stayed"))
+    sink.finish(folder.path)
+    mlflow.flush_async_logging()
+    tags = client.get_run(run_id).data.tags
+    assert tags["topology.event.80.explained"] == "explained: the change of steps 60-61 has stayed"
 
 
 def test_a_given_run_needs_not_be_active(client: Any, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sinks.tracked_run import train
 from tiers import mostly_slow
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
-from topo_callback import Trajectory
+from topo_callback import Event, Trajectory
 from topo_callback.errors import MissingExtraError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder
@@ -66,6 +66,17 @@ def test_pictures_arrive_at_their_steps(tmp_path: Path) -> None:
     assert all(image.width > 200 for image in barcodes)
     (last,) = events.Images("topology_pictures/trajectory")
     assert last.step == STEPS[-1]
+
+
+def test_events_arrive_in_words(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    sink = TensorBoardSink(tmp_path / "chosen")
+    sink.start(folder.read_run(), folder.path)
+    sink.event(Event("explained", "observed", 60, 61, 80, (2,), 5.8, None, "the change of steps 60-61 has stayed"))
+    sink.finish(folder.path)
+    (told,) = read(tmp_path / "chosen" / f"topology-{folder.run_id}").Tensors("topology/event/text_summary")
+    assert told.step == 80
+    assert told.tensor_proto.string_val == [b"explained: the change of steps 60-61 has stayed"]
 
 
 def test_a_run_resumed_at_an_earlier_step_hides_its_own_later_events(tmp_path: Path) -> None:

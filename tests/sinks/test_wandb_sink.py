@@ -16,7 +16,7 @@ import pytest
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 from wandb_files import offline_wandb, read_wandb, rows_of
 
-from topo_callback import Trajectory
+from topo_callback import Event, Trajectory
 from topo_callback.dynamics.course import HalfWay, Settled
 from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
@@ -180,6 +180,39 @@ def test_the_verdict_is_in_the_summary(run: Any, tmp_path: Path) -> None:
     assert told["topology/structure_by_chance"] == 0.1
     assert "topology/structure_kept_interval" not in told
     assert "topology/general_text_moved" not in told
+
+
+def test_events_are_alerts_rows_of_a_table_and_in_the_summary(run: Any, tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    change = Event("change", "sequential", 60, 61, 61, (), 8.0, None, "loss 8x what it was before, at step 61")
+    told = "the change of steps 60-61 has stayed: the loss is 8x what it was before; layers 2-4 moved 5.8x as far"
+    explained = Event("explained", "observed", 60, 61, 80, (2, 4), 5.8, None, f"{told}; reward fell to 0.2")
+    sink = WandbSink(artifact=False)
+    sink.event(change)  # before the start there is nobody to tell
+    sink.start(folder.read_run(), folder.path)
+    for event in (change, explained):
+        sink.event(event)
+        sink.alert(event, 300.0)
+    sink.finish(folder.path)
+    files = Path(run.settings.sync_dir) / "files"
+    records = records_of(run)
+    alerts = [record["alert"] for record in records if record["type"] == "alert"]
+    assert [(alert["title"], alert["text"], alert["level"]) for alert in alerts] == [
+        ("topology: change (sequential)", change.explanation, "WARN"),
+        ("topology: explained (observed)", explained.explanation, "INFO"),
+    ]
+    logged = rows_of(records, "topology_table/events.path")
+    assert [row["topology/step"] for row in logged] == [61, 80]
+    rows = [
+        row for each in logged for row in json.loads((files / each["topology_table/events.path"]).read_text())["data"]
+    ]
+    assert rows == [
+        [61, "change", "sequential", True, 60, 61, "", 8.0, None, change.explanation],
+        [80, "explained", "observed", True, 60, 61, "2, 4", 5.8, None, explained.explanation],
+    ]
+    updates = [record["summary"]["update"] for record in records if "summary" in record]
+    said = [update["topology/event"] for update in updates if "topology/event" in update]
+    assert said[-1] == f"step 80: explained: {explained.explanation}"
 
 
 def test_an_own_run_stands_beside_the_trainers(run: Any, tmp_path: Path) -> None:

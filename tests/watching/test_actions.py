@@ -18,6 +18,7 @@ from topo_callback.watching.actions import SAVE, STOP, Actions
 DIVERGENCE = Event("divergence", "sequential", 8, 48, 48, (), 1.8, None, "the loss has stayed 1.8x what it was")
 ONSET = Event("onset", "calibrated", 8, 12, 16, (2, 4), 5.1, 0.01, "layers 2-4 moved 5.1x what the reference runs did")
 PEAK = dataclasses.replace(ONSET, kind="peak", known_at=20)
+EXPLAINED = Event("explained", "observed", 8, 9, 26, (2,), 3.0, None, "the change of steps 8-9 has stayed; reward fell")
 INVALID = Event("invalid_layers", "observed", 4, 4, 4, (3,), None, None, "layer 3 is not finite")
 
 
@@ -26,11 +27,13 @@ class Followed:
 
     def __init__(self, known: list[dict[str, Any]] | None = None, functions: Any = (), **settings: Any) -> None:
         self.alerts: list[Event] = []
+        self.told: list[Event] = []
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.actions = Actions(
             TopologyConfig(**settings),
             on_event=functions,
             note=lambda event, **details: self.notes.append((event, details)),
+            tell=self.told.append,
             alert=self.alerts.append,
             known=known or [],
         )
@@ -47,6 +50,14 @@ def test_an_event_is_acted_on_once_though_it_is_found_again(capsys: pytest.Captu
     assert followed.alerts == seen == [ONSET, PEAK]
     assert [name for name, _ in followed.notes] == ["event", "event"]
     assert "topology | step 16: onset: layers 2-4 moved 5.1x" in capsys.readouterr().err
+
+
+def test_sinks_are_told_of_events_without_an_error_rate_too() -> None:
+    followed = Followed()
+    noted = dataclasses.replace(ONSET, measured=False)
+    followed.take(noted, EXPLAINED)
+    assert followed.told == [noted, EXPLAINED]
+    assert followed.alerts == [EXPLAINED]
 
 
 def test_facts_may_come_again_elsewhere() -> None:

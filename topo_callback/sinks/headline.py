@@ -11,6 +11,7 @@ from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.records.snapshot import Snapshot
 
 STEP_KEY = "topology/step"
+EVENT_KEY = "topology/event"
 
 DEPTH_MEASURES = (
     "next_token_kl.first",

@@ -9,9 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from topo_callback.dynamics import Event
 from topo_callback.errors import MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.headline import PICTURES_KEY, depth_numbers, layer_numbers, pictures_of_the_run
+
+_MOST_OF_A_TAG = 5000  # letters, under the oldest servers
 
 
 class MlflowSink:
@@ -72,6 +75,12 @@ class MlflowSink:
         # MLflow takes at most 1000 metrics at once
         for i in range(0, len(metrics), 1000):
             self._sent.append(self._client.log_batch(self._run_id, metrics[i : i + 1000], synchronous=False))
+
+    def event(self, event: Event) -> None:
+        """The event in words, as the tag `topology.event.<step>.<kind>`."""
+        if self._client is not None:
+            name = f"topology.event.{event.known_at}.{event.kind}"
+            self._client.set_tag(self._run_id, name, event.said[:_MOST_OF_A_TAG], synchronous=False)
 
     def finish(self, folder: Path) -> None:
         """Wait for the numbers under way, then send pictures: of the whole run, and of the steps that have any."""

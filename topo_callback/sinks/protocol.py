@@ -16,8 +16,9 @@ class Sink(Protocol):
 
     A sink whose method raises an Exception gets no further calls in that run; one warning says so.
 
-    A sink that has alerts may also have a method `alert(event, cooldown_seconds)`: it is called once for each `Event`
-    that is found in the run, see `topo_callback.dynamics`. And one that says how it all came out may have a method
+    A sink that keeps events may also have a method `event(event)`: it is called once for each `Event` that is found in
+    the run, see `topo_callback.dynamics`. One that has alerts may have `alert(event, cooldown_seconds)`, called after
+    it for those whose error rate is known. And one that says how it all came out may have a method
     `conclude(verdict)`, called once before `finish` with the `Verdict` on a run that came to its end.
     """
 
@@ -47,6 +48,7 @@ class MemorySink:
         folder: the trajectory folder; None before the start.
         snapshots: every snapshot that was logged, in order.
         verdict: on the run, once it has come to its end.
+        events: every event that was told, in order.
         finished: how often the end was announced.
     """
 
@@ -55,6 +57,7 @@ class MemorySink:
         self.folder: Path | None = None
         self.snapshots: list[Snapshot] = []
         self.verdict: Verdict | None = None
+        self.events: list[Any] = []
         self.finished = 0
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -67,6 +70,9 @@ class MemorySink:
 
     def conclude(self, verdict: Verdict) -> None:
         self.verdict = verdict
+
+    def event(self, event: Any) -> None:
+        self.events.append(event)
 
     def finish(self, folder: Path) -> None:
         self.finished += 1

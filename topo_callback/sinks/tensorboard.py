@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from topo_callback.dynamics import Event
 from topo_callback.errors import MissingExtraError
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.sinks.headline import depth_numbers, layer_numbers, pictures_of, pictures_of_the_run
+from topo_callback.sinks.headline import EVENT_KEY, depth_numbers, layer_numbers, pictures_of, pictures_of_the_run
 
 _DESCRIBED = ("config", "config_hash", "layers", "model", "reading", "versions")
 
@@ -54,6 +55,13 @@ class TensorBoardSink:
             if math.isfinite(value):
                 self._writer.add_scalar(key, value, snapshot.step)
         self._add_images(pictures_of(self._folder, snapshot.provenance.get("pictures", ())), snapshot.step)
+        self._writer.flush()
+
+    def event(self, event: Event) -> None:
+        """The event in words, under `topology/event`."""
+        if self._writer is None:
+            self._open(event.known_at)
+        self._writer.add_text(EVENT_KEY, event.said, event.known_at)
         self._writer.flush()
 
     def finish(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from topo_callback.errors import ConfigurationError, MissingExtraError, Topology
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.sinks.headline import (
     DEPTH_MEASURES,
+    EVENT_KEY,
     LAYER_MEASURES,
     STEP_KEY,
     TABLE_MEASURES,
@@ -24,8 +26,13 @@ from topo_callback.sinks.headline import (
 )
 
 TABLE_KEY = "topology_table/layers"
+EVENTS_KEY = "topology_table/events"
+EVENT_COLUMNS = (
+    "known_at", "kind", "level", "measured", "first_step", "last_step", "layers", "factor", "p_value", "explanation"
+)  # fmt: skip
 TABLE_ROWS = 10_000  # what W&B shows of one table
 _PICTURES = "topology_pictures"
+_INFORMING = ("explained", "peak", "settled")  # alerts that follow others
 _CONFIG = ("config", "config_hash", "layers", "model", "reading", "versions")
 _NOT_UPLOADED = frozenset({"spool", "distances", "prompts.jsonl", "report.html", "lock", "worker.log"})
 # W&B stores a picture or a table as one history key for each of these; each is caught by the trainer's `*` by itself
@@ -60,8 +67,8 @@ class WandbSink:
         entity: owner of the own run.
         depth_measures: logged as `topology/<measure>`, at most 12.
         layer_measures: logged as `topology_layers/<measure>.L07`, at most 6.
-        table: whether to log the table of layers, 10,000 rows at most; its columns are the layer measures and
-            `TABLE_MEASURES`.
+        table: whether to log the table of layers, 10,000 rows at most, whose columns are the layer measures and
+            `TABLE_MEASURES`, and the table of events.
         artifact: whether to upload the trajectory folder at the end.
 
     Raises:
@@ -102,6 +109,7 @@ class WandbSink:
         self._run = self._given
         self._bound = False
         self._table: Any = None
+        self._events: Any = None
         self._rows = 0
         self._defined: set[str] = set()
         self._description: dict[str, Any] = {}
@@ -157,13 +165,28 @@ class WandbSink:
         self._last_step = snapshot.step
         self._run.log({STEP_KEY: snapshot.step, **row})
 
+    def event(self, event: Event) -> None:
+        """A row of the table of events, and the newest one in the summary."""
+        if not self._bound:
+            return
+        wandb = _import_wandb()
+        self._run.summary[EVENT_KEY] = f"step {event.known_at}: {event.said}"
+        if not self._with_table:
+            return
+        if self._events is None:
+            self._events = wandb.Table(columns=list(EVENT_COLUMNS), log_mode="INCREMENTAL")
+            self._define([EVENTS_KEY], _TABLE_FIELDS)
+        fields = {**dataclasses.asdict(event), "layers": ", ".join(map(str, event.layers))}
+        self._events.add_data(*(fields[name] for name in EVENT_COLUMNS))
+        self._run.log({STEP_KEY: event.known_at, EVENTS_KEY: self._events})
+
     def alert(self, event: Event, cooldown_seconds: float) -> None:
         """A W&B alert: who follows the run is told by mail or chat."""
         if not self._bound:
             return
         wandb = _import_wandb()
         words = event.kind.replace("_", " ")
-        level = wandb.AlertLevel.INFO if event.kind in ("peak", "settled") else wandb.AlertLevel.WARN
+        level = wandb.AlertLevel.INFO if event.kind in _INFORMING else wandb.AlertLevel.WARN
         self._run.alert(
             title=f"topology: {words} ({event.level})"[:63],
             text=event.explanation,

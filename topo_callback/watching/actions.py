@@ -16,7 +16,6 @@ from topo_callback.terminal import say, show_if_asked
 SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
 _SAVING = ("peak", "settled")
 _STOPPING = ("divergence",)  # told in 11 of 17,600 simulated quiet runs; an onset is in some of a hundred
-_SAID_BEFORE = ("explained",)  # of a change that has been an alert
 
 logger = logging.getLogger("topo_callback")
 EventFunction = Callable[[Event], object]
@@ -29,7 +28,8 @@ class Actions:
         config: which actions, and whether stopping is meant.
         on_event: functions of the user's; one that raises is warned about and called again for the next event.
         note: writes a line to the journal.
-        alert: hands an event to the sinks that have alerts.
+        tell: hands every event to the sinks that keep them.
+        alert: hands one of known error rate to the sinks that have alerts.
         known: events that the journal has from before a resume.
     """
 
@@ -39,12 +39,14 @@ class Actions:
         *,
         on_event: Sequence[EventFunction],
         note: Callable[..., None],
+        tell: Callable[[Event], None],
         alert: Callable[[Event], None],
         known: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self._config = config
         self._functions = tuple(on_event)
         self._note = note
+        self._tell = tell
         self._alert = alert
         self._asked = 0
         self._stopping: Event | None = None
@@ -64,6 +66,7 @@ class Actions:
             event = Event.of(fields)
             self._settled = self._settled or (event.kind == "settled" and event.measured)
             self._note("event", **dataclasses.asdict(event))
+            self._tell(event)
             if "log" in self._config.actions:
                 say(f"step {event.known_at}: {event.said}")
             if event.measured:
@@ -83,7 +86,7 @@ class Actions:
 
     def _act(self, event: Event) -> None:
         """What follows from an event of which it is known how often it is wrong."""
-        if "alert" in self._config.actions and event.kind not in _SAID_BEFORE:
+        if "alert" in self._config.actions:
             self._alert(event)
         if "save" in self._config.actions and event.kind in _SAVING:
             self._asked |= SAVE

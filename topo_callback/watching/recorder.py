@@ -277,7 +277,14 @@ class Recorder:
             self._call(sink, "log", snapshot)
 
     def _actions(self, known: Sequence[Mapping[str, Any]]) -> Actions:
-        return Actions(self._config, on_event=self._on_event, note=self.note, alert=self._alert, known=known)
+        return Actions(
+            self._config, on_event=self._on_event, note=self.note, tell=self._tell_event, alert=self._alert, known=known
+        )
+
+    def _tell_event(self, event: Event) -> None:
+        for sink in list(self._sinks):
+            if hasattr(sink, "event"):
+                self._call(sink, "event", event)
 
     def _alert(self, event: Event) -> None:
         for sink in list(self._sinks):
