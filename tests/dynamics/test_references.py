@@ -153,6 +153,25 @@ def test_changes_of_training_are_judged_by_the_references_of_a_file(tmp_path: Pa
     assert (tmp_path / "references.npz").stat().st_size < 120_000
 
 
+def with_plan(run: Series, rate: float = 1e-3) -> Series:
+    assert run.training is not None
+    values, known = run.training.values.copy(), run.training.known.copy()
+    values[:, COLUMNS.index("planned") - 1], known[:, COLUMNS.index("planned") - 1] = rate, True
+    return dataclasses.replace(run, training=TrainingSteps(run.training.step, values, known))
+
+
+def test_what_is_not_known_of_steps_and_plans_is_said() -> None:
+    every = References.of([with_plan(trained(seed)) for seed in range(19)])
+    assert every.notes() == []
+    assert not [note for note in find_events(with_plan(trained(40)), every).notes if "schedule planned" in note]
+    (note,) = [note for note in find_events(trained(40), every).notes if "schedule planned" in note]
+    assert note.endswith("and this run does not: the steps of its weights are judged by the run alone")
+    (note,) = References.of([with_plan(trained(0)), trained(1)]).notes()
+    assert note.startswith("not all of them know the learning rates")
+    (note,) = References.of([with_plan(trained(0)), with_plan(trained(1)), simulated_series(2)]).notes()
+    assert note.startswith("2 of 3 have a table of their training steps")
+
+
 def test_the_shape_of_a_course_is_that_of_its_signals_and_windows() -> None:
     assert (len(SIGNALS), len(WINDOWS)) == COURSE_SHAPE
 

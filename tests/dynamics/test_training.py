@@ -176,6 +176,19 @@ def test_steps_without_a_plan_are_not_compared_with_planned_ones() -> None:
     assert training_events(training, course_of(REFERENCES)) == training_events(training)
 
 
+def test_steps_are_compared_as_they_are_where_one_reference_has_no_plan() -> None:
+    unplanned = REFERENCES[0].values.copy()
+    unplanned[:, COLUMNS.index("planned") - 1] = np.nan
+    mixed = course_of([TrainingSteps(REFERENCES[0].step, unplanned, REFERENCES[0].known), *REFERENCES[1:]])
+    assert mixed is not None
+    assert not mixed.planned
+    run = rows(moved=scaled("moved", 1.3, 100))
+    for course, unit in ((course_of(REFERENCES), " per scheduled learning rate"), (mixed, "")):
+        (event,) = training_events(run, course)
+        assert (event.kind, event.level) == ("change", "calibrated")
+        assert f"reference runs, step of the weights{unit} 1.3x" in event.explanation
+
+
 def test_fewer_than_19_references_find_nothing() -> None:
     assert course_of(REFERENCES[:1]) is None
     assert training_events(rows(loss=scaled("loss", 1.25, 100)), course_of(REFERENCES[:18])) == []

@@ -34,3 +34,5 @@ def _calibrate(given: argparse.Namespace) -> None:
     more = FEWEST_REFERENCES - len(references.runs)
     still = f"; {more} more are needed for the calibrated level" if more > 0 else ""
     sys.stdout.write(f"{count(len(references.runs), 'reference run')} in {given.output}{still}\n")
+    for note in references.notes():
+        sys.stdout.write(f"note: {note}\n")

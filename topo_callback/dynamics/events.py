@@ -30,7 +30,8 @@ from topo_callback.dynamics.references import References
 from topo_callback.dynamics.reorganisation import Event, Window, layers_in_words, reorganisation
 from topo_callback.dynamics.series import HEADLINE, Series
 from topo_callback.dynamics.summaries import summarise
-from topo_callback.dynamics.training import CALIBRATED, SEQUENTIAL, training_events, unsaid
+from topo_callback.dynamics.training import CALIBRATED, SEQUENTIAL, has_plan, training_events, unsaid
+from topo_callback.records.training_steps import TrainingSteps
 from topo_callback.records.trajectory import Trajectory
 
 COLLAPSED = 0.25  # share of its first value below which, in two samples in a row, a size has collapsed
@@ -138,7 +139,7 @@ def find_events(series: Series, references: References | None = None, *, measure
     if references is not None:
         references.check(series)
     if series.training is not None:
-        course = None if references is None else _course(references, notes)
+        course = None if references is None else _course(references, series.training, notes)
         measured = references is None or not references.unsaid(series.identity)
         of_training = training_events(series.training, course, measured=measured)
         events += of_training
@@ -168,7 +169,7 @@ def events_of_run(trajectory: Trajectory) -> tuple[Event, ...]:
     return tuple(sorted(found, key=lambda event: event.known_at))
 
 
-def _course(references: References, notes: list[str]) -> ReferenceCourse | None:
+def _course(references: References, training: TrainingSteps, notes: list[str]) -> ReferenceCourse | None:
     course = references.course
     count = 0 if course is None else len(course.scores)
     if count < FEWEST_REFERENCES:
@@ -177,6 +178,11 @@ def _course(references: References, notes: list[str]) -> ReferenceCourse | None:
             "changes by them: collect them again with `topo-callback calibrate`"
         )
         return None
+    if course is not None and course.planned and not has_plan(training):
+        notes.append(
+            "the references know the learning rates that their schedule planned, and this run does not: the steps of "
+            "its weights are judged by the run alone"
+        )
     return course
 
 

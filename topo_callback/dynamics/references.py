@@ -95,6 +95,21 @@ class References:
         """Raise ReferencesError, with both values, where a run differs in what it must share with the references."""
         self._check(run.identity, {"layers": list(run.layers), "clock": run.clock}, name)
 
+    def notes(self) -> list[str]:
+        """What the references do not know of their training, in words."""
+        known = 0 if self.course is None else len(self.course.scores)
+        found = []
+        if known < len(self.runs):
+            found.append(
+                f"{known} of {len(self.runs)} have a table of their training steps; only these judge changes of training"
+            )
+        if self.course is not None and not self.course.planned:
+            found.append(
+                "not all of them know the learning rates that their schedule planned: the steps of the weights are "
+                "compared as they are, not over the plan"
+            )
+        return found
+
     def unsaid(self, identity: Mapping[str, Any]) -> tuple[str, ...]:
         """What runs must share and a run or the references do not say, as in records of older versions.
 

@@ -52,12 +52,17 @@ class TrainingWatch:
         if self._has_plan is None and len(steps.step):
             self._has_plan = has_plan(steps)
         signals = signals_in(steps, planned=bool(self._has_plan))
-        alone = [_event(training, change) for change in self._detector.take(steps.step, signals)]
+        alone = [
+            _event(training, change, planned=bool(self._has_plan))
+            for change in self._detector.take(steps.step, signals)
+        ]
         changes = list(alone)
         if self._course is not None and self._by_references is not None:
-            if self._course.planned != self._has_plan:
-                signals.pop("step_over_plan", None)
-            found = self._by_references.take(steps.step, signals)
+            # the same unit as theirs; a step that cannot be had in it is not judged
+            beside = signals_in(steps, planned=self._course.planned)
+            if self._course.planned and not self._has_plan:
+                del beside["step_over_plan"]
+            found = self._by_references.take(steps.step, beside)
             changes += [
                 _by_references(training, change, p_value, self._course, self._measured) for change, p_value in found
             ]
@@ -111,8 +116,8 @@ def course_of(runs: Sequence[TrainingSteps]) -> ReferenceCourse | None:
     return ReferenceCourse.of([(run.step, signals_in(run, planned=planned)) for run in runs], planned=planned)
 
 
-def _event(training: TrainingSteps, change: Change) -> Event:
-    words = f"{_moved(change)} what it was before, {_when(training, change)}"
+def _event(training: TrainingSteps, change: Change, *, planned: bool) -> Event:
+    words = f"{_moved(change, planned=planned)} what it was before, {_when(training, change)}"
     factor = max(change.parts.values(), key=lambda part: part.share).factor
     first, last = change.first_step, change.known_at
     return Event("change", SEQUENTIAL, first, last, last, (), factor, None, words)
@@ -121,9 +126,9 @@ def _event(training: TrainingSteps, change: Change) -> Event:
 def _by_references(
     training: TrainingSteps, change: Change, p_value: float, course: ReferenceCourse, measured: bool
 ) -> Event:
-    found = _event(training, change)
+    found = _event(training, change, planned=course.planned)
     words = (
-        f"beside {len(course.scores)} reference runs, {_moved(change)} what it was before, {_when(training, change)}; "
+        f"beside {len(course.scores)} reference runs, {_moved(change, planned=course.planned)} what it was before, {_when(training, change)}; "
         f"calibrated p = {p_value:.2g}"
     )
     return replace(found, level=CALIBRATED, p_value=p_value, explanation=words, measured=measured)
@@ -139,10 +144,11 @@ def unsaid(training: TrainingSteps) -> list[str]:
     ]
 
 
-def _moved(change: Change) -> str:
+def _moved(change: Change, *, planned: bool) -> str:
     ordered = sorted(change.parts.items(), key=lambda item: -item[1].share)
     named = [(name, part) for place, (name, part) in enumerate(ordered) if place == 0 or part.share >= _NAMED]
-    said = [f"{_SIGNALS[name]} {_times(part.factor)}" for name, part in named]
+    signals = _SIGNALS if planned else {**_SIGNALS, "step_over_plan": "step of the weights"}
+    said = [f"{signals[name]} {_times(part.factor)}" for name, part in named]
     return " and ".join([", ".join(said[:-1]), said[-1]] if said[1:] else said)
 
 
