@@ -32,6 +32,7 @@ from topo_callback.page.cycles import _over_depth
 from topo_callback.page.run_content import run_content, velocities
 from topo_callback.page.summary import differ, summary
 from topo_callback.page.wording import embedded_json, number, rounded
+from topo_callback.records.training_steps import COLUMNS, StepsWriter
 
 HOSTILE = (
     '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'"&\u2028\u2029\x00../../etc/passwd' + "x" * 300
@@ -149,6 +150,20 @@ def test_facts_and_axes_are_those_of_the_samples(page: str) -> None:
         "unit": "path length of the weights",
         "values": [number(float(step) ** 0.7) for step in STEPS],
     }
+
+
+def test_facts_of_training_steps_are_those_of_every_step(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    rows = [(float(step), 0.5 * step, None, *[None] * (len(COLUMNS) - 3)) for step in range(1, 5001)]
+    StepsWriter(folder.training_steps).append([*rows, (5001.0, float("inf"), *[None] * (len(COLUMNS) - 2))])
+    loss, norm, _ = run_content(Trajectory.load(folder.path), "run")["facts"]
+    assert loss["values"] == [None, *(0.5 * step for step in STEPS[1:])]
+    assert (loss["course"]["wide"], len(loss["course"]["steps"])) == (3, 1667)
+    assert loss["course"]["steps"][:2] == [3, 6]
+    assert loss["course"]["values"][:2] == [1, 2.5]
+    assert (loss["course"]["steps"][-1], loss["course"]["values"][-1]) == (5001, 2500)
+    assert "course" not in norm  # no step has one: it is what was logged
+    assert norm["values"][1:] == [1.0 + 0.1 * step for step in STEPS[1:]]
 
 
 def test_without_a_clock_there_is_no_velocity(tmp_path: Path) -> None:

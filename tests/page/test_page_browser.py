@@ -16,6 +16,7 @@ from trajectories import LAYERS, STEPS
 
 from topo_callback import Trajectory
 from topo_callback.page import report_page, write_page
+from topo_callback.records.training_steps import COLUMNS, StepsWriter
 
 LEFT, UP, RIGHT = ("ArrowLeft", 37), ("ArrowUp", 38), ("ArrowRight", 39)
 
@@ -164,11 +165,37 @@ def test_axes_are_chosen(opened: Page) -> None:
     for axis, unit in (
         ("progress", "share of the run"),
         ("clock", "path length of the weights"),
-        ("step", "optimizer step (evenly spaced samples)"),
+        ("step", "optimizer step"),
     ):
         opened.click(f"#axis input[value={axis}]")
         texts = opened.run("[...document.querySelectorAll('#movement-charts svg text')].map((t) => t.textContent)")
         assert unit in texts
+
+
+def test_every_training_step_is_drawn_on_the_axis_of_the_samples(window: Page, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "topology")
+    losses = {step: 2.0 + 0.1 * (step % 3) for step in range(1, 21)}  # four steps behind the last sample
+    rows = [(float(step), loss, *[None] * (len(COLUMNS) - 2)) for step, loss in losses.items()]
+    StepsWriter(folder.training_steps).append(rows)
+    window.open(write_page(tmp_path / "page.html", report_page(Trajectory.load(folder.path))))
+
+    def drawn(name: str) -> np.ndarray:
+        lines = "[...document.querySelectorAll('#movement-charts path.line')]"
+        path = window.run(f"{lines}.find((each) => each.textContent === '{name}').getAttribute('d')")
+        return np.array([pair.split() for pair in path.strip("M").split("L")], float)
+
+    for axis, reached in (("step", 20), ("progress", 20), ("clock", 16)):
+        window.click(f"#axis input[value={axis}]")
+        loss, samples = drawn("Training loss"), drawn("Gradient norm")
+        assert len(loss) == reached
+        # samples lie where their steps do
+        assert loss[[step - 1 for step in STEPS[1:]], 0] == pytest.approx(samples[:, 0], abs=0.11)
+    window.click("#axis input[value=step]")
+    gaps = np.diff(drawn("Training loss")[:, 0])
+    assert gaps == pytest.approx(np.full(19, gaps.mean()), abs=0.11)  # a true axis
+    assert "of every step" in window.text("#movement-charts")
+    assert f"loss {losses[16]:.4g} · " in window.text("#movement-readout")
+    assert window.problems == []
 
 
 def test_heat_map_cells_are_read_by_pointer_and_keys(opened: Page, trajectory: Trajectory) -> None:

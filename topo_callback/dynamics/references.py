@@ -100,9 +100,8 @@ class References:
         known = 0 if self.course is None else len(self.course.scores)
         found = []
         if known < len(self.runs):
-            found.append(
-                f"{known} of {len(self.runs)} have a table of their training steps; only these judge changes of training"
-            )
+            of_all = f"{known} of {len(self.runs)}"
+            found.append(f"{of_all} have a table of their training steps; only these judge changes of training")
         if self.course is not None and not self.course.planned:
             found.append(
                 "not all of them know the learning rates that their schedule planned: the steps of the weights are "

@@ -51,20 +51,18 @@ class TrainingWatch:
         training = self._recent.followed_by(steps)
         if self._has_plan is None and len(steps.step):
             self._has_plan = has_plan(steps)
-        signals = signals_in(steps, planned=bool(self._has_plan))
-        alone = [
-            _event(training, change, planned=bool(self._has_plan))
-            for change in self._detector.take(steps.step, signals)
-        ]
+        planned = bool(self._has_plan)
+        found = self._detector.take(steps.step, signals_in(steps, planned=planned))
+        alone = [_event(training, change, planned=planned) for change in found]
         changes = list(alone)
         if self._course is not None and self._by_references is not None:
             # the same unit as theirs; a step that cannot be had in it is not judged
             beside = signals_in(steps, planned=self._course.planned)
             if self._course.planned and not self._has_plan:
                 del beside["step_over_plan"]
-            found = self._by_references.take(steps.step, beside)
             changes += [
-                _by_references(training, change, p_value, self._course, self._measured) for change, p_value in found
+                _by_references(training, change, p_value, self._course, self._measured)
+                for change, p_value in self._by_references.take(steps.step, beside)
             ]
         begun = len(self._recent.step)
         events = [each for each in _not_finite(training) if begun == 0 or each.first_step > training.step[begun - 1]]
@@ -127,8 +125,9 @@ def _by_references(
     training: TrainingSteps, change: Change, p_value: float, course: ReferenceCourse, measured: bool
 ) -> Event:
     found = _event(training, change, planned=course.planned)
+    moved = _moved(change, planned=course.planned)
     words = (
-        f"beside {len(course.scores)} reference runs, {_moved(change, planned=course.planned)} what it was before, {_when(training, change)}; "
+        f"beside {len(course.scores)} reference runs, {moved} what it was before, {_when(training, change)}; "
         f"calibrated p = {p_value:.2g}"
     )
     return replace(found, level=CALIBRATED, p_value=p_value, explanation=words, measured=measured)

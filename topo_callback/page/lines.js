@@ -1,8 +1,9 @@
 // Line charts over samples or positions.
 
 /**
- * chart: title, note, unit, x (positions, ascending), xLabel, names (what ticks at positions are called) or null for a
- * scale in numbers, series [{name, values, errors (a band of two of them each way), colours, width, dash, dots, opacity}], fromZero, marks [{value, text}],
+ * chart: title, note, unit, x (positions, ascending), end (of the axis, where it goes on behind them), xLabel, names
+ * (what ticks at positions are called) or none for a scale in numbers, series [{name, x (its own, else those of the
+ * chart), values, errors (a band of two of them each way), colours, width, dash, dots, opacity}], fromZero, marks [{value, text}],
  * onsets [{x, text}], cursor (index or null), choose(index), describe(index), legend.
  */
 function lineChart(place, chart) {
@@ -16,7 +17,7 @@ function lineChart(place, chart) {
   const step = scale.length > 1 ? scale[1] - scale[0] : high - low;
   low = Math.min(low, Math.floor(low / step + 1e-9) * step);
   high = Math.max(high, Math.ceil(high / step - 1e-9) * step);
-  const first = chart.x[0], last = chart.x[chart.x.length - 1];
+  const first = chart.x[0], last = chart.end === undefined ? chart.x[chart.x.length - 1] : chart.end;
   const inner = width - left - right;
   const px = (x) => left + (last > first ? ((x - first) / (last - first)) : 0.5) * inner;
   const py = (y) => top + (1 - (y - low) / (high - low)) * (height - top - bottom);
@@ -45,8 +46,8 @@ function lineChart(place, chart) {
     drawing.append(svg("line", { class: "cursor", x1: x, x2: x, y1: top, y2: height - bottom }));
     drawing.append(svg("text", { x: x + (flip ? -5 : 5), y: top + 12, "text-anchor": flip ? "end" : "start" }, onset.text));
   }
-  for (const series of chart.series) drawBand(drawing, bandOf(series, chart.fromZero), series, chart.x, px, py);
-  for (const series of chart.series) drawSeries(drawing, series, chart.x, px, py);
+  for (const series of chart.series) drawBand(drawing, bandOf(series, chart.fromZero), series, series.x || chart.x, px, py);
+  for (const series of chart.series) drawSeries(drawing, series, series.x || chart.x, px, py);
   if (chart.cursor !== null && chart.cursor !== undefined) {
     const x = px(chart.x[chart.cursor]);
     drawing.append(svg("line", { class: "cursor", x1: x, x2: x, y1: top, y2: height - bottom }));

@@ -9,12 +9,13 @@ import numpy as np
 
 from topo_callback.comparison.alignment import BOOKKEEPING
 from topo_callback.dynamics.response import log_layer_velocities
-from topo_callback.dynamics.series import choose_clock
+from topo_callback.dynamics.series import choose_clock, training_of
 from topo_callback.errors import RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
 from topo_callback.page.prompt_map import map_content
 from topo_callback.page.wording import number, part, plain
+from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.spacing import evenly_spaced
 
@@ -26,6 +27,7 @@ FACTS = {
 _LETTERS = 240
 MOST_SAMPLES = 1000  # in the page, of all its runs
 FEWEST_SAMPLES = 100  # of each run, where it has them
+MOST_STEPS = 2000  # of training, in the page, of all its runs
 MOST_NUMBERS = 250_000  # of single layers: at most 5 MB in the page
 DISPLACEMENT = "wasserstein_h1.previous"
 CLOCK_UNITS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
@@ -62,7 +64,7 @@ def run_content(
         "neighbours": int(trajectory.snapshot(trajectory.steps[0]).neighbours.shape[2]),
         "status": _status(trajectory),
         "axes": _axes(trajectory),
-        "facts": _facts(trajectory),
+        "facts": _facts(trajectory, share),
         "kept": kept,
         "measures": _measures(trajectory, kept),
         "velocity": speeds,
@@ -118,14 +120,35 @@ def _axes(trajectory: Trajectory) -> dict[str, dict[str, Any]]:
     return axes
 
 
-def _facts(trajectory: Trajectory) -> list[dict[str, Any]]:
+def _facts(trajectory: Trajectory, share: int) -> list[dict[str, Any]]:
+    """Of every sample, and where the training steps are recorded, of all of these (`course`), evenly spaced."""
+    training = training_of(TrajectoryFolder(trajectory.folder))
     found = []
     for name, (title, unit) in FACTS.items():
         values = [fact(trajectory, step, name) for step in trajectory.steps]
-        if any(value is not None for value in values):
-            row = [number(value) for value in values]
-            found.append({"name": name, "title": title, "unit": unit, "values": row})
+        content: dict[str, Any] = {"name": name, "title": title, "unit": unit}
+        if training is not None and np.isfinite(training.column(name)).any():
+            steps, column = training.step, training.column(name)
+            place = np.searchsorted(steps, trajectory.steps)
+            there = (place < len(steps)) & (steps[np.minimum(place, len(steps) - 1)] == trajectory.steps)
+            of_steps = column[np.minimum(place, len(steps) - 1)].tolist()
+            values = [value if known else None for value, known in zip(of_steps, there.tolist(), strict=True)]
+            content["course"] = _course(steps, column, max(FEWEST_SAMPLES, MOST_STEPS // share))
+        if "course" in content or any(value is not None for value in values):
+            found.append({**content, "values": [number(value) for value in values]})
     return found
+
+
+def _course(steps: np.ndarray, values: np.ndarray, most: int) -> dict[str, Any]:
+    """Values of steps; of more than fit, the median of as many steps each, at the last of them."""
+    wide = -(-len(steps) // most)
+    shown, last = [], []
+    for first in range(0, len(steps), wide):
+        part = values[first : first + wide]
+        known = part[~np.isnan(part)]
+        shown.append(number(float(np.median(known))) if known.size else None)
+        last.append(int(steps[min(first + wide, len(steps)) - 1]))
+    return {"wide": wide, "steps": last, "values": shown}
 
 
 def _kept_samples(trajectory: Trajectory, most: int) -> list[int]:

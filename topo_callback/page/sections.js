@@ -11,8 +11,25 @@ const setLayer = (place) => { chosen.layer = place; byId("layer").value = String
 
 function axisOf(name) {
   const axis = run().axes[name];
-  if (name === "step") return { x: run().steps.map((_, i) => i), names: run().steps.map(whole), label: `${axis.unit} (evenly spaced samples)` };
-  return { x: axis.values, names: null, label: axis.unit };
+  const steps = run().steps, values = axis.values;
+  const courses = run().facts.flatMap((fact) => (fact.course ? fact.course.steps : []));
+  const end = name === "clock" || !courses.length ? values[values.length - 1] : Math.max(values[values.length - 1], positionOf(Math.max(...courses)));
+  return { x: values, label: axis.unit, end, positionOf };
+  /** Where a training step is; between two samples the clock is taken to run evenly, outside of them it is unknown. */
+  function positionOf(step) {
+    if (name === "step") return step;
+    if (name === "progress") return steps[steps.length - 1] ? step * values[values.length - 1] / steps[steps.length - 1] : null;
+    const after = steps.findIndex((each) => each >= step);
+    if (after < 0 || (after === 0 && steps[0] !== step)) return null;
+    if (steps[after] === step) return values[after];
+    return values[after - 1] + (values[after] - values[after - 1]) * (step - steps[after - 1]) / (steps[after] - steps[after - 1]);
+  }
+}
+/** The training steps of a fact on an axis, without those that have no place there. */
+function courseOn(axis, course) {
+  const x = course.steps.map(axis.positionOf);
+  const placed = (values) => values.filter((_, i) => x[i] !== null);
+  return { x: placed(x), values: placed(course.values) };
 }
 /** Numbers of a layer at every sample: those that are in the page. */
 function spread(values) {
@@ -23,7 +40,7 @@ function spread(values) {
 
 function drawMovement() {
   const axis = axisOf(chosen.axis), charts = [];
-  const common = { x: axis.x, names: axis.names, xLabel: axis.label, cursor: chosen.sample, choose: (sample, title) => { setSample(sample); focusChart(title); } };
+  const common = { x: axis.x, end: axis.end, xLabel: axis.label, cursor: chosen.sample, choose: (sample, title) => { setSample(sample); focusChart(title); } };
   const measure = run().measures[chosen.movement];
   const depth = { name: `layers ${run().layers[0]} to ${run().layers[run().layers.length - 1]}`, depth: true };
   if (measure) {
@@ -36,8 +53,9 @@ function drawMovement() {
   if (Object.keys(run().velocity).length) charts.push({ ...common, title: "Velocity, H1", note: "displacement since the previous sample over what the weights' path predicts",
     series: layerSeries(run().velocity, run().velocity_errors), fromZero: true, marks: [{ value: 1, text: "as predicted" }],
     legend: [depth, ...spreadLegend(Object.values(run().velocity_errors).flat(), "chosen layer")] });
-  run().facts.forEach((fact) => charts.push({ ...common, title: fact.title, note: fact.unit, fromZero: fact.name !== "loss",
-    series: [{ name: fact.title, values: fact.values, colours: paletteColours(0), width: 1.8, dots: run().steps.length < 60 }] }));
+  run().facts.forEach((fact) => charts.push({ ...common, title: fact.title, fromZero: fact.name !== "loss",
+    note: !fact.course ? `${fact.unit}, newest that was logged at each sample` : `${fact.unit}, ${fact.course.wide > 1 ? `median of ${fact.course.wide} steps each` : "of every step"}`,
+    series: [{ name: fact.title, colours: paletteColours(0), ...(fact.course ? { ...courseOn(axis, fact.course), width: 1.2 } : { values: fact.values, width: 1.8, dots: run().steps.length < 60 }) }] }));
   const place = byId("movement-charts");
   while (place.children.length < charts.length) place.append(html("div", {}));
   while (place.children.length > charts.length) place.lastChild.remove();
