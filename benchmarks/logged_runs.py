@@ -19,9 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from topo_callback.demo.corpus import gather_corpus
 from topo_callback.demo.model import build_model, build_tokenizer, pretrain, token_stream
@@ -87,6 +85,9 @@ def make_base(folder: Path) -> None:
 
 
 def carry_out(base: str, name: str, scratch: Path) -> np.ndarray:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
     kind, method, seed = name.replace("_", "-").split("-")
     event = Event(kind)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from topo_callback.commands.arguments import add_align, add_output_dir, not_negative
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import EXAMPLE, add_objectives, by_objective
+from topo_callback.errors import ConfigurationError
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
@@ -37,6 +40,15 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         help="the difference that is asked about, in spreads between the seeds of one objective (default: 1)",
     )
     parser.add_argument(
+        "--unit",
+        action="append",
+        default=[],
+        metavar="RUN=UNIT",
+        help="what a run shares with others, such as a machine, a day or a base checkpoint: its runs of one objective "
+        "count as one, and seeds do not count. RUN is a run as given, its id or the name of its output_dir, where * "
+        "and ? match; repeated, or a FILE with one RUN=UNIT on each line",
+    )
+    parser.add_argument(
         "--independent", action="store_true", help="ignore the recorded seeds: every run is an independent replicate"
     )
     parser.add_argument(
@@ -63,18 +75,37 @@ def _compare(given: argparse.Namespace) -> None:
     from topo_callback.comparison.runs import load_runs
     from topo_callback.comparison.tables import write_tables
 
-    runs = load_runs(by_objective(given.recorded), independent=given.independent)
+    units = dict(pair for text in given.unit for pair in _units(text)) or None
+    runs = load_runs(by_objective(given.recorded), independent=given.independent or units is not None)
     comparison = compare_runs(
         runs,
         axis=given.align,
         measures=given.measure,
         size=given.size,
+        units=units,
         most_labelings=given.permutations,
         seed=given.seed,
     )
     written = write_comparison(comparison, given.output_dir)
     write_tables(comparison, sys.stdout)
     sys.stdout.write(f"\nwrote {', '.join(path.name for path in written)} in {given.output_dir}\n")
+
+
+def _units(text: str) -> Iterator[tuple[str, str]]:
+    """The pairs of one `--unit`, or of the file that it names."""
+    lines = [text]
+    if "=" not in text:
+        try:
+            lines = [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"--unit {text} is neither RUN=UNIT nor a file that can be read ({error})"
+            ) from None
+    for line in lines:
+        run, _, unit = line.rpartition("=")
+        if not (run.strip() and unit.strip()):
+            raise ConfigurationError(f"--unit: {line!r} is not RUN=UNIT")
+        yield run.strip(), unit.strip()
 
 
 def _size(text: str) -> float:

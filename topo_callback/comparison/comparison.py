@@ -23,10 +23,11 @@ from topo_callback.comparison.effects import (
     run_map,
 )
 from topo_callback.comparison.labelings import MOST_LABELINGS, Labelings, blocks_of, labelings
-from topo_callback.comparison.own_spread import NOTHING, Levels, levels, own_spread
+from topo_callback.comparison.own_spread import LEVEL, NOTHING, Levels, levels, own_spread
 from topo_callback.comparison.permutation import Curves, ObjectiveTest, permutation_test
 from topo_callback.comparison.runs import Run
 from topo_callback.comparison.seeds import seeds_needed
+from topo_callback.comparison.units import check_enough, in_units, with_units
 from topo_callback.comparison.verdict import Verdict, decide
 from topo_callback.errors import ConfigurationError
 
@@ -127,6 +128,7 @@ def compare_runs(
     axis: str = "step",
     measures: Sequence[str] = (),
     size: float = 1.0,
+    units: Mapping[str, str] | None = None,
     most_labelings: int = MOST_LABELINGS,
     seed: int = 0,
 ) -> Comparison:
@@ -138,6 +140,8 @@ def compare_runs(
         measures: names or patterns such as `wasserstein_*`; none: every measure. Fewer measures, chosen before looking,
             leave more power to each.
         size: the difference that is asked about, in spreads between the seeds of one objective.
+        units: run -> what it shares with other runs, as of `with_units`. The runs of an objective in a unit then count
+            as one, and a unit of several objectives as a block; seeds do not count.
         most_labelings: where there are more, so many are drawn.
         seed: of that draw, of the shuffled control and of the bootstrap; training seeds are not touched.
 
@@ -145,15 +149,22 @@ def compare_runs(
         Deterministic for equal arguments.
 
     Raises:
-        ConfigurationError: runs that cannot be aligned, no measure to compare, or a size that is not above 0.
+        ConfigurationError: runs that cannot be aligned, no measure to compare, a size that is not above 0, runs without
+            a unit where there are units, or too few units.
     """
     if not (size > 0 and np.isfinite(size)):
         raise ConfigurationError(f"size {size!r} is not a number of spreads above 0, such as 1")
+    if units is not None:
+        runs = with_units(runs, units)
     alignment = align(runs, axis)
+    if units is not None:
+        runs, alignment = in_units(runs, alignment)
     curves = _chosen(alignment, measures)
     objectives = tuple(dict.fromkeys(run.objective for run in runs))
     labels = [objectives.index(run.objective) for run in runs]
-    ways = labelings(labels, blocks_of([run.seed for run in runs]), most=most_labelings, seed=seed)
+    ways = labelings(labels, blocks_of([run.block for run in runs]), most=most_labelings, seed=seed)
+    if units is not None:
+        check_enough(runs, ways, LEVEL)
     test = permutation_test(curves, ways)
     allowed = NOTHING if test is None else levels(curves, ways, seed=seed)
     distances = {
@@ -238,7 +249,7 @@ def _pairs(
             pair_ways, pair_test, pair_levels = of_all
         elif pair in testable:
             rows = [*first, *second]
-            blocks = blocks_of([runs[row].seed for row in rows])
+            blocks = blocks_of([runs[row].block for row in rows])
             pair_ways = labelings([0] * len(first) + [1] * len(second), blocks, most=most, seed=seed)
             within = {name: {layer: v[rows] for layer, v in by_layer.items()} for name, by_layer in curves.items()}
             pair_test = permutation_test(within, pair_ways)
@@ -273,7 +284,7 @@ def _effects(
 
 def _paired(runs: Sequence[Run], first: list[int], second: list[int]) -> tuple[list[int], bool]:
     """The rows of the second objective in the order of the first one's seeds, and whether they share all of them."""
-    order = paired_order(*([runs[row].seed for row in rows] for rows in (first, second)))
+    order = paired_order(*([runs[row].block for row in rows] for rows in (first, second)))
     return (second, False) if order is None else ([second[at] for at in order], True)
 
 

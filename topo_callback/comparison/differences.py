@@ -41,8 +41,8 @@ def run_means(curves: Float64[np.ndarray, "runs points"]) -> Float64[np.ndarray,
     return found
 
 
-def paired_order(first: Sequence[int | None], second: Sequence[int | None]) -> list[int] | None:
-    """The runs of the second in the order of the first one's seeds; None unless both have the same seeds."""
+def paired_order(first: Sequence[int | str | None], second: Sequence[int | str | None]) -> list[int] | None:
+    """The runs of the second in the order of the first one's seeds, or units; None unless both have the same."""
     if None in first or None in second or len(first) != len(second) or set(first) != set(second):
         return None
     return [list(second).index(seed) for seed in first]

@@ -5,6 +5,7 @@ All are made before the first of them is written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -65,7 +66,7 @@ def _figures(comparison: Comparison) -> dict[str, object]:
         return {}
     alignment = comparison.alignment
     objectives = [run.objective for run in comparison.runs]
-    seeds = [run.name.removeprefix(run.objective).strip(", ").removeprefix("seed ") for run in comparison.runs]
+    seeds = [re.sub("^(seed|unit) ", "", run.name.removeprefix(run.objective).strip(", ")) for run in comparison.runs]
     panels = []
     for measure in measures:
         begins = onset_of(comparison, measure)
@@ -135,11 +136,13 @@ def _runs(comparison: Comparison) -> list[dict[str, Any]]:
             "name": run.name,
             "objective": run.objective,
             "seed": run.seed,
+            "unit": run.unit,
             "folder": run.given,
             "run": run.trajectory.folder.name,
             "state": run.trajectory.state,
             "samples": len(run.trajectory.steps),
             "damaged_samples": sorted(run.trajectory.damaged),
+            "members": [member.given for member in run.members],
             "interpolated_points": interpolated,
             "block": block,
         }

@@ -42,9 +42,13 @@ class Labelings:
         return 1.0 / len(self.labels)
 
 
-def blocks_of(seeds: Sequence[int | None]) -> tuple[int, ...]:
-    """The block of every run: one for each seed of several runs, block 0 for all others."""
-    shared = sorted(seed for seed, runs in Counter(seeds).items() if seed is not None and runs > 1)
+def blocks_of(seeds: Sequence[int | str | None]) -> tuple[int, ...]:
+    """The block of every run: one for each seed, or unit, of several runs; block 0 for all others."""
+    common = [seed for seed, runs in Counter(seeds).items() if runs > 1]
+    shared: list[int | str] = [
+        *sorted(seed for seed in common if isinstance(seed, int)),
+        *sorted(unit for unit in common if isinstance(unit, str)),
+    ]
     number = {seed: block for block, seed in enumerate(shared, 1)}
     return tuple(number.get(seed, 0) if seed is not None else 0 for seed in seeds)
 

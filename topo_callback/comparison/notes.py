@@ -35,15 +35,16 @@ def named(names: Sequence[str], most: int = 6) -> str:
 
 def _about_runs(comparison: Comparison) -> list[str]:
     found = []
-    for run in comparison.runs:
+    every = [run for of_unit in comparison.runs for run in of_unit.each]
+    for run in every:
         if run.trajectory.damaged:
             found.append(f"{run.given}: damaged samples are skipped: {named(sorted(run.trajectory.damaged))}.")
         if run.trajectory.state != "finished":
             found.append(f"{run.given} is {run.trajectory.state}: its recorded samples are compared.")
-    models = Counter(str(run.trajectory.run.get("model", {}).get("name", "")) for run in comparison.runs)
+    models = Counter(str(run.trajectory.run.get("model", {}).get("name", "")) for run in every)
     if len(models) > 1:
         found.append(f"The runs are of different models ({named(sorted(models))}): a difference may be theirs.")
-    return [*found, *reading_notes([(run.name, run.trajectory.run) for run in comparison.runs])]
+    return [*found, *reading_notes([(run.name, run.trajectory.run) for run in every])]
 
 
 def _about_alignment(comparison: Comparison) -> list[str]:
@@ -73,7 +74,7 @@ def _about_lengths(comparison: Comparison) -> list[str]:
     """Whether the runs go on after what is compared."""
     if comparison.alignment.axis != "step":
         return []
-    ends = {run.name: run.trajectory.steps[-1] for run in comparison.runs}
+    ends = {run.name: run.trajectory.steps[-1] for of_unit in comparison.runs for run in of_unit.each}
     shortest, longest = min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)
     if ends[shortest] >= 0.9 * ends[longest]:
         return []
@@ -87,13 +88,19 @@ def _about_labelings(comparison: Comparison) -> list[str]:
     ways = comparison.labelings
     sizes = Counter(run.objective for run in comparison.runs)
     blocks = len(set(ways.blocks) - {0})
-    if 0 not in ways.blocks:
+    of_units = any(run.unit is not None for run in comparison.runs)
+    if of_units:
+        how = (
+            "Runs of one objective in one unit count together as one, their mean; labels are permuted within the "
+            f"{blocks} units that objectives share, and among those that they do not; seeds do not count"
+        )
+    elif 0 not in ways.blocks:
         how = f"Objectives share their {blocks} seeds, so labels are permuted within each seed"
     elif blocks:
         how = f"{blocks} seeds are shared: labels are permuted within each, and among the runs of all other seeds"
     else:
         how = "No seed is shared, so labels are permuted among all runs"
-    if any(run.seed is None for run in comparison.runs):
+    if not of_units and any(run.seed is None for run in comparison.runs):
         how += " (runs without a seed count as independent)"
     count = f"all {ways.possible:,}" if ways.exact else f"{len(ways.labels):,} drawn of {ways.possible:,}"
     found = [f"{how}: {count} different labelings; the smallest possible p-value is {probability(ways.smallest_p)}."]

@@ -25,7 +25,9 @@ class Run:
         objective: the group it belongs to.
         seed: `training.seed` of its run.json; None where that is not recorded.
         given: the folder as it was given.
-        trajectory: what was recorded.
+        trajectory: what was recorded; of several runs that count as one, of the first.
+        unit: what it shares with other runs, such as a machine; None where that was not said.
+        members: the runs that count as this one; none where it is one run.
     """
 
     name: str
@@ -33,6 +35,18 @@ class Run:
     seed: int | None
     given: str
     trajectory: Trajectory
+    unit: str | None = None
+    members: tuple[Run, ...] = ()
+
+    @property
+    def block(self) -> int | str | None:
+        """What runs of other objectives may share: the unit, or without one the seed."""
+        return self.seed if self.unit is None else self.unit
+
+    @property
+    def each(self) -> tuple[Run, ...]:
+        """The runs that it stands for."""
+        return self.members or (self,)
 
 
 def load_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool = False) -> list[Run]:

@@ -58,9 +58,11 @@ def summary(comparison: Comparison) -> list[str]:
     """The verdict, what was compared, and what it rests on."""
     seeds: dict[str, list[str]] = {name: [] for name in comparison.objectives}
     for run in comparison.runs:
-        seeds[run.objective].append("?" if run.seed is None else str(run.seed))
-    of = "; ".join(f"{name} ({len(found)} runs, seeds {named(found)})" for name, found in seeds.items())
-    lines = [*comparison.verdict.sentences, f"{len(comparison.runs)} runs: {of}"]
+        seeds[run.objective].append("?" if run.block is None else str(run.block))
+    units = any(run.unit is not None for run in comparison.runs)
+    what, which = ("means of runs", "units") if units else ("runs", "seeds")
+    of = "; ".join(f"{name} ({len(found)} {what}, {which} {named(found)})" for name, found in seeds.items())
+    lines = [*comparison.verdict.sentences, f"{sum(len(run.each) for run in comparison.runs)} runs: {of}"]
     if comparison.test is None:
         return lines
     together = comparison.test.together
