@@ -149,7 +149,8 @@ def known_at(run: np.ndarray, every: int, *, joined: bool) -> list[int]:
             # in units that leave the smallest scale of logarithms without effect
             values[logged.step - 1] = 1e6 * logged.column(name)
             signals[name], rules[name] = values, NOISY
-    return [change.known_at for change in ChangeDetector(rules).take(steps, signals)]
+    with np.errstate(over="ignore"):  # of factors, which are not logarithms here
+        return [change.known_at for change in ChangeDetector(rules).take(steps, signals)]
 
 
 def judged_lines(runs: Mapping[str, np.ndarray]) -> Iterator[str]:

@@ -179,10 +179,12 @@ def lines(found: dict[str, dict[str, tuple[float, float]]], runs: int) -> Iterat
         "into halves.\nReliability of the whole probe, with its standard error over runs; below .5 a number says more\n"
         "about the probe than about the model.\n"
     )
-    yield "| displacement | what tells runs apart | what is above its own past |\n|---|---|---|"
+    yield "Last column: prompts from which on the halves of a probe correlate by .5 in what is above its past.\n"
+    yield "| displacement | what tells runs apart | what is above its own past | prompts |\n|---|---|---|---|"
     for name, looks in found.items():
         cells = (f"{value:.2f} ± {error:.2f}" for value, error in looks.values())
-        yield f"| {name} | {' | '.join(cells)} |"
+        whole = looks["over its own past"][0]
+        yield f"| {name} | {' | '.join(cells)} | {2 * PROMPTS * (1 - whole) / whole:.0f} |"
     below = [
         f"{name} ({look})" for name, looks in found.items() for look, (value, _) in looks.items() if value < ENOUGH
     ]

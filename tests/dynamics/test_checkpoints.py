@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
+import pandas as pd
 import pytest
 from answered_runs import CONFIG, STEPS, answered_run, plateau
 from trajectories import write_trajectory
 
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.checkpoints import checkpoint_answers
+from topo_callback.dynamics.checkpoints import checkpoint_answers, eval_loss_turned
 from topo_callback.dynamics.verdict import NOT_ENOUGH
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED
+from topo_callback.records.logged_numbers import LoggedNumbers
+from topo_callback.records.training_steps import StepsWriter
 from topo_callback.records.trajectory import Trajectory
 
 DIVERGENCE = Event("divergence", "sequential", 50, 90, 90, (), 1.8, None, "the loss has stayed 1.8x what it was")
@@ -59,6 +66,74 @@ def test_what_grows_evenly_is_not_at_rest_however_many_samples_there_are(
 def test_whether_it_is_at_rest_may_be_open(tmp_path: Path) -> None:
     run = answered_run(tmp_path, lambda step: min(step, 66) / 300, lambda step: 0.0, noise=0.02)
     assert said(run)[1:] == [NOT_ENOUGH] * 2
+
+
+def evaluated(run: Trajectory, values: list[float]) -> Trajectory:
+    """The run with an eval loss every 8 steps."""
+    numbers = LoggedNumbers()
+    writer = StepsWriter(TrajectoryFolder(run.folder).logged, LOGGED)
+    for place, value in enumerate(values, 1):
+        writer.append(numbers.take(8 * place, {"eval_loss": value}))
+    writer.append(numbers.rest())
+    return Trajectory.load(run.folder)
+
+
+def test_an_eval_loss_that_turned_decides(tmp_path: Path) -> None:
+    losses = [3.0, 2.5, 2.2, 2.0, 2.01, 2.2, 2.4, 2.7, 2.9, 3.1, 3.4]
+    run = evaluated(answered_run(tmp_path, plateau, lambda step: 0.0), losses)
+    stop, _, which = checkpoint_answers(run, [])
+    assert (stop.answer, which.answer) == ("its eval loss has risen since step 32", "about step 32")
+    assert stop.evidence.startswith("the eval loss was lowest at step 32, 2, and is 3.4 at step 88 (")
+    assert said(run, DIVERGENCE)[0] == "yes, it diverged after step 50"
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [3.0, 2.5, 2.2, 2.0, 1.9, 1.85, 1.8, 1.78, 1.77, 1.76],  # falls
+        [2.0, 2.1, 1.9, 2.05, 1.8, 2.1, 2.0, 1.95, 2.15, 2.1],  # scatters
+        [3.0, 2.5, 2.2, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.4],  # one evaluation
+        [2.0, 3.0, 4.0],  # too few
+        [2.0, 2.2, 2.4, 2.6, 2.8, float("nan")],
+    ],
+)
+def test_an_eval_loss_that_has_not_clearly_turned_decides_nothing(tmp_path: Path, losses: list[float]) -> None:
+    run = evaluated(answered_run(tmp_path, plateau, lambda step: 0.0), losses)
+    assert said(run) == ["no sign of a divergence", "no, since step 40", "any from step 40 on"]
+
+
+def test_quiet_eval_losses_do_not_turn(tmp_path: Path) -> None:
+    run = answered_run(tmp_path, plateau)
+    draw = np.random.default_rng(0)
+    turned = 0
+    for count in (8, 20, 60):
+        for _ in range(40):
+            course = 2 + np.exp(-np.arange(count) / draw.uniform(2, 20)) + 0.02 * draw.standard_t(3, size=count)
+            logged = pd.DataFrame({"step": 8 * np.arange(1, count + 1), "eval_loss": course})
+            with mock.patch.object(Trajectory, "logged_numbers", return_value=logged):
+                turned += eval_loss_turned(run) is not None
+    assert turned <= 2
+
+
+def test_a_collapse_in_the_middle_is_no_plateau_to_choose_from(tmp_path: Path) -> None:
+    def collapsed(step: float) -> float:
+        return 0.001 * step + (2.0 if step > 48 else 0.0)
+
+    run = answered_run(tmp_path, lambda step: plateau(step) + (4.0 if step > 48 else 0.0), collapsed)
+    which = checkpoint_answers(run, [])[2]
+    assert which.answer == "one of step 48 or before"
+    assert "nats per token between steps 48 and 56, per step more than 3 times as much as in any" in which.evidence
+    won_back = answered_run(tmp_path / "back", plateau, lambda step: collapsed(step) if step < 64 else 0.001 * step)
+    assert said(won_back)[2] == "about step 40"
+    noted = Event("collapse", "noted", 56, 64, 64, (1,), 0.1, None, "effective rank is 10 %", measured=False)
+    assert checkpoint_answers(run, [noted])[0].evidence.endswith("the loss stayed up; noted: effective rank is 10 %")
+
+
+def test_what_was_forgotten_before_the_plateau_is_said(tmp_path: Path) -> None:
+    run = answered_run(tmp_path, plateau, lambda step: 0.05 * min(step, 40))
+    which = checkpoint_answers(run, [])[2]
+    assert which.answer == "any from step 40 on"
+    assert which.evidence.endswith(", no more than its error; from the start to there by +2 ± 0.2")
 
 
 def test_a_divergence_comes_first(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     add_align(parser)
     prompts = parser.add_mutually_exclusive_group()
     add_prompts(
-        prompts, "those of the probe in their order, shown beside the loops they form and on the map; without it no prompt is shown"
+        prompts,
+        "those of the probe in their order, shown beside the loops they form and on the map; without it no prompt is shown",
     )
     parser.set_defaults(run=_report)
 

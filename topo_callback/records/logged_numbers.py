@@ -21,6 +21,7 @@ LOGGED = (
     "logps/chosen", "logps/rejected",
     "kl", "entropy", "mean_token_accuracy", "num_tokens",
     "completions/mean_length", "completions/clipped_ratio", "clip_ratio/region_mean",
+    "eval_loss",
 )  # fmt: skip
 COLUMNS = ("step", *LOGGED)
 _ALSO: Mapping[str, str] = MappingProxyType(
