@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from scipy.signal import lfilter
+from simulated_steps import planned, sampled_steps
 
 from topo_callback.dynamics.calibrated import conformal_p_values, largest_excesses
 from topo_callback.dynamics.summaries import summarise
@@ -36,31 +37,10 @@ TAILS = ("gaussian", "t3")
 SCHEDULES = ("constant", "cosine", "linear")
 SAMPLINGS = ("even", "log")
 BURSTS = (1.5, 2.0, 3.0, 6.0)
-STEPS, WARM_UP, LAYERS, REFERENCES, LEVEL = 2048, 61, 8, 19, 0.05
+LAYERS, REFERENCES, LEVEL = 8, 19, 0.05
 ORACLE_RUNS = {5: 2000, 8: 2000, 15: 2000, 60: 1000, 200: 600}
 QUIET_SETS = {5: 2000, 8: 2000, 15: 2000, 60: 1000, 200: 500}  # a run and its references each
 BURST_RUNS = 500
-
-
-def sampled_steps(samples: int, sampling: str) -> np.ndarray:
-    """Steps of the samples: even, or 0, 1, 2, 4, ... up to a regular interval and then regular."""
-    if sampling == "even":
-        return np.round(np.linspace(0, STEPS, samples)).astype(int)
-    for regular in range(1, samples):
-        interval = -(-STEPS // regular)
-        early = [0, *(1 << power for power in range(12) if 1 << power < interval)]
-        if len(early) + regular >= samples:
-            break
-    early = [0, *early[-(samples - regular - 1) :]] if samples - regular > 1 else [0]
-    return np.array([*early, *np.round(np.linspace(0, STEPS, regular + 1)).astype(int)[1:]])
-
-
-def path_of(steps: np.ndarray, schedule: str) -> np.ndarray:
-    """Path between samples: the sum of learning rates, with warm-up over 3 % of the steps."""
-    step = np.arange(STEPS)
-    left = 1 - np.clip((step - WARM_UP) / (STEPS - WARM_UP), 0, 1)
-    decay = {"constant": np.ones(STEPS), "linear": left, "cosine": 0.5 * (1 - np.cos(np.pi * left))}[schedule]
-    return np.diff(np.concatenate([[0.0], np.cumsum(np.minimum(1.0, (step + 1) / WARM_UP) * decay)])[steps])
 
 
 def autoregression(
@@ -173,7 +153,7 @@ def measure(samples: int, schedule: str, sampling: str, coefficient: float, tail
     # the same seeds in all schedules and samplings: cells of one length share their noise
     seed = [samples, round(10 * coefficient), TAILS.index(tails)]
     steps = sampled_steps(samples, sampling)
-    path = path_of(steps, schedule)
+    path = planned(steps, schedule)
     quiet = Runs(np.random.default_rng([*seed, 0]), ORACLE_RUNS[samples], 1, path, coefficient, tails)
     wide = max(2, round(len(path) / 8))
     threshold = float(np.quantile(oracle_scores(quiet.oracle_series(), coefficient, wide), 1 - LEVEL))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from alerts import BURST_RUNS, LAYERS, REFERENCES, Runs, burst, calibrated, path_of, sampled_steps
+from alerts import BURST_RUNS, LAYERS, REFERENCES, Runs, burst, calibrated
 from alerts import summaries_of as summaries
+from simulated_steps import planned, sampled_steps
 
 MOVED = (1, 2, 4, 8)  # of 8 layers
 AUTOCORRELATIONS = (0.0, 0.5)
@@ -35,7 +36,7 @@ def layers_of(generator: np.random.Generator, runs: int, moved: int) -> np.ndarr
 def measure(samples: int, coefficient: float, runs: int = BURST_RUNS) -> list[dict[str, Any]]:
     """One record for every number of layers and height of burst."""
     steps = sampled_steps(samples, "even")
-    path = path_of(steps, "constant")
+    path = planned(steps, "constant")
     seed = [samples, round(10 * coefficient), 3]
     sets = Runs(np.random.default_rng([*seed, 1]), runs, 1 + REFERENCES, path, coefficient, "gaussian")
     profile, _, _ = burst(np.random.default_rng([*seed, 2]), runs, len(path))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 from events_processes import PROCESSES
+from simulated_steps import STEPS, planned, sampled_steps
 
 from topo_callback.dynamics import Series
 
-STEPS, WARM_UP, LAYERS = 2048, 61, 8
+LAYERS = 8
 SCHEDULES = ("constant", "linear", "cosine", "restarts")
 RESPONSES = ("proportional", "saturating", "a floor", "none", "root", "super-linear")
 REGULAR = {  # as a scan of checkpoints has them; the callback's own samples begin with some that are close together
@@ -36,31 +37,6 @@ QUIET = (
     *(f"{response}, {schedule}" for schedule in SCHEDULES for response in RESPONSES),
     *SPECIAL,
 )
-
-
-def sampled_steps(samples: int) -> np.ndarray:
-    """Steps 0, 1, 2, 4, ... up to a regular interval and then regular, as the callback takes them."""
-    for regular in range(1, samples):
-        interval = -(-STEPS // regular)
-        early = [0, *(1 << power for power in range(12) if 1 << power < interval)]
-        if len(early) + regular >= samples:
-            break
-    early = [0, *early[-(samples - regular - 1) :]] if samples - regular > 1 else [0]
-    return np.array([*early, *np.round(np.linspace(0, STEPS, regular + 1)).astype(int)[1:]])
-
-
-def planned(steps: np.ndarray, schedule: str) -> np.ndarray:
-    """Sum of learning rates between samples, with warm-up over 3 % of the steps."""
-    step = np.arange(STEPS)
-    left = 1 - np.clip((step - WARM_UP) / (STEPS - WARM_UP), 0, 1)
-    rate = {
-        "constant": np.ones(STEPS),
-        "linear": left,
-        "cosine": 0.5 * (1 - np.cos(np.pi * left)),
-        "restarts": 0.5 * (1 + np.cos(np.pi * ((1 - left) * 3 % 1))),
-    }[schedule]
-    rate = np.minimum(1.0, (step + 1) / WARM_UP) * rate
-    return np.maximum(np.diff(np.concatenate([[0.0], np.cumsum(rate)])[steps]), 1e-9)
 
 
 def _response(chance: np.random.Generator, name: str, log_plan: np.ndarray) -> np.ndarray:
@@ -111,7 +87,7 @@ def quiet_series(name: str, samples: int, seed: int, *, change: tuple[int, int, 
         steps = np.round(np.linspace(0, STEPS, samples)).astype(int)
     if name == "30 % of samples missing":
         steps = steps[np.sort(np.r_[0, 1 + chance.permutation(samples - 1)[: max(1, round(0.7 * (samples - 1)))]])]
-    plan = planned(steps, schedule)
+    plan = np.maximum(planned(steps, schedule), 1e-9)
     log_plan, count = np.log(plan), len(plan)
     if REGULAR.get(name, name) in PROCESSES:
         common = log_plan + PROCESSES[REGULAR.get(name, name)](chance, count)
