@@ -2,7 +2,7 @@
 
     python benchmarks/alerts.py [--samples 5 8 15 60 200] [--schedules constant cosine linear] [--folder FOLDER]
 
-One line for every cell goes into files in the folder, from which alerts_report.py makes tables and figures; cells that
+One line for every cell goes into files in the folder, from which alerts_report.py makes tables; cells that
 are there already are not simulated again.
 
 A simulated run has eight layers. The displacement of each follows the weights' path by a response drawn for the run

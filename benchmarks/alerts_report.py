@@ -1,4 +1,4 @@
-"""Tables and figures from the files that alerts.py writes.
+"""Tables from the files that alerts.py writes.
 
     python benchmarks/alerts_report.py FOLDER
 
@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from alerts import AUTOCORRELATIONS, BURSTS, SAMPLES, SCHEDULES, TAILS
+from alerts import AUTOCORRELATIONS, BURSTS, SAMPLES, SCHEDULES
 from machine import describe_machine
 from scipy.stats import binomtest
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
-COLOURS = {"oracle": "#8a8a8a", "calibrated": "#d55e00"}
 NAMES = {"oracle": "oracle that knows the noise", "calibrated": "19 references"}
 Record = dict[str, Any]
 
@@ -137,83 +135,6 @@ TABLES = (
 )
 
 
-def style(axes: plt.Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(length=3, labelsize=8)
-
-
-def draw_power(records: list[Record], path: Path) -> None:
-    lengths = [samples for samples in SAMPLES if any(r["samples"] == samples for r in records)]
-    figure, grid = plt.subplots(
-        len(AUTOCORRELATIONS), len(lengths), figsize=(10, 5.6), sharex=True, sharey=True, layout="constrained"
-    )
-    measures: dict[str, Callable[[Record], float]] = {
-        "oracle": lambda r: float(r["oracle"]),
-        "calibrated": lambda r: share(r, "a"),
-    }
-    for row, rho in enumerate(AUTOCORRELATIONS):
-        for column, samples in enumerate(lengths):
-            axes = grid[row, column]
-            style(axes)
-            here = [r for r in records if (r["samples"], r["rho"]) == (samples, rho)]
-            for name, measure in measures.items() if here else ():
-                heights = np.array([1.0, *BURSTS])
-                lines = []
-                for height in heights:
-                    cells = [r for r in here if r["burst"] == height]
-                    quiet = name == "oracle" and height == 1.0
-                    lines.append([0.05] * len(cells) if quiet else [measure(r) for r in cells])
-                low, mean, high = (np.array([f(line) for line in lines]) for f in (np.min, np.mean, np.max))
-                axes.fill_between(heights, low, high, color=COLOURS[name], alpha=0.15, linewidth=0)
-                axes.plot(
-                    heights, mean, color=COLOURS[name], marker="o", markersize=3, linewidth=1.5, label=NAMES[name]
-                )
-            axes.axhline(0.05, color="black", linewidth=0.6, linestyle=(0, (2, 3)))
-            axes.set_xscale("log")
-            axes.set_xticks([1, 2, 3, 6], ["1", "2", "3", "6"])
-            axes.minorticks_off()
-            axes.set_ylim(0, 1.03)
-            axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-            if row == 0:
-                axes.set_title(f"{samples} samples", fontsize=10)
-            if column == 0:
-                axes.set_ylabel(f"autocorrelation {rho:g}", fontsize=9)
-    figure.supxlabel("height of the burst: displacement over what the weights' path predicts", fontsize=9)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-    figure.supylabel("runs with an alarm", fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_false_alarms(records: list[Record], path: Path) -> None:
-    quiet = [r for r in records if r["burst"] == 1.0]
-    lengths = [samples for samples in SAMPLES if any(r["samples"] == samples for r in quiet)]
-    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    level, name = "a", "calibrated"
-    style(axes)
-    for place, samples in enumerate(lengths):
-        for kind, (rho, tails) in enumerate((rho, tails) for rho in AUTOCORRELATIONS for tails in TAILS):
-            cells = [r for r in quiet if (r["samples"], r["rho"], r["tails"]) == (samples, rho, tails)]
-            x = place + (kind - 2.5) * 0.12
-            values = [100 * share(r, level) for r in cells]
-            filled = COLOURS[name] if tails == "t3" else "white"
-            axes.scatter([x] * len(values), values, s=14, facecolor=filled, edgecolor=COLOURS[name], linewidth=0.8)
-    axes.axhline(5, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(lengths)), [str(samples) for samples in lengths])
-    axes.set_xlabel("samples; within each: autocorrelation 0, 0.5, 0.8", fontsize=9)
-    axes.set_title(NAMES[name], fontsize=10, color=COLOURS[name], loc="left")
-    axes.set_ylim(-0.2, 6)
-    axes.set_xlim(-0.5, len(lengths) - 0.5)
-    axes.set_ylabel("quiet runs with an alarm, %", fontsize=9)
-    axes.text(len(lengths) - 0.5, 5.1, "the level, 5 %", ha="right", fontsize=8)
-    for filled, label in (("white", "Gaussian"), ("#555555", "Student t, 3 degrees")):
-        axes.scatter([], [], s=14, facecolor=filled, edgecolor="#555555", linewidth=0.8, label=label)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2, bbox_to_anchor=(0, 0.99))
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -227,8 +148,6 @@ def main() -> None:
         "# Events: every simulated cell\n\nShares of runs with an alarm, %; quiet runs with their exact 95 % interval. "
         "[Conditions and summary](RESULTS_alerts.md).\n\n" + "\n".join(every_cell(records)) + "\n"
     )
-    draw_power(records, HERE / "RESULTS_alerts_power.png")
-    draw_false_alarms(records, HERE / "RESULTS_alerts_quiet.png")
 
 
 if __name__ == "__main__":
