@@ -20,7 +20,6 @@ from scipy.stats import binomtest
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
-NAMES = {"oracle": "oracle that knows the noise", "calibrated": "19 references"}
 Record = dict[str, Any]
 
 

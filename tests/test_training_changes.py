@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from topo_callback import Event, TopologyCallback, TopologyConfig, Trajectory
+from topo_callback import Event, MemorySink, TopologyCallback, TopologyConfig, Trajectory
 from topo_callback.cli import main
 
 SPIKE, MOVED = 60, 110  # steps done before
@@ -72,14 +72,16 @@ def events_of(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_changes_are_told_between_samples_and_recorded_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[tuple[int, Event]] = []
-    clock = Steps()
+    clock, sink = Steps(), MemorySink()
     callback = TopologyCallback(
         [{"input_ids": [7 * i % 250 + 1, 3, 9, i + 1]} for i in range(12)],
         config=settings(),
         on_event=lambda event: told.append((clock.now, event)),
+        sinks=[sink],
     )
     train(tmp_path, clock, callback, Surprises())
     assert [event.kind for _, event in told] == ["change", "change", "explained", "explained"]
+    assert sink.events == [event for _, event in told]
     (_, spike), (_, moved), *_ = told
     assert SPIKE < spike.known_at <= SPIKE + 3
     assert "the optimizer's learning rate was 8x the scheduled one" in spike.explanation
