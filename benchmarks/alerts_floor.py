@@ -39,7 +39,7 @@ _AGREEMENTS = ("mutual_knn", "cka", "survival_h1")
 
 
 def run(work: Path, seeds: int) -> None:
-    from fine_tuning_data import gather_kinds
+    from fine_tuning_data import gather_kinds, kind_names
     from fine_tuning_runs import base_model
     from transformers import AutoTokenizer
 
@@ -52,7 +52,7 @@ def run(work: Path, seeds: int) -> None:
     kinds = gather_kinds(gather_corpus(), tokenizer)
     (work / "floor").mkdir(exist_ok=True)
     for seed in range(seeds):
-        file = work / "floor" / f"helpful-constant-seed{seed:02d}.json"
+        file = work / "floor" / f"{kind_names()[0]}-constant-seed{seed:02d}.json"
         if not file.is_file():
             started = time.monotonic()
             with quiet_libraries(), one_thread(enabled=True):
@@ -65,7 +65,7 @@ def run(work: Path, seeds: int) -> None:
 def trained_weights(base: Path, kinds, tokenizer, seed: int, folder: Path):
     """The run of fine_tuning.py of this seed: its model, and the trained weights at every sample, by step."""
     from datasets import Dataset
-    from fine_tuning_data import rows_of_run
+    from fine_tuning_data import kind_names, rows_of_run
     from fine_tuning_runs import BATCH, EVERY, LEARNING_RATE, LONGEST, SCHEDULES, STEPS, SWITCH, WARM_UP
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, PrinterCallback, ProgressCallback, TrainerCallback
@@ -93,7 +93,7 @@ def trained_weights(base: Path, kinds, tokenizer, seed: int, folder: Path):
     trainer = SFTTrainer(
         AutoModelForCausalLM.from_pretrained(base),
         args=arguments,
-        train_dataset=Dataset.from_list(rows_of_run(kinds, "helpful", seed, STEPS * BATCH, SWITCH * BATCH)),
+        train_dataset=Dataset.from_list(rows_of_run(kinds, kind_names()[0], seed, STEPS * BATCH, SWITCH * BATCH)),
         processing_class=tokenizer,
         peft_config=LoraConfig(
             r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear", task_type="CAUSAL_LM"

@@ -32,6 +32,8 @@ from topo_callback.page.cycles import _over_depth
 from topo_callback.page.run_content import run_content, velocities
 from topo_callback.page.summary import differ, summary
 from topo_callback.page.wording import embedded_json, number, rounded
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED
+from topo_callback.records.logged_numbers import LoggedNumbers
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
 
 HOSTILE = (
@@ -164,6 +166,19 @@ def test_facts_of_training_steps_are_those_of_every_step(tmp_path: Path) -> None
     assert (loss["course"]["steps"][-1], loss["course"]["values"][-1]) == (5001, 2500)
     assert "course" not in norm  # no step has one: it is what was logged
     assert norm["values"][1:] == [1.0 + 0.1 * step for step in STEPS[1:]]
+
+
+def test_what_the_trainer_logged_is_drawn_where_it_was_logged(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    logs = LoggedNumbers()
+    writer = StepsWriter(folder.logged, LOGGED)
+    for step in (4, 10, 16):
+        writer.append(logs.take(step, {"reward": 0.5 * step, "kl": float("nan")}))
+    writer.append(logs.rest())
+    *_, reward = run_content(Trajectory.load(folder.path), "run")["facts"]
+    assert (reward["name"], reward["logged"]) == ("reward", True)  # a number that is never finite is left out
+    assert reward["course"] == {"wide": 1, "steps": [4, 10, 16], "values": [2, 5, 8]}
+    assert reward["values"] == [{4: 2, 16: 8}.get(step) for step in STEPS]
 
 
 def test_without_a_clock_there_is_no_velocity(tmp_path: Path) -> None:

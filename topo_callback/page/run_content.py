@@ -9,7 +9,7 @@ import numpy as np
 
 from topo_callback.comparison.alignment import BOOKKEEPING
 from topo_callback.dynamics.response import log_layer_velocities
-from topo_callback.dynamics.series import choose_clock, training_of
+from topo_callback.dynamics.series import choose_clock, logged_of, training_of
 from topo_callback.errors import RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
@@ -121,22 +121,34 @@ def _axes(trajectory: Trajectory) -> dict[str, dict[str, Any]]:
 
 
 def _facts(trajectory: Trajectory, share: int) -> list[dict[str, Any]]:
-    """Of every sample, and where the training steps are recorded, of all of these (`course`), evenly spaced."""
-    training = training_of(TrajectoryFolder(trajectory.folder))
-    found = []
+    """Of every sample, and where the training steps are recorded, of all of these (`course`), evenly spaced; then what
+    the trainer logged (`logged`)."""
+    folder = TrajectoryFolder(trajectory.folder)
+    training, logged = training_of(folder), logged_of(folder)
+    most = max(FEWEST_SAMPLES, MOST_STEPS // share)
+    found: list[dict[str, Any]] = []
     for name, (title, unit) in FACTS.items():
+        content = {"name": name, "title": title, "unit": unit}
         values = [fact(trajectory, step, name) for step in trajectory.steps]
-        content: dict[str, Any] = {"name": name, "title": title, "unit": unit}
         if training is not None and np.isfinite(training.column(name)).any():
-            steps, column = training.step, training.column(name)
-            place = np.searchsorted(steps, trajectory.steps)
-            there = (place < len(steps)) & (steps[np.minimum(place, len(steps) - 1)] == trajectory.steps)
-            of_steps = column[np.minimum(place, len(steps) - 1)].tolist()
-            values = [value if known else None for value, known in zip(of_steps, there.tolist(), strict=True)]
-            content["course"] = _course(steps, column, max(FEWEST_SAMPLES, MOST_STEPS // share))
-        if "course" in content or any(value is not None for value in values):
+            found.append({**content, **_of_steps(training.step, training.column(name), trajectory.steps, most)})
+        elif any(value is not None for value in values):
             found.append({**content, "values": [number(value) for value in values]})
+    for name in () if logged is None else logged.columns[1:]:
+        assert logged is not None
+        known = np.isfinite(logged.column(name))
+        if known.any():
+            of_log = _of_steps(logged.step[known], logged.column(name)[known], trajectory.steps, most)
+            found.append({"name": name, "title": name, "unit": "as the trainer logged it", "logged": True, **of_log})
     return found
+
+
+def _of_steps(steps: np.ndarray, column: np.ndarray, samples: Sequence[int], most: int) -> dict[str, Any]:
+    """A number of steps: all of them as `course`, and those of the sampled steps as `values`."""
+    place = np.minimum(np.searchsorted(steps, samples), len(steps) - 1)
+    there = (steps[place] == np.array(samples)).tolist()
+    values = [number(value) if known else None for value, known in zip(column[place].tolist(), there, strict=True)]
+    return {"course": _course(steps, column, most), "values": values}
 
 
 def _course(steps: np.ndarray, values: np.ndarray, most: int) -> dict[str, Any]:

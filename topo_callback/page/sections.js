@@ -53,8 +53,8 @@ function drawMovement() {
   if (Object.keys(run().velocity).length) charts.push({ ...common, title: "Velocity, H1", note: "displacement since the previous sample over what the weights' path predicts",
     series: layerSeries(run().velocity, run().velocity_errors), fromZero: true, marks: [{ value: 1, text: "as predicted" }],
     legend: [depth, ...spreadLegend(Object.values(run().velocity_errors).flat(), "chosen layer")] });
-  run().facts.forEach((fact) => charts.push({ ...common, title: fact.title, fromZero: fact.name !== "loss",
-    note: !fact.course ? `${fact.unit}, newest that was logged at each sample` : `${fact.unit}, ${fact.course.wide > 1 ? `median of ${fact.course.wide} steps each` : "of every step"}`,
+  run().facts.forEach((fact) => charts.push({ ...common, title: fact.title, fromZero: fact.name !== "loss" && !fact.logged,
+    note: fact.logged ? fact.unit : !fact.course ? `${fact.unit}, newest that was logged at each sample` : `${fact.unit}, ${fact.course.wide > 1 ? `median of ${fact.course.wide} steps each` : "of every step"}`,
     series: [{ name: fact.title, colours: paletteColours(0), ...(fact.course ? { ...courseOn(axis, fact.course), width: 1.2 } : { values: fact.values, width: 1.8, dots: run().steps.length < 60 }) }] }));
   const place = byId("movement-charts");
   while (place.children.length < charts.length) place.append(html("div", {}));
@@ -64,7 +64,7 @@ function drawMovement() {
   if (measure) said.push(`median ${within(measure.median[chosen.sample], (measure.median_errors || [])[chosen.sample])}`, `layer ${run().layers[chosen.layer]} ${within(valueOf(chosen.movement), valueOf(chosen.movement, "errors"))}`);
   const speed = run().velocity[run().layers[chosen.layer]];
   if (speed && speed[chosen.sample] !== null) said.push(`velocity ${words(speed[chosen.sample])}`);
-  run().facts.forEach((fact) => { if (fact.values[chosen.sample] !== null) said.push(`${fact.unit} ${words(fact.values[chosen.sample])}`); });
+  run().facts.forEach((fact) => { if (!fact.logged && fact.values[chosen.sample] !== null) said.push(`${fact.unit} ${words(fact.values[chosen.sample])}`); });
   byId("movement-readout").textContent = said.join(" · ");
 }
 const everySample = (byLayer) => Object.fromEntries(Object.entries(byLayer).map(([layer, values]) => [layer, spread(values)]));
