@@ -80,9 +80,10 @@ def test_groups_that_part_are_seen_in_every_number() -> None:
 def test_of_each_test_the_leading_labellings_are_kept() -> None:
     start, now = measured()
     assert start.leading == {}
-    assert set(now.leading) == {"separates[A|B]", "merges[A|B]", "answers[A|B]"}
+    assert set(now.leading) == {"separates[A|B]", "merges[A|B]", "answers[A|B]", "answers[B|A]"}
     assert now.leading["separates[A|B]"][0] == now.leading["answers[A|B]"][0] == 0
     assert 0 not in now.leading["merges[A|B]"]
+    assert 0 not in now.leading["answers[B|A]"]
     assert all(each.dtype == np.int16 and each.shape == (64,) for each in now.leading.values())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity, find_events, layer_velocities
 from topo_callback.dynamics.across import across_samples
+from topo_callback.dynamics.group_series import needed
 from topo_callback.dynamics.identity import identity_of
 from topo_callback.dynamics.onsets import SIGNALS
 from topo_callback.dynamics.series import ANSWERS, FACTS, SIZES, training_of
@@ -75,7 +76,8 @@ def _slim(path: str, written: int) -> Snapshot:
     facts = snapshot.provenance.get("facts", {})
     return replace(
         snapshot,
-        numbers={name: snapshot.numbers[name] for name in names if name in snapshot.numbers},
+        numbers={name: snapshot.numbers[name] for name in names if name in snapshot.numbers}
+        | {name: snapshot.numbers[name] for name in snapshot.numbers if needed(name)},
         barcodes={},
         neighbours=np.empty((0, 0, 0), dtype=np.int32),
         gaussian_neighbours=None,

@@ -254,15 +254,16 @@ def _of_answers(
                 count = int(np.isfinite(values[places[name]]).sum())
                 error = None if isinstance(standard, Missing) else error_of(standard, count)
                 found.put(f"next_token_{which}[{name}].{label}", None, mean, error)
-    values = by_prompt.get(f"next_token_{_ANSWERS_BY}.first")
-    if values is None:
-        return
+    moved = [by_prompt.get(f"next_token_{_ANSWERS_BY}.{label}") for label in earlier.labels()]
     for pair in pairs:
         first, second = (places[name] for name in pair)
         if min(len(first), len(second)) >= LEAST_GROUP:
             ways = labellings(len(first), len(second), labellings_for(len(groups.pairs)))
-            differences = _differences(values[first + second], ways)
-            found.leading[f"{ANSWERS}[{pair_key(*pair)}]"] = leading(np.abs(differences))
+            apart = [_differences(values[first + second], ways) for values in moved if values is not None]
+            if apart:
+                further = standardised(np.stack(apart))
+                found.leading[f"{ANSWERS}[{pair_key(*pair)}]"] = leading(further.max(axis=0))
+                found.leading[f"{ANSWERS}[{pair_key(*reversed(pair))}]"] = leading(-further.min(axis=0))
 
 
 def _differences(

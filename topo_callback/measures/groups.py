@@ -18,7 +18,7 @@ from topo_callback.measures.distances import gram_matrix
 
 def labellings_for(pairs: int) -> int:
     """How many labellings, the given one among them, a number of pairs needs for the levels of `dynamics.groups`."""
-    return 1000 if pairs == 1 else 2000 if pairs <= 6 else 4000
+    return 1000 if pairs == 1 else 2000 if pairs <= 6 else 8000
 
 
 _ROUNDING = 1e-10  # of the inner products
