@@ -125,6 +125,14 @@ def test_distances_that_are_gone_cost_what_compares_with_them() -> None:
     assert alone.leading == {}
 
 
+def test_groups_of_other_prompts_cost_no_other_number() -> None:
+    other = Groups.of_labels(["A", "B"] * POINTS)
+    found, plain = (measure_sample(sample(0), CONFIG, groups=each) for each in (other, Groups()))
+    assert found.numbers == plain.numbers
+    assert "could not be measured" in found.missing["groups"][None]
+    assert "groups" in found.provenance["failed_measures"]
+
+
 def test_all_of_it_is_in_the_record(tmp_path: Path) -> None:
     _, now = measured()
     write_record(tmp_path / "a.npz", *now.to_record())

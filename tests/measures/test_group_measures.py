@@ -104,7 +104,8 @@ def test_standard_deviations_of_labellings() -> None:
     np.testing.assert_allclose(found[0].std(), 1)
     assert found[1].tolist() == [0] * 4
     assert share_as_large(values).tolist() == [0.25, 1.0]
-    assert separation_error(0.0, 8, 8) == pytest.approx(0.5)
+    assert separation_error(0.0, 8, 8) == pytest.approx(np.sqrt(0.5))
+    assert separation_error(100.0, 8, 8) == pytest.approx(100 / np.sqrt(28), rel=1e-3)
 
 
 def gap_by_components(distances: np.ndarray, is_first: np.ndarray) -> float:

@@ -89,7 +89,7 @@ class GroupSeries:
 
 def needed(name: str) -> bool:
     """Whether a number of a snapshot, by its name, is one that a `GroupSeries` takes."""
-    return is_of_groups(name) and name.startswith(("separation", "next_token_tv"))
+    return is_of_groups(name) and name.startswith(("separation[", "separation_p[", "next_token_tv["))
 
 
 def first_ahead(looks: Sequence[Int16[np.ndarray, " leading"] | None], labellings: int, level: float) -> int | None:

@@ -133,6 +133,7 @@ def _of_pairs(
             error = error_of(separation_error(value, *sizes), sum(sizes))
             found.put(f"separation[{key}]", layer, value, error)
             found.put(f"separation_p[{key}]", layer, float(share_as_large(now[pair])))
+            found.put(f"separation_by_chance[{key}]", layer, float(np.quantile(now[pair], 0.95)))
             found.put(f"h0_gap[{key}]", layer, gaps[pair])
         largest = standardised(np.stack([now[pair] for now, _, _ in of_layers.values()])).max(axis=0)
         found.put(f"separation_p[{key}]", None, float(share_as_large(largest)))

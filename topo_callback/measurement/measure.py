@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from topo_callback.config import TopologyConfig
+from topo_callback.errors import USERS_OWN, described
 from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
@@ -17,7 +18,7 @@ from topo_callback.measurement.answers import answer_moves, general_text_moves
 from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
 from topo_callback.measurement.errors import errors_over_prompts
-from topo_callback.measurement.groups import group_numbers
+from topo_callback.measurement.groups import GroupNumbers, group_numbers
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measurement.points import centroid_drift, largest_shares, most_influential
 from topo_callback.measurement.token_cloud import token_cloud_numbers
@@ -94,7 +95,7 @@ def measure_sample(
         for name, error in each.errors.items():
             numbers.put_error(None, name, error)
     by_prompt = {name: values for each in moves for name, values in each.by_prompt.items()}
-    of_groups = group_numbers(sample, groups, views, earlier, by_prompt, config, threads)
+    of_groups = _of_groups(asking, lambda: group_numbers(sample, groups, views, earlier, by_prompt, config, threads))
     numbers.put_all(of_groups.numbers)
     displacement = numbers.values.get("wasserstein_h1.first")
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
@@ -136,6 +137,17 @@ def measure_sample(
             },
         },
     )
+
+
+def _of_groups(asking: Asking, measured: Callable[[], GroupNumbers]) -> GroupNumbers:
+    """The numbers of the groups; what is raised costs no others."""
+    try:
+        return measured()
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it costs the numbers of the groups
+        asking.failed["groups"] = f"the groups could not be measured: {described(error)}"
+        return GroupNumbers({"groups": {None: Missing(asking.failed["groups"])}})
 
 
 def _of_this_sample(

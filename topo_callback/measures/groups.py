@@ -114,12 +114,16 @@ def separations(
 
 
 def separation_error(separation: float, first: int, second: int) -> float:
-    """The standard error of a separation over prompts of the same kind, that of a standardised difference of means.
+    """The standard error of a separation over prompts of the same kind.
 
-    Hedges and Olkin, Statistical Methods for Meta-Analysis (1985), equation 5.15: as for projections on a direction
-    that is known. How often its intervals hold is in benchmarks/RESULTS_groups.md.
+    On a direction that is known it is that of a standardised difference of means, sqrt(c + d^2 / (2 (a + b - 2))) with
+    c = 1 / a + 1 / b (Hedges and Olkin, Statistical Methods for Meta-Analysis, 1985, equation 5.15). Here the direction
+    is of the same prompts, which near 0 makes it sqrt(2 c). In between, c counts 1 + 1 / (1 + d^2 / (32 c)) times; that
+    was found by measurement: benchmarks/RESULTS_groups.md says how often intervals hold.
     """
-    return float(np.sqrt((first + second) / (first * second) + separation**2 / (2 * (first + second - 2))))
+    c = 1 / first + 1 / second
+    square = separation**2
+    return float(np.sqrt(c * (1 + 1 / (1 + square / (32 * c))) + square / (2 * (first + second - 2))))
 
 
 def standardised(

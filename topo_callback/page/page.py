@@ -21,6 +21,7 @@ from topo_callback.dynamics.reorganisation import UNMEASURED
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
+from topo_callback.page.groups import groups_table
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.run_content import check, run_content, shown
 from topo_callback.page.summary import summary, undefined
@@ -29,7 +30,7 @@ from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.versions import versions
 
-SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "numbers.js", "sections.js")
+SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "groups.js", "numbers.js", "sections.js")
 
 
 def report_page(
@@ -81,6 +82,7 @@ def report_page(
         summary=_each(runs, names, lambda run: damaged(run) + items([*summary(run), *_thinned(run, len(runs))])),
         checkpoints=_section("checkpoints", "Stop, or which checkpoint", _each(runs, names, checkpoints)),
         events=_section("events", "Events", _each(runs, names, events)),
+        groups=_section("groups", "Groups of prompts", _groups(runs, names)),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
         undefined=_each(runs, names, undefined),
         comparison=_section("comparison", "Comparison", compared.markup),
@@ -149,6 +151,11 @@ def _each(runs: Sequence[Trajectory], names: Sequence[str], make: Callable[[Traj
 
 def _loops(runs: Sequence[Trajectory], names: Sequence[str], prompts: Sequence[str] | None) -> str:
     return "" if prompts is None else _each(runs, names, lambda run: cycles(run, prompts))
+
+
+def _groups(runs: Sequence[Trajectory], names: Sequence[str]) -> str:
+    tables = _each(runs, names, groups_table)
+    return f'{tables}<div id="group-charts" class="panels"></div>' if tables else ""
 
 
 def _section(name: str, title: str, content: str) -> str:

@@ -12,6 +12,7 @@ from topo_callback.dynamics.series import choose_clock
 from topo_callback.errors import RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
+from topo_callback.page.groups import groups_content
 from topo_callback.page.wording import number, part, plain
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.spacing import evenly_spaced
@@ -59,6 +60,7 @@ def run_content(trajectory: Trajectory, name: str, *, share: int = 1) -> dict[st
         "facts": _facts(trajectory),
         "kept": kept,
         "measures": _measures(trajectory, kept),
+        "groups": groups_content(trajectory),
         "velocity": speeds,
         "velocity_errors": _velocity_errors(trajectory, speeds),
         "bars": bars_content(trajectory, most_numbers=800_000 // share),
