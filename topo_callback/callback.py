@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ class TopologyCallback(TrainerCallback):
     one.
 
     Args:
-        probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the
+        probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts, whose column `group` may name
+            the group of a row; or a mapping from the names of groups to such lists. None: a seeded sample of the
             training data.
         config: every setting; the defaults suit a 7B model.
         processing_class: the tokenizer for texts and rows. None: the trainer's own.
@@ -80,7 +81,7 @@ class TopologyCallback(TrainerCallback):
 
     def __init__(
         self,
-        probe: Probe | Sequence[Any] | None = None,
+        probe: Probe | Sequence[Any] | Mapping[str, Any] | None = None,
         *,
         config: TopologyConfig | None = None,
         processing_class: Any = None,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from comparison.simulated_runs import write_run
 
-from topo_callback.comparison.alignment import Alignment, align
+from topo_callback.comparison.alignment import Alignment, _measures, align
 from topo_callback.comparison.runs import load_runs
 from topo_callback.errors import ConfigurationError
+from topo_callback.groups import Groups
 
 nan = float("nan")
 
@@ -191,3 +193,13 @@ def test_runs_sampled_too_differently_are_refused(tmp_path: Path) -> None:
         ConfigurationError, match=r"/a has samples 30 apart around 20, where other runs have them every 5"
     ):
         aligned(tmp_path, run(early, early), run(late, late))
+
+
+def test_numbers_of_groups_are_compared_only_where_the_groups_are_the_same() -> None:
+    def run(groups: list[str]) -> Any:
+        snapshot = SimpleNamespace(numbers={"median_distance": {}, "separation[A|B]": {}})
+        said = {"probe": {"groups": Groups.of_labels(groups).to_run()}}
+        return SimpleNamespace(trajectory=SimpleNamespace(steps=(0,), overview=lambda step: snapshot, run=said))
+
+    assert _measures([run(["A", "B"]), run(["A", "B"])]) == ["median_distance", "separation[A|B]"]
+    assert _measures([run(["A", "B"]), run(["B", "A"])]) == ["median_distance"]

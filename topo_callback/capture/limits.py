@@ -22,6 +22,7 @@ from topo_callback.capture.model_facts import is_decoder_path, model_device
 from topo_callback.capture.reading import decoder_start, entry, quiet, takes
 from topo_callback.capture.sharded import is_sharded
 from topo_callback.errors import USERS_OWN, ProbeError, described
+from topo_callback.groups import Groups
 from topo_callback.probe import Probe
 from topo_callback.probe.parallel import ParallelProbe
 from topo_callback.probe.probe import ProbeCollection, cut
@@ -305,11 +306,13 @@ def shortened(probe: Probe, max_tokens: int) -> Probe:
     sequences = [TokenSequence(*each) for each in zip(probe.token_ids, probe.prompt_lengths, strict=True)]
     if not isinstance(probe, ParallelProbe):
         collection = ProbeCollection(max_tokens, leading)
-        collection.extend(sequences)
+        for place, sequence in enumerate(sequences):
+            collection.extend([sequence], group=probe.groups.label(place))
         found = collection.probe(probe.source, probe.chat_template)
         duplicates = probe.duplicates + found.duplicates
         return replace(found, duplicates=duplicates, processing_class=probe.processing_class)
     kept: list[TokenSequence] = []
+    labels: list[str | None] = []
     seen: set[tuple[int, ...]] = set()
     for start in range(0, len(probe), len(probe.languages)):
         meaning = [cut(each, max_tokens, leading) for each in sequences[start : start + len(probe.languages)]]
@@ -317,6 +320,7 @@ def shortened(probe: Probe, max_tokens: int) -> Probe:
         if not any(text & seen for text in texts) and sum(map(len, texts)) == len(set().union(*texts)):
             seen.update(*texts)
             kept += meaning
+            labels += [probe.groups.label(start + place) for place in range(len(probe.languages))]
     if len(kept) < 2 * len(probe.languages):
         raise ProbeError(
             f"cut to {max_tokens} tokens, {len(kept) // len(probe.languages)} meanings of the parallel probe are left; "
@@ -328,4 +332,5 @@ def shortened(probe: Probe, max_tokens: int) -> Probe:
         prompt_lengths=tuple(each.prompt_length for each in kept),
         max_tokens=max_tokens,
         duplicates=probe.duplicates + len(sequences) - len(kept),
+        groups=Groups.of_labels(labels),
     )

@@ -16,6 +16,7 @@ import numpy as np
 from topo_callback.dynamics.calibrated import FEWEST_REFERENCES, AlignedReferences, is_look
 from topo_callback.dynamics.departures import BASE
 from topo_callback.dynamics.explanation import explanations
+from topo_callback.dynamics.groups import group_events
 from topo_callback.dynamics.onsets import (
     AGREEMENT,
     FEWEST_SAMPLES,
@@ -119,7 +120,8 @@ def find_events(series: Series, references: References | None = None, *, measure
 
     Level "sequential" is a decision on the run alone, by nothing but its own past, and may come again: at every
     optimizer step on loss, gradient norm and the weights' steps (`dynamics.changes`), at every sample on the
-    displacements of all layers (`dynamics.onsets`). Their error rates are from real runs and simulated ones. Level
+    displacements of all layers (`dynamics.onsets`), and on groups of the prompts, against random labels
+    (`dynamics.groups`). Their error rates are from real runs and simulated ones. Level
     "calibrated" is one decision on a displacement over all layers, samples and looks against at least 19 reference
     runs, with a probability of at most 5 % to alarm in a run exchangeable with them. Level "observed" is a fact: layers
     or losses that are not finite. Level "noted" is a rule without an error rate: rank or persistence that is lost. An
@@ -146,6 +148,7 @@ def find_events(series: Series, references: References | None = None, *, measure
         events += explanations(series, [event for event in of_training if event.kind == "change"])
         if missing := unsaid(series.training):
             notes.append(f"changes are looked for without the {' and the '.join(missing)}, which no step has")
+    events += [] if series.groups is None else group_events(series.groups)
     events += _sequential(series, notes)
     if references is not None:
         if measure in series.displacement:

@@ -13,6 +13,7 @@ import numpy as np
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import HEADLINE, References, Series, depth_velocity, find_events, layer_velocities
+from topo_callback.dynamics.group_series import needed
 from topo_callback.dynamics.identity import identity_of
 from topo_callback.dynamics.onsets import SIGNALS
 from topo_callback.dynamics.series import ANSWERS, FACTS, SIZES
@@ -73,7 +74,7 @@ def _slim(path: str, written: int) -> Snapshot:
     facts = snapshot.provenance.get("facts", {})
     return replace(
         snapshot.without_arrays(),
-        numbers={name: snapshot.numbers[name] for name in names if name in snapshot.numbers},
+        numbers={name: by_layer for name, by_layer in snapshot.numbers.items() if name in names or needed(name)},
         missing={},
         errors={},
         provenance={"facts": {name: facts[name] for name in FACTS if name in facts}},

@@ -26,7 +26,8 @@ class Event:
 
     Attributes:
         kind: `change`, `divergence` or `not_finite`, of training; `explained`, of a change; `onset`, `peak`, `settled`,
-            `late_reorganisation`, `collapse` or `invalid_layers`, of representations.
+            `late_reorganisation`, `collapse` or `invalid_layers`, of representations; `groups_part`, `groups_merge` or
+            `group_answers`, of groups of prompts.
         level: `sequential` or `calibrated`, the decision it belongs to; `observed` for facts that are no test; `noted`
             for what a rule says of which nobody knows how often it is wrong.
         first_step: where it begins.
@@ -40,6 +41,7 @@ class Event:
         explanation: in words and numbers.
         measured: whether it is known how often a run in which nothing happened is told this (docs/events.md); without
             that nothing follows from an event: no alert, no checkpoint, no stop. Facts count as known.
+        groups: the names of the probe's groups that it is of; none for other events.
     """
 
     kind: str
@@ -52,13 +54,15 @@ class Event:
     p_value: float | None
     explanation: str
     measured: bool = True
+    groups: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Event:
         """An event from its fields as plain values; records of older versions do not say whether it is measured."""
         known = {field.name for field in dataclasses.fields(cls)}
         plain = {name: value for name, value in fields.items() if name in known}
-        return cls(**{"measured": is_measured(fields), **plain, "layers": tuple(fields["layers"])})
+        places = {"layers": tuple(fields["layers"]), "groups": tuple(fields.get("groups", ()))}
+        return cls(**{"measured": is_measured(fields), **plain, **places})
 
     @property
     def said(self) -> str:

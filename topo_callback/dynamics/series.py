@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from topo_callback.dynamics.across import across_samples
+from topo_callback.dynamics.group_series import GroupSeries
 from topo_callback.dynamics.identity import identity_of, part_of
 from topo_callback.errors import RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
@@ -90,6 +91,7 @@ class Series:
         rates: float64 [intervals], sum of the optimizer's learning rates; None where some sample does not say it.
         across: float64 [samples, layers], one minus mutual kNN between the sample before and the sample after each;
             NaN where it is not known, None where it is known of no sample.
+        groups: what all samples say of the probe's groups; None without groups.
     """
 
     steps: tuple[int, ...]
@@ -108,6 +110,7 @@ class Series:
     answers: Float64[np.ndarray, " intervals"] | None = None
     rates: Float64[np.ndarray, " intervals"] | None = None
     across: Float64[np.ndarray, "samples layers"] | None = None
+    groups: GroupSeries | None = None
 
     def __post_init__(self) -> None:
         intervals = max(0, len(self.steps) - 1)
@@ -145,6 +148,7 @@ class Series:
             run: content of run.json.
             layers: the layers that were read.
         """
+        groups = GroupSeries.of(snapshots, run, layers)
         without = {each.step: dict(each.status) for each in snapshots if not _some_ok(each)}
         snapshots = [each for each in snapshots if each.step not in without]
         steps = tuple(snapshot.step for snapshot in snapshots)
@@ -176,6 +180,7 @@ class Series:
             identity=identity_of(run),
             answers=_answers(snapshots),
             rates=np.diff(rates[1]) if rates[0] == "learning_rate_sum" else None,
+            groups=groups,
         )
 
     def beside(self, folder: TrajectoryFolder) -> Series:

@@ -264,7 +264,7 @@ def _answers_moved(verdict: Verdict) -> str:
 
 
 def _structure_moved(verdict: Verdict) -> str:
-    """Layers that moved most; groups of prompts will be named here as well."""
+    """The layers that moved most."""
     if verdict.structure_clear is None:
         return ""
     if not verdict.structure_clear:
@@ -312,6 +312,8 @@ def _each_event(verdict: Verdict) -> Iterator[str]:
     explained = {event.first_step: event for event in by_kind.get("explained", [])}
     for event in by_kind.get("change", []):
         yield _change(event, explained.get(event.first_step), verdict.layers)
+    for kind in ("groups_merge", "groups_part", "group_answers"):
+        yield from (_of_groups(event, verdict.layers) for event in by_kind.get(kind, []))
     for event in by_kind.get("onset", []):
         if any(event.first_step <= change.first_step <= event.known_at for change in by_kind.get("change", [])):
             continue  # the layers of a change of training are told with it
@@ -320,6 +322,15 @@ def _each_event(verdict: Verdict) -> Iterator[str]:
         until = "" if settled is None else f", until step {settled.first_step}"
         factor = "further than" if event.factor is None else f"{event.factor:.1f}x as far as"
         yield f"From step {event.first_step} on {where} moved {factor} before{until}."
+
+
+def _of_groups(event: Event, layers: tuple[int, ...]) -> str:
+    """What two groups of prompts did."""
+    one, other = event.groups
+    if event.kind == "group_answers":
+        return f"The answers of {one} moved further than those of {other}, by step {event.known_at}."
+    verb = "parted" if event.kind == "groups_part" else "moved together"
+    return f"Groups {one} and {other} {verb} at {_where(event.layers, layers)} from step {event.first_step} on."
 
 
 def _change(change: Event, explained: Event | None, layers: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 FROM_ZERO = ("wasserstein", "survival", "time_survival", "rtd", "srtd_lite", "max_rtd_lite")  # what is drawn from 0 on
@@ -102,8 +103,26 @@ _PAIRS = {
 }
 
 
+_OF_GROUPS = {
+    "separation": Label("Separation, held out", "standard deviations"),
+    "separation_by_chance": Label("Separation of 95 % of random labels", "standard deviations"),
+    "separation_p": Label("Separation against random labels", "p"),
+    "h0_gap": Label("Clusters of their own", f"gap in H0, {_MEDIANS}"),
+    "purity": Label("Neighbours of the own group", "share of neighbours"),
+    "purity_by_chance": Label("Neighbours of the own group by chance", "share of neighbours"),
+    "drift": Label("Move of the group's mean", _MEDIANS),
+    "mutual_knn": Label("Neighbours kept", "share of neighbours (mutual kNN)"),
+    **{name: _PAIRS[name] for name in ("next_token_kl", "next_token_tv")},
+}
+
+
 def label(measure: str) -> Label:
     """The words for a measure; its own name where there are none."""
+    of_groups = re.fullmatch(r"(\w+)\[(.+)\](?:\.(\w+))?", measure)
+    if of_groups and of_groups[1] in _OF_GROUPS:
+        words, since = _OF_GROUPS[of_groups[1]], _SINCE.get(of_groups[3] or "", "")
+        title = f"{words.title} {since}".strip()
+        return Label(f"{title}: {of_groups[2].replace('|', ' and ')}", words.unit)
     name, _, since = measure.rpartition(".")
     if name in _PAIRS and since in _SINCE:
         return Label(f"{_PAIRS[name].title} {_SINCE[since]}", _PAIRS[name].unit)

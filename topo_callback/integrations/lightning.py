@@ -43,7 +43,8 @@ class LightningTopologyCallback(_Callback):
     so that it can be a reference, or be compared with references.
 
     Args:
-        probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts. None: a seeded sample of the
+        probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts, whose column `group` may name
+            the group of a row; or a mapping from the names of groups to such lists. None: a seeded sample of the
             data set of the train_dataloader.
         config: every setting.
         processing_class: the tokenizer for texts and rows.
@@ -56,7 +57,7 @@ class LightningTopologyCallback(_Callback):
 
     def __init__(
         self,
-        probe: Probe | Sequence[Any] | None = None,
+        probe: Probe | Sequence[Any] | Mapping[str, Any] | None = None,
         *,
         config: TopologyConfig | None = None,
         processing_class: Any = None,

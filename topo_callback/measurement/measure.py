@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from jaxtyping import Float16
 
 from topo_callback.config import TopologyConfig
+from topo_callback.errors import USERS_OWN, described
+from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measurement.answers import answer_moves, general_text_moves
 from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
 from topo_callback.measurement.errors import errors_over_prompts
+from topo_callback.measurement.groups import GroupNumbers, group_numbers
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measurement.points import centroid_drift, largest_shares, most_influential
 from topo_callback.measurement.token_cloud import token_cloud_numbers
@@ -51,6 +54,7 @@ def measure_sample(
     older: Sequence[Snapshot] = (),
     kept: Mapping[int, Sample] | None = None,
     history: Sequence[NeighbourGraphs] = (),
+    groups: Groups = Groups(),  # noqa: B008 - frozen
     threads: int = 1,
 ) -> Snapshot:
     """Everything that is computed from one sample.
@@ -64,6 +68,7 @@ def measure_sample(
             with the newest, and the first, sample in which it is ok. `Snapshot.compared` says which that was.
         kept: step -> earlier sample whose distances are still there, for measures that need those of both.
         history: neighbour graphs of earlier samples, ascending, for numbers over time.
+        groups: which prompts belong together.
         threads: layers measured side by side; the result does not depend on it.
 
     Returns:
@@ -92,6 +97,9 @@ def measure_sample(
         numbers.put(None, each.numbers)
         for name, error in each.errors.items():
             numbers.put_error(None, name, error)
+    by_prompt = {name: values for each in moves for name, values in each.by_prompt.items()}
+    of_groups = _of_groups(asking, lambda: group_numbers(sample, groups, views, earlier, by_prompt, config, threads))
+    numbers.put_all(of_groups.numbers)
     displacement = numbers.values.get("wasserstein_h1.first")
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
     zigzag = _over_depth(numbers, asking, views, config)
@@ -107,13 +115,14 @@ def measure_sample(
         layers=sample.layers,
         status=status,
         numbers=numbers.values,
-        errors=numbers.errors,
+        errors=numbers.errors | of_groups.errors,
         missing=numbers.missing,
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
         gaussian_neighbours=_gaussian_neighbours(sample, views),
         coordinates=coordinates,
-        by_prompt={name: values for each in moves for name, values in each.by_prompt.items()},
+        by_prompt=by_prompt,
+        leading=of_groups.leading,
         depth_zigzag=zigzag,
         zigzag_layers=tuple(views) if zigzag is not None else (),
         previous=earlier.step("previous"),
@@ -134,6 +143,17 @@ def measure_sample(
             },
         },
     )
+
+
+def _of_groups(asking: Asking, measured: Callable[[], GroupNumbers]) -> GroupNumbers:
+    """The numbers of the groups; what is raised costs no others."""
+    try:
+        return measured()
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it costs the numbers of the groups
+        asking.failed["groups"] = f"the groups could not be measured: {described(error)}"
+        return GroupNumbers({"groups": {None: Missing(asking.failed["groups"])}})
 
 
 def _of_this_sample(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from topo_callback.dynamics.dominance import COORDINATE, PROMPT
 from topo_callback.measures import LayerView
@@ -30,15 +31,25 @@ def centroid_drift(
         medians: median distance of each layer that was ok then.
         metric: of the medians; missing for another one than "euclidean".
     """
+    then = None if earlier is None or earlier.centroids is None else earlier.centroids[earlier.layers.index(layer)]
+    mean = None if now.centroids is None else now.centroids[now.layers.index(layer)]
+    return drift_of_mean(then, mean, medians.get(layer), metric)
+
+
+def drift_of_mean(
+    then: Float[np.ndarray, " width"] | None,
+    now: Float[np.ndarray, " width"] | None,
+    median: float | None,
+    metric: str,
+) -> Number:
+    """How far a mean of points moved, in the median distance of the earlier cloud; see `centroid_drift`."""
     if metric != "euclidean":
         return Missing(_OTHER_METRIC.format(metric=metric))
-    if layer not in medians:
+    if median is None:
         return Missing("the layer has no shape in the earlier sample")
-    if earlier is None or earlier.centroids is None or now.centroids is None:
+    if then is None or now is None:
         return Missing(NOT_KEPT)
-    first = earlier.centroids[earlier.layers.index(layer)].astype(np.float64)
-    later = now.centroids[now.layers.index(layer)].astype(np.float64)
-    return float(np.linalg.norm(later - first)) / medians[layer]
+    return float(np.linalg.norm(now.astype(np.float64) - then.astype(np.float64))) / median
 
 
 def largest_shares(sample: Sample, view: LayerView) -> dict[str, Number]:

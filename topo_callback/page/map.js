@@ -78,12 +78,17 @@ function drawMap() {
   frame.append(drawing);
   outer.append(mapLegend());
 }
-const promptGroup = (index) => { const groups = run().groups; return groups ? groups.names[groups.of[index]] : ""; };
-const promptColours = (index) => paletteColours(run().groups ? Math.max(0, run().groups.of[index]) : 0);
+const promptGroup = (index) => { const groups = run().groups; return groups && groups.of[index] >= 0 ? groups.names[groups.of[index]][1] : ""; };
+const NO_GROUP = { "--light": "var(--muted)", "--dark": "var(--muted)" };
+function promptColours(index) {
+  const groups = run().groups;
+  return groups && groups.of[index] < 0 ? NO_GROUP : paletteColours(groups ? groups.of[index] : 0);
+}
 function mapLegend() {
   const groups = run().groups;
-  const entries = groups ? groups.names.map((name, i) => ({ name, colours: paletteColours(i), width: 5 })) : [];
-  if (mapped.trails) entries.push({ name: "from where it was at the first step", colours: { "--light": "var(--muted)", "--dark": "var(--muted)" }, width: 1 });
+  const entries = groups ? groups.names.map(([, name], i) => ({ name, colours: paletteColours(i), width: 5 })) : [];
+  if (groups && groups.of.some((group) => group < 0)) entries.push({ name: "no group", colours: NO_GROUP, width: 5 });
+  if (mapped.trails) entries.push({ name: "from where it was at the first step", colours: NO_GROUP, width: 1 });
   if (mapped.near) entries.push({ name: `its ${run().map.near} nearest, in all dimensions`, colours: { "--light": "var(--line)", "--dark": "var(--line)" }, width: 1 });
   return legend(entries);
 }

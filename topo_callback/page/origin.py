@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from topo_callback.groups import Groups
 from topo_callback.page.wording import count, items, part, plain, safe, table
 from topo_callback.records.trajectory import Trajectory
 
@@ -48,7 +49,7 @@ def _settings(trajectory: Trajectory) -> dict[tuple[str, str], str]:
     parts = {
         "Model": part(run, "model"),
         "Training": part(run, "training"),
-        "Probe": part(run, "probe"),
+        "Probe": {**part(run, "probe"), **_groups(run)},
         "Reading": part(run, "reading"),
         "Versions": {**part(run, "versions"), **part(newest, "versions")},
         "Configuration": part(run, "config"),
@@ -58,6 +59,12 @@ def _settings(trajectory: Trajectory) -> dict[tuple[str, str], str]:
         for title, content in parts.items()
         for name, value in sorted(content.items(), key=lambda pair: str(pair[0]))
     }
+
+
+def _groups(run: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of the probe's groups and how many prompts each has, in place of a number for each prompt."""
+    groups = Groups.of_run(run)
+    return {"groups": [f"{name} ({len(groups.members(name))})" for name in groups.names]} if groups else {}
 
 
 def value_in_words(value: Any) -> str:

@@ -23,6 +23,7 @@ from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
+from topo_callback.page.groups import groups_table
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.prompts import moved_prompts
 from topo_callback.page.run_content import check, run_content, shown
@@ -32,7 +33,7 @@ from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.versions import versions
 
-SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "numbers.js", "map.js", "sections.js")
+SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "groups.js", "numbers.js", "map.js", "sections.js")
 
 
 def report_page(
@@ -92,6 +93,7 @@ def report_page(
             _each(runs, names, lambda run: checkpoints(run, found[run.folder])),
         ),
         events=_section("events", "Events", _each(runs, names, lambda run: events(found[run.folder]))),
+        groups=_section("groups", "Groups of prompts", _groups(runs, names)),
         prompts=_section("prompts", "Prompts", _each(runs, names, lambda run: moved_prompts(run, prompts))),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
         undefined=_each(runs, names, undefined),
@@ -189,6 +191,11 @@ def _each(runs: Sequence[Trajectory], names: Sequence[str], make: Callable[[Traj
 
 def _loops(runs: Sequence[Trajectory], names: Sequence[str], prompts: Sequence[str] | None) -> str:
     return "" if prompts is None else _each(runs, names, lambda run: cycles(run, prompts))
+
+
+def _groups(runs: Sequence[Trajectory], names: Sequence[str]) -> str:
+    tables = _each(runs, names, groups_table)
+    return f'{tables}<div id="group-charts" class="panels"></div>' if tables else ""
 
 
 def _section(name: str, title: str, content: str) -> str:

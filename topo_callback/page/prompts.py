@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from topo_callback.dynamics.prompt_moves import PromptMoves, prompt_moves
 from topo_callback.dynamics.verdict import plain_percent as percent
 from topo_callback.figures.labels import step_name
+from topo_callback.groups import Groups
 from topo_callback.page.wording import plain, safe, table
 from topo_callback.records.trajectory import Trajectory
 
@@ -31,21 +33,31 @@ def moved_prompts(trajectory: Trajectory, prompts: Sequence[str] | None = None) 
     most, least = order[:LISTED], order[::-1][:LISTED]
     if len(order) < 2 * LISTED:
         most, least = order, least[:0]
-    tables = _table("Moved most", moves, most, prompts)
+    tables = _table("Moved most", moves, most, trajectory.run, prompts)
     if len(least):
-        tables += _table("Moved least", moves, least, prompts)
+        tables += _table("Moved least", moves, least, trajectory.run, prompts)
     return f'{said}<div class="pair">{tables}</div>'
 
 
-def _table(title: str, moves: PromptMoves, chosen: np.ndarray, prompts: Sequence[str] | None) -> str:
+def _table(
+    title: str, moves: PromptMoves, chosen: np.ndarray, run: Mapping[str, Any], prompts: Sequence[str] | None
+) -> str:
     answered = bool(np.isfinite(moves.answers).any())
-    heading = ("prompt", *(("text",) if prompts is not None else ()), "kept", *(("answer moved",) if answered else ()))
+    groups = Groups.of_run(run)
+    heading = (
+        "prompt",
+        *(("group",) if groups else ()),
+        *(("text",) if prompts is not None else ()),
+        "kept",
+        *(("answer moved",) if answered else ()),
+    )
     rows = []
     for prompt in chosen.tolist():
         moved = moves.answers[prompt]
         rows.append(
             (
                 str(prompt + 1),
+                *((groups.label(prompt) or "-",) if groups else ()),
                 *(() if prompts is None else (plain(prompts[prompt], _LETTERS),)),
                 percent(float(moves.kept[prompt])),
                 *(() if not answered else (percent(float(moved)) if np.isfinite(moved) else "not read",)),

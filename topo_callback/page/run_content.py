@@ -13,6 +13,7 @@ from topo_callback.dynamics.series import choose_clock, logged_of, training_of
 from topo_callback.errors import RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
+from topo_callback.page.groups import groups_content
 from topo_callback.page.prompt_map import map_content
 from topo_callback.page.wording import number, part, plain
 from topo_callback.records.folder import TrajectoryFolder
@@ -67,6 +68,7 @@ def run_content(
         "facts": _facts(trajectory, share),
         "kept": kept,
         "measures": _measures(trajectory, kept),
+        "groups": groups_content(trajectory),
         "velocity": speeds,
         "velocity_errors": _velocity_errors(trajectory, speeds),
         "bars": bars_content(trajectory, most_numbers=800_000 // share),

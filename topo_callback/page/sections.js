@@ -73,9 +73,9 @@ function layerSeries(byLayer, errors) {
   return run().layers.flatMap((layer, place) => (byLayer[layer] ? [{ name: `layer ${layer}`, values: byLayer[layer], errors: place === chosen.layer ? errors[layer] : null, colours: depthColours(layerShare(place)),
     width: place === chosen.layer ? 2.6 : 1.2, dots: run().steps.length < 40 && place === chosen.layer }] : []));
 }
-function focusChart(title) {
+function focusChart(title, charts = "movement-charts") {
   if (!title) return;
-  const drawing = [...byId("movement-charts").querySelectorAll("svg[tabindex]")].find((each) => each.getAttribute("aria-label").startsWith(`${title}.`));
+  const drawing = [...byId(charts).querySelectorAll("svg[tabindex]")].find((each) => each.getAttribute("aria-label").startsWith(`${title}.`));
   if (drawing) drawing.focus({ preventScroll: true });
 }
 function spreadLegend(errors, of) {
@@ -207,7 +207,7 @@ function drawChosen() { drawSample(); drawTime(); }
 function drawSample() {
   byId("sample-name").textContent = stepName(chosen.sample);
   byId("sample").setAttribute("aria-valuetext", `step ${stepName(chosen.sample)}`);
-  drawMovement(); drawHeat(); drawMap(); drawHomology(); drawDepth();
+  drawMovement(); drawGroups(); drawMap(); drawHeat(); drawHomology(); drawDepth();
 }
 function chooseRun() {
   const entries = Object.entries(run().measures).filter(([, each]) => Object.keys(each.layers).length);
@@ -228,7 +228,7 @@ function chooseRun() {
   byId("axis").replaceChildren(byId("axis").querySelector("legend"), ...Object.keys(run().axes).map((name) => {
     const button = html("input", { type: "radio", name: "axis", value: name });
     button.checked = name === chosen.axis;
-    button.addEventListener("change", () => { chosen.axis = name; drawMovement(); });
+    button.addEventListener("change", () => { chosen.axis = name; drawMovement(); drawGroups(); });
     return html("label", {}, button, name);
   }));
   byId("movement-note").textContent = Object.keys(run().velocity).length ? "" : run().axes.clock

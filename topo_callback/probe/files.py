@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import ProbeError, TopologyError
-from topo_callback.probe.formats import checked_rows
+from topo_callback.groups import COLUMN, Groups
+from topo_callback.probe.formats import labelled_rows
 from topo_callback.probe.probe import Probe
 from topo_callback.probe.rows import IN_TOKENS, tokenised_sequences
 from topo_callback.records.files import read_plain
@@ -80,14 +81,16 @@ def read_probe(file: Path, tokenizer: Any, *, max_tokens: int, most: int | None 
 def kept_probe(probe: Probe) -> bytes:
     """A probe as JSON lines: `read_probe` makes the same probe of them, `read_texts` its texts.
 
-    Each row has `input_ids` and `completion_mask`, and `text` where the probe has a tokenizer: the tokens decoded, with
-    what the tokenizer, a chat template or cutting made of the original text.
+    Each row has `input_ids` and `completion_mask`, `group` where it has one, and `text` where the probe has a
+    tokenizer: the tokens decoded, with what the tokenizer, a chat template or cutting made of the original text.
     """
     tokenizer = getattr(probe.processing_class, "tokenizer", probe.processing_class)
     lines = []
-    for ids, prompt_length in zip(probe.token_ids, probe.prompt_lengths, strict=True):
+    for number, (ids, prompt_length) in enumerate(zip(probe.token_ids, probe.prompt_lengths, strict=True)):
         row: dict[str, Any] = {} if tokenizer is None else {"text": tokenizer.decode(list(ids))}
         row |= {"input_ids": list(ids), "completion_mask": [int(place >= prompt_length) for place in range(len(ids))]}
+        if (label := probe.groups.label(number)) is not None:
+            row[COLUMN] = label
         lines.append(_line(row))
     return b"".join(lines)
 
@@ -102,13 +105,14 @@ def _line(row: dict[str, Any]) -> bytes:
 def _probe_of_run(path: Path) -> Probe:
     said = TrajectoryFolder.find(path).read_run().get("probe")
     said = said if isinstance(said, dict) else {}
-    rows = checked_rows(read_rows(path))
-    sequences = [
-        each
-        for i, row in enumerate(rows)
+    rows = labelled_rows(read_rows(path))
+    found = [
+        (each, label)
+        for i, (row, label) in enumerate(rows)
         if isinstance(row, dict) and "input_ids" in row
         for each in tokenised_sequences(row, f"row {i}")
     ]
+    sequences = [each for each, _ in found]
     longest, limit = max((len(each.token_ids) for each in sequences), default=1), said.get("max_tokens")
     template = said.get("chat_template", IN_TOKENS)
     probe = Probe(
@@ -116,6 +120,7 @@ def _probe_of_run(path: Path) -> Probe:
         tuple(each.prompt_length for each in sequences),
         limit if isinstance(limit, int) and limit >= longest else longest,
         chat_template=template if template is None or isinstance(template, str) else IN_TOKENS,
+        groups=Groups.of_labels([label for _, label in found]),
     )
     if probe.hash != said.get("hash"):
         raise ProbeError(f"the prompts kept in {path} are not those that its run read; give a file with the prompts")

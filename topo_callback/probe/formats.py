@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from topo_callback.errors import USERS_OWN, ProbeError, described
+from topo_callback.groups import Groups, check_name, label_of
 from topo_callback.terminal import show_if_asked
 
 TEXT_FORMATS = (
@@ -29,6 +30,10 @@ MEDIA_COLUMNS = (
     *("image", "images", "video", "videos", "audio", "audios"),
     *("pixel_values", "pixel_values_videos", "input_features", "input_values"),
 )
+_COLUMNS = {
+    *("text", "messages", "conversations", "prompt", "completion", "chosen", "rejected", "label", "labels"),
+    *("input_ids", "attention_mask", "completion_mask", "prompt_ids", "completion_ids", "chosen_ids", "rejected_ids"),
+}
 MEDIA_PARTS = ("image", "image_url", "video", "video_url", "audio", "input_audio")
 # The second name of each is the one of trl before 1.0.
 PROMPT_IDS = ("prompt_ids", "prompt_input_ids")
@@ -45,7 +50,8 @@ def check_rows(rows: Any) -> None:
     """Check everything about the rows of a probe that needs neither a tokenizer nor a model.
 
     Args:
-        rows: a list of strings, or rows in any format TRL accepts (list of dicts, or a `datasets.Dataset`).
+        rows: a list of strings, or rows in any format TRL accepts (list of dicts, or a `datasets.Dataset`); or a
+            mapping from the names of groups to such rows.
 
     Raises:
         ProbeError: the rows are a stream, too few, too many, of an unknown format, empty, or hold images, audio or
@@ -56,26 +62,52 @@ def check_rows(rows: Any) -> None:
 
 def checked_rows(rows: Any) -> list[Any]:
     """The rows as a list, each one checked as `check_rows` says; datasets are read without their output format."""
+    return [row for row, _ in labelled_rows(rows)]
+
+
+def labelled_rows(rows: Any) -> list[tuple[Any, str | None]]:
+    """The same, and the group of each row: by a mapping its key, else what its column `group` names; None without."""
     refuse_stream(rows, "rows")
     if isinstance(rows, (str, bytes)):
         raise ProbeError(f"a single {type(rows).__name__} was given as probe; accepted: {_ACCEPTED_ROWS}")
     if isinstance(rows, Mapping):
+        _refuse_other_mappings(rows)
+        parts = list(rows.values())
+    else:
+        parts = [rows]
+    _refuse_count(sum(map(len, parts)))
+    listed = [row for part in parts for row in _listed(part)]
+    for i, row in enumerate(listed):
+        check_row(row, f"row {i}")
+    labels: list[str | None]
+    if isinstance(rows, Mapping):
+        labels = [str(name) for name, part in rows.items() for _ in range(len(part))]
+    else:
+        labels = [label_of(row, f"row {i}") for i, row in enumerate(listed)]
+    Groups.of_labels(labels)  # as early as all that is wrong with rows
+    return list(zip(listed, labels, strict=True))
+
+
+def _refuse_other_mappings(rows: Mapping[Any, Any]) -> None:
+    """A mapping is group -> rows, unless it is one for other reasons: a row, columns, the splits of a data set."""
+    splits = any(base.__name__ == "DatasetDict" for base in type(rows).__mro__)
+    if len(rows) < 2 or splits or set(rows) & _COLUMNS:
         raise ProbeError(
-            f"a mapping with the keys {_names(rows)} was given as probe; accepted: {_ACCEPTED_ROWS}; of a DatasetDict, "
-            "give one split"
+            f"a mapping with the keys {_names(rows)} was given as probe; accepted: {_ACCEPTED_ROWS}, or a dict from "
+            "the names of at least 2 groups to such rows; of a DatasetDict, give one split"
         )
+    for name, part in rows.items():
+        check_name(name)
+        refuse_stream(part, "rows of a group")
+        if isinstance(part, (str, bytes, Mapping)):
+            raise ProbeError(f"a group of the probe is a {type(part).__name__}; accepted: {_ACCEPTED_ROWS}")
+
+
+def _listed(rows: Any) -> list[Any]:
     count = len(rows)
-    if count < 2:
-        given = "1 prompt" if count == 1 else f"{count} prompts"
-        raise ProbeError(f"a probe of {given} was given; a cloud needs at least 2 different prompts")
-    if count > MOST_ROWS:
-        raise ProbeError(
-            f"a probe of {count} rows was given; accepted: at most {MOST_ROWS}; choose some, for example with "
-            "dataset.shuffle(seed=0).select(range(256))"
-        )
     rows = without_output_format(rows)
     try:
-        listed = [rows[i] for i in range(count)]
+        return [rows[i] for i in range(count)]
     except (KeyError, TypeError):
         raise ProbeError(
             f"a {type(rows).__name__} was given as probe, which has no rows by number; accepted: {_ACCEPTED_ROWS}"
@@ -85,9 +117,17 @@ def checked_rows(rows: Any) -> list[Any]:
     except BaseException as error:  # noqa: BLE001  a data set can raise anything, and may quote the row
         show_if_asked(error)
         raise ProbeError(f"a row of the probe could not be read ({described(error)})") from None
-    for i, row in enumerate(listed):
-        check_row(row, f"row {i}")
-    return listed
+
+
+def _refuse_count(count: int) -> None:
+    if count < 2:
+        given = "1 prompt" if count == 1 else f"{count} prompts"
+        raise ProbeError(f"a probe of {given} was given; a cloud needs at least 2 different prompts")
+    if count > MOST_ROWS:
+        raise ProbeError(
+            f"a probe of {count} rows was given; accepted: at most {MOST_ROWS}; choose some, for example with "
+            "dataset.shuffle(seed=0).select(range(256))"
+        )
 
 
 def refuse_stream(rows: Any, name: str) -> None:

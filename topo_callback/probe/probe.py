@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from topo_callback.errors import USERS_OWN, ProbeError, described
-from topo_callback.probe.formats import checked_rows
+from topo_callback.groups import Groups
+from topo_callback.probe.formats import labelled_rows
 from topo_callback.probe.rows import IN_TOKENS, RowTokenizer, TokenSequence
 
 logger = logging.getLogger("topo_callback")
@@ -36,9 +37,10 @@ class Probe:
             either, which is of the tokens.
         processing_class: the tokenizer, where one is at hand, for studies that change texts. No part of the probe's
             hash, nor of whether two probes are equal.
+        groups: which prompts belong together; nothing of it is in the tokens, nor in the hash.
 
     Raises:
-        ProbeError: fewer than two prompts, or lengths that do not fit.
+        ProbeError: fewer than two prompts, or lengths or groups that do not fit.
     """
 
     token_ids: tuple[tuple[int, ...], ...] = field(repr=False)
@@ -48,10 +50,13 @@ class Probe:
     duplicates: int = 0
     chat_template: str | None = field(default=IN_TOKENS, compare=False)
     processing_class: Any = field(default=None, repr=False, compare=False)
+    groups: Groups = field(default=Groups(), repr=False)
 
     def __post_init__(self) -> None:
         if len(self.token_ids) != len(self.prompt_lengths):
             raise ProbeError(f"{len(self.token_ids)} prompts and {len(self.prompt_lengths)} prompt lengths were given")
+        if self.groups and len(self.groups.of_prompts) != len(self):
+            raise ProbeError(f"{len(self)} prompts and the groups of {len(self.groups.of_prompts)} were given")
         if len(self) < 2:
             removed = f", after {self.duplicates} duplicates were removed" if self.duplicates else ""
             raise ProbeError(
@@ -96,6 +101,7 @@ class Probe:
                 prompt + completion | prompt + completion + label | prompt + chosen + rejected | chosen + rejected,
                 each plain or conversational, with tools and chat_template_kwargs; or already in tokens: input_ids
                 (with completion_mask, labels, attention_mask, seq_lengths or position_ids), prompt_ids, chosen_ids.
+                A column `group` names the group of a row; or group -> such rows.
             processing_class: the tokenizer, or a processor that holds one; not needed for rows in tokens. It is
                 copied, never called or changed.
             max_tokens: longest sequence. Longer prompts lose tokens on the left, all but the one that opens every
@@ -105,11 +111,11 @@ class Probe:
             ProbeError: no tokenizer or chat template for rows that need one, an unknown format, an empty row, images,
                 audio or video, a stream, or fewer than two different prompts.
         """
-        listed = checked_rows(rows)
+        listed = labelled_rows(rows)
         tokenizer = RowTokenizer(processing_class)
         collection = ProbeCollection(max_tokens, tokenizer.leading_ids)
-        for i, row in enumerate(listed):
-            collection.extend(tokenizer.sequences(row, f"row {i}"))
+        for i, (row, label) in enumerate(listed):
+            collection.extend(tokenizer.sequences(row, f"row {i}"), group=label)
         return collection.probe("given", tokenizer.used_template)
 
 
@@ -122,6 +128,7 @@ class ProbeCollection:
         self._max_tokens = max_tokens
         self._leading_ids = leading_ids
         self._sequences: list[TokenSequence] = []
+        self._labels: list[str | None] = []
         self._seen_prompts: set[tuple[int, ...]] = set()
         self._seen_texts: set[tuple[int, ...]] = set()
         self._duplicates = 0
@@ -129,8 +136,8 @@ class ProbeCollection:
     def __len__(self) -> int:
         return len(self._sequences)
 
-    def extend(self, sequences: Iterable[TokenSequence], most: int = sys.maxsize) -> None:
-        """Cut the sequences and keep those that differ from all before, until there are `most`."""
+    def extend(self, sequences: Iterable[TokenSequence], most: int = sys.maxsize, group: str | None = None) -> None:
+        """Cut the sequences, all of one group, and keep those that differ from all before, until there are `most`."""
         for sequence in sequences:
             if len(self) >= most:
                 return
@@ -142,6 +149,7 @@ class ProbeCollection:
             self._seen_prompts.add(prompt)
             self._seen_texts.add(ids)
             self._sequences.append(TokenSequence(ids, prompt_length))
+            self._labels.append(group)
 
     def probe(self, source: str, chat_template: str | None = IN_TOKENS) -> Probe:
         """The prompts so far as a Probe; ProbeError when there are fewer than two."""
@@ -152,6 +160,7 @@ class ProbeCollection:
             source=source,
             duplicates=self._duplicates,
             chat_template=chat_template,
+            groups=Groups.of_labels(self._labels),
         )
 
 

@@ -56,6 +56,7 @@ def describe_run(
             "source": probe.source,
             "duplicates": probe.duplicates,
             **_rendered(probe),
+            **({"groups": probe.groups.to_run()} if probe.groups else {}),
         },
         "layers": list(reader.layers),
         "model": {

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from topo_callback.config import TopologyConfig, kind_of
-from topo_callback.errors import RecordError
+from topo_callback.errors import ProbeError, RecordError
+from topo_callback.groups import Groups
 
 Arrays = Mapping[str, np.ndarray]
 Manifest = Mapping[str, Any]
@@ -54,6 +55,10 @@ def check_snapshot(arrays: Arrays, manifest: Manifest) -> None:
     _check_array(arrays, "coordinates", "float16", (*arrays["neighbours"].shape[:2], None))
     for name in arrays:
         _require(not name.startswith(BY_PROMPT) or held[name] == "float64 1", "by_prompt")
+    tests = manifest.get("leading", [])
+    _require(_are_names(tests) and bool(tests) == ("leading" in arrays), "leading")
+    _check_array(arrays, "leading", "int16", (len(tests), None))
+    _require("leading" not in arrays or not (arrays["leading"] < 0).any(), "leading")
     _require(type(manifest.get("zigzag")) is bool, "zigzag")
     _require(manifest["zigzag"] or not manifest["zigzag_layers"], "zigzag_layers")
     for prefix in ("bar", "zigzag") if manifest["zigzag"] else ("bar",):
@@ -90,6 +95,7 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
     _check_graphs(arrays, "neighbours", layers, points)
     old = "centroids" in arrays and str(arrays["centroids"].dtype) == "float32"  # as in records of schema 1
     _check_array(arrays, "centroids", "float32" if old else "float64", (len(layers), None))
+    _check_array(arrays, "group_centroids", "float64", (len(layers), None, None))
     _check_array(arrays, "norms", "float32", (len(layers), points))
     _check_array(arrays, "largest_coordinates", "float64", (len(layers), 2))
     measures = manifest.get("token_measures", [])
@@ -140,6 +146,8 @@ def check_run(run: Mapping[str, Any]) -> None:
     for name, fields in _PARTS.items():
         part = run.get(name, {})
         _require(isinstance(part, dict), name)
+        if name == "probe" and "groups" in part:
+            _require(_are_groups(part), "probe.groups")
         for field, kind in fields.items():
             value = part.get(field)
             _require(value is None or type(value) is kind, f"{name}.{field}")
@@ -197,6 +205,21 @@ def _is_setting(name: str, value: Any) -> bool:
     except (ValueError, TypeError, OverflowError):
         return False
     return True
+
+
+def _are_groups(probe: Mapping[str, Any]) -> bool:
+    """Whether run.json names groups as `Groups.to_run` does, of as many prompts as the probe has."""
+    said = probe["groups"]
+    if not (isinstance(said, dict) and _are_names(said.get("names")) and isinstance(said.get("of_prompts"), list)):
+        return False
+    places = said["of_prompts"]
+    if not all(type(each) is int for each in places) or len(places) != probe.get("points"):
+        return False
+    try:
+        Groups.of_run({"probe": probe})
+    except ProbeError:
+        return False
+    return bool(places)
 
 
 def _require(right: object, field_name: str) -> None:

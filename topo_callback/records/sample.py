@@ -17,6 +17,7 @@ from topo_callback.records.record import encode_record, read_record
 _OPTIONAL = (
     "neighbours",
     "centroids",
+    "group_centroids",
     "norms",
     "largest_coordinates",
     "token_numbers",
@@ -46,6 +47,8 @@ class Sample:
         invalid: why a layer has no distances, by layer number ("3 of 256 points are not finite").
         centroids: float64 [layers, width], the mean of each layer's points, 0 for invalid ones, so that a drift of
             1e-6 beside a coordinate of 3,000 is kept. Float32 in records of schema 1, None in still older ones.
+        group_centroids: float64 [layers, groups, width], the mean of the points of each of the probe's groups, 0 for
+            invalid layers; None without groups.
         norms: float32 [layers, points], the size of each point against which its coordinates are rounded, in the unit
             of its Euclidean distances: see `geometry.point_norms`. 0 for invalid layers; None in records of schema 1.
         largest_coordinates: float64 [layers, 2], the coordinate with the largest share of the total variance, counted
@@ -84,6 +87,7 @@ class Sample:
     general_text_codes: Float16[np.ndarray, "passages vocabulary"] | None = None
     general_text_losses: Float32[np.ndarray, "passages following"] | None = None
     centroids: Float[np.ndarray, "layers width"] | None = None
+    group_centroids: Float64[np.ndarray, "layers groups width"] | None = None
     norms: Float32[np.ndarray, "layers points"] | None = None
     largest_coordinates: Float64[np.ndarray, "layers 2"] | None = None
     token_places: Int32[np.ndarray, "tokens 2"] | None = None

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float16, Float64, Int32
+from jaxtyping import Float16, Float64, Int16, Int32
 
 from topo_callback.errors import RecordError
 from topo_callback.homology.barcode import Barcode
@@ -46,6 +46,8 @@ class Snapshot:
             numbers compare with: the newest, or first, one in which that layer is ok. Empty in older records, see
             `compared_with`.
         provenance: configuration, probe hash, versions, engines, landmarks' covering radii, facts of the sample, ...
+        leading: test of two groups, such as `separation[A|B]` -> int16 [64], the labellings of the prompts with the
+            largest values, the largest first, 0 being the given one; see `measures.groups` and `dynamics.groups`.
         by_prompt: number of the whole model -> float64 [prompts], the value of each prompt whose mean it is; NaN for a
             prompt without one. Of `next_token_*` the prompts are `provenance["next_token_points"]`.
     """
@@ -67,6 +69,7 @@ class Snapshot:
     compared: Mapping[str, Mapping[int | None, int]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
     by_prompt: Mapping[str, Float64[np.ndarray, " prompts"]] = field(default_factory=dict)
+    leading: Mapping[str, Int16[np.ndarray, " leading"]] = field(default_factory=dict)
 
     def compared_with(self, label: str, layer: int | None) -> int | None:
         """The step of the sample that a layer's `.previous` or `.first` numbers compare with; None without one.
@@ -103,6 +106,8 @@ class Snapshot:
         if self.coordinates is not None:
             arrays["coordinates"] = self.coordinates
         arrays.update({f"{BY_PROMPT}{name}": values for name, values in self.by_prompt.items()})
+        if self.leading:
+            arrays["leading"] = np.stack(list(self.leading.values()))
         if self.depth_zigzag is not None:
             arrays.update(_bars("zigzag", [self.depth_zigzag]))
         manifest = {
@@ -114,6 +119,7 @@ class Snapshot:
             "missing": {
                 name: [[layer, reason] for layer, reason in self.missing[name].items()] for name in sorted(self.missing)
             },
+            **({"leading": list(self.leading)} if self.leading else {}),
             "zigzag": self.depth_zigzag is not None,
             "zigzag_layers": list(self.zigzag_layers),
             "previous": self.previous,
@@ -153,6 +159,7 @@ class Snapshot:
             by_prompt={
                 name.removeprefix(BY_PROMPT): values for name, values in arrays.items() if name.startswith(BY_PROMPT)
             },
+            leading=dict(zip(manifest.get("leading", ()), arrays.get("leading", ()), strict=True)),
             depth_zigzag=_barcode(arrays, "zigzag", slice(None)) if manifest["zigzag"] else None,
             zigzag_layers=tuple(manifest["zigzag_layers"]),
             previous=manifest["previous"],

@@ -191,6 +191,7 @@ def _joined(before: dict[str, Any], now: dict[str, Any], config: TopologyConfig,
     pairs = {
         "another series of checkpoints": (old.get("identity"), now["scan"]["identity"]),
         "another probe": (before["probe"]["hash"], now["probe"]["hash"]),
+        "other groups of the prompts": (before["probe"].get("groups"), now["probe"].get("groups")),
         **{f"another {name} of the model": (before["model"][name], now["model"][name]) for name in ("depth", "width")},
         **{f"another {each.condition.words}": (each.first, each.second) for each in changed_conditions(before, now)},
         **{f"another setting {name}": values for name, values in changed_settings(before, now).items()},

@@ -135,5 +135,6 @@ def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two findings one event: a test of the samples decides once in a run, while facts
     and changes of training may come again elsewhere."""
     if event["kind"] in OF_TRAINING or event["level"] in ("observed", "noted", "sequential"):
-        return event["kind"], event["level"], event["first_step"], tuple(event["layers"])
+        of_groups = tuple(event.get("groups", ()))
+        return event["kind"], event["level"], event["first_step"], tuple(event["layers"]), of_groups
     return event["kind"], event["level"]

@@ -215,6 +215,11 @@ def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
             f"this run is resumed with another probe: its trajectory has probe {old}, now it is {new}; give the same "
             "probe, or another folder=... to start a new trajectory"
         )
+    if before["probe"].get("groups") != now["probe"].get("groups"):
+        raise ConfigurationError(
+            "this run is resumed with other groups of the probe's prompts; give those that it was begun with, or "
+            "another folder=... to start a new trajectory"
+        )
     for each in differences_of_reading(before, now, "numbers", "prompts"):
         raise ConfigurationError(
             f"this run is resumed with another {each.condition.words}: its trajectory has {each.first}, now it is "

@@ -13,6 +13,7 @@ import numpy as np
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import USERS_OWN, RecordError, described
+from topo_callback.groups import Groups
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs
 from topo_callback.records.record import read_record, write_record
@@ -58,6 +59,7 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
             older=older,
             kept=_kept_samples(folder, needed),
             history=_history(folder, earlier, config),
+            groups=Groups.of_run(run),
             threads=threads,
         )
         provenance = {

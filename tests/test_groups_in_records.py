@@ -1,0 +1,187 @@
+"""Groups from the model to the record: what is measured of them, and that it alters nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+from trajectories import make_sample, synthetic_cloud
+
+from topo_callback.config import TopologyConfig
+from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.groups import Groups
+from topo_callback.measurement import measure_sample
+from topo_callback.records.contents import check_run
+from topo_callback.records.record import read_record, write_record
+from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
+from topo_callback.watching.resuming import _refuse_other_run
+
+POINTS = 40
+LAYERS = (1, 4)
+GROUPS = Groups.of_labels([*["A"] * 16, *["B"] * 20, *["tiny"] * 3, None])
+CONFIG = TopologyConfig(measures=("scale", "mutual_knn"), zigzag_engine="off", errors=False)
+
+
+def sample(step: int, apart: float = 0.0, metric: str = "euclidean") -> Sample:
+    """The synthetic clouds, the first 16 prompts moved by so much, and answers of which theirs alone move."""
+    clouds = np.stack([synthetic_cloud(layer, 0, POINTS) for layer in LAYERS])
+    clouds[:, :16, -1] += apart
+    whole = make_sample(step, layers=LAYERS, points=POINTS)
+    roots = np.full((POINTS, 4), 0.5)
+    if apart:
+        roots[:16] = 0.1, 0.1, 0.7, 0.7
+    of_groups = np.stack([clouds[:, GROUPS.members(name)].mean(axis=1) for name in GROUPS.names], axis=1)
+    return replace(
+        whole,
+        distances=np.stack([pdist(cloud, metric) for cloud in clouds]).astype(np.float32),
+        neighbours=None,
+        centroids=clouds.mean(axis=1),
+        group_centroids=of_groups,
+        next_token_points=tuple(range(POINTS)),
+        next_token_codes=roots.astype(np.float16),
+    )
+
+
+@cache
+def measured(config: TopologyConfig = CONFIG, apart: float = 3.0, groups: Groups = GROUPS) -> tuple[Snapshot, Snapshot]:
+    first, second = sample(0, metric=config.metric), sample(8, apart, config.metric)
+    start = measure_sample(first, config, groups=groups)
+    return start, measure_sample(second, config, previous=start, first=start, kept={0: first}, groups=groups)
+
+
+def test_groups_that_part_are_seen_in_every_number() -> None:
+    start, now = measured()
+    for layer in LAYERS:
+        assert abs(start.numbers["separation[A|B]"][layer]) < 1
+        assert start.numbers["separation_p[A|B]"][layer] > 0.01
+        assert now.numbers["separation[A|B]"][layer] > 2.5
+        assert now.numbers["separation_p[A|B]"][layer] == 1 / 2000
+        assert now.numbers["h0_gap[A|B]"][layer] > 0.1 > start.numbers["h0_gap[A|B]"][layer]
+        assert now.numbers["purity[A]"][layer] > 0.9 > start.numbers["purity[A]"][layer]
+        assert now.numbers["drift[A].first"][layer] == pytest.approx(3 / start.numbers["median_distance"][layer])
+        assert now.numbers["drift[B].first"][layer] == 0
+        assert now.numbers["mutual_knn[B].first"][layer] > now.numbers["mutual_knn[A].first"][layer] > 0
+    assert now.numbers["separation_p[A|B]"][None] == 1 / 2000
+    assert now.numbers["purity_by_chance[A]"] == {None: 15 / 39}
+    assert now.numbers["next_token_tv[A].first"][None] > 0.4
+    assert now.numbers["next_token_tv[B].previous"][None] == 0
+    assert now.errors["next_token_kl[A].first"] == {None: pytest.approx(0, abs=1e-9)}
+    assert 0.1 < start.errors["separation[A|B]"][4] < 0.6
+    assert "mutual_knn[A].first" in now.errors
+    assert "purity[A]" not in now.errors
+
+
+def test_of_each_test_the_leading_labellings_are_kept() -> None:
+    start, now = measured()
+    assert start.leading == {}
+    assert set(now.leading) == {"separates[A|B]", "merges[A|B]", "answers[A|B]", "answers[B|A]"}
+    assert now.leading["separates[A|B]"][0] == now.leading["answers[A|B]"][0] == 0
+    assert 0 not in now.leading["merges[A|B]"]
+    assert 0 not in now.leading["answers[B|A]"]
+    assert all(each.dtype == np.int16 and each.shape == (64,) for each in now.leading.values())
+
+
+def test_a_group_of_three_is_said_not_to_be_measured() -> None:
+    start, now = measured()
+    assert start.missing["purity[tiny]"] == {None: "the group has 3 prompts; 4 are needed"}
+    assert not [name for name in now.numbers if "tiny" in name]
+
+
+def test_other_metrics_have_all_but_the_drift() -> None:
+    _, now = measured(replace(CONFIG, metric="cosine"))
+    assert now.numbers["separation_p[A|B]"][4] == 1 / 2000
+    assert "metric='cosine'" in now.missing["drift[A].first"][4]
+
+
+def test_groups_alter_no_other_number() -> None:
+    plain, grouped = measured(groups=Groups()), measured()
+    for without, with_groups in zip(plain, grouped, strict=True):
+        assert not [name for name in without.numbers if "[" in name]
+        others = {name: row for name, row in with_groups.numbers.items() if "[" not in name}
+        assert others == without.numbers
+        assert {name: row for name, row in with_groups.errors.items() if "[" not in name} == without.errors
+
+
+def test_threads_and_what_was_measured_before_do_not_matter() -> None:
+    _, now = measured()
+    first, second = sample(0), sample(8, 3.0)
+    start = measure_sample(first, CONFIG, groups=GROUPS, threads=3)
+    again = measure_sample(second, CONFIG, previous=start, first=start, kept={0: first}, groups=GROUPS, threads=3)
+    assert again.numbers == now.numbers
+    assert all((again.leading[name] == values).all() for name, values in now.leading.items())
+
+
+def test_distances_that_are_gone_cost_what_compares_with_them() -> None:
+    start, _ = measured()
+    alone = measure_sample(sample(8, 3.0), CONFIG, previous=start, first=start, groups=GROUPS)
+    assert "separation[A|B]" in alone.numbers
+    assert alone.missing["drift[A].first"][4] == "the distances of the earlier sample are no longer kept"
+    assert alone.leading == {}
+
+
+def test_groups_of_other_prompts_cost_no_other_number() -> None:
+    other = Groups.of_labels(["A", "B"] * POINTS)
+    found, plain = (measure_sample(sample(0), CONFIG, groups=each) for each in (other, Groups()))
+    assert found.numbers == plain.numbers
+    assert "could not be measured" in found.missing["groups"][None]
+    assert "groups" in found.provenance["failed_measures"]
+
+
+def test_all_of_it_is_in_the_record(tmp_path: Path) -> None:
+    _, now = measured()
+    write_record(tmp_path / "a.npz", *now.to_record())
+    again = Snapshot.from_record(*read_record(tmp_path / "a.npz"))
+    assert {name: dict(row) for name, row in again.numbers.items()} == now.numbers
+    assert again.leading.keys() == now.leading.keys()
+    assert all((again.leading[name] == values).all() for name, values in now.leading.items())
+    (tmp_path / "b.npz").write_bytes(sample(0).encode())
+    there = Sample.read(tmp_path / "b.npz").group_centroids
+    np.testing.assert_array_equal(there, sample(0).group_centroids)
+
+
+@pytest.mark.parametrize("change", [{"leading": ["a", "a"]}, {"leading": []}, {"leading": ["a"]}, {"leading": None}])
+def test_a_damaged_record_of_tests_is_refused(change: Mapping[str, Any]) -> None:
+    arrays, manifest = measured()[1].to_record()
+    with pytest.raises(RecordError, match="leading"):
+        Snapshot.from_record(arrays, {**manifest, **change})
+
+
+RUN = {"config": {}, "probe": {"hash": "0", "points": POINTS, "groups": GROUPS.to_run()}}
+
+
+def test_run_json_says_the_groups() -> None:
+    check_run(RUN)
+    assert Groups.of_run(RUN) == GROUPS
+    assert Groups.of_run({"probe": {}}) == Groups.of_run({}) == Groups()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        [],
+        {"names": ["A"]},
+        {"names": ["A"], "of_prompts": [0]},
+        {"names": ["A"], "of_prompts": [1] * POINTS},
+        {"names": ["A"], "of_prompts": [True] * POINTS},
+        {"names": ["A|B"], "of_prompts": [0] * POINTS},
+        {"names": [1], "of_prompts": [0] * POINTS},
+    ],
+)
+def test_a_run_json_with_other_groups_is_damaged(said: Any) -> None:
+    with pytest.raises(RecordError, match=r"probe\.groups"):
+        check_run({**RUN, "probe": {**RUN["probe"], "groups": said}})
+
+
+def test_a_run_is_not_resumed_with_other_groups() -> None:
+    other = Groups.of_labels(["A", "B"] * (POINTS // 2)).to_run()
+    for now in ({"hash": "0"}, {"hash": "0", "groups": other}):
+        with pytest.raises(ConfigurationError, match="other groups of the probe's prompts"):
+            _refuse_other_run(RUN, {**RUN, "probe": now})
