@@ -395,9 +395,11 @@ def test_numbers_differ_by_more_than_twice_the_error_of_their_difference(
     assert differ(*numbers) is expected
 
 
-def test_stop_or_which_checkpoint_stands_behind_the_summary(trajectory: Trajectory) -> None:
+def test_stop_or_which_checkpoint_stands_behind_the_course_of_the_run(trajectory: Trajectory) -> None:
     written = report_page(trajectory)
-    assert written.index('id="summary"') < written.index('id="checkpoints"') < written.index('id="controls"')
+    parts = ("summary", "course", "checkpoints", "map", "movement", "heat", "topology", "numbers", "origin")
+    places = [written.index(f'id="{part}"') for part in parts]
+    assert places == sorted(places)
     assert "<p>Stop it? <strong>Not enough evidence</strong>." in written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
 from trajectories import LAYERS, STEPS
 
-from topo_callback import Trajectory
+from topo_callback import Event, Trajectory
 from topo_callback.page import report_page, write_page
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
 
+UNFOLD = "document.querySelectorAll('details.part').forEach((each) => { each.open = true; })"
 LEFT, UP, RIGHT = ("ArrowLeft", 37), ("ArrowUp", 38), ("ArrowRight", 39)
 
 
@@ -41,6 +43,7 @@ def file(trajectory: Trajectory, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def opened(window: Page, file: Path) -> Page:
     window.open(file)
+    window.run(UNFOLD)
     return window
 
 
@@ -128,8 +131,8 @@ def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Pa
     numbers = trajectory.snapshot(step).numbers["wasserstein_h1.first"]
     said = opened.text("#movement-readout")
     error = trajectory.snapshot(step).errors["wasserstein_h1.first"][6]
-    assert f"layer 6 {numbers[6]:.4g} ± {2 * error:.2g} · " in said
-    assert f"loss {3 / (1 + step):.4g} · " in said
+    assert f"layer 6 {numbers[6]:.4g} ± {2 * error:.2g}" in said
+    assert f"loss {3 / (1 + step):.4g} · " in opened.text("#course-readout")
     opened.press(*RIGHT)
     assert opened.text("#sample-name") == str(STEPS[STEPS.index(step) + 1])
     assert opened.run("document.activeElement.tagName") == "svg"
@@ -168,7 +171,7 @@ def test_axes_are_chosen(opened: Page) -> None:
         ("step", "optimizer step"),
     ):
         opened.click(f"#axis input[value={axis}]")
-        texts = opened.run("[...document.querySelectorAll('#movement-charts svg text')].map((t) => t.textContent)")
+        texts = opened.run("[...document.querySelectorAll('#course-charts svg text')].map((t) => t.textContent)")
         assert unit in texts
 
 
@@ -180,7 +183,7 @@ def test_every_training_step_is_drawn_on_the_axis_of_the_samples(window: Page, t
     window.open(write_page(tmp_path / "page.html", report_page(Trajectory.load(folder.path))))
 
     def drawn(name: str) -> np.ndarray:
-        lines = "[...document.querySelectorAll('#movement-charts path.line')]"
+        lines = "[...document.querySelectorAll('#course-charts path.line')]"
         path = window.run(f"{lines}.find((each) => each.textContent === '{name}').getAttribute('d')")
         return np.array([pair.split() for pair in path.strip("M").split("L")], float)
 
@@ -193,8 +196,8 @@ def test_every_training_step_is_drawn_on_the_axis_of_the_samples(window: Page, t
     window.click("#axis input[value=step]")
     gaps = np.diff(drawn("Training loss")[:, 0])
     assert gaps == pytest.approx(np.full(19, gaps.mean()), abs=0.11)  # a true axis
-    assert "of every step" in window.text("#movement-charts")
-    assert f"loss {losses[16]:.4g} · " in window.text("#movement-readout")
+    assert "of every step" in window.text("#course-charts")
+    assert f"loss {losses[16]:.4g} · " in window.text("#course-readout")
     assert window.problems == []
 
 
@@ -396,6 +399,36 @@ def test_the_verdict_is_above_the_fold_and_what_it_rests_on_is_folded(opened: Pa
         opened.size(1280, 900)
 
 
+def test_the_course_of_the_run_is_above_the_fold_and_events_are_marked_on_it(window: Page, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "topology")
+    for step, kind in ((4, "change"), (5, "onset"), (16, "change")):
+        found = Event(kind, "calibrated", step, step, step, (6,), 2.0, 0.02, f"{kind} at {step}")
+        folder.note("event", **asdict(found))
+    run = Trajectory.load(folder.path)
+    window.size(1280, 720)
+    try:
+        window.open(write_page(tmp_path / "page.html", report_page(run)))
+        bottom = window.run("document.querySelector('#course-charts svg').getBoundingClientRect().bottom")
+        assert bottom <= 720
+        texts = window.run("[...document.querySelectorAll('#course-charts svg text')].map((t) => t.textContent)")
+        assert "change +1" in texts
+        assert "change" in texts
+        charts = window.run("document.querySelectorAll('#course-charts figure').length")
+        assert window.run("document.querySelectorAll('#course-charts .mark').length") == 3 * charts > 0
+    finally:
+        window.size(1280, 900)
+
+
+def test_what_is_folded_is_drawn_when_it_is_opened_and_printed_whole(window: Page, file: Path) -> None:
+    window.open(file)
+    drawn = "document.querySelector('#barcode svg').getAttribute('viewBox')"
+    window.run("document.querySelector('#topology > summary').click()")
+    assert window.run("document.getElementById('topology').open") is True
+    window.run("new Promise((done) => setTimeout(done, 100))")
+    width = window.run("document.querySelector('#barcode .frame').clientWidth")
+    assert window.run(drawn).split()[2] == str(width)
+
+
 def test_what_is_folded_is_printed(opened: Page) -> None:
     opened.run("dispatchEvent(new Event('beforeprint'))")
     assert opened.run("document.querySelector('#summary details').open") is True
@@ -422,6 +455,7 @@ def test_no_words_in_a_chart_lie_over_others(
     folder = tmp_path_factory.mktemp("many")
     written = write_run(folder / "topology", tuple(100 * step for step in range(samples)))
     window.open(write_page(folder / "page.html", report_page(Trajectory.load(written.path))), width=width)
+    window.run(UNFOLD)
     assert len(window.run("[...document.querySelectorAll('figure .frame svg text')].map((t) => t.textContent)")) > 50
     assert window.run(OVERLAPS) == []
 

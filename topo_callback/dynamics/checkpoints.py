@@ -189,7 +189,8 @@ def _sudden_loss(loss: Course) -> Answer | None:
         (rise, error), before = rises[place], max(0.0, *((rises[n][0] / wide[n]) for n in range(place)))
         left, left_error = loss.difference(place, len(loss.steps) - 1)
         usual = max(before * wide[place], ROUNDING)
-        if rise - 2 * error > SUDDEN * usual and left - 2 * left_error > rise / 2:
+        of_all = rise > loss.values[-1] / 2  # what goes on growing is always small in the first intervals
+        if rise - 2 * error > SUDDEN * usual and left - 2 * left_error > rise / 2 and of_all:
             first, last = loss.steps[place], loss.steps[place + 1]
             return Answer(
                 "Which checkpoint?",

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.distance import squareform
 
-from topo_callback.errors import ProbeError, RecordError
+from topo_callback.errors import RecordError
 from topo_callback.homology.representatives import RepresentativeCycle, representative_cycles, zigzag_cycles
-from topo_callback.page.run_content import points
 from topo_callback.page.wording import count, plain, rounded, safe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
@@ -23,12 +22,9 @@ LETTERS = 240
 def cycles(trajectory: Trajectory, prompts: Sequence[str]) -> str:
     """Loops with their prompts, as HTML: the longest-lived ones of the depth zigzag and of every layer's cloud.
 
-    Raises:
-        ProbeError: not as many prompts as the probe has points.
+    Args:
+        prompts: as many as the probe has points.
     """
-    expected = points(trajectory)
-    if len(prompts) != expected:
-        raise ProbeError(f"{len(prompts)} prompts given, the probe of {trajectory.folder.name} has {expected} points")
     explained = (
         "<p>Each loop is one of many cycles that carry its bar; only the bars themselves are unique. The texts are as "
         "given, in the order of the probe.</p>"

@@ -4,7 +4,7 @@ function drawGroups() {
   if (!place) return;
   const groups = run().groups, charts = [];
   const axis = axisOf(chosen.axis);
-  const common = { x: axis.x, names: axis.names, xLabel: axis.label, cursor: chosen.sample, choose: (sample, title) => { setSample(sample); focusChart(title, "group-charts"); } };
+  const common = overSteps(axis, "group-charts");
   const depth = { name: `layers ${run().layers[0]} to ${run().layers[run().layers.length - 1]}`, depth: true };
   for (const [key, said] of groups ? groups.pairs : []) {
     const measure = run().measures[`separation[${key}]`], chance = run().measures[`separation_by_chance[${key}]`];

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from topo_callback.dynamics.verdict import percent
 from topo_callback.groups import Groups, pair_key
 from topo_callback.page.wording import plain, rounded, table
 from topo_callback.records.snapshot import Snapshot
@@ -68,8 +69,7 @@ def _of_pair(pair: tuple[str, str], first: Snapshot, now: Snapshot) -> list[str]
 def _of_group(name: str, groups: Groups, now: Snapshot) -> list[str]:
     moved = now.numbers.get(f"next_token_tv[{name}].first", {}).get(None)
     error = now.errors.get(f"next_token_tv[{name}].first", {}).get(None)
-    answers = _NONE if moved is None else f"{100 * moved:.0f} %"
-    answers += "" if error is None or moved is None else f" \N{PLUS-MINUS SIGN} {200 * error:.0f}"
+    answers = _NONE if moved is None else percent(moved, error)
     medians = [
         float(np.median(list(row.values()))) if (row := now.numbers.get(f"{measure}[{name}]{since}", {})) else None
         for measure, since in (("drift", ".first"), ("purity", ""), ("purity_by_chance", ""))

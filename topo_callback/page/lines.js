@@ -41,10 +41,16 @@ function lineChart(place, chart) {
     drawing.append(svg("line", { class: "axis", "stroke-dasharray": "5 4", x1: left, x2: width - right, y1: py(mark.value), y2: py(mark.value) }));
     drawing.append(svg("text", { x: width - right, y: py(mark.value) - 5, "text-anchor": "end" }, mark.text));
   }
-  for (const onset of chart.onsets || []) {
+  // of marks that are near each other the first one is named, with how many more there are
+  let named = null;
+  for (const onset of [...(chart.onsets || [])].sort((one, other) => one.x - other.x)) {
     const x = px(onset.x), flip = x > left + inner / 2;
-    drawing.append(svg("line", { class: "cursor", x1: x, x2: x, y1: top, y2: height - bottom }));
-    drawing.append(svg("text", { x: x + (flip ? -5 : 5), y: top + 12, "text-anchor": flip ? "end" : "start" }, onset.text));
+    drawing.append(svg("line", { class: "mark", x1: x, x2: x, y1: top, y2: height - bottom }));
+    if (named && x - named.x < 110) named.node.textContent = `${named.text} +${++named.more}`;
+    else {
+      named = { x, text: onset.text, more: 0, node: svg("text", { x: x + (flip ? -5 : 5), y: top + 12, "text-anchor": flip ? "end" : "start" }, onset.text) };
+      drawing.append(named.node);
+    }
   }
   for (const series of chart.series) drawBand(drawing, bandOf(series, chart.fromZero), series, series.x || chart.x, px, py);
   for (const series of chart.series) drawSeries(drawing, series, series.x || chart.x, px, py);

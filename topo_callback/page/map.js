@@ -17,6 +17,14 @@ function promptName(index) {
   return `Prompt ${index + 1}` + (text ? `: ${text}` : "");
 }
 
+/** From where to where an axis reaches: all samples, without the furthest hundredth on each side, which would squeeze the rest. */
+function extentOf(samples, axis) {
+  const values = samples.flatMap((flat) => flat.filter((_, i) => i % 2 === axis)).sort((a, b) => a - b);
+  const cut = Math.floor(values.length / 100), [low, high] = [values[cut], values[values.length - 1 - cut]];
+  const more = 0.05 * (high - low || 1);
+  return [low - more, high + more];
+}
+
 function drawMap() {
   const all = run().map, layer = all && all.layers[run().layers[chosen.layer]];
   hide("map", !all);
@@ -34,12 +42,14 @@ function drawMap() {
     `The map shows ${shown} % of the squared distances${shown < 50 ? ": what looks near may be far" : ""}.`;
   const { figure: outer, frame, width } = figure(place, `Layer ${run().layers[chosen.layer]}, step ${stepName(sample)}`,
     sample === chosen.sample ? "" : "the newest step before the chosen one that is on the map");
-  const edge = layer.xy.flat().reduce((most, value) => Math.max(most, Math.abs(value)), 1);
-  const span = (axis) => layer.xy.reduce((found, flat) => { for (let i = axis; i < flat.length; i += 2) { found[0] = Math.min(found[0], flat[i]); found[1] = Math.max(found[1], flat[i]); } return found; }, [edge, -edge]);
-  const [[left, right], [low, high]] = [span(0), span(1)];
+  const [[left, right], [low, high]] = [0, 1].map((axis) => extentOf(layer.xy, axis));
   const pad = 14, scale = Math.min((width - 2 * pad) / (right - left || 1), (Math.min(width, 460) - 2 * pad) / (high - low || 1));
   const height = Math.round((high - low) * scale + 2 * pad);
-  const px = (x) => (width - (right - left) * scale) / 2 + (x - left) * scale, py = (y) => height - pad - (y - low) * scale;
+  // a prompt that lies beyond the edge is drawn on it
+  const px = (x) => (width - (right - left) * scale) / 2 + (Math.min(right, Math.max(left, x)) - left) * scale;
+  const py = (y) => height - pad - (Math.min(high, Math.max(low, y)) - low) * scale;
+  const beyond = places.filter(([x, y]) => x < left || x > right || y < low || y > high).length;
+  if (beyond) note.textContent += ` ${beyond} ${beyond === 1 ? "prompt lies" : "prompts lie"} beyond the edge, and ${beyond === 1 ? "is" : "are"} drawn on it.`;
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0", class: "map",
     "aria-label": `Map of prompts, layer ${run().layers[chosen.layer]}, step ${stepName(sample)}. Left and right arrow keys change the step, up and down the prompt.` });
   const path = (from, to) => `M${px(from[0]).toFixed(1)} ${py(from[1]).toFixed(1)}L${px(to[0]).toFixed(1)} ${py(to[1]).toFixed(1)}`;

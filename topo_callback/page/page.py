@@ -68,13 +68,14 @@ def report_page(
     if objectives is not None and len(objectives) != len(runs):
         raise ConfigurationError(f"{len(objectives)} objectives given for {len(runs)} runs; give one for each")
     for run in runs:
-        check(run)
+        check(run, prompts)
     names = _names(runs, objectives)
     found = {run.folder: events_of_run(run) for run in runs}
     compared = across(runs, _tested(objectives), axis) if len(runs) > 1 else Across("")
     content = {
         "runs": [
-            run_content(run, name, share=len(runs), prompts=prompts) for run, name in zip(runs, names, strict=True)
+            run_content(run, name, share=len(runs), events=found[run.folder], prompts=prompts)
+            for run, name in zip(runs, names, strict=True)
         ],
         "across": dict(compared.content) or None,
     }

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from topo_callback.comparison.alignment import BOOKKEEPING
+from topo_callback.dynamics.reorganisation import Event
 from topo_callback.dynamics.response import log_layer_velocities
 from topo_callback.dynamics.series import choose_clock, logged_of, training_of
-from topo_callback.errors import RecordError
+from topo_callback.errors import ProbeError, RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
 from topo_callback.page.groups import groups_content
@@ -25,6 +26,16 @@ FACTS = {
     "grad_norm": ("Gradient norm", "gradient norm"),
     "learning_rate": ("Learning rate", "learning rate"),
 }
+_MARKED = (
+    "change",
+    "divergence",
+    "not_finite",
+    "onset",
+    "invalid_layers",
+    "groups_part",
+    "groups_merge",
+    "group_answers",
+)
 _LETTERS = 240
 MOST_SAMPLES = 1000  # in the page, of all its runs
 FEWEST_SAMPLES = 100  # of each run, where it has them
@@ -35,7 +46,12 @@ CLOCK_UNITS = {"path_length": "path length of the weights", "learning_rate_sum":
 
 
 def run_content(
-    trajectory: Trajectory, name: str, *, share: int = 1, prompts: Sequence[str] | None = None
+    trajectory: Trajectory,
+    name: str,
+    *,
+    share: int = 1,
+    events: Sequence[Event] = (),
+    prompts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Everything about one run that the page draws.
 
@@ -43,6 +59,7 @@ def run_content(
         trajectory: the run.
         name: what the page calls it.
         share: of how many runs in the page it is one; the room for numbers of single layers and bars is divided.
+        events: of the run; those whose rate of false alarms is known are marked.
         prompts: the texts of the probe, where they may be in the page.
 
     Raises:
@@ -74,6 +91,11 @@ def run_content(
         "bars": bars_content(trajectory, most_numbers=800_000 // share),
         "depth": depth_content(trajectory, most_counts=250_000 // share),
         "time": time_content(trajectory),
+        "events": [
+            [event.first_step, event.kind.replace("_", " ")]
+            for event in events
+            if event.measured and event.kind in _MARKED
+        ],
         "map": map_content(trajectory, share=share),
         "prompts": None if prompts is None else [plain(text, _LETTERS) for text in prompts],
     }
@@ -84,12 +106,20 @@ def shown(trajectory: Trajectory, share: int) -> Trajectory:
     return trajectory.thinned(max(FEWEST_SAMPLES, MOST_SAMPLES // share))
 
 
-def check(trajectory: Trajectory) -> None:
-    """Raise RecordError for a run of which there is nothing to show."""
+def check(trajectory: Trajectory, prompts: Sequence[str] | None = None) -> None:
+    """Refuse a run of which there is nothing to show, and prompts that are not as many as the probe's.
+
+    Raises:
+        RecordError: no readable sample, or layers that are no numbers. ProbeError: other prompts.
+    """
     if not trajectory.steps:
         raise RecordError(f"{trajectory.folder}: no readable sample ({len(trajectory.damaged)} damaged)")
     if not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in trajectory.layers):
         raise RecordError(f"{trajectory.folder}: the layers in run.json are no whole numbers")
+    if prompts is not None and len(prompts) != points(trajectory):
+        raise ProbeError(
+            f"{len(prompts)} prompts given, the probe of {trajectory.folder.name} has {points(trajectory)} points"
+        )
 
 
 def points(trajectory: Trajectory) -> int:

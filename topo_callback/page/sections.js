@@ -38,9 +38,42 @@ function spread(values) {
   return full;
 }
 
+/** What the charts over steps have in common; marks where something happened. */
+function overSteps(axis, charts) {
+  return { x: axis.x, end: axis.end, xLabel: axis.label, cursor: chosen.sample, choose: (sample, title) => { setSample(sample); focusChart(title, charts); } };
+}
+function drawAll(id, charts) {
+  const place = byId(id);
+  while (place.children.length < charts.length) place.append(html("div", {}));
+  while (place.children.length > charts.length) place.lastChild.remove();
+  charts.forEach((chart, i) => lineChart(place.children[i], chart));
+}
+/** Answers, structure and training on one axis, with the events. */
+function drawCourse() {
+  const axis = axisOf(chosen.axis), charts = [], said = [`Step ${stepName(chosen.sample)}`];
+  const happened = run().events.map(([step, kind]) => ({ x: axis.positionOf(step), text: kind })).filter((mark) => mark.x !== null);
+  const common = { ...overSteps(axis, "course-charts"), onsets: happened };
+  const told = [["next_token_tv.first", "Answers moved", "share of the next token's probability that went to other tokens"], ["mutual_knn.first", "Structure kept", "share of each prompt's nearest neighbours that are those of the start"]];
+  told.forEach(([name, title, note], i) => {
+    const measure = run().measures[name];
+    if (!measure) return;
+    const look = { colours: paletteColours(i), width: 2.2 };
+    const marks = name === "mutual_knn.first" ? [{ value: run().neighbours / (run().points - 1), text: "chance" }] : [];
+    charts.push({ ...common, title, note, fromZero: true, marks, series: [{ name: title, values: measure.median, errors: measure.median_errors, dots: run().steps.length < 60, ...look }],
+      legend: known(measure.median_errors || []).length ? [{ name: "95 % over prompts", spread: true, ...look }] : null });
+    if (Number.isFinite(real(measure.median[chosen.sample]))) said.push(`${title.toLowerCase()} ${within(measure.median[chosen.sample], (measure.median_errors || [])[chosen.sample])}`);
+  });
+  run().facts.forEach((fact) => charts.push({ ...common, title: fact.title, fromZero: fact.name !== "loss" && !fact.logged,
+    note: fact.logged ? fact.unit : !fact.course ? `${fact.unit}, newest that was logged at each sample` : `${fact.unit}, ${fact.course.wide > 1 ? `median of ${fact.course.wide} steps each` : "of every step"}`,
+    series: [{ name: fact.title, colours: paletteColours(2), ...(fact.course ? { ...courseOn(axis, fact.course), width: 1.2 } : { values: fact.values, width: 1.8, dots: run().steps.length < 60 }) }] }));
+  hide("course", !charts.length);
+  drawAll("course-charts", charts);
+  run().facts.forEach((fact) => { if (!fact.logged && fact.values[chosen.sample] !== null) said.push(`${fact.unit} ${words(fact.values[chosen.sample])}`); });
+  byId("course-readout").textContent = said.join(" · ");
+}
+
 function drawMovement() {
-  const axis = axisOf(chosen.axis), charts = [];
-  const common = { x: axis.x, end: axis.end, xLabel: axis.label, cursor: chosen.sample, choose: (sample, title) => { setSample(sample); focusChart(title); } };
+  const axis = axisOf(chosen.axis), charts = [], common = overSteps(axis, "movement-charts");
   const measure = run().measures[chosen.movement];
   const depth = { name: `layers ${run().layers[0]} to ${run().layers[run().layers.length - 1]}`, depth: true };
   if (measure) {
@@ -53,18 +86,11 @@ function drawMovement() {
   if (Object.keys(run().velocity).length) charts.push({ ...common, title: "Velocity, H1", note: "displacement since the previous sample over what the weights' path predicts",
     series: layerSeries(run().velocity, run().velocity_errors), fromZero: true, marks: [{ value: 1, text: "as predicted" }],
     legend: [depth, ...spreadLegend(Object.values(run().velocity_errors).flat(), "chosen layer")] });
-  run().facts.forEach((fact) => charts.push({ ...common, title: fact.title, fromZero: fact.name !== "loss" && !fact.logged,
-    note: fact.logged ? fact.unit : !fact.course ? `${fact.unit}, newest that was logged at each sample` : `${fact.unit}, ${fact.course.wide > 1 ? `median of ${fact.course.wide} steps each` : "of every step"}`,
-    series: [{ name: fact.title, colours: paletteColours(0), ...(fact.course ? { ...courseOn(axis, fact.course), width: 1.2 } : { values: fact.values, width: 1.8, dots: run().steps.length < 60 }) }] }));
-  const place = byId("movement-charts");
-  while (place.children.length < charts.length) place.append(html("div", {}));
-  while (place.children.length > charts.length) place.lastChild.remove();
-  charts.forEach((chart, i) => lineChart(place.children[i], chart));
+  drawAll("movement-charts", charts);
   const said = [`Step ${stepName(chosen.sample)}`];
   if (measure) said.push(`median ${within(measure.median[chosen.sample], (measure.median_errors || [])[chosen.sample])}`, `layer ${run().layers[chosen.layer]} ${within(valueOf(chosen.movement), valueOf(chosen.movement, "errors"))}`);
   const speed = run().velocity[run().layers[chosen.layer]];
   if (speed && speed[chosen.sample] !== null) said.push(`velocity ${words(speed[chosen.sample])}`);
-  run().facts.forEach((fact) => { if (!fact.logged && fact.values[chosen.sample] !== null) said.push(`${fact.unit} ${words(fact.values[chosen.sample])}`); });
   byId("movement-readout").textContent = said.join(" · ");
 }
 const everySample = (byLayer) => Object.fromEntries(Object.entries(byLayer).map(([layer, values]) => [layer, spread(values)]));
@@ -207,7 +233,7 @@ function drawChosen() { drawSample(); drawTime(); }
 function drawSample() {
   byId("sample-name").textContent = stepName(chosen.sample);
   byId("sample").setAttribute("aria-valuetext", `step ${stepName(chosen.sample)}`);
-  drawMovement(); drawGroups(); drawMap(); drawHeat(); drawHomology(); drawDepth();
+  drawCourse(); drawGroups(); drawMap(); drawMovement(); drawHeat(); drawHomology(); drawDepth();
 }
 function chooseRun() {
   const entries = Object.entries(run().measures).filter(([, each]) => Object.keys(each.layers).length);
@@ -228,7 +254,7 @@ function chooseRun() {
   byId("axis").replaceChildren(byId("axis").querySelector("legend"), ...Object.keys(run().axes).map((name) => {
     const button = html("input", { type: "radio", name: "axis", value: name });
     button.checked = name === chosen.axis;
-    button.addEventListener("change", () => { chosen.axis = name; drawMovement(); drawGroups(); });
+    button.addEventListener("change", () => { chosen.axis = name; drawCourse(); drawGroups(); drawMovement(); });
     return html("label", {}, button, name);
   }));
   byId("movement-note").textContent = Object.keys(run().velocity).length ? "" : run().axes.clock
@@ -252,6 +278,8 @@ chosen.layer = runs[0].layers.length - 1;
 const redraw = () => { drawChosen(); drawComparison(); };
 chooseRun();
 drawComparison();
+// what is folded has no width: it is drawn when it is opened
+for (const each of document.querySelectorAll("details.part")) each.addEventListener("toggle", () => { if (each.open && !paper) redraw(); });
 let drawnWidth = document.body.clientWidth;
 window.addEventListener("resize", () => {
   if (document.body.clientWidth === drawnWidth) return;
