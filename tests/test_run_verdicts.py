@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from topo_callback import MemorySink, TopologyCallback, TopologyConfig, Trajectory
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.sinks import ConsoleSink
+from topo_callback.worker.finish import finish_folder
 
 TEXTS = [f"what is {i} and {i * 7 % 23}, secretly" for i in range(36)]
 LIGHT: dict[str, Any] = {"measures": ("scale", "mutual_knn"), "pictures": 0, "max_overhead": None, "general_text": 0}
@@ -127,7 +128,8 @@ def test_an_interrupted_run_is_summed_up_as_far_as_it_came(tmp_path: Path) -> No
     end = time.monotonic() + 30
     while Trajectory.load(tmp_path).state == "running" and time.monotonic() < end:  # its thread gives the folder free
         time.sleep(0.05)
+    finished = finish_folder(tmp_path)
     verdict = Trajectory.load(tmp_path).summary()
-    assert verdict.state == "interrupted"
-    assert verdict.over is None
-    assert "step" in verdict.sentence
+    assert (verdict.state, verdict.samples, verdict.over) == ("interrupted", 3, None)
+    assert verdict.sentence.startswith("The record ends at step 2 of 8. The answers moved")
+    assert (finished.folder / "report.html").is_file()

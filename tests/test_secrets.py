@@ -123,4 +123,4 @@ def test_the_search_finds_what_is_there(left_behind: dict[str, bytes]) -> None:
     assert any("samples" in name for name in holders(left_behind, b"probe_hash"))
     assert any(name.endswith("run.json") for name in holders(left_behind, b"euclidean"))
     assert any(name.endswith(".wandb") for name in holders(left_behind, b"topology/step"))
-    assert "console" in holders(left_behind, b"moved since")
+    assert "console" in holders(left_behind, b"answers moved")

@@ -121,6 +121,8 @@ def test_a_record_without_a_sample_and_a_folder_without_a_record(tmp_path: Path)
     verdict = verdict_of(Trajectory(folder))
     assert (verdict.samples, verdict.last_step, verdict.sentence) == (0, None, "No sample is recorded.")
     assert [figure.value for figure in verdict.figures] == ["nothing yet", "nothing yet", "not enough evidence"]
+    (folder.spool / "step-00000000.npz").touch()
+    assert verdict_of(Trajectory(folder)).sentence == "No sample is measured yet; 1 sample waits."
     assert verdict_of_folder(tmp_path / "nothing") is None
 
 

@@ -30,7 +30,8 @@ def verdict_of(trajectory: Trajectory, events: Sequence[Event] | None = None) ->
     last = training.get("max_steps") if isinstance(training, dict) else None
     max_steps = last if isinstance(last, int) and last > 0 else None
     if not trajectory.steps:
-        return Verdict(trajectory.state, 0, None, None, max_steps, layers=trajectory.layers)
+        waiting = _waiting(trajectory)
+        return Verdict(trajectory.state, 0, None, None, max_steps, layers=trajectory.layers, waiting=waiting)
     newest = trajectory.overview(trajectory.steps[-1])
     found = events_of_run(trajectory) if events is None else events
     kept = Measured.of(newest, STRUCTURE)

@@ -137,7 +137,9 @@ class Verdict:
     def sentence(self) -> str:
         """What they come to, where, and what happened."""
         if self.last_step is None:
-            return "No sample is recorded."
+            return (
+                "No sample is recorded." if not self.waiting else f"No sample is measured yet; {_samples_wait(self)}."
+            )
         said = [_reach(self), _moved(self), _forgotten(self), *_events(self)]
         return " ".join(each for each in said if each)
 
@@ -234,13 +236,16 @@ def _reach(verdict: Verdict) -> str:
         return f"One sample, at step {verdict.last_step}: there is nothing to compare it with."
     of = "" if verdict.max_steps is None else f" of {verdict.max_steps}"
     if verdict.waiting:
-        samples = "1 sample waits" if verdict.waiting == 1 else f"{verdict.waiting} samples wait"
-        return f"Measured up to step {verdict.last_step}{of}; {samples}."
+        return f"Measured up to step {verdict.last_step}{of}; {_samples_wait(verdict)}."
     if verdict.state == "running":
         return f"So far, at step {verdict.last_step}{of}:"
     if verdict.state == "interrupted" and verdict.last_step != verdict.max_steps:
         return f"The record ends at step {verdict.last_step}{of}."
     return ""
+
+
+def _samples_wait(verdict: Verdict) -> str:
+    return "1 sample waits" if verdict.waiting == 1 else f"{verdict.waiting} samples wait"
 
 
 def _moved(verdict: Verdict) -> str:
