@@ -44,6 +44,10 @@ def report(held: Mapping[str, Any]) -> str:
         count, told = each["labellings"], each["told"]
         low, high = (f"{100 * bound:.1f}" for bound in exact_interval(each["tests"], count))
         said.append(f"| {design} | {count} | {each['tests']} ({low}-{high} %) | {told} |")
+    two = [each["kinds"] for design, each in held.get("random", {}).items() if design in ("48 and 48", "8 and 8")]
+    kinds = ("groups_part", "groups_merge", "group_answers")
+    told_of = ", ".join(f"{kind.replace('_', ' ')} {sum(each.get(kind, 0) for each in two)}" for kind in kinds)
+    said += ["", f"Told of the 800 labellings in the first two rows: {told_of}."]
     said += ["", "## Planted changes", "", PLANTED_WORDS, ""]
     said += [
         "| run | change by loss, gradient norm and path behind step 64 | told of the groups, at step |",

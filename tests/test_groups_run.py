@@ -42,7 +42,7 @@ def test_groups_reach_the_record_and_leave_training_and_other_numbers_alone(tmp_
     assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
     assert grouped.steps == plain.steps == (0, 1, 2)
     assert grouped.run["probe"]["hash"] == plain.run["probe"]["hash"]
-    assert Groups.of_run(grouped.run) == Groups.of_labels(["sums"] * 10 + ["names"] * 10)
+    assert grouped.groups == Groups.of_labels(["sums"] * 10 + ["names"] * 10)
     assert "groups" not in plain.run["probe"]
     table, other = (each.frame() for each in (grouped, plain))
     assert list(table.columns) == ["step", "layer", "measure", "value"]
@@ -61,4 +61,4 @@ def test_groups_reach_the_record_and_leave_training_and_other_numbers_alone(tmp_
         )
     }  # fmt: skip
     kept = read_probe(tmp_path / "grouped", None, max_tokens=256)
-    assert (kept.groups, kept.hash) == (Groups.of_run(grouped.run), grouped.run["probe"]["hash"])
+    assert (kept.groups, kept.hash) == (grouped.groups, grouped.run["probe"]["hash"])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from comparison.simulated_runs import write_run
 
-from topo_callback.comparison.alignment import Alignment, _measures, align
+from topo_callback.comparison.alignment import Alignment, align
 from topo_callback.comparison.runs import load_runs
 from topo_callback.errors import ConfigurationError
 from topo_callback.groups import Groups
@@ -195,11 +195,17 @@ def test_runs_sampled_too_differently_are_refused(tmp_path: Path) -> None:
         aligned(tmp_path, run(early, early), run(late, late))
 
 
-def test_numbers_of_groups_are_compared_only_where_the_groups_are_the_same() -> None:
-    def run(groups: list[str]) -> Any:
-        snapshot = SimpleNamespace(numbers={"median_distance": {}, "separation[A|B]": {}})
-        said = {"probe": {"groups": Groups.of_labels(groups).to_run()}}
-        return SimpleNamespace(trajectory=SimpleNamespace(steps=(0,), overview=lambda step: snapshot, run=said))
+def test_numbers_of_groups_are_compared_only_where_the_groups_are_the_same(tmp_path: Path) -> None:
+    def compared(second: str) -> set[str]:
+        objectives: dict[str, list[Path]] = {}
+        for name, labels in (("a", "AB" * 15), ("b", second * 15)):
+            numbers = {each: {3: [0.1, 0.2]} for each in ("betti_h1", "purity[A]")}
+            folder = write_run(tmp_path / f"{second}-{name}", numbers, layers=[3], steps=[0, 1])
+            said = json.loads((folder / "run.json").read_text())
+            said["probe"]["groups"] = Groups.of_labels(list(labels)).to_run()
+            (folder / "run.json").write_text(json.dumps(said))
+            objectives[name] = [folder]
+        return set(align(load_runs(objectives), "step").values)
 
-    assert _measures([run(["A", "B"]), run(["A", "B"])]) == ["median_distance", "separation[A|B]"]
-    assert _measures([run(["A", "B"]), run(["B", "A"])]) == ["median_distance"]
+    assert compared("AB") == {"betti_h1", "purity[A]"}
+    assert compared("BA") == {"betti_h1"}

@@ -184,7 +184,11 @@ def test_the_events_of_a_record_have_its_groups() -> None:
 def test_events_of_two_pairs_are_two_events() -> None:
     heard: list[Event] = []
     actions = Actions(
-        TopologyConfig(actions=()), on_event=(heard.append,), note=lambda *_, **__: None, alert=lambda _: None
+        TopologyConfig(actions=()),
+        on_event=(heard.append,),
+        note=lambda *_, **__: None,
+        tell=lambda _: None,
+        alert=lambda _: None,
     )
     fields = {
         "kind": "group_answers", "level": "sequential", "first_step": 0, "last_step": 8, "known_at": 8, "layers": [],

@@ -36,6 +36,10 @@ def test_the_counts_are_those_of_the_benchmarks() -> None:
     assert "quiet runs with a divergence: 0 of 147 (" in events
     assert "all 88 cells together: 11 of 17600 (" in events
     assert "| all | 1 of 107 (" in samples
+    groups = (ROOT / "benchmarks" / "RESULTS_groups.md").read_text()
+    assert "| 48 and 48 | 400 | 11 (1.4-4.9 %) | 1 |" in groups
+    assert "| 8 and 8 | 400 | 6 (" in groups
+    assert "groups part 2, groups merge 0, group answers 1" in groups
 
 
 def test_each_kind_is_said_once_and_only_where_it_is_known() -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Float, Float64, Int64
 
 from topo_callback.comparison.runs import Run
 from topo_callback.errors import ConfigurationError
-from topo_callback.groups import Groups, is_of_groups
+from topo_callback.groups import is_of_groups
 
 AXES = ("step", "progress", "clock")
 CLOCKS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
@@ -214,7 +214,7 @@ def _measures(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         for step in run.trajectory.steps:
             names.update(run.trajectory.overview(step).numbers)
-    if len({Groups.of_run(run.trajectory.run) for run in runs}) > 1:
+    if len({run.trajectory.groups for run in runs}) > 1:
         names = {name for name in names if not is_of_groups(name)}
     return sorted(names - set(BOOKKEEPING))
 

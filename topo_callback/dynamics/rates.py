@@ -1,7 +1,7 @@
 """How often runs in which nothing happened are told an event, in words, to stand beside it.
 
-From benchmarks/RESULTS_events.md, RESULTS_samples.md and RESULTS_alerts.md, whose conditions they rest on; a test holds
-that docs/events.md says the same.
+From benchmarks/RESULTS_events.md, RESULTS_samples.md, RESULTS_groups.md and RESULTS_alerts.md, whose conditions they
+rest on; a test holds that docs/events.md says the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ RATES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("divergence", "sequential"): "0 of 147 quiet real runs, 11 of 17,600 simulated ones",
         ("onset", "sequential"): "1 of 107 quiet real runs; simulated, at most 5 % in all but 1 of 285 cells",
         ("onset", "calibrated"): "at most 5 % of runs exchangeable with their references; 2 of 40 real runs",
+        ("groups_part", "sequential"): "2 of 800 random labellings of real runs",
+        ("groups_merge", "sequential"): "0 of 800 random labellings of real runs",
+        ("group_answers", "sequential"): "1 of 800 random labellings of real runs",
     }
 )
 """Kind and level -> false alarms. What follows an onset (peak, settled, late reorganisation) is told no more often."""

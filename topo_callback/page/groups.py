@@ -18,7 +18,7 @@ _NONE = "-"
 
 def groups_content(trajectory: Trajectory) -> dict[str, Any] | None:
     """Names, the group of each prompt and pairs, as the charts need them; None without groups."""
-    groups = Groups.of_run(trajectory.run)
+    groups = trajectory.groups
     if not groups:
         return None
     pairs = groups.pairs[:MOST_PAIRS]
@@ -31,7 +31,7 @@ def groups_content(trajectory: Trajectory) -> dict[str, Any] | None:
 
 def groups_table(trajectory: Trajectory) -> str:
     """Two tables, of pairs and of groups, at the newest sample; empty without groups."""
-    groups = Groups.of_run(trajectory.run)
+    groups = trajectory.groups
     if not groups:
         return ""
     first, now = trajectory.overview(trajectory.steps[0]), trajectory.overview(trajectory.steps[-1])

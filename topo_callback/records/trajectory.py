@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int32
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError, described
+from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
@@ -87,6 +88,14 @@ class Trajectory:
         """The layers that were read, ascending; those of the samples where run.json does not say."""
         said = self.run.get("layers")
         return tuple(said or sorted({layer for each in self._overviews.values() for layer in each.layers}))
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the probe's prompts: `names`, `pairs` and `members(name)`; false where there are none.
+
+        Their numbers are named after them: `array(f"separation[{pair_key(*pair)}]")`; see docs/measures.md.
+        """
+        return Groups.of_run(self.run)
 
     @property
     def state(self) -> str:
