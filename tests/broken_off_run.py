@@ -56,8 +56,9 @@ def main(output_dir: str, way: str) -> None:
     tokenizer = tiny_tokenizer()
     rows = [{"input_ids": ids, "labels": ids} for ids in tokenizer(TEXTS)["input_ids"]]
     config = TopologyConfig(
-        neighbours=3, drain_seconds=DRAIN_SECONDS, engine="gudhi", zigzag_engine="off", pictures=0, max_overhead=None
-    )
+        neighbours=3, general_text=4, drain_seconds=DRAIN_SECONDS, engine="gudhi", zigzag_engine="off", pictures=0,
+        max_overhead=None,
+    )  # fmt: skip
     callback = TopologyCallback(Probe.from_rows(TEXTS, tokenizer), config=config, sinks=[])
 
     def spool() -> list[Any]:

@@ -31,9 +31,13 @@ PROCESSES, DISTRIBUTION, SECONDS = 2, "loadfile", 300
 _left = [0]  # how many modules there were whenever garbage was last looked for in them
 
 if importlib.util.find_spec("beartype") is not None:
-    from type_checks import check_types
+    from type_checks import begin_test, check_types
 
     check_types("topo_callback")
+else:
+
+    def begin_test() -> None:
+        """Nothing is checked."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,6 +72,11 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         leave_imported()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    begin_test()
 
 
 @pytest.hookimpl(trylast=True)

@@ -305,9 +305,11 @@ def _trl(options: dict[str, Any], model: Any, output_dir: str, steps: int, callb
 
 
 def _monitor(drawn: dict[str, Any], texts: bool) -> Any:
+    from small_runs import LIGHT
+
     from topo_callback import TopologyCallback, TopologyConfig
 
-    light = {"measures": ("scale", "mutual_knn"), "pictures": 0, "max_overhead": None, "neighbours": 3, "prompts": 12}
+    light = {**LIGHT, "prompts": 12}
     probe = None
     if drawn["monitor"]["probe"] == "rows" and not texts:
         # longer than the rows of training, so that caches of positions grow

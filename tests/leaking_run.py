@@ -142,8 +142,8 @@ def run(place: str, folder: Path) -> None:
         for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
     ]
     settings: dict[str, Any] = {
-        "measures": ("scale", "mutual_knn"), "pictures": 0, "max_overhead": None, "neighbours": 3, "probe_batch": 32,
-        "steps": (0, 1, 2, 3, 4), "drain_seconds": 60.0, "actions": ("log", "alert"),
+        "measures": ("scale", "mutual_knn"), "general_text": 4, "pictures": 0, "max_overhead": None, "neighbours": 3,
+        "probe_batch": 32, "steps": (0, 1, 2, 3, 4), "drain_seconds": 60.0, "actions": ("log", "alert"),
     }  # fmt: skip
     probe: Any = list(PROMPTS)
     options: dict[str, Any] = {"sinks": [Sink(place)] if place.startswith("sink") else None}

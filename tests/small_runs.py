@@ -19,7 +19,10 @@ from typing import Any
 
 TEXTS = tuple(f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(24))
 OTHER_TEXTS = (*TEXTS[:-1], "another text")
-LIGHT = {"measures": ("scale", "mutual_knn"), "pictures": 0, "page": False, "max_overhead": None, "neighbours": 3}
+LIGHT = {
+    "measures": ("scale", "mutual_knn"), "general_text": 4, "pictures": 0, "page": False, "max_overhead": None,
+    "neighbours": 3,
+}  # fmt: skip
 
 
 @contextmanager

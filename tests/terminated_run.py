@@ -46,7 +46,9 @@ def main(output_dir: str, place: str) -> None:
     tokenizer = tiny_tokenizer()
     model = tiny_llama(tokenizer)
     rows = [{"input_ids": ids, "labels": ids} for ids in tokenizer(TEXTS)["input_ids"]]
-    config = TopologyConfig(neighbours=3, drain_seconds=120, engine="gudhi", zigzag_engine="off", pictures=0)
+    config = TopologyConfig(
+        neighbours=3, general_text=4, drain_seconds=120, engine="gudhi", zigzag_engine="off", pictures=0
+    )
     executor = Silent() if place == "wait" else None
     callback = TopologyCallback(Probe.from_rows(TEXTS, tokenizer), config=config, executor=executor, sinks=[])
     args = TrainingArguments(

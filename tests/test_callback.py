@@ -27,8 +27,9 @@ from topo_callback.errors import ConfigurationError, ProbeError, TopologyError, 
 from topo_callback.sinks import MemorySink
 
 QUICK = TopologyConfig(
-    max_overhead=None, neighbours=3, prompts=24, pictures=0, page=False, sample_on_save=False, drain_seconds=120.0
-)
+    max_overhead=None, neighbours=3, prompts=24, general_text=4, pictures=0, page=False, sample_on_save=False,
+    drain_seconds=120.0,
+)  # fmt: skip
 PROMPTS = [f"What is {i} plus {i * i % 17}?" for i in range(24)]
 
 
@@ -266,7 +267,7 @@ def test_minilm_is_watched_while_it_is_fine_tuned_on_real_prompts(tmp_path: Path
         {"input_ids": ids, "attention_mask": mask, "labels": i // 64}
         for i, (ids, mask) in enumerate(zip(encoded["input_ids"], encoded["attention_mask"], strict=True))
     ]
-    config = TopologyConfig(max_overhead=None, prompts=100, layers="all", pictures=0)
+    config = TopologyConfig(max_overhead=None, prompts=100, layers="all", general_text=4, pictures=0)
     callback = TopologyCallback(prompts, config=config, processing_class=tokenizer, sinks=[])
     args = arguments(TrainingArguments, tmp_path, max_steps=4, learning_rate=2e-4)
     Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
-from trajectories import LAYERS, make_sample, write_trajectory
+from trajectories import LAYERS, STEPS, make_sample, write_trajectory
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
@@ -145,7 +145,7 @@ def test_a_record_with_errors_that_are_none_is_refused(fault: str, snapshot: Sna
 
 
 def test_errors_of_a_trajectory_as_an_array_and_beside_the_numbers(tmp_path: Path) -> None:
-    write_trajectory(tmp_path, points=POINTS)
+    write_trajectory(tmp_path, STEPS[:3], points=POINTS)
     trajectory = Trajectory.load(tmp_path)
     table = trajectory.frame(errors=True)
     assert list(table.columns) == ["step", "layer", "measure", "value", "error"]
@@ -181,11 +181,11 @@ def test_means_over_prompts_have_the_error_of_a_mean() -> None:
 
 
 def test_simulated_probes_have_the_truth_in_their_intervals() -> None:
-    coverage = covered(prompts=64, probes=40, layers=4)
+    coverage = covered(prompts=64, probes=8, layers=4)
     assert coverage.keys() >= {"median_distance", "effective_rank", "cka.first", "mutual_knn.first", "rtd.first"}
-    # 160 intervals: 95 % up to 3.4 %; the mean of all numbers is known far better
-    assert all(0.87 <= share <= 1.0 for share in coverage.values()), coverage
-    assert 0.92 <= np.mean(list(coverage.values())) <= 0.98, coverage
+    # 32 intervals: 95 % up to 7.7 %; the mean of all numbers is known better
+    assert all(0.8 <= share <= 1.0 for share in coverage.values()), coverage
+    assert 0.9 <= np.mean(list(coverage.values())) <= 0.99, coverage
 
 
 @pytest.mark.slow

@@ -27,8 +27,9 @@ def test_a_run_records_how_far_the_weights_of_each_layer_are_from_the_start(tmp_
         report_to=[], save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
     config = TopologyConfig(
-        max_overhead=None, neighbours=3, prompts=24, layers="all", pictures=0, drain_seconds=200.0, steps=(0, 3)
-    )
+        max_overhead=None, neighbours=3, prompts=24, layers="all", general_text=4, pictures=0, page=False,
+        drain_seconds=200.0, steps=(0, 3),
+    )  # fmt: skip
     callback = TopologyCallback(PROMPTS, config=config, processing_class=tokenizer)
     Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()
 

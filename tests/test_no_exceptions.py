@@ -66,7 +66,7 @@ def train(folder: Path, where: str, error: type[BaseException]) -> int:
     model.model.layers[1].register_forward_pre_hook(inside)
     if where == "tokenizer":
         tokenizer.__class__ = type("Broken", (type(tokenizer),), {"__call__": fail})
-    config = TopologyConfig(neighbours=3, drain_seconds=1.0, pictures=0, max_overhead=None)
+    config = TopologyConfig(neighbours=3, general_text=4, drain_seconds=1.0, pictures=0, max_overhead=None)
     callback = TopologyCallback(list(TEXTS), config=config, processing_class=tokenizer, executor=Pool(), sinks=[Sink()])
     args = TrainingArguments(
         str(folder), max_steps=STEPS, save_strategy="no", use_cpu=True, report_to=[], disable_tqdm=True,

@@ -110,7 +110,7 @@ def test_fault_22_a_quantised_model_with_an_adapter_is_read_and_not_disturbed(
     probe = Probe.from_rows(TEXTS, tokenizer)
     config = TopologyConfig(
         layers="all", neighbours=3, probe_batch=32, max_overhead=None, measures=("scale", "mutual_knn"), pictures=0,
-        keep_distances=True, drain_seconds=100.0,
+        general_text=4, keep_distances=True, drain_seconds=100.0,
     )  # fmt: skip
     callback = TopologyCallback(probe, config=config, sinks=[])
     before = by_hand(with_adapter(load()), probe)

@@ -58,13 +58,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(folder: Path) -> Launch:
-    return launch(folder / "alone", 1, "plain", "full-fine", "lora-fine")
+def adapters(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The run with adapters, where a test that is selected looks at it."""
+    here = [item.name for item in request.session.items if item.path == Path(__file__)]
+    return ("lora-fine",) if any("lora" in name for name in here) else ()
 
 
 @pytest.fixture(scope="module")
-def ddp(folder: Path) -> Launch:
-    return launch(folder / "ddp", 2, "plain", "full-unwatched", "full-fine", "lora-fine", "full-forward_raises")
+def alone(folder: Path, adapters: tuple[str, ...]) -> Launch:
+    return launch(folder / "alone", 1, "plain", "full-fine", *adapters)
+
+
+@pytest.fixture(scope="module")
+def ddp(folder: Path, adapters: tuple[str, ...]) -> Launch:
+    return launch(folder / "ddp", 2, "plain", "full-unwatched", "full-fine", *adapters, "full-forward_raises")
 
 
 @pytest.fixture(scope="module")

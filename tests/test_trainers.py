@@ -134,8 +134,9 @@ TRAINERS: dict[str, Callable[[str, Any, list[Any]], Any]] = {
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_trainer_is_watched_and_trains_the_same_weights(name: str, tmp_path: Path) -> None:
     config = TopologyConfig(
-        prompts=8, neighbours=3, measures=("scale", "mutual_knn"), max_overhead=None, pictures=0, drain_seconds=200.0
-    )
+        prompts=8, neighbours=3, measures=("scale", "mutual_knn"), general_text=4, max_overhead=None, pictures=0,
+        page=False, drain_seconds=200.0,
+    )  # fmt: skip
     weights = []
     for folder, callbacks in (("without", []), ("with", [TopologyCallback(config=config)])):
         tokenizer = tiny_tokenizer()

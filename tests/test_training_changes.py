@@ -61,7 +61,15 @@ def train(folder: Path, *callbacks: TrainerCallback, steps: int = 140, resume: s
 
 def settings() -> TopologyConfig:
     """Samples at the start, in the middle and at the end only: changes are told between them."""
-    return TopologyConfig(max_overhead=1.0, steps=(0, 1, 139), pictures=0, measures=("mutual_knn",), actions=("log",))
+    return TopologyConfig(
+        max_overhead=1.0,
+        steps=(0, 1, 139),
+        pictures=0,
+        page=False,
+        measures=("mutual_knn",),
+        general_text=4,
+        actions=("log",),
+    )
 
 
 def events_of(folder: Path) -> list[dict[str, Any]]:

@@ -70,7 +70,10 @@ def test_a_run_on_text_is_sampled_as_that_of_any_other_model(tmp_path: Path) -> 
         model = AutoModelForImageTextToText.from_config(config).train()
     texts = [f"text number {i} says that {i} follows {i * 7 % 23}" for i in range(12)]
     rows = [{"input_ids": ids, "labels": ids} for ids in ([3 + i, 5, 7, 9, 11, 4 + i] for i in range(8))]
-    settings = TopologyConfig(neighbours=3, layers="all", steps=(0, 2), max_overhead=None, pictures=0)
+    settings = TopologyConfig(
+        neighbours=3, layers="all", steps=(0, 2), measures=("scale", "mutual_knn"), general_text=4, max_overhead=None,
+        pictures=0, page=False,
+    )  # fmt: skip
     callback = TopologyCallback(texts, config=settings, processing_class=tokenizer)
     arguments = TrainingArguments(
         output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, report_to=[], use_cpu=True,

@@ -42,7 +42,7 @@ class Runner:
     def callback(self, **settings: Any) -> TopologyCallback:
         defaults: dict[str, Any] = {
             "neighbours": 3, "probe_batch": 4, "max_overhead": None, "measures": ("scale", "mutual_knn"),
-            "pictures": 0, "engine": "gudhi", "zigzag_engine": "off",
+            "general_text": 4, "pictures": 0, "page": False, "engine": "gudhi", "zigzag_engine": "off",
         }  # fmt: skip
         config = TopologyConfig(**{**defaults, **settings})
         return TopologyCallback(self.probe, config=config, executor=self.pool, sinks=[])

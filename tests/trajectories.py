@@ -90,16 +90,22 @@ def _measured(
     points: int,
     config: TopologyConfig,
 ) -> tuple[Snapshot, ...]:
-    snapshots: list[Snapshot] = []
-    samples: list[Sample] = []
-    for step, invalid in reasons:
-        sample = make_sample(step, layers=layers, points=points, neighbours=config.neighbours, invalid=dict(invalid))
-        previous, first = (snapshots[-1], snapshots[0]) if snapshots else (None, None)
-        history = [NeighbourGraphs.of(snapshot) for snapshot in snapshots]
-        kept = {each.step: each for each in samples if each.step in (samples[0].step, samples[-1].step)}
-        snapshots.append(measure_sample(sample, config, previous=previous, first=first, kept=kept, history=history))
-        samples.append(sample)
-    return tuple(snapshots)
+    """The snapshots of a run; those of a run that is its beginning are kept too."""
+    if not reasons:
+        return ()
+    before = _measured(reasons[:-1], layers, points, config)
+
+    def sample(step: int, invalid: tuple[tuple[int, str], ...]) -> Sample:
+        return make_sample(step, layers=layers, points=points, neighbours=config.neighbours, invalid=dict(invalid))
+
+    kept = [sample(*each) for each in (reasons[0], reasons[-2])] if before else []
+    previous, first = (before[-1], before[0]) if before else (None, None)
+    history = [NeighbourGraphs.of(snapshot) for snapshot in before]
+    newest = measure_sample(
+        sample(*reasons[-1]), config, previous=previous, first=first, kept={each.step: each for each in kept},
+        history=history,
+    )  # fmt: skip
+    return (*before, newest)
 
 
 def write_trajectory(

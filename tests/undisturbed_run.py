@@ -195,8 +195,9 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
         # longer than the rows of training, by which caches of positions grow
         probe = [" ".join(TEXTS[i : i + 4]) for i in range(24)] if kind == "dynamic_rope" else None
         config = TopologyConfig(
-            prompts=24, max_overhead=None, neighbours=3, token_measures="all", drain_seconds=200.0, pictures=0
-        )
+            prompts=24, max_overhead=None, neighbours=3, measures=("scale", "mutual_knn"), token_measures="all",
+            general_text=8, drain_seconds=200.0, pictures=0,
+        )  # fmt: skip
         callbacks.insert(0, TopologyCallback(probe, config=config, processing_class=tokenizer))
     elif watch != "none":
         callbacks.insert(0, Disturber(rows, watch))

@@ -256,7 +256,7 @@ def test_the_files_of_a_run(folder: TrajectoryFolder) -> None:
 
 
 def test_a_run_without_pictures_has_none_of_the_whole_either(tmp_path: Path) -> None:
-    written = write_trajectory(tmp_path, config=TopologyConfig(neighbours=5, pictures=0))
+    written = write_trajectory(tmp_path, STEPS[:2], config=TopologyConfig(neighbours=5, pictures=0))
     assert draw_run_pictures(written) == []
     assert list(written.pictures.iterdir()) == []
 

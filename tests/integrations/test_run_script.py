@@ -17,7 +17,7 @@ from topo_callback import Trajectory
 TESTS = Path(__file__).parents[1]
 RUN = (sys.executable, "-m", "topo_callback", "run")
 NOTHING = "nothing was watched"
-PATIENT = "drain_seconds: 200\n"  # a busy machine needs longer than the default
+PATIENT = "drain_seconds: 200\ngeneral_text: 4\n"  # a busy machine needs longer than the default
 
 TRAINING = """
 import sys

@@ -28,7 +28,7 @@ NOTHING = SimpleNamespace(
 
 
 def reader(model: nn.Module, *, rows: str = "padded", **settings: Any) -> Reader:
-    config = TopologyConfig(**{"neighbours": 3, "probe_batch": 4, "layers": "all", **settings})
+    config = TopologyConfig(**{"neighbours": 3, "probe_batch": 4, "layers": "all", "general_text": 4, **settings})
     made = Reader(model, Probe.from_rows(ROWS), config, Ranks(), None, rows)
     made.agree(model)
     return made

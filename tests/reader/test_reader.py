@@ -20,7 +20,7 @@ TEXTS = [f"text number {i} says that {'on and ' * (i % 5)}on" for i in range(11)
 
 
 def read(model: Any, **settings: Any) -> Sample:
-    config = TopologyConfig(**{"neighbours": 3, "probe_batch": 4, "layers": (0, 2), **settings})
+    config = TopologyConfig(**{"neighbours": 3, "probe_batch": 4, "layers": (0, 2), "general_text": 4, **settings})
     reader = Reader(model, Probe.from_rows(TEXTS, tiny_tokenizer()), config, Ranks())
     reader.agree(model)
     sample = reader.read(model, 0, {})

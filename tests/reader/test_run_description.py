@@ -31,7 +31,15 @@ def trained(folder: Path, *, data: Any = ROWS, optimizers: Any = (None, None), f
     args = TrainingArguments(
         output_dir=str(folder), use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, **settings
     )
-    config = TopologyConfig(neighbours=2, pictures=0, drain_seconds=0.0, measures=("scale",), next_token_prompts=0)
+    config = TopologyConfig(
+        neighbours=2,
+        pictures=0,
+        page=False,
+        drain_seconds=0.0,
+        measures=("scale",),
+        next_token_prompts=0,
+        general_text=0,
+    )
     callback = TopologyCallback(TEXTS, config=config, processing_class=tiny_tokenizer(), sinks=[])
     if callable(optimizers):
         optimizers = optimizers(model)

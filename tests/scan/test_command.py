@@ -17,7 +17,9 @@ from topo_callback.errors import TopologyError
 from topo_callback.setting_changes import watching_settings
 from topo_callback.settings import gather_settings
 
-LIGHT = ("--topo-measures", "scale,mutual_knn", "--topo-neighbours", "3", "--topo-pictures", "0")
+LIGHT = (
+    "--topo-measures", "scale,mutual_knn", "--topo-general-text", "4", "--topo-neighbours", "3", "--topo-pictures", "0",
+)  # fmt: skip
 
 
 def run_scan(*arguments: Any) -> str:

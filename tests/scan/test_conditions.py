@@ -9,6 +9,7 @@ import pytest
 import torch
 from scan.checkpoints import SETTINGS, save_model, write_probe
 from small_runs import LIGHT, TEXTS
+from tiers import mostly_slow
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainingArguments
 
@@ -74,7 +75,7 @@ def without_start(trajectory: Trajectory) -> dict[int, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", mostly_slow(["bfloat16", "float16"], "bfloat16"))
 def test_numbers_under_autocast_are_those_of_the_callback(dtype: str, request: pytest.FixtureRequest) -> None:
     run: Path = request.getfixturevalue("bf16" if dtype == "bfloat16" else "fp16")
     result = scanned(run)

@@ -54,7 +54,8 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> Pictured:
 
     base = tmp_path_factory.mktemp("pictured")
     folder = TrajectoryFolder.new(base / "topology")
-    config = TopologyConfig(picture_layers=1).to_dict()
+    measures = ("survival", "depth_persistence", "time_persistence")
+    config = TopologyConfig(picture_layers=1, measures=measures).to_dict()
     folder.write_run({"tool": "topo_callback", "config": config, "probe": {"hash": "0" * 64}, "layers": list(LAYERS)})
     early = b""
     with offline_wandb(base):

@@ -14,6 +14,7 @@ LIGHT = TopologyConfig(
     neighbours=3,
     measures=("scale", "wasserstein", "mutual_knn"),
     layers=2,
+    general_text=4,
     pictures=1,
     max_overhead=None,
     drain_seconds=200.0,

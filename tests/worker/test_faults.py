@@ -30,7 +30,7 @@ from topo_callback.worker import dispatcher_thread as dispatching
 from topo_callback.worker import spool as spooling
 from topo_callback.worker.finish import finish_folder
 
-LIGHT = {"measures": ("scale", "mutual_knn"), "pictures": 0, "drain_seconds": 60.0}
+LIGHT = {"measures": ("scale", "mutual_knn"), "zigzag_engine": "off", "pictures": 0, "drain_seconds": 60.0}
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_fault_10_a_deleted_folder_is_made_again(
     assert set(remade["missing"]) == {"samples", "distances", "spool", "pictures", "run.json"}
 
 
-@pytest.mark.parametrize("part", ["samples", "spool", "distances", "pictures", "run.json"])
+@pytest.mark.parametrize("part", mostly_slow(["samples", "spool", "distances", "pictures", "run.json"], "spool"))
 def test_fault_10_a_part_that_is_deleted_is_made_again(part: str, open_recorder: Callable[..., Recorder]) -> None:
     recorder = open_recorder()
     recorder.put(make_sample(0))

@@ -97,9 +97,14 @@ class Reachable:
         """
         changed = []
         for held, saved, owner in self._dicts:
-            if not hooks and id(held) in self._hooks:
-                continue
-            if not _same_keys(held, saved) or not all(map(is_, _values(held), saved.values())):
+            if type(held) is dict or type(held) is collections.OrderedDict:  # nearly all, and most are empty
+                if not held and not saved:
+                    continue
+                same = len(held) == len(saved) and all(map(is_, held, saved))
+                same = same and all(map(is_, held.values(), saved.values()))
+            else:
+                same = _same_keys(held, saved) and all(map(is_, _values(held), saved.values()))
+            if not same and (hooks or id(held) not in self._hooks):
                 _refill(held, saved)
                 changed.append(owner)
         for held, copy, owner in self._others:

@@ -23,6 +23,15 @@ _BELIEVED = {
 _UNSAID = {"aten::native_batch_norm": (3, 4), "aten::cudnn_batch_norm": (3, 4), "aten::miopen_batch_norm": (3, 4)}
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _CHUNK = 1 << 20  # elements of a digest at once
+# integers of the same size, as which values of a type are compared
+_WORDS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+    **{integers: integers for integers in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)},
+    torch.bool: torch.uint8,
+}
 
 
 class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -146,6 +155,11 @@ def overwrite(tensor: Tensor, copy: Tensor) -> None:
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape and type hold the same bytes."""
+    if not one.numel():
+        return True
+    word = _WORDS.get(one.dtype)
+    if word is not None and not one.is_neg() and not other.is_neg():
+        return torch.equal(one.detach().view(word), other.detach().view(word))
     return all(torch.equal(mine, theirs) for mine, theirs in zip(_words(one), _words(other), strict=True))
 
 
