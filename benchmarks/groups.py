@@ -51,7 +51,6 @@ DESIGNS = {
     "48 and 48": ((48, 48), 400),
     "8 and 8": ((8, 8), 400),
     "four of 24": ((24, 24, 24, 24), 100),
-    "12 and 84": ((12, 84), 200),
 }
 LAYERS = tuple(range(1, 7))
 NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))
