@@ -70,6 +70,20 @@ def test_the_first_run_takes_the_one_worker_that_waits(tmp_path: Path) -> None:
     settled(0)
 
 
+def test_the_limit_of_memory_holds_where_there_can_be_no_log(tmp_path: Path) -> None:
+    import resource
+
+    owner = Owner()
+    start_early(owner, CONFIG)
+    settled(1)
+    executor = take_early(tmp_path, threads=1, memory_bytes=24 << 30)  # a folder
+    try:
+        limit, _ = executor.submit(resource.getrlimit, resource.RLIMIT_AS).result(timeout=120)
+        assert limit == 24 << 30
+    finally:
+        executor.shutdown()
+
+
 def test_without_a_run_it_ends_with_the_callback() -> None:
     owner = Owner()
     start_early(owner, CONFIG)

@@ -93,6 +93,7 @@ def enter_run(log_file: str, memory_bytes: int) -> None:
     """Go on for a run, in a worker that was started before it: print into its log, under its limit of memory."""
     from topo_callback.records.files import open_plain
 
+    _limit_memory(memory_bytes)
     try:
         log = open_plain(Path(log_file), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except (OSError, RecordError):
@@ -101,7 +102,6 @@ def enter_run(log_file: str, memory_bytes: int) -> None:
         os.dup2(log, stream)
     os.close(log)
     _say_started()
-    _limit_memory(memory_bytes)
 
 
 def _say_started() -> None:
