@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 import pytest
 from trajectories import LAYERS, make_snapshots
@@ -10,7 +11,7 @@ from trajectories import LAYERS, make_snapshots
 from topo_callback.sinks import depth_numbers, layer_numbers
 from topo_callback.sinks.headline import DEPTH_MEASURES, LAYER_MEASURES
 
-OF_A_MODEL = {"next_token_kl.first", "next_token_js.previous", "general_text_loss_change.first"}
+OF_A_MODEL = {"next_token_tv.first", "next_token_kl.first", "general_text_loss_change.first"}
 
 
 def test_the_headline_stays_small() -> None:
@@ -45,3 +46,14 @@ def test_undefined_numbers_are_left_out() -> None:
     broken = depth_numbers(snapshot) | layer_numbers(snapshot)
     assert broken["topology/invalid_layers"] == 1
     assert not [key for key in broken if key.endswith(".L04")]
+
+
+def test_numbers_of_groups_have_keys_that_every_tracker_takes() -> None:
+    numbers = {
+        "separation[a b|c/d]": {1: 1.0, 2: 3.0, 4: 5.0},
+        "separation_p[a b|c/d]": {None: 0.01},
+        "next_token_tv[a b].first": {None: 0.25},
+        "next_token_tv[a b].previous": {None: 0.1},
+    }
+    found = depth_numbers(replace(make_snapshots()[-1], numbers=numbers))
+    assert found == {"topology_groups/separation.a_b-c_d": 3.0, "topology_groups/next_token_tv.a_b": 0.25}

@@ -13,6 +13,7 @@ from tiers import mostly_slow
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Event, Trajectory
+from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.errors import MissingExtraError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder
@@ -21,6 +22,9 @@ from topo_callback.sinks import TensorBoardSink, default_sinks, depth_numbers, l
 pytest.importorskip("tensorboard", reason="tensorboard is not installed")
 # tensorboard and torch's part for it warn in their own modules
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+VERDICT = Verdict("finished", 6, 0, 16, answers_moved=Measured(0.2, 0.03), course="answers", over=True, moved=True)
 
 
 def read(folder: Path) -> Any:
@@ -38,6 +42,7 @@ def log_everything(sink: TensorBoardSink, folder: TrajectoryFolder, *, pictures:
         sink.log(replace(snapshot, provenance={**snapshot.provenance, "pictures": drawn}))
     if pictures:
         draw_run_pictures(folder)
+    sink.conclude(VERDICT)
     sink.finish(folder.path)
 
 
@@ -55,6 +60,8 @@ def test_numbers_arrive_at_the_steps_of_their_samples(tmp_path: Path) -> None:
         }
         assert found == pytest.approx({**depth_numbers(snapshot), **layer_numbers(snapshot)}, rel=1e-6)
     assert {event.step for event in events.Scalars("topology/h1_bars")} == set(STEPS)
+    (said,) = events.Tensors("topology/verdict/text_summary")
+    assert str(VERDICT).encode() in said.tensor_proto.string_val[0]
 
 
 @pytest.mark.slow

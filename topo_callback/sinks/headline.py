@@ -12,11 +12,12 @@ from topo_callback.records.snapshot import Snapshot
 
 STEP_KEY = "topology/step"
 EVENT_KEY = "topology/event"
+VERDICT_KEY = "topology/verdict"
 
 DEPTH_MEASURES = (
+    "next_token_tv.first",
     "next_token_kl.first",
     "general_text_loss_change.first",
-    "next_token_js.previous",
     "wasserstein_h1.previous",
     "wasserstein_h1.first",
     "mutual_knn.first",
@@ -51,6 +52,8 @@ TABLE_MEASURES = (
 )
 """The columns of a tracker's table of all layers and steps; each may be missing."""
 PICTURES_KEY = "topology_pictures"
+_OF_GROUPS = re.compile(r"(?P<number>separation|next_token_tv|mutual_knn)\[(?P<groups>[^]]+)\](?:\.first)?")
+_UNUSUAL = re.compile(r"[^\w.|-]+")  # in keys, for some tracker or other
 _STEP = re.compile(r"-step-\d+$")
 
 
@@ -60,8 +63,15 @@ def layer_label(layer: int) -> str:
 
 
 def depth_numbers(snapshot: Snapshot, measures: Sequence[str] = DEPTH_MEASURES) -> dict[str, float]:
-    """`topology/<measure>` -> value for the whole depth, or median over layers; undefined ones are left out."""
+    """`topology/<measure>` -> value for the whole depth, or median over layers; undefined ones are left out.
+
+    Of groups of prompts `topology_groups/<measure>.<group>` is there beside them, `.<one>-<other>` for a pair.
+    """
     values = {f"topology/{measure}": snapshot.median(measure) for measure in measures}
+    for measure in snapshot.numbers:
+        if found := _OF_GROUPS.fullmatch(measure):
+            groups = _UNUSUAL.sub("_", found["groups"]).replace("|", "-")
+            values[f"topology_groups/{found['number']}.{groups}"] = snapshot.median(measure)
     return {key: value for key, value in values.items() if value is not None}
 
 

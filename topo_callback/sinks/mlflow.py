@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.sinks.headline import PICTURES_KEY, depth_numbers, layer_numbers, pictures_of_the_run
+from topo_callback.sinks.headline import (
+    PICTURES_KEY,
+    depth_numbers,
+    layer_numbers,
+    pictures_of_the_run,
+    verdict_numbers,
+)
 
 _MOST_OF_A_TAG = 5000  # letters, under the oldest servers
 
@@ -81,6 +88,13 @@ class MlflowSink:
         if self._client is not None:
             name = f"topology.event.{event.known_at}.{event.kind}"
             self._client.set_tag(self._run_id, name, event.said[:_MOST_OF_A_TAG], synchronous=False)
+
+    def conclude(self, verdict: Verdict) -> None:
+        """The numbers of the verdict and its text, as tags `topology.<name>`."""
+        if self._client is not None:
+            for key, value in verdict_numbers(verdict).items():
+                name = key.replace("/", ".")
+                self._client.set_tag(self._run_id, name, str(value)[:_MOST_OF_A_TAG], synchronous=False)
 
     def finish(self, folder: Path) -> None:
         """Wait for the numbers under way, then send pictures: of the whole run, and of the steps that have any."""

@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import MissingExtraError
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.sinks.headline import EVENT_KEY, depth_numbers, layer_numbers, pictures_of, pictures_of_the_run
+from topo_callback.sinks.headline import (
+    EVENT_KEY,
+    VERDICT_KEY,
+    depth_numbers,
+    layer_numbers,
+    pictures_of,
+    pictures_of_the_run,
+)
 
 _DESCRIBED = ("config", "config_hash", "layers", "model", "reading", "versions")
 
@@ -63,6 +71,11 @@ class TensorBoardSink:
             self._open(event.known_at)
         self._writer.add_text(EVENT_KEY, event.said, event.known_at)
         self._writer.flush()
+
+    def conclude(self, verdict: Verdict) -> None:
+        """The verdict in words, under `topology/verdict`."""
+        if self._writer is not None:
+            self._writer.add_text(VERDICT_KEY, f"```\n{verdict}\n```", self._last_step)
 
     def finish(self, folder: Path) -> None:
         """Add the pictures of the whole run, at the step of the last sample, and close the file."""
