@@ -8,7 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from scipy.spatial.distance import pdist, squareform
+
 import topo_callback
+from topo_callback.homology import (
+    cloud_neighbours,
+    nearest_neighbours,
+    representation_topology_divergence,
+    rips_persistence,
+    rips_persistence_batch,
+    wasserstein_distance,
+    zigzag_persistence,
+)
 
 
 def cache_directory(package_parent: Path, home: Path) -> Path:
@@ -38,3 +50,47 @@ def test_numbas_own_setting_is_left_as_it_was() -> None:
         "assert config.CACHE_DIR == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_read_only_arrays_and_columns_compile_nothing_anew() -> None:
+    """numba takes them for other types."""
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    distances = squareform(pdist(points)).astype(np.float32)
+    clouds = np.stack([distances[:20, :20], distances[20:, 20:]])
+    neighbours = np.stack([nearest_neighbours(distances, 3), nearest_neighbours(distances**2, 3)])
+    other = squareform(pdist(points + 0.1 * points[::-1])).astype(np.float32)
+
+    def everything(*given: np.ndarray) -> list[object]:
+        distances, other, clouds, neighbours, points = given
+        bars = rips_persistence(distances)
+        return [
+            bars,
+            rips_persistence(distances.astype(np.float64)),
+            rips_persistence_batch(clouds),
+            nearest_neighbours(distances, 3).tolist(),
+            cloud_neighbours(points, 3).tolist(),
+            zigzag_persistence(neighbours),
+            wasserstein_distance(bars.of(1), rips_persistence(other).of(1)),
+            representation_topology_divergence(distances, other),
+        ]
+
+    given = (distances, other, clouds, neighbours, points)
+    wanted = everything(*given)
+    compiled = _signatures()
+    read_only = [array.copy() for array in given]
+    for array in read_only:
+        array.setflags(write=False)
+    assert everything(*read_only) == wanted
+    assert everything(*map(np.asfortranarray, given)) == wanted
+    assert _signatures() == compiled
+
+
+def _signatures() -> dict[str, int]:
+    """How many types of arguments every kernel is compiled for."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("topo_callback.homology.")]
+    return {
+        f"{module.__name__}.{name}": len(value.signatures)
+        for module in modules
+        for name, value in vars(module).items()
+        if hasattr(value, "signatures")
+    }

@@ -12,11 +12,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic
 
 from topo_callback.homology.machine import cache_folder
+
+
+def for_kernels(array: np.ndarray) -> np.ndarray:
+    """The array as kernels are compiled for: rows without gaps that may be written to; a copy where it is another.
+
+    numba takes an array that is read-only, as one from a memory map, for another type, and compiles for seconds.
+    """
+    return np.require(array, requirements=("C_CONTIGUOUS", "WRITEABLE"))
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32, Float64, UInt32
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.jit_kernels import for_kernels
 from topo_callback.homology.machine import ThreadTeam
 from topo_callback.homology.native_rips_kernels import bars_of_clouds, cloud_bars
 from topo_callback.homology.native_rips_threads import greatest_key_that_matters, threaded_bars
@@ -64,7 +65,7 @@ class KeyedDistances:
 
 def keyed(distances: Float[np.ndarray, "points points"]) -> KeyedDistances:
     """Distances as keys: the bit patterns of float32, which are ordered as the numbers are; ranks of other float64."""
-    distances = np.ascontiguousarray(distances)
+    distances = for_kernels(distances)
     if distances.dtype == np.float64:
         with np.errstate(over="ignore"):
             single = distances.astype(np.float32)
@@ -194,7 +195,7 @@ def batch_persistence(
     Raises:
         NotADistanceMatrixError: names the first cloud with a wrong entry.
     """
-    distances = np.ascontiguousarray(distances)
+    distances = for_kernels(distances)
     clouds, points = distances.shape[:2]
     limit = keyed(distances[0]).limit(threshold)
     size = bucket_edges(points, 1)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
+from topo_callback.homology.jit_kernels import for_kernels
 from topo_callback.homology.machine import ThreadTeam, allowed_threads, one_blas_thread
 from topo_callback.homology.neighbour_kernels import (
     TOO_MANY,
@@ -67,7 +68,7 @@ def nearest_neighbours(distances: Float[np.ndarray, "points points"], k: int) ->
         row, column = (int(index[0]) for index in np.nonzero(np.isnan(distances)))
         raise ValueError(f"the distance between points {row} and {column} is NaN; it has no place among neighbours")
     found = np.empty((points, k), np.int32)
-    smallest_of_rows(np.ascontiguousarray(distances), group_count(points, k), found)
+    smallest_of_rows(for_kernels(distances), group_count(points, k), found)
     return found
 
 
@@ -161,7 +162,7 @@ def cloud_neighbours(
     if not np.isfinite(cloud).all():
         point = int(np.flatnonzero(~np.isfinite(cloud).all(axis=1))[0])
         raise ValueError(f"point {point} has an entry that is not finite")
-    cloud = np.ascontiguousarray(cloud, np.float64 if cloud.dtype == np.float64 else np.float32)
+    cloud = for_kernels(cloud.astype(np.float64 if cloud.dtype == np.float64 else np.float32, copy=False))
     large = points * points * (cloud.shape[1] + 64) > ONE_THREAD
     fitting = BLOCK_ENTRIES // (LEAST_ROWS * points)
     members = max(1, min(allowed_threads() if threads is None else threads, fitting)) if large else 1

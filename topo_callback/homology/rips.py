@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
+from topo_callback.homology.jit_kernels import for_kernels
 from topo_callback.homology.machine import ThreadTeam, allowed_threads, triangle_shares
 from topo_callback.homology.native_rips import (
     FEWEST_POINTS_FOR_THREADS,
@@ -162,8 +163,7 @@ def checked_distances(
         distances = distances.astype(np.float32)
     if distances.dtype not in (np.float32, np.float64):
         raise ValueError(f"{name} has dtype {distances.dtype}; expected is float16, float32 or float64")
-    # kernels are compiled for rows without gaps only
-    distances = np.ascontiguousarray(distances)
+    distances = for_kernels(distances)
     shares = triangle_shares(len(distances), team.members if team else 1)
     good = [False] * len(shares)
 
