@@ -51,8 +51,8 @@ def _checked(function: Any = None, *, typechecker: Any) -> Any:
         _inner.add(function.__code__)
     hints = _hints_of(function)
     arrays = [array for hint in hints.values() for array in _arrays_in(hint)]
-    if any("{" in array.dim_str for array in arrays):
-        return _with_shapes(function, typechecker=typechecker)
+    if any("{" in array.dim_str for array in arrays) or (arrays and inspect.isgeneratorfunction(function)):
+        return _with_shapes(function, typechecker=typechecker)  # a generator is checked when its caller takes from it
     function.__annotations__ = hints
     return _of_one_call(_array_checked(function)) if arrays else beartype(function)
 

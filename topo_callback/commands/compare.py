@@ -43,10 +43,10 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "--unit",
         action="append",
         default=[],
-        metavar="RUN=UNIT",
+        metavar="NAME=UNIT",
         help="what a run shares with others, such as a machine, a day or a base checkpoint: its runs of one objective "
         "count as one, and seeds do not count. RUN is a run as given, its id or the name of its output_dir, where * "
-        "and ? match; repeated, or a FILE with one RUN=UNIT on each line",
+        "and ? match; repeated, or a FILE with one NAME=UNIT on each line",
     )
     parser.add_argument(
         "--independent", action="store_true", help="ignore the recorded seeds: every run is an independent replicate"
@@ -99,12 +99,12 @@ def _units(text: str) -> Iterator[tuple[str, str]]:
             lines = [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             raise ConfigurationError(
-                f"--unit {text} is neither RUN=UNIT nor a file that can be read ({error})"
+                f"--unit {text} is neither NAME=UNIT nor a file that can be read ({error})"
             ) from None
     for line in lines:
         run, _, unit = line.rpartition("=")
         if not (run.strip() and unit.strip()):
-            raise ConfigurationError(f"--unit: {line!r} is not RUN=UNIT")
+            raise ConfigurationError(f"--unit: {line!r} is not NAME=UNIT")
         yield run.strip(), unit.strip()
 
 

@@ -39,7 +39,7 @@ def with_units(runs: Sequence[Run], units: Mapping[str, str]) -> list[Run]:
         of_run = {units[key] for key in keys}
         if len(of_run) != 1:
             said = "no unit" if not of_run else f"the units {', '.join(sorted(of_run))}"
-            raise ConfigurationError(f"{run.given} has {said}; give every run one, as RUN=UNIT, where * and ? match")
+            raise ConfigurationError(f"{run.given} has {said}; give every run one, as NAME=UNIT, where * and ? match")
         found.append(replace(run, unit=of_run.pop()))
     unknown = [key for key in units if key not in used]
     if unknown:

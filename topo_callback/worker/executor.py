@@ -57,7 +57,7 @@ class WorkerExecutor:
     @property
     def has_worker(self) -> bool:
         """Whether there is a process, as far as is known."""
-        return self._worker is not None and not self._worker.ended
+        return self._worker is not None and self._worker.lives
 
     def enter_run(self, log_file: Path, *, threads: int, memory_bytes: int | None) -> None:
         """Go on for a run: from here on the worker, if it has started, prints into this file under this limit.
@@ -104,6 +104,11 @@ class _Worker:
         if self.ended:  # nobody else takes it any more
             self._fail_all(TerminatedWorkerError("the worker has ended"))
         return future
+
+    @property
+    def lives(self) -> bool:
+        """Whether it starts, or runs."""
+        return not self.ended and (self._process is None or self._process.poll() is None)
 
     def kill(self, seconds: float) -> None:
         self._killed = True
