@@ -129,6 +129,7 @@ class TopologyCallback(TrainerCallback):
         self._monitor = self._new_monitor()
         if _disabled_together(Ranks.here(args.device), self._disabled):
             self._monitor.off = True
+            early.end_early()
             return
         self._monitor.begin(args, state, context["model"], context, again)
 

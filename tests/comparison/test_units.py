@@ -17,7 +17,7 @@ from topo_callback.comparison.alignment import Alignment
 from topo_callback.comparison.labelings import blocks_of, labelings
 from topo_callback.comparison.permutation import permutation_test
 from topo_callback.comparison.runs import Run
-from topo_callback.comparison.units import in_units, with_units
+from topo_callback.comparison.units import _matches, in_units, with_units
 from topo_callback.errors import ConfigurationError
 
 NESTED = (2, 4, 3, False)  # objectives, units of each or of all, runs of a unit and objective, units shared
@@ -144,3 +144,10 @@ def test_what_is_no_unit_is_refused(groups: dict[str, list[Path]], tmp_path: Pat
     arguments = [f"{name}={','.join(map(str, of))}" for name, of in groups.items()]
     assert main(["compare", *arguments, f"--unit={given}", "--output-dir", str(tmp_path / "out")]) != 0
     assert not (tmp_path / "out").exists()
+
+
+def test_only_stars_and_question_marks_stand_for_something_else() -> None:
+    assert _matches("run[1]", "run[1]")
+    assert _matches("run[1]", "run*")
+    assert _matches("run-1", "run??")
+    assert not _matches("run1", "run[1]")

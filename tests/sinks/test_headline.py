@@ -56,4 +56,7 @@ def test_numbers_of_groups_have_keys_that_every_tracker_takes() -> None:
         "next_token_tv[a b].previous": {None: 0.1},
     }
     found = depth_numbers(replace(make_snapshots()[-1], numbers=numbers))
-    assert found == {"topology_groups/separation.a_b-c_d": 3.0, "topology_groups/next_token_tv.a_b": 0.25}
+    assert found == {"topology_groups/separation.a-b__c-d": 3.0, "topology_groups/next_token_tv.a-b": 0.25}
+    alike = {"next_token_tv[C++].first": {None: 0.1}, "next_token_tv[C#].first": {None: 0.2}}
+    found = depth_numbers(replace(make_snapshots()[-1], numbers=alike))
+    assert found == {"topology_groups/next_token_tv.C-": 0.2, "topology_groups/next_token_tv.C--2": 0.1}

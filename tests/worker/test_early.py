@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,12 +95,78 @@ def test_without_a_run_it_ends_with_the_callback() -> None:
     settled(0)
 
 
+def test_it_waits_for_the_last_of_those_who_asked() -> None:
+    """Lightning makes a callback anew when training starts, and drops the one that was made before."""
+    owner = Owner()
+    start_early(owner, CONFIG)
+    process = settled(1)
+    other = Owner()
+    start_early(other, CONFIG)
+    del owner
+    gc.collect()
+    assert workers() == process
+    del other
+    gc.collect()
+    settled(0)
+
+
+def test_garbage_that_is_collected_while_one_starts_ends_nothing_and_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = Owner()
+    start_early(owner, CONFIG)
+    settled(1)
+    end_early()
+    settled(0)
+    other, circle = Owner(), [owner]
+    circle.append(circle)
+    del owner, circle
+
+    def collecting(ranks_here: int, workers: int) -> int:
+        gc.collect()
+        return 1
+
+    monkeypatch.setattr(early, "default_threads", collecting)
+    done = threading.Thread(target=start_early, args=(other, TopologyConfig()), daemon=True)
+    done.start()
+    done.join(timeout=60)
+    assert not done.is_alive()
+    settled(1)
+
+
+def test_it_goes_where_the_trainer_is_when_the_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Owner()
+    start_early(owner, CONFIG)
+    settled(1)
+    monkeypatch.chdir(tmp_path)
+    executor = take_early(Path("worker.log"), threads=1, memory_bytes=None)
+    try:
+        assert executor.submit(os.getcwd).result(timeout=120) == str(tmp_path)
+        assert "started" in (tmp_path / "worker.log").read_text()
+    finally:
+        executor.shutdown()
+
+
+def kill(process: int) -> None:
+    """Kill a worker and wait until it is dead, though nobody may have asked how it ended."""
+    killed = psutil.Process(process)
+    killed.kill()
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            if killed.status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.01)
+    pytest.fail("it does not die")
+
+
 def test_a_worker_that_died_while_it_waited_is_replaced(tmp_path: Path) -> None:
     owner = Owner()
     start_early(owner, CONFIG)
     (process,) = settled(1)
-    psutil.Process(process).kill()
-    settled(0)
+    kill(process)
     executor = take_early(tmp_path / "worker.log", threads=1, memory_bytes=None)
     try:
         assert executor.submit(int, "7").result(timeout=60) == 7
@@ -111,25 +179,23 @@ def test_one_that_dies_idle_costs_a_task_and_no_wait(tmp_path: Path) -> None:
     owner = Owner()
     start_early(owner, CONFIG)
     (process,) = settled(1)
-    executor = early._waiting.executor
-    assert executor is not None
-    assert executor.submit(int, "7").result(timeout=120) == 7
-    psutil.Process(process).kill()
-    settled(0)
-    assert take_early(tmp_path / "worker.log", threads=1, memory_bytes=None) is executor
+    executor = take_early(tmp_path / "worker.log", threads=1, memory_bytes=None)
     try:
+        assert executor.submit(int, "7").result(timeout=120) == 7
+        kill(process)
         for _ in range(2):
             with pytest.raises(TerminatedWorkerError):
                 executor.submit(int, "7").result(timeout=60)
         executor.kill()  # as the dispatcher does when a task has failed
         assert executor.submit(int, "7").result(timeout=60) == 7
-        assert "started" in (tmp_path / "worker.log").read_text()
+        assert (tmp_path / "worker.log").read_text().count("started") == 2
     finally:
         executor.shutdown()
 
 
-def test_only_the_rank_that_records_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_only_the_rank_that_records_starts_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
     owner = Owner()
     start_early(owner, CONFIG)
     assert early._waiting.executor is None

@@ -34,7 +34,7 @@ def with_units(runs: Sequence[Run], units: Mapping[str, str]) -> list[Run]:
     found = []
     for run in runs:
         names = _names(run)
-        keys = [key for key in units if any(fnmatchcase(name, key) for name in names)]
+        keys = [key for key in units if any(_matches(name, key) for name in names)]
         used.update(keys)
         of_run = {units[key] for key in keys}
         if len(of_run) != 1:
@@ -45,6 +45,11 @@ def with_units(runs: Sequence[Run], units: Mapping[str, str]) -> list[Run]:
     if unknown:
         raise ConfigurationError(f"no run is called {unknown[0]}; the runs are {', '.join(run.given for run in runs)}")
     return found
+
+
+def _matches(name: str, key: str) -> bool:
+    """Only * and ? stand for something else; brackets are letters of a name."""
+    return fnmatchcase(name, key.replace("[", "[[]"))
 
 
 def _names(run: Run) -> set[str]:

@@ -53,7 +53,7 @@ TABLE_MEASURES = (
 """The columns of a tracker's table of all layers and steps; each may be missing."""
 PICTURES_KEY = "topology_pictures"
 _OF_GROUPS = re.compile(r"(?P<number>separation|next_token_tv|mutual_knn)\[(?P<groups>[^]]+)\](?:\.first)?")
-_UNUSUAL = re.compile(r"[^\w.|-]+")  # in keys, for some tracker or other
+_UNUSUAL = re.compile(r"[^A-Za-z0-9.-]+")  # in keys, for some tracker or other
 _STEP = re.compile(r"-step-\d+$")
 
 
@@ -65,13 +65,19 @@ def layer_label(layer: int) -> str:
 def depth_numbers(snapshot: Snapshot, measures: Sequence[str] = DEPTH_MEASURES) -> dict[str, float]:
     """`topology/<measure>` -> value for the whole depth, or median over layers; undefined ones are left out.
 
-    Of groups of prompts `topology_groups/<measure>.<group>` is there beside them, `.<one>-<other>` for a pair.
+    Of groups of prompts `topology_groups/<measure>.<group>` is there beside them, `.<one>__<other>` for a pair; names
+    that would give one key have a number behind it.
     """
     values = {f"topology/{measure}": snapshot.median(measure) for measure in measures}
-    for measure in snapshot.numbers:
+    for measure in sorted(snapshot.numbers):
         if found := _OF_GROUPS.fullmatch(measure):
-            groups = _UNUSUAL.sub("_", found["groups"]).replace("|", "-")
-            values[f"topology_groups/{found['number']}.{groups}"] = snapshot.median(measure)
+            groups = "__".join(_UNUSUAL.sub("-", name) for name in found["groups"].split("|"))
+            key = taken = f"topology_groups/{found['number']}.{groups}"
+            again = 1
+            while key in values:
+                again += 1
+                key = f"{taken}-{again}"
+            values[key] = snapshot.median(measure)
     return {key: value for key, value in values.items() if value is not None}
 
 

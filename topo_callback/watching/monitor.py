@@ -94,10 +94,11 @@ class Monitor:
         except BaseException:
             self.off = True
             raise
+        finally:
+            if self._watched.recorder is None:
+                end_early()
         if self._watched.recorder is not None:
             self.folder = self._watched.recorder.folder.path
-        else:
-            end_early()
         self.running = True
         # a resumed run may have died between saving its checkpoint and sampling it
         saved = start.resumed and self._samples_at_saves

@@ -60,14 +60,14 @@ class WorkerExecutor:
         return self._worker is not None and self._worker.lives
 
     def enter_run(self, log_file: Path, *, threads: int, memory_bytes: int | None) -> None:
-        """Go on for a run: from here on the worker, if it has started, prints into this file under this limit.
+        """Go on for a run: the worker, if it has started, goes where this process is, and prints into this file.
 
         Its number of threads stays what it was until it is started again.
         """
         self.threads, self._log_file = threads, log_file
         self._memory_bytes = memory_bytes if memory_bytes is not None else _half_of_memory()
         if self._worker is not None and self.has_worker:
-            self._worker.submit(enter_run, (str(log_file), self._memory_bytes))
+            self._worker.submit(enter_run, (str(log_file), self._memory_bytes, os.getcwd()))
 
     def kill(self, seconds: float = _KILL_SECONDS) -> None:
         """End the worker at once, whatever it is doing, and wait so long for it; the next task starts a new one."""
@@ -79,6 +79,12 @@ class WorkerExecutor:
         """End the worker for good."""
         self._ended = True
         self.kill()
+
+    def abandon(self) -> None:
+        """End the worker for good, without waiting for anything: as long as that takes there may still be a process."""
+        self._ended = True
+        if self._worker is not None:
+            self._worker.end()
 
 
 class _Worker:
@@ -111,11 +117,14 @@ class _Worker:
         return not self.ended and (self._process is None or self._process.poll() is None)
 
     def kill(self, seconds: float) -> None:
+        self.end()
+        self._thread.join(seconds)
+
+    def end(self) -> None:
         self._killed = True
         self._tasks.put(None)
         if self._process is not None:
             self._process.kill()
-        self._thread.join(seconds)
 
     def _serve(self) -> None:
         # Ctrl-C in a terminal goes to all processes there; the new one starts with this mask

@@ -89,10 +89,15 @@ def start_worker(parent: int, memory_bytes: int | None) -> None:
     _step_back()
 
 
-def enter_run(log_file: str, memory_bytes: int) -> None:
-    """Go on for a run, in a worker that was started before it: print into its log, under its limit of memory."""
+def enter_run(log_file: str, memory_bytes: int, folder: str) -> None:
+    """Go on for a run, in a worker that was started before it: print into its log, under its limit of memory.
+
+    Args:
+        folder: where the trainer is by now; the paths of a run may be relative.
+    """
     from topo_callback.records.files import open_plain
 
+    os.chdir(folder)
     _limit_memory(memory_bytes)
     try:
         log = open_plain(Path(log_file), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
