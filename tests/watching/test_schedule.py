@@ -26,6 +26,7 @@ def test_given_steps_replace_the_schedule() -> None:
     schedule = Schedule.of(100, TopologyConfig(steps=(0, 10, 300)))
     assert schedule.planned() == [0, 10]
     assert 100 not in schedule
+    assert Schedule.of(100, TopologyConfig(steps=(500,))).least_from(500) == 0
 
 
 @given(st.integers(1, 5000), st.integers(1, 200))

@@ -65,6 +65,8 @@ class Schedule:
     def least_from(self, step: int) -> int:
         """How many of the samples that a short run has at least are from this step on; 0 if it is none of them."""
         planned = self.planned()
+        if not planned:
+            return 0
         ends = planned[0], planned[-1]
         wanted = [ends[0] + place * (ends[1] - ends[0]) / (LEAST - 1) for place in range(LEAST)]
         least = sorted({min(planned, key=lambda each: abs(each - near)) for near in wanted})
