@@ -17,6 +17,8 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.groups import Groups
 from topo_callback.measurement import measure_sample
+from topo_callback.measurement.groups import _differences
+from topo_callback.measures.groups import labellings
 from topo_callback.records.contents import check_run
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.sample import Sample
@@ -154,6 +156,17 @@ def test_a_damaged_record_of_tests_is_refused(change: Mapping[str, Any]) -> None
 
 
 RUN = {"config": {}, "probe": {"hash": "0", "points": POINTS, "groups": GROUPS.to_run()}}
+
+
+@pytest.mark.parametrize("size", [4, 5, 8])
+def test_answers_of_equal_labellings_differ_equally(size: int) -> None:
+    levels = np.array([0.1, 0.23, 0.37, 0.71])
+    values = np.random.default_rng(size).choice(levels, size=2 * size)
+    labels = labellings(size, size, 1000)
+    found = _differences(values, labels)
+    np.testing.assert_allclose(found, (2 * labels - 1) @ values / size, atol=1e-9)
+    _, which = np.unique(labels @ (values[:, None] == levels), axis=0, return_inverse=True)  # the same values chosen
+    assert all(len(set(found[which.reshape(-1) == each])) == 1 for each in range(which.max() + 1))
 
 
 def test_run_json_says_the_groups() -> None:

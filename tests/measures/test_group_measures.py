@@ -8,6 +8,7 @@ from real_data import minilm_cloud
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
+from topo_callback.measurement.groups import leading
 from topo_callback.measures.groups import (
     evened,
     h0_gap,
@@ -160,3 +161,23 @@ def test_purity_is_the_share_of_neighbours_in_the_group() -> None:
 def test_distances_of_members() -> None:
     points = cloud(9)
     np.testing.assert_array_equal(of_members(condensed(points), np.array([2, 5, 8])), condensed(points[[2, 5, 8]]))
+
+
+@pytest.mark.parametrize(("first", "second"), [(4, 4), (5, 5), (4, 6), (8, 8)])
+def test_labellings_that_part_prompts_alike_have_one_value(first: int, second: int) -> None:
+    labels = labellings(first, second, 1000)
+    alike = (labels == labels[0]).all(axis=1) | ((labels == 1 - labels[0]).all(axis=1) & (first == second))
+    generator = np.random.default_rng(0)
+    places = np.arange(first + second)
+    for far in (0.0, 0.0, 0.0, 9.0):
+        points = generator.normal(size=(40, 30))
+        points[:first] += far
+        found = separations(evened(condensed(points)), places[:first], places[first:], labels)
+        assert (found[alike] == found[0]).all()
+        assert share_as_large(found) >= alike.mean()
+        of_layers = standardised(np.stack([found, found - found.mean(), found**3]))
+        assert (share_as_large(of_layers) >= alike.mean()).all()
+        order = leading(of_layers.max(axis=0)).tolist()
+        if 0 in order:
+            assert set(np.flatnonzero(alike)) - {0} == set(order[: order.index(0)]) & set(np.flatnonzero(alike))
+    assert share_as_large(found) == alike.mean()

@@ -41,6 +41,7 @@ SEPARATES, MERGES, ANSWERS = "separates", "merges", "answers"
 LEADING = 64  # labellings that are kept of each test; `dynamics.groups` says why these are enough
 _DIVERGENCES = ("kl", "tv")
 _ANSWERS_BY = "tv"  # bounded, so that no single prompt decides
+_EXACT = 2.0**40  # shares in whole parts of this add up without rounding, so that equal labellings have equal sums
 _REMEMBERED = 128  # layers whose separations under all labellings are kept, for the first sample of a run
 _Pair = tuple[str, str]
 _Separations = Mapping[_Pair, Float64[np.ndarray, " labellings"]]
@@ -272,7 +273,7 @@ def _differences(
 ) -> Float64[np.ndarray, " labellings"]:
     """The mean of the labelled prompts minus that of the others, of those that have a value; 0 where none has."""
     there = np.isfinite(values)
-    chosen, labels = values[there], labels[:, there]
+    chosen, labels = np.rint(values[there] * _EXACT) / _EXACT, labels[:, there]
     counts = np.stack([labels.sum(axis=1), (1 - labels).sum(axis=1)])
     sums = np.stack([labels @ chosen, (1 - labels) @ chosen])
     means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)

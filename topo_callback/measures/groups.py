@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Integer
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Integer
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
@@ -82,8 +82,9 @@ def separations(
         labels: of these prompts, see `labellings`.
 
     Returns:
-        No unit; 0 where all projections are equal. Cost: a product of `labels` with the inner products of the two
-        groups, 8 ms for 1,000 labellings of 256 prompts.
+        No unit; 0 where all projections are equal; the same to the last bit for labellings that part the prompts alike,
+        so that none of them is in front of another. Cost: a product of `labels` with the inner products of the two
+        groups, 11 ms for 1,000 labellings of 256 prompts.
     """
     both = np.concatenate([first, second])
     inner = products[np.ix_(both, both)]
@@ -91,6 +92,7 @@ def separations(
     inner = inner - means - means[:, None] + means.mean()
     own = np.diagonal(inner)
     a, b = len(first), len(second)
+    labels, places = _partitions(labels)
     sums = labels @ inner  # of the products with the labelled prompts; those with the others are minus them
     labelled = labels * sums
     of_sums, of_squares = labelled.sum(axis=1), np.einsum("lp,lp->l", labelled, sums)
@@ -110,7 +112,23 @@ def separations(
     wide = variance > (_ROUNDING * np.abs(np.diagonal(products)).max()) ** 2
     found = np.zeros(len(labels))
     found[wide] = (mean_a - mean_b)[wide] / np.sqrt(variance[wide])
-    return found
+    of_all: Float64[np.ndarray, " labellings"] = found[places]
+    return of_all
+
+
+def _partitions(
+    labels: Float64[np.ndarray, "labellings prompts"],
+) -> tuple[Float64[np.ndarray, "partitions prompts"], Int64[np.ndarray, " labellings"]]:
+    """Each partition once, and which one every labelling is of; which group is the first matters by its size alone.
+
+    A labelling drawn twice, or with the names of two groups of one size exchanged, is as good as the given one: were
+    their values to differ by rounding, the given one could be in front of its equals.
+    """
+    chosen = labels > 0
+    if 2 * chosen[0].sum() == chosen.shape[1]:
+        chosen ^= ~chosen[:, :1]
+    _, first, places = np.unique(np.packbits(chosen, axis=1), axis=0, return_index=True, return_inverse=True)
+    return chosen[first].astype(np.float64), places.reshape(-1)
 
 
 def separation_error(separation: float, first: int, second: int) -> float:
