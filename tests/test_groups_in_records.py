@@ -23,7 +23,7 @@ from topo_callback.records.contents import check_run
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.watching.resuming import _refuse_other_run
+from topo_callback.watching.resuming import _refuse_other_run, open_folder
 
 POINTS = 40
 LAYERS = (1, 4)
@@ -198,3 +198,13 @@ def test_a_run_is_not_resumed_with_other_groups() -> None:
     for now in ({"hash": "0"}, {"hash": "0", "groups": other}):
         with pytest.raises(ConfigurationError, match="other groups of the probe's prompts"):
             _refuse_other_run(RUN, {**RUN, "probe": now})
+
+
+def test_a_record_without_groups_is_gone_on_with(tmp_path: Path) -> None:
+    said = {"tool": "topo_callback", "config": CONFIG.to_dict(), "layers": [1], "reading": {}}
+    before = {**said, "probe": {"hash": "0", "points": POINTS}}
+    open_folder(tmp_path, before, 0, checkpoint=tmp_path / "none").unlock()
+    again = open_folder(tmp_path, {**before, "probe": RUN["probe"]}, 8, checkpoint=tmp_path / "none")
+    again.unlock()
+    assert Groups.of_run(again.read_run()) == GROUPS
+    assert [entry["event"] for entry in again.journal()][-1] == "resumed"

@@ -5,9 +5,11 @@ A name is a label that may be shown anywhere; a value that is none is never quot
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -101,20 +103,33 @@ def label_of(row: Any, name: str) -> str | None:
     """The group that a row names; None where it names none.
 
     Args:
-        row: a text, which has none, or a mapping, whose column `group` holds a name or a whole number.
+        row: a text, which has none, or a mapping, whose column `group` holds a name or a whole number; without one it
+            is missing, None, NaN or blank.
         name: what errors call the row.
 
     Raises:
         ProbeError: the column holds something else.
     """
     value = row.get(COLUMN) if isinstance(row, Mapping) else None
-    if value is None or value == "":
+    if isinstance(value, str) and not value.strip():
         return None
-    if not isinstance(value, (str, int)):
-        raise ProbeError(f"{name}: column {COLUMN!r} holds a {type(value).__name__}; accepted: a name, or a number")
-    label = str(value).strip()
-    check_name(label, f"{name}: ")
-    return label
+    if value is None or (isinstance(value, Real) and math.isnan(value)):  # tables write what is missing as NaN
+        return None
+    return name_of(value, f"{name}: column {COLUMN!r} holds", f"{name}: ")
+
+
+def name_of(value: Any, holds: str, where: str = "") -> str:
+    """The name of a group as it was given: a text, or a whole number of Python or NumPy.
+
+    Raises:
+        ProbeError: it is neither, and the message starts with `holds`, or it cannot be a name, and it starts with
+            `where`.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, Integral)):
+        raise ProbeError(f"{holds} a {type(value).__name__}; accepted: a name, or a whole number")
+    name = value.strip() if isinstance(value, str) else str(int(value))
+    check_name(name, where)
+    return name
 
 
 def pair_key(first: str, second: str) -> str:

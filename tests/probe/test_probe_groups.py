@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 from tiny import tiny_tokenizer
 
@@ -41,6 +42,18 @@ def test_a_column_names_the_group_of_a_row_and_changes_no_token() -> None:
 def test_a_data_set_may_have_the_column_with_numbers() -> None:
     data = datasets.Dataset.from_dict({"text": TEXTS, "group": [1, 0, 0, 1]})
     assert Probe.from_rows(data, TOKENIZER).groups == Groups(("1", "0"), (0, 1, 1, 0))
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), "", "  "])
+def test_numbers_of_numpy_are_names_and_what_is_missing_is_no_group(missing: Any) -> None:
+    values = [np.int64(1), np.uint8(0), 1, missing]
+    given = [{"text": text, "group": value} for text, value in zip(TEXTS, values, strict=True)]
+    assert Probe.from_rows(given, TOKENIZER).groups == Groups(("1", "0"), (0, 1, 0, -1))
+
+
+def test_the_keys_of_a_mapping_may_be_numbers() -> None:
+    given = {np.int64(1): TEXTS[:1], 0: TEXTS[1:3], "two": TEXTS[3:]}
+    assert Probe.from_rows(given, TOKENIZER).groups == Groups(("1", "0", "two"), (0, 1, 1, 2))
 
 
 def test_groups_may_be_given_as_a_mapping_to_rows_of_any_kind() -> None:
@@ -93,6 +106,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a bar": ({"a|b": TEXTS, "b": ["x"]}, "a name that cannot be used"),
     "a prompt as group": ([{"text": "x", "group": SECRET * 9}] * 2, "row 0: a group has a name that cannot be used"),
     "a list as group": ([{"text": "x", "group": [SECRET]}] * 2, "row 0: column 'group' holds a list"),
+    "a truth as group": (
+        [{"text": "x", "group": True}] * 2,
+        "row 0: column 'group' holds a bool; accepted: a name, or",
+    ),
+    "a truth of numpy": ([{"text": "x", "group": np.True_}] * 2, "row 0: column 'group' holds a bool"),
+    "a fraction": ([{"text": "x", "group": 0.5}] * 2, "row 0: column 'group' holds a float"),
+    "a truth as key": ({True: TEXTS, False: ["x"]}, "the name of a group is a bool"),
+    "one name twice": ({1: TEXTS, "1": ["x"]}, "two groups of the probe have one name"),
     "nine groups": ([{"text": f"{i}", "group": i} for i in range(9)], "names 9 groups; accepted: at most 8"),
 }
 

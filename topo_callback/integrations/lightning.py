@@ -57,7 +57,7 @@ class LightningTopologyCallback(_Callback):
 
     def __init__(
         self,
-        probe: Probe | Sequence[Any] | Mapping[str, Any] | None = None,
+        probe: Probe | Sequence[Any] | Mapping[Any, Any] | None = None,
         *,
         config: TopologyConfig | None = None,
         processing_class: Any = None,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from topo_callback.errors import USERS_OWN, ProbeError, described
-from topo_callback.groups import Groups, check_name, label_of
+from topo_callback.groups import Groups, label_of, name_of
 from topo_callback.terminal import show_if_asked
 
 TEXT_FORMATS = (
@@ -72,6 +72,7 @@ def labelled_rows(rows: Any) -> list[tuple[Any, str | None]]:
         raise ProbeError(f"a single {type(rows).__name__} was given as probe; accepted: {_ACCEPTED_ROWS}")
     if isinstance(rows, Mapping):
         _refuse_other_mappings(rows)
+        rows = _by_name(rows)
         parts = list(rows.values())
     else:
         parts = [rows]
@@ -81,7 +82,7 @@ def labelled_rows(rows: Any) -> list[tuple[Any, str | None]]:
         check_row(row, f"row {i}")
     labels: list[str | None]
     if isinstance(rows, Mapping):
-        labels = [str(name) for name, part in rows.items() for _ in range(len(part))]
+        labels = [name for name, part in rows.items() for _ in range(len(part))]
     else:
         labels = [label_of(row, f"row {i}") for i, row in enumerate(listed)]
     Groups.of_labels(labels)  # as early as all that is wrong with rows
@@ -96,11 +97,17 @@ def _refuse_other_mappings(rows: Mapping[Any, Any]) -> None:
             f"a mapping with the keys {_names(rows)} was given as probe; accepted: {_ACCEPTED_ROWS}, or a dict from "
             "the names of at least 2 groups to such rows; of a DatasetDict, give one split"
         )
-    for name, part in rows.items():
-        check_name(name)
+    for part in rows.values():
         refuse_stream(part, "rows of a group")
         if isinstance(part, (str, bytes, Mapping)):
             raise ProbeError(f"a group of the probe is a {type(part).__name__}; accepted: {_ACCEPTED_ROWS}")
+
+
+def _by_name(rows: Mapping[Any, Any]) -> dict[str, Any]:
+    named = {name_of(key, "the name of a group is"): part for key, part in rows.items()}
+    if len(named) < len(rows):
+        raise ProbeError("two groups of the probe have one name; accepted: names that differ")
+    return named
 
 
 def _listed(rows: Any) -> list[Any]:

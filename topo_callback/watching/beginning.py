@@ -41,7 +41,7 @@ class Given:
     """What a callback was given for each run that it watches; see `TopologyCallback`."""
 
     config: TopologyConfig
-    probe: Probe | Sequence[Any] | Mapping[str, Any] | None = None
+    probe: Probe | Sequence[Any] | Mapping[Any, Any] | None = None
     processing_class: Any = None
     executor: Executor | None = None
     sinks: Sequence[Sink] | None = None

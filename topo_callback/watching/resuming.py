@@ -215,7 +215,8 @@ def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
             f"this run is resumed with another probe: its trajectory has probe {old}, now it is {new}; give the same "
             "probe, or another folder=... to start a new trajectory"
         )
-    if before["probe"].get("groups") != now["probe"].get("groups"):
+    groups = before["probe"].get("groups")  # records of old have none, whatever their rows say: they get them from here
+    if groups is not None and groups != now["probe"].get("groups"):
         raise ConfigurationError(
             "this run is resumed with other groups of the probe's prompts; give those that it was begun with, or "
             "another folder=... to start a new trajectory"
