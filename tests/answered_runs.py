@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,25 +31,28 @@ def answered_run(
     layers: tuple[int, ...] = (1,),
     noise: float = 0.002,
     kept_error: float = 0.01,
+    until: Mapping[str, int] | None = None,
 ) -> Trajectory:
     """A run whose answers and loss on general text move by these means, the same for all prompts but for a factor.
 
     Args:
         kept: share of the neighbours that are those of the start, alike in all layers; None: not recorded.
         kept_error: its error, as it is recorded.
+        until: a number's name -> the last step whose sample has it; without, all have.
     """
     folder = write_trajectory(root, steps, layers=layers, points=20, config=CONFIG)
+    last = dict.fromkeys((ANSWERS, LOSS, STRUCTURE), steps[-1]) | dict(until or {})
     draw = np.random.default_rng(0)
     of_prompts = {ANSWERS: np.exp(0.3 * draw.normal(size=20)), LOSS: 1 + 0.3 * draw.normal(size=20)}
     for snapshot in make_snapshots(steps, layers=layers, points=20, config=CONFIG):
         values = {
             name: shape(snapshot.step) * of_prompts[name] + noise * draw.normal(size=20)
             for name, shape in ((ANSWERS, answers), (LOSS, forgot))
-            if shape is not None and snapshot.step > 0
+            if shape is not None and 0 < snapshot.step <= last[name]
         }
         numbers = {**snapshot.numbers, **{name: {None: float(each.mean())} for name, each in values.items()}}
         errors = {name: {None: error_of(float(each.std(ddof=1)) / 20**0.5, 20) or 0.0} for name, each in values.items()}
-        if kept is not None and snapshot.step > 0:
+        if kept is not None and 0 < snapshot.step <= last[STRUCTURE]:
             numbers[STRUCTURE] = dict.fromkeys(layers, kept(snapshot.step))
             errors[STRUCTURE] = dict.fromkeys((*layers, None), kept_error)
         told = replace(snapshot, numbers=numbers, errors=errors, by_prompt=values)

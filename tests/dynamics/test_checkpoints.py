@@ -14,6 +14,7 @@ from trajectories import write_trajectory
 
 from topo_callback.dynamics import Event
 from topo_callback.dynamics.checkpoints import checkpoint_answers, eval_loss_turned
+from topo_callback.dynamics.course import ANSWERS, LOSS
 from topo_callback.dynamics.verdict import NOT_ENOUGH
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED
@@ -53,6 +54,20 @@ def test_what_is_forgotten_behind_that_decides(tmp_path: Path, forgot: float, an
 
 def test_answers_that_still_move(tmp_path: Path) -> None:
     assert said(answered_run(tmp_path, lambda step: step / 96, lambda step: 0.0))[1] == "yes, until the last sample"
+
+
+def test_samples_without_the_number_leave_it_open_how_it_ends(tmp_path: Path) -> None:
+    run = answered_run(tmp_path / "a", plateau, lambda step: 0.0, until={ANSWERS: 72})
+    _, moving, which = checkpoint_answers(run, [])
+    assert moving.answer == which.answer == NOT_ENOUGH
+    gone = "the newest samples have no number of the answers, the last is of step 72"
+    assert moving.evidence == which.evidence == gone
+    lost = answered_run(tmp_path / "b", plateau, lambda step: 2.0 * (step > 48), until={LOSS: 72})
+    _, moving, which = checkpoint_answers(lost, [])
+    assert (moving.answer, which.answer) == ("no, since step 40", NOT_ENOUGH)
+    assert which.evidence.endswith(
+        "the newest samples have no number of the loss on general text, the last is of step 72"
+    )
 
 
 @pytest.mark.parametrize("steps", [STEPS, tuple(range(0, 120, 3))])

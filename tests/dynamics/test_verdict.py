@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from answered_runs import CONFIG, STEPS, answered_run, plateau
+from answered_runs import CONFIG, STEPS, Shape, answered_run, plateau
 from trajectories import LAYERS, make_snapshots, write_trajectory
 
 import topo_callback
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.course import STRUCTURE, HalfWay
+from topo_callback.dynamics.course import ANSWERS, STRUCTURE, HalfWay
 from topo_callback.dynamics.run_verdict import _moved_layers, verdict_of, verdict_of_folder
 from topo_callback.dynamics.verdict import Measured, Verdict, percent, plain_percent, with_interval
 from topo_callback.records.folder import TrajectoryFolder
@@ -99,6 +99,20 @@ def test_structure_stands_in_where_there_are_no_answers(tmp_path: Path) -> None:
     assert verdict.course == "structure"
     assert verdict.figures[2].detail.startswith("half of the change of structure came between steps 16 and 24; ")
     assert "answers" not in verdict.sentence
+
+
+@pytest.mark.parametrize("shape", [at_rest, lambda step: 0.0])
+def test_nothing_is_said_of_an_end_whose_samples_lack_the_number(tmp_path: Path, shape: Shape) -> None:
+    verdict = verdict_of(answered_run(tmp_path / "a", shape, until={ANSWERS: 72}))
+    assert (verdict.course, verdict.course_last, verdict.last_step) == ("answers", 72, 88)
+    assert verdict.half_way is verdict.settled is verdict.at_rest is verdict.over is verdict.moved is None
+    when = verdict.figures[2]
+    assert when.value == "not enough evidence"
+    assert when.detail == "the newest samples have no number of the answers, the last is of step 72"
+    assert "answers" not in verdict.sentence
+    structure = verdict_of(answered_run(tmp_path / "b", None, kept=lambda step: 1 - shape(step), until={STRUCTURE: 72}))
+    assert structure.over is structure.settled is None
+    assert structure.figures[2].detail.endswith("no number of the structure, the last is of step 72")
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from topo_callback.dynamics.behaviour import ROUNDING
-from topo_callback.dynamics.course import ANSWERS, FEWEST, LOSS, Course, Settled
+from topo_callback.dynamics.course import ANSWERS, FEWEST, LOSS, Course, Settled, no_longer
 from topo_callback.dynamics.divergence import STAYS
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.dynamics.verdict import NOT_ENOUGH, percent
@@ -61,13 +61,12 @@ def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[
     """
     diverged = next((event for event in events if event.kind == "divergence"), None)
     answers = Course.of_prompts(trajectory, ANSWERS)
-    resting = answers is not None and bool(answers.at_rest())
     settled = None if answers is None else answers.settled()
     turned = eval_loss_turned(trajectory)
     return [
         _stop(trajectory, events, diverged, turned),
         _moving(answers, settled),
-        _which(trajectory, diverged, turned, settled if resting else None),
+        _which(trajectory, diverged, turned, answers),
     ]
 
 
@@ -127,6 +126,8 @@ def _moving(answers: Course | None, settled: Settled | None) -> Answer:
     question = "Do the answers still move?"
     if answers is None:
         return Answer(question, NOT_ENOUGH, f"next tokens of {LEAST_PART} prompts or more are not recorded")
+    if not answers.is_current:
+        return Answer(question, NOT_ENOUGH, no_longer("the answers", answers.steps[-1]))
     value, error = answers.last
     move = f"{percent(value, error)} of the probability of the next token at step {answers.steps[-1]}"
     if len(answers.steps) < FEWEST:
@@ -142,7 +143,7 @@ def _moving(answers: Course | None, settled: Settled | None) -> Answer:
     return Answer(question, f"no, since step {settled.step}", f"within a tenth of {move} ({span})")
 
 
-def _which(trajectory: Trajectory, diverged: Event | None, turned: Turned | None, settled: Settled | None) -> Answer:
+def _which(trajectory: Trajectory, diverged: Event | None, turned: Turned | None, answers: Course | None) -> Answer:
     question = "Which checkpoint?"
     if diverged is not None:
         before = [step for step in trajectory.steps if step < diverged.first_step]
@@ -152,11 +153,17 @@ def _which(trajectory: Trajectory, diverged: Event | None, turned: Turned | None
     if turned is not None:
         return Answer(question, f"about step {turned.step}", turned.words)
     loss = Course.of_prompts(trajectory, LOSS)
-    sudden = None if loss is None else _sudden_loss(loss)
+    sudden = _sudden_loss(loss) if loss is not None and loss.is_current else None
     if sudden is not None:
         return sudden
+    if answers is not None and not answers.is_current:
+        return Answer(question, NOT_ENOUGH, no_longer("the answers", answers.steps[-1]))
+    settled = answers.settled() if answers is not None and answers.at_rest() else None
     if settled is None:
         return Answer(question, NOT_ENOUGH, "the answers have not clearly moved, or not come to rest")
+    if loss is not None and not loss.is_current:
+        lost = no_longer("the loss on general text", loss.steps[-1])
+        return Answer(question, NOT_ENOUGH, f"from step {settled.step} on the answers are as at the end; {lost}")
     if loss is None or settled.step not in loss.steps or settled.step == loss.steps[-1]:
         return Answer(question, NOT_ENOUGH, f"from step {settled.step} on the answers are as at the end")
     place = loss.steps.index(settled.step)

@@ -60,6 +60,7 @@ class Course:
 
     Attributes:
         start: step of the sample that they are compared with.
+        newest: step of the run's newest sample. Where that has no such number, nothing is said of how it ends.
         steps: of the samples, ascending.
         values: the number.
         errors: half of what the 95 % intervals of the values reach to each side, over prompts; NaN where unknown.
@@ -68,6 +69,7 @@ class Course:
     """
 
     start: int
+    newest: int
     steps: tuple[int, ...]
     values: Float64[np.ndarray, " samples"]
     errors: Float64[np.ndarray, " samples"]
@@ -89,7 +91,8 @@ class Course:
             return None
         rows = np.stack([values for _, values in known])
         means = np.array([_mean(row) for row in rows])
-        return cls(trajectory.steps[0], tuple(step for step, _ in known), means[:, 0], means[:, 1], rows)
+        ends = trajectory.steps[0], trajectory.steps[-1]
+        return cls(*ends, tuple(step for step, _ in known), means[:, 0], means[:, 1], rows)
 
     @classmethod
     def of_structure(cls, trajectory: Trajectory) -> Course | None:
@@ -104,12 +107,17 @@ class Course:
         if not found or not np.isfinite(found[-1][2]):
             return None
         steps, values, errors = zip(*found, strict=True)
-        return cls(trajectory.steps[0], tuple(steps), np.array(values), np.array(errors))
+        return cls(trajectory.steps[0], trajectory.steps[-1], tuple(steps), np.array(values), np.array(errors))
 
     @property
     def last(self) -> tuple[float, float]:
         """The last value and its error."""
         return float(self.values[-1]), float(self.errors[-1])
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the newest sample of the run has the number."""
+        return self.steps[-1] == self.newest
 
     @property
     def clear(self) -> bool:
@@ -127,8 +135,9 @@ class Course:
         return float(value), float(np.hypot(share * self.errors[other], self.errors[one]))
 
     def settled(self) -> Settled | None:
-        """Since when the number is as at the end; None where it did not clearly move, or samples are few."""
-        if len(self.steps) < FEWEST or not self.clear:
+        """Since when the number is as at the end; None where it did not clearly move, the newest samples lack it, or
+        samples are few."""
+        if len(self.steps) < FEWEST or not self.is_current or not self.clear:
             return None
         away, errors = self._differences(1.0)
         found = []
@@ -138,8 +147,8 @@ class Course:
         return Settled(*found)
 
     def at_rest(self) -> bool | None:
-        """Whether the number is as at the end for a quarter of the steps, or more; None where the errors, or too few
-        samples, leave that open."""
+        """Whether the number is as at the end for a quarter of the steps, or more; None where the errors, too few
+        samples, or newest ones that lack it, leave that open."""
         settled = self.settled()
         if settled is None:
             return None
@@ -149,8 +158,9 @@ class Course:
         return False if settled.earliest > needed else None
 
     def half_way(self) -> HalfWay | None:
-        """When half of the last value was there; None where it did not clearly move, or samples are few."""
-        if len(self.steps) < FEWEST or not self.clear:
+        """When half of the last value was there; None where it did not clearly move, the newest samples lack it, or
+        samples are few."""
+        if len(self.steps) < FEWEST or not self.is_current or not self.clear:
             return None
         left, errors = self._differences(0.5)
         sign = 1.0 if self.values[-1] > 0 else -1.0
@@ -167,6 +177,16 @@ class Course:
         last = len(self.steps) - 1
         found = np.array([self.difference(place, last, share=share) for place in range(last + 1)])
         return found[:, 0], 2 * found[:, 1]
+
+
+def no_longer(what: str, last: int) -> str:
+    """That the newest samples lack a number.
+
+    Args:
+        what: it is of.
+        last: step of the last sample that has it.
+    """
+    return f"the newest samples have no number of {what}, the last is of step {last}"
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:

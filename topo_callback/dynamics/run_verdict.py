@@ -65,11 +65,12 @@ def verdict_of(trajectory: Trajectory, events: Sequence[Event] | None = None) ->
         training_steps=_training_steps(trajectory),
         missing="" if answers is not None else newest.missing.get(ANSWERS, {}).get(None, ""),
         course=None if course is None else "structure" if answered is None else "answers",
+        course_last=None if course is None else course.steps[-1],
         half_way=None if course is None else course.half_way(),
         settled=None if course is None else course.settled(),
         at_rest=at_rest,
         over=at_rest if whole or at_rest is False else None,
-        moved=None if course is None else course.clear,
+        moved=course.clear if course is not None and course.is_current else None,
     )
 
 

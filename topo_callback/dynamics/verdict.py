@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from topo_callback.dynamics.behaviour import ROUNDING as IN_NATS
-from topo_callback.dynamics.course import FEWEST, ROUNDING, HalfWay, Settled
+from topo_callback.dynamics.course import FEWEST, ROUNDING, HalfWay, Settled, no_longer
 from topo_callback.dynamics.excess import NOISY
 from topo_callback.dynamics.explanation import became
 from topo_callback.dynamics.reorganisation import Event, layers_in_words
@@ -86,6 +86,7 @@ class Verdict:
         moved_layers: those that kept clearly fewer neighbours than the median layer; none where they do not differ.
         moved_layers_kept: median of the share that these kept; None without any.
         course: what `half_way`, `settled` and `over` are of: `answers`, or `structure` where there are no answers.
+        course_last: step of the last sample that has it; where newer ones lack it, the next five are None.
         half_way: when half of the move was there; None where it is not clear.
         settled: since when it is as at the end; None where it is not clear.
         at_rest: whether it has been so for a quarter of the steps; None where the errors leave that open.
@@ -114,6 +115,7 @@ class Verdict:
     moved_layers: tuple[int, ...] = ()
     moved_layers_kept: float | None = None
     course: Literal["answers", "structure"] | None = None
+    course_last: int | None = None
     half_way: HalfWay | None = None
     settled: Settled | None = None
     at_rest: bool | None = None
@@ -212,6 +214,8 @@ def _when(verdict: Verdict) -> tuple[str, str]:
     """How far it is, and when half of it was there."""
     if verdict.course is None:
         return NOT_ENOUGH, "" if verdict.samples < 2 else "no move with its error is recorded"
+    if verdict.course_last is not None and verdict.course_last != verdict.last_step:
+        return NOT_ENOUGH, no_longer(f"the {verdict.course}", verdict.course_last)
     if verdict.moved is False:
         return "no clear move", f"of the {verdict.course}, beyond error and rounding"
     if verdict.settled is None:
