@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import special_ortho_group
 
 from topo_callback import Trajectory
-from topo_callback.dynamics.prompt_moves import prompt_moves
+from topo_callback.dynamics.prompt_moves import PromptMoves, prompt_moves
 from topo_callback.page.prompt_map import NEIGHBOURS, map_content, on_common_axes
 from topo_callback.page.prompts import moved_prompts
 
@@ -97,3 +97,8 @@ def test_the_prompts_that_moved_most_are_those_that_lost_their_neighbours(trajec
     assert "<b>" not in text
     assert "b&gt;" not in moved_prompts(trajectory)
     assert moved_prompts(trajectory).count('<th scope="row">') == 20
+
+
+def test_of_prompts_that_kept_as_many_the_one_whose_answer_moved_more_comes_first() -> None:
+    kept, answers = np.array([0.5, 0.2, 0.5, 0.2, 0.5]), np.array([0.1, np.nan, 0.3, 0.0, 0.1])
+    assert PromptMoves(8, 0, kept, 0.1, answers).order().tolist() == [1, 3, 2, 0, 4]

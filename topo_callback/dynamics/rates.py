@@ -13,7 +13,9 @@ from topo_callback.dynamics.reorganisation import Event
 
 RATES: Mapping[tuple[str, str], str] = MappingProxyType(
     {
-        ("change", "sequential"): "0 of 107 quiet real runs; simulated, at most 5 % in 172 of 176 cells",
+        ("change", "sequential"): (
+            "0 of 107 quiet real runs, 1 of 36 small SFT, DPO and GRPO runs; simulated, at most 5 % in 172 of 176 cells"
+        ),
         ("change", "calibrated"): "at most 5 % of runs exchangeable with their references; 3 of 110 real runs",
         ("divergence", "sequential"): "0 of 147 quiet real runs, 11 of 17,600 simulated ones",
         ("onset", "sequential"): "1 of 107 quiet real runs; simulated, at most 5 % in each of 305 cells",
