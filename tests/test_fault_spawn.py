@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers import mostly_slow
 
 from topo_callback import Trajectory
 from topo_callback.records.folder import TrajectoryFolder
@@ -38,7 +37,8 @@ print("trained")
 """
 
 
-@pytest.mark.parametrize("way", mostly_slow(["file", "standard input", "command"], "standard input"))
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["file", "standard input", "command"])
 def test_fault_23_a_script_without_a_main_guard_is_run_once_and_watched(way: str, tmp_path: Path) -> None:
     words = {"file": ["script.py"], "standard input": ["-"], "command": ["-c", SCRIPT]}[way]
     (tmp_path / "script.py").write_text(SCRIPT)

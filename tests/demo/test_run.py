@@ -41,6 +41,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, str, Cou
     return result, printed.getvalue(), counter
 
 
+@pytest.mark.slow
 def test_both_trainings_happen_and_learn(demo: tuple[DemoResult, str, CountSteps]) -> None:
     result, _, counter = demo
     assert counter.steps == 4
@@ -50,6 +51,7 @@ def test_both_trainings_happen_and_learn(demo: tuple[DemoResult, str, CountSteps
     assert result.held_out_losses[-1] < result.held_out_losses[0]
 
 
+@pytest.mark.slow
 def test_everything_is_in_the_run_folder(demo: tuple[DemoResult, str, CountSteps]) -> None:
     result, _, _ = demo
     assert result.folder.name == "run-001"
@@ -62,6 +64,7 @@ def test_everything_is_in_the_run_folder(demo: tuple[DemoResult, str, CountSteps
     assert list(result.wandb_folder.glob("*.wandb"))
 
 
+@pytest.mark.slow
 def test_few_lines_are_printed_and_they_say_where_things_are(demo: tuple[DemoResult, str, CountSteps]) -> None:
     result, printed, _ = demo
     lines = printed.splitlines()
@@ -70,6 +73,7 @@ def test_few_lines_are_printed_and_they_say_where_things_are(demo: tuple[DemoRes
     assert f"W&B      wandb sync {result.wandb_folder}" in lines
 
 
+@pytest.mark.slow
 def test_surroundings_are_as_before(demo: tuple[DemoResult, str, CountSteps]) -> None:
     assert "WANDB_DIR" not in os.environ
     assert "WANDB_CACHE_DIR" not in os.environ
@@ -99,11 +103,13 @@ def test_saved_model_and_rows_are_accepted_and_runs_repeat(
     assert not (results[0].folder / "base_model").exists()
 
 
-def test_a_model_that_is_not_there_is_a_named_error(tmp_path: Path, demo: tuple[DemoResult, str, CountSteps]) -> None:
+def test_a_model_that_is_not_there_is_a_named_error(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "one", "completion": "two"}\n' * 4)
     with pytest.raises(ConfigurationError, match=r"model .*nothing.* could not be loaded"):
         run_demo(
             model=tmp_path / "nothing",
-            dataset=demo[0].folder / "data" / "held_out.jsonl",
+            dataset=rows,
             output_dir=tmp_path,
             callbacks=[],
             console=Console(file=io.StringIO()),

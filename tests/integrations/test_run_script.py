@@ -145,6 +145,7 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
     assert "accelerate launch" in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_trainer_is_watched_with_settings_from_everywhere(tmp_path: Path) -> None:
     script = write(tmp_path, TRAINING)
     write(

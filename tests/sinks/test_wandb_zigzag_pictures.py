@@ -96,6 +96,7 @@ def test_every_pictured_sample_has_its_zigzag_over_depth(pictured: Pictured) -> 
         assert content == (pictured.folder.pictures / f"depth-step-{step:08d}.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_pictured_sample_from_the_third_on_has_its_zigzag_over_time(pictured: Pictured) -> None:
     found = uploads(pictured, "time-L06")
     assert list(found) == list(PICTURED[1:])
