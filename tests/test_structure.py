@@ -20,12 +20,12 @@ ORDER = (
     "_lazy", "errors", "spacing", "versions", "terminal", "tables", "subsamples", "libraries",
     "setting_kinds", "setting_effects", "groups",
     "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
-    "data_rows", "records",
+    "data_rows", "records", "training_loop",
     "dynamics", "trajectory", "measurement",
     "state", "probe", "capture", "geometry",
     "sinks", "figures", "comparison", "controls", "page", "worker",
     "distributed", "studies", "reader", "watching",
-    "callback", "scan", "pruning", "integrations", "demo", "commands", "cli", "__main__", "__init__",
+    "callback", "loop", "scan", "pruning", "integrations", "demo", "commands", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_the_public_names_are_these() -> None:
     assert topo_callback.__all__ == [
         "Barcode", "ConfigurationError", "Event", "FolderBusyError", "MemorySink", "MissingExtraError", "ParallelProbe",
         "Probe", "ProbeError", "RecordError", "Snapshot", "TopologyCallback", "TopologyConfig", "TopologyError",
-        "Trajectory", "UnsupportedModelError",
+        "Trajectory", "UnsupportedModelError", "Watch", "watch",
     ]  # fmt: skip
     for name in topo_callback.__all__:
         assert getattr(topo_callback, name).__name__ == name

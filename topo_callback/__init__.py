@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from topo_callback.homology.barcode import Barcode
+    from topo_callback.loop import Watch, watch
     from topo_callback.probe.parallel import ParallelProbe
     from topo_callback.probe.probe import Probe
     from topo_callback.records.snapshot import Snapshot
@@ -46,6 +47,8 @@ __all__ = [
     "TopologyError",
     "Trajectory",
     "UnsupportedModelError",
+    "Watch",
+    "watch",
 ]
 
 _HOME = {
@@ -65,6 +68,8 @@ _HOME = {
     "TopologyError": "errors",
     "Trajectory": "trajectory",
     "UnsupportedModelError": "errors",
+    "Watch": "loop",
+    "watch": "loop",
 }
 
 

@@ -19,7 +19,8 @@ from topo_callback.probe import Probe, check_rows
 from topo_callback.settings import is_disabled
 from topo_callback.sinks.protocol import Sink
 from topo_callback.watching.actions import EventFunction
-from topo_callback.watching.beginning import Given
+from topo_callback.watching.attached import Attached
+from topo_callback.watching.beginning import Given, checkpoint_folder
 from topo_callback.watching.monitor import Monitor
 from topo_callback.worker import early
 
@@ -108,7 +109,10 @@ class TopologyCallback(TrainerCallback):
         self._on_event = tuple(functions)
         self._disabled = is_disabled()
         self._monitor = self._new_monitor()
-        if not self._disabled:
+        self._attached = Attached(type(self).__name__)
+        if self._disabled:
+            self._attached.dismiss()
+        else:
             self.config.check_installed()
         if isinstance(probe, Probe):
             self.config.check_points(len(probe))
@@ -124,6 +128,7 @@ class TopologyCallback(TrainerCallback):
 
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        self._attached.dismiss()
         again = self.folder if self._monitor.running and getattr(args, "auto_find_batch_size", False) else None
         self._monitor.abandon(goes_on=again is not None)
         self._monitor = self._new_monitor()
@@ -132,6 +137,8 @@ class TopologyCallback(TrainerCallback):
             early.end_early()
             return
         self._monitor.begin(args, state, context["model"], context, again)
+        if self._monitor.running:
+            self._attached.begin()
 
     @_harmless
     def on_substep_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -145,11 +152,13 @@ class TopologyCallback(TrainerCallback):
 
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        self._attached.stepped = True
         self._monitor.step_ended(context["model"], state, control, context.get("optimizer"))
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        self._monitor.saved(context["model"], args, state)
+        checkpoint = context.get("checkpoint") or checkpoint_folder(args, state)
+        self._monitor.saved(context["model"], checkpoint, state)
 
     @_harmless
     def on_log(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -158,6 +167,40 @@ class TopologyCallback(TrainerCallback):
     @_harmless
     def on_train_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         self._monitor.ended(context["model"], args, state)
+
+    # for loops that are not transformers': what their author tells, and asks for
+
+    @_harmless
+    def on_told(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        """The loss, gradient norm and learning rate of a step, before `on_step_end`; each may be None."""
+        if self._monitor.signals is not None:
+            scaled = bool(getattr(args, "fp16", False))
+            self._monitor.signals.told(context["loss"], context["norm"], context["rate"], scaled=scaled)
+
+    @_harmless
+    def on_look_ahead(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        """Optimizer and scheduler are ready for the next step."""
+        if self._monitor.signals is not None:
+            self._monitor.signals.look_ahead(context.get("optimizer"), context.get("lr_scheduler"))
+
+    @_harmless
+    def on_asked(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        """A sample is asked for, on every rank."""
+        self._monitor.asked(context["model"], state)
+
+    @_harmless
+    def on_broken_off(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+        """Training has ended before its end; what is measured by now is kept, the rest waits for `finish`."""
+        self._monitor.abandon()
+
+    def take_place_of(self, other: TopologyCallback) -> None:
+        """Be the one of the two that is called: nothing is said of the other when the process ends."""
+        other._attached.dismiss()
+
+    @property
+    def samples_next(self) -> frozenset[int]:
+        """The steps at which the model may be read."""
+        return self._monitor.meetings
 
     def _new_monitor(self) -> Monitor:
         given = Given(self.config, self._given, self._processing_class, self._executor, self._sinks, self._on_event)

@@ -27,7 +27,7 @@ def run(example: str, work: Path, *arguments: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.parametrize(("example", "folder"), [("sft_lora", "sft-lora"), ("dpo", "dpo")])
+@pytest.mark.parametrize(("example", "folder"), [("sft_lora", "sft-lora"), ("dpo", "dpo"), ("own_loop", "own-loop")])
 def test_training(tmp_path: Path, example: str, folder: str) -> None:
     run(example, tmp_path, "--steps", "3")
     trajectory = Trajectory.load(tmp_path / folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,10 @@ from topo_callback.errors import ConfigurationError, UnsupportedModelError
 from topo_callback.reader.reader import Reader, ReadingError
 from topo_callback.reader.run_description import describe_run
 from topo_callback.records.sample import Sample
+from topo_callback.training_loop import LoopProgress, LoopSettings
 
 ROWS = [{"input_ids": [3 + (7 * i + j * j) % 90 for j in range(2 + i % 7)]} for i in range(12)]
-NOTHING = SimpleNamespace(
-    bf16=False, fp16=False, learning_rate=0, lr_scheduler_type="", warmup_steps=0, seed=0, max_steps=0,
-    num_train_epochs=0,
-)  # fmt: skip
+NOTHING = LoopSettings(torch.device("cpu"), "nowhere"), LoopProgress(0)
 
 
 def reader(model: nn.Module, *, rows: str = "padded", **settings: Any) -> Reader:
@@ -80,7 +77,7 @@ def test_a_sample_is_of_each_prompt_alone(model: Any, depth: int, width: int, to
     np.testing.assert_allclose(taken.distances, distances_alone(made_model, tokens), rtol=1e-3, atol=1e-4)
     assert taken.facts["probe_rows"] == "padded"
     assert taken.next_token_codes is not None
-    run = describe_run(made._config, made._probe, made, made_model, NOTHING, NOTHING, 1)
+    run = describe_run(made._config, made._probe, made, made_model, *NOTHING, 1)
     assert run["model"]["depth"] == depth
     assert run["proof"]["difference"] <= run["proof"]["allowed"]
 
@@ -94,7 +91,7 @@ def test_a_way_that_costs_more_is_said_with_its_cost_and_recorded() -> None:
     taken = sample(model, made)
     assert taken.facts["probe_rows"] == "equal lengths"
     np.testing.assert_allclose(taken.distances, distances_alone(model, pooling="mean"), rtol=1e-3, atol=1e-4)
-    run = describe_run(made._config, made._probe, made, model, NOTHING, NOTHING, 1)
+    run = describe_run(made._config, made._probe, made, model, *NOTHING, 1)
     assert run["reading"]["rows"] == "equal lengths"
     assert "padded" in run["proof"]["refused"]
     again = reader(model, rows=run["reading"]["rows"], pooling="mean")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from transformers import TrainingArguments
 
 from topo_callback.probe import Probe
 from topo_callback.probe.files import kept_probe
@@ -17,7 +17,7 @@ PROBE = Probe(((1, 2), (3,)), (1, 1))
 
 
 def test_the_file_follows_the_newest_setting(tmp_path: Path) -> None:
-    args = SimpleNamespace(push_to_hub=False, output_dir=str(tmp_path))
+    args = TrainingArguments(str(tmp_path), report_to=[])
     folder = TrajectoryFolder.new(tmp_path / "topology")
     keep_prompts(folder, PROBE, args)
     assert folder.prompts.read_bytes() == kept_probe(PROBE)
@@ -27,7 +27,7 @@ def test_the_file_follows_the_newest_setting(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_in_what_goes_to_the_hub(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    args = SimpleNamespace(push_to_hub=True, output_dir=str(tmp_path / "out"))
+    args = TrainingArguments(str(tmp_path / "out"), report_to=[], push_to_hub=True)
     inside, outside = (TrajectoryFolder.new(tmp_path / where) for where in ("out/topology", "elsewhere"))
     keep_prompts(inside, PROBE, args)
     assert not inside.prompts.exists()
@@ -42,7 +42,7 @@ def test_what_fails_is_a_warning_without_a_word_of_a_prompt(tmp_path: Path, capl
             raise RuntimeError(f"no such tokens: {ids}")
 
     folder = TrajectoryFolder.new(tmp_path)
-    args = SimpleNamespace(output_dir=str(tmp_path))
+    args = TrainingArguments(str(tmp_path), report_to=[])
     with caplog.at_level(logging.WARNING):
         keep_prompts(folder, Probe(((11, 12), (13,)), (1, 1), processing_class=Quoting()), args)
         assert [record.getMessage() for record in caplog.records] == [

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig, Trajectory
+from topo_callback.training_loop import LoopSettings
 from topo_callback.watching.step_signals import StepSignals
 from topo_callback.watching.training_facts import TrainingFacts
 
@@ -324,7 +325,9 @@ class OwnLoop:
         self.model(torch.ones(1, 3)).square().sum().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         norm = torch.cat([p.grad.flatten() for p in self.model.parameters() if p.grad is not None]).norm()
-        self.signals.before_optimizer_step(SimpleNamespace(**arguments), self.optimizer, None)
+        self.signals.before_optimizer_step(
+            LoopSettings(torch.device("cpu"), "nowhere", **arguments), self.optimizer, None
+        )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.training.step_ended()
@@ -400,7 +403,7 @@ def test_a_scheduler_that_raises_leaves_its_column_empty_and_is_said_once() -> N
     scheduler = mock.Mock()
     scheduler.get_last_lr.side_effect = [RuntimeError("private"), RuntimeError("private"), [0.5]]
     for step in range(1, 4):
-        loop.signals.before_optimizer_step(SimpleNamespace(), loop.optimizer, scheduler)
+        loop.signals.before_optimizer_step(LoopSettings(torch.device("cpu"), "nowhere"), loop.optimizer, scheduler)
         loop.signals.step_ended(step, 0.5 * step, loop.optimizer)
     loop.signals.read(ended=True)
     assert [row[6] for row in loop.rows] == [None, None, 0.5]

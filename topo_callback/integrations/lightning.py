@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from topo_callback.callback import TopologyCallback
@@ -19,6 +18,7 @@ from topo_callback.sinks.live import LiveSink
 from topo_callback.sinks.protocol import Sink
 from topo_callback.sinks.tensorboard import TensorBoardSink
 from topo_callback.sinks.wandb import WandbSink
+from topo_callback.training_loop import LoopControl, LoopProgress, LoopSettings
 
 
 def _callback_class() -> Any:
@@ -68,7 +68,7 @@ class LightningTopologyCallback(_Callback):
         self._probe = probe
         self._sinks = sinks
         self._watch = TopologyCallback(probe, **self._options)
-        self._args = SimpleNamespace()
+        self._args: LoopSettings | None = None
         self._step = 0
 
     @property
@@ -78,30 +78,32 @@ class LightningTopologyCallback(_Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         sinks = _sinks(trainer) if self._sinks is None else self._sinks
-        self._watch = TopologyCallback(self._probe, **self._options, sinks=sinks)
+        watch = TopologyCallback(self._probe, **self._options, sinks=sinks)
+        watch.take_place_of(self._watch)
+        self._watch = watch
         self._args = _arguments(trainer)
         self._step = trainer.global_step
         context = {"train_dataloader": _loader(trainer), "lr_scheduler": _scheduler(trainer)}
         if trainer.optimizers:
             context["optimizer"] = trainer.optimizers[0]
         with _as_trained(trainer):
-            self._watch.on_train_begin(self._args, _state(trainer), _control(), model=pl_module, **context)
+            self._watch.on_train_begin(self._args, _state(trainer), LoopControl(), model=pl_module, **context)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self._step:  # gradients are still being accumulated
             return
         self._step = trainer.global_step
-        control = _control()
+        control = LoopControl()
         with _as_trained(trainer):
             self._watch.on_step_end(self._args, _state(trainer), control, model=pl_module)
         if control.should_save:
-            trainer.save_checkpoint(Path(self._args.output_dir) / f"topology-step-{self._step}.ckpt")
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / f"topology-step-{self._step}.ckpt")
         if control.should_training_stop:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         with _as_trained(trainer):
-            self._watch.on_train_end(self._args, _state(trainer), _control(), model=pl_module)
+            self._watch.on_train_end(self._args, _state(trainer), LoopControl(), model=pl_module)
 
 
 def _as_trained(trainer: Any) -> AbstractContextManager[Any]:
@@ -152,42 +154,30 @@ def _batch_size(trainer: Any) -> int | None:
     return None
 
 
-def _arguments(trainer: Any) -> SimpleNamespace:
-    """What the core reads of transformers' TrainingArguments."""
-    precision = str(trainer.precision)
+def _arguments(trainer: Any) -> LoopSettings:
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
-    return SimpleNamespace(
+    return LoopSettings(
         device=trainer.strategy.root_device,
         output_dir=trainer.default_root_dir,
-        report_to=[],
-        bf16=precision.startswith("bf16"),
-        fp16=precision.startswith("16"),
+        fp16=str(trainer.precision).startswith("16"),
         learning_rate=max(rates, default=0.0),
         **_schedule(trainer),
-        warmup_steps=0,
         per_device_train_batch_size=_batch_size(trainer),
         gradient_accumulation_steps=int(trainer.accumulate_grad_batches),
         max_grad_norm=trainer.gradient_clip_val,
         seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         dataloader_num_workers=int(getattr(_loader(trainer), "num_workers", 0)),
-        load_best_model_at_end=False,
     )
 
 
-def _state(trainer: Any) -> SimpleNamespace:
-    """What the core reads of transformers' TrainerState."""
-    return SimpleNamespace(
-        global_step=int(trainer.global_step),
+def _state(trainer: Any) -> LoopProgress:
+    return LoopProgress(
         max_steps=int(trainer.estimated_stepping_batches),
+        global_step=int(trainer.global_step),
         num_train_epochs=float(trainer.max_epochs or 0),
         epoch=float(trainer.current_epoch),
-        log_history=[],
     )
-
-
-def _control() -> SimpleNamespace:
-    return SimpleNamespace(should_save=False, should_training_stop=False)
 
 
 def _sinks(trainer: Any) -> list[Sink]:

@@ -25,6 +25,7 @@ from topo_callback.probe.rows import IN_TOKENS
 from topo_callback.reader.reader import Reader
 from topo_callback.records.record import SCHEMA
 from topo_callback.spacing import evenly_spaced
+from topo_callback.training_loop import TrainingProgress, TrainingSettings
 from topo_callback.versions import versions
 
 _OF_OPTIMIZERS = ("betas", "eps", "alpha", "momentum", "nesterov", "amsgrad")
@@ -36,8 +37,8 @@ def describe_run(
     probe: Probe,
     reader: Reader,
     model: nn.Module,
-    args: Any,
-    state: Any,
+    args: TrainingSettings,
+    state: TrainingProgress,
     world_size: int,
     context: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _proved(reader: Reader) -> dict[str, Any]:
 
 
 def describe_training(
-    model: nn.Module, args: Any, state: Any, world_size: int, context: Mapping[str, Any]
+    model: nn.Module, args: TrainingSettings, state: TrainingProgress, world_size: int, context: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The part `training` of run.json: plain JSON values; what is not known is left out.
 
@@ -119,7 +120,7 @@ def describe_training(
         "warmup_steps": float(args.warmup_steps or 0),
         "warmup_ratio": float(getattr(args, "warmup_ratio", None) or 0),
         "world_size": world_size,
-        "seed": int(args.seed),
+        "seed": None if args.seed is None else int(args.seed),
         "optimizer": _describe_optimizer(optimizer, args),
         "trained_parameters": _trained_parameters(model),
         **_batch(args, state, world_size),
@@ -183,13 +184,13 @@ def _groups(optimizer: Any) -> list[Mapping[str, Any]]:
     return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
 
 
-def _learning_rate(optimizer: Any, args: Any) -> float:
+def _learning_rate(optimizer: Any, args: TrainingSettings) -> float:
     """The highest rate of all groups before the schedule, which an optimizer of the user's has from elsewhere."""
     rates = [group["initial_lr"] for group in _groups(optimizer) if "initial_lr" in group]
     return max(map(float, rates), default=float(args.learning_rate))
 
 
-def _describe_optimizer(optimizer: Any, args: Any) -> dict[str, Any] | None:
+def _describe_optimizer(optimizer: Any, args: TrainingSettings) -> dict[str, Any] | None:
     groups = _groups(optimizer)
     name = type(optimizer).__name__ if groups else getattr(args, "optim", None)
     if name is None:
@@ -198,12 +199,13 @@ def _describe_optimizer(optimizer: Any, args: Any) -> dict[str, Any] | None:
     if groups:
         found["weight_decay"] = max(float(group.get("weight_decay", 0.0)) for group in groups)
         found |= _plain({key: groups[0][key] for key in _OF_OPTIMIZERS if key in groups[0]})
-    if getattr(args, "max_grad_norm", None) is not None:
-        found["max_grad_norm"] = float(args.max_grad_norm)
+    clipped = getattr(args, "max_grad_norm", None)
+    if clipped is not None:
+        found["max_grad_norm"] = float(clipped)
     return found
 
 
-def _batch(args: Any, state: Any, world_size: int) -> dict[str, int]:
+def _batch(args: TrainingSettings, state: TrainingProgress, world_size: int) -> dict[str, int]:
     """Rows of one optimizer step over all processes, and what they are made of."""
     per_process = getattr(state, "train_batch_size", None) or getattr(args, "per_device_train_batch_size", None)
     if not per_process:

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from topo_callback.config import TopologyConfig
@@ -84,6 +83,7 @@ def plan_series(
     from topo_callback.reader.run_description import describe_run
     from topo_callback.scan.opening import outline, resolve_dtype
     from topo_callback.scan.training_left import training_facts
+    from topo_callback.training_loop import LoopProgress, LoopSettings
 
     files = _first_whole(series, allow_pickle)
     trained = recorded_reading(series)
@@ -103,11 +103,8 @@ def plan_series(
     if trained:
         say(f"{series.name}: read as its training run was: {conditions.said()}, {batch} prompts at a time")
     # what a training run says of itself and a checkpoint does not is left out below
-    unknown = SimpleNamespace(
-        learning_rate=0, lr_scheduler_type="", warmup_steps=0, seed=0,
-        max_steps=0, num_train_epochs=0,
-    )  # fmt: skip
-    run = describe_run(config, probe, reader, model, unknown, unknown, 1)
+    settings, progress = LoopSettings(torch.device(device), str(output_dir)), LoopProgress(max_steps=0)
+    run = describe_run(config, probe, reader, model, settings, progress, 1)
     run["model"]["name"] = files.name
     run["training"] = training_facts(_newest_state(series), seed)
     run["scan"] = {

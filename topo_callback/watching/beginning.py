@@ -25,6 +25,7 @@ from topo_callback.sinks import default_sinks
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
+from topo_callback.training_loop import TrainingProgress, TrainingSettings
 from topo_callback.watching.actions import EventFunction
 from topo_callback.watching.harmless import unheard
 from topo_callback.watching.recorder import Recorder
@@ -78,8 +79,8 @@ class Start:
         again: the folder of this run when the trainer starts it over with a smaller batch.
     """
 
-    args: Any
-    state: Any
+    args: TrainingSettings
+    state: TrainingProgress
     model: nn.Module
     context: Mapping[str, Any]
     again: Path | None = None
@@ -92,7 +93,8 @@ class Start:
     @property
     def checkpoint(self) -> Path:
         """Where the trainer keeps the checkpoint of this step."""
-        return checkpoint_folder(self.args, self.state)
+        given = self.context.get("checkpoint")
+        return checkpoint_folder(self.args, self.state) if given is None else Path(given)
 
 
 class Beginning:
@@ -236,6 +238,6 @@ class Beginning:
         return Path(self._config.folder or Path(self._start.args.output_dir) / "topology")
 
 
-def checkpoint_folder(args: Any, state: Any) -> Path:
+def checkpoint_folder(args: TrainingSettings, state: TrainingProgress) -> Path:
     """Where the trainer keeps the checkpoint of this step."""
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -21,8 +21,9 @@ from topo_callback.reader.reader import ReadingError
 from topo_callback.records.logged_numbers import LoggedNumbers
 from topo_callback.records.waiting import LEAST_SECONDS, Patience
 from topo_callback.terminal import show_if_asked
+from topo_callback.training_loop import TrainingControl, TrainingProgress, TrainingSettings
 from topo_callback.watching.actions import SAVE, STOP
-from topo_callback.watching.beginning import Beginning, Given, Start, Watched, checkpoint_folder
+from topo_callback.watching.beginning import Beginning, Given, Start, Watched
 from topo_callback.watching.harmless import NothingToWatchError, asked_for, guarded, unheard
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import mark_checkpoint
@@ -70,7 +71,14 @@ class Monitor:
         self._broken = False
         self._warned_skip = False
 
-    def begin(self, args: Any, state: Any, model: nn.Module, context: Mapping[str, Any], again: Path | None) -> None:
+    def begin(
+        self,
+        args: TrainingSettings,
+        state: TrainingProgress,
+        model: nn.Module,
+        context: Mapping[str, Any],
+        again: Path | None,
+    ) -> None:
         """Set up on every rank, and take the sample of the step where training begins.
 
         Args:
@@ -112,7 +120,14 @@ class Monitor:
         """What is to hear of every micro batch and optimizer step, if anything; no ranks meet there."""
         return None if self._broken else self._watched.signals
 
-    def step_ended(self, model: nn.Module, state: Any, control: Any, optimizer: Any = None) -> None:
+    @property
+    def meetings(self) -> frozenset[int]:
+        """The steps at which the model may be read, the same on every rank."""
+        return self._watched.meetings
+
+    def step_ended(
+        self, model: nn.Module, state: TrainingProgress, control: TrainingControl, optimizer: Any = None
+    ) -> None:
         """An optimizer step is done; `control` is told when an event asks to save or to stop, on every rank."""
 
         def follow() -> None:
@@ -131,9 +146,13 @@ class Monitor:
             if self._watched.recorder is not None:
                 self._watched.recorder.actions.stopped(state.global_step)
 
-    def saved(self, model: nn.Module, args: Any, state: Any) -> None:
-        """A checkpoint has been saved."""
-        self._event(model, state, lambda: self._mark(args, state), sampled=self._samples_at_saves, must=False)
+    def asked(self, model: nn.Module, state: TrainingProgress) -> None:
+        """A sample is wanted now, whatever it costs. All ranks call this together."""
+        self._event(model, state, sampled=True, must=True)
+
+    def saved(self, model: nn.Module, checkpoint: Path, state: TrainingProgress) -> None:
+        """A checkpoint has been saved, in this folder."""
+        self._event(model, state, lambda: self._mark(checkpoint, state), sampled=self._samples_at_saves, must=False)
 
     def logged(self, step: int, logs: Mapping[str, Any]) -> None:
         """The trainer has logged something; no ranks meet here."""
@@ -146,7 +165,7 @@ class Monitor:
             if self.signals is not None:
                 self.signals.logged(logs)
 
-    def ended(self, model: nn.Module, args: Any, state: Any) -> None:
+    def ended(self, model: nn.Module, args: TrainingSettings, state: TrainingProgress) -> None:
         """Training has come to its end."""
         # with load_best_model_at_end the model is now the best one, not the one of the last step
         sampled = not args.load_best_model_at_end and self._config.steps is None
@@ -199,15 +218,13 @@ class Monitor:
         if alone:
             self.abandon()
 
-    def _mark(self, args: Any, state: Any) -> None:
+    def _mark(self, checkpoint: Path, state: TrainingProgress) -> None:
         """Say in the checkpoint just saved whose it is; one that cannot be written is resumed by the newest run."""
         if self.signals is not None:
             self.signals.read()  # a run that goes on from here has the steps up to here
         if self._watched.recorder is not None:
             self._watched.recorder.put_logged(self._logged.rest())
-            self._watched.recorder.tell(
-                mark_checkpoint, checkpoint_folder(args, state), self._watched.recorder.folder, state.global_step
-            )
+            self._watched.recorder.tell(mark_checkpoint, checkpoint, self._watched.recorder.folder, state.global_step)
 
     # sampling
 
@@ -218,7 +235,7 @@ class Monitor:
     def _event(
         self,
         model: nn.Module,
-        state: Any,
+        state: TrainingProgress,
         alone: Callable[[], None] | None = None,
         *,
         sampled: bool,
@@ -237,7 +254,7 @@ class Monitor:
         if sampled:
             self._sample(model, state, must=must)
 
-    def _sample(self, model: nn.Module, state: Any, *, must: bool | None) -> None:
+    def _sample(self, model: nn.Module, state: TrainingProgress, *, must: bool | None) -> None:
         """Take one sample, once per step, if the first rank allows it. All ranks come here at the same steps.
 
         Whether there is a collective follows from what all ranks know; what it says, from a guarded wish.
@@ -278,7 +295,7 @@ class Monitor:
         if sample is not None and self._watched.recorder is not None:
             self._watched.recorder.put(sample)
 
-    def _facts(self, step: int, state: Any) -> dict[str, Any]:
+    def _facts(self, step: int, state: TrainingProgress) -> dict[str, Any]:
         """What is known beside the model at a sample."""
         facts: dict[str, Any] = {
             "epoch": state.epoch,
@@ -307,7 +324,7 @@ class Monitor:
                 self._watched.recorder.folder.journal_file,
             )
 
-    def _wish(self, step: int, state: Any, must: bool | None) -> tuple[tuple[int, int], _Facts]:
+    def _wish(self, step: int, state: TrainingProgress, must: bool | None) -> tuple[tuple[int, int], _Facts]:
         """What this rank says to the others: the first one decides for all, any rank can end it, and what the first
         rank's actions ask for rides along. With it, what is known beside the model at a sample that is to be taken."""
         if self._broken:

@@ -19,6 +19,7 @@ from topo_callback.probe import Probe, choose_probe
 from topo_callback.probe.files import kept_probe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
+from topo_callback.training_loop import TrainingSettings
 from topo_callback.watching.harmless import asked_for
 
 _ADVICE = "; or pass a probe: TopologyCallback([texts or rows, ...])"
@@ -28,7 +29,12 @@ logger = logging.getLogger("topo_callback")
 
 
 def run_probe(
-    given: Any, config: TopologyConfig, processing_class: Any, args: Any, model: nn.Module, train_dataset: Any
+    given: Any,
+    config: TopologyConfig,
+    processing_class: Any,
+    args: TrainingSettings,
+    model: nn.Module,
+    train_dataset: Any,
 ) -> tuple[Probe, str]:
     """The probe, and a line that says what was cut off it, or nothing. A forward pass is made only where it is
     in doubt how long a prompt the model can read.
@@ -76,7 +82,7 @@ def _at_once(function: Callable[..., None], *arguments: Any) -> None:
     function(*arguments)
 
 
-def keep_prompts(folder: TrajectoryFolder, probe: Probe | None, args: Any, tell: Tell = _at_once) -> None:
+def keep_prompts(folder: TrajectoryFolder, probe: Probe | None, args: TrainingSettings, tell: Tell = _at_once) -> None:
     """Have a probe written into the folder of its run, or what was kept of it removed; what fails is a warning.
 
     Args:

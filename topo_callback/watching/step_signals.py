@@ -19,6 +19,7 @@ from torch import Tensor
 from topo_callback.errors import USERS_OWN, described
 from topo_callback.records.training_steps import COLUMNS, Row
 from topo_callback.terminal import show_if_asked
+from topo_callback.training_loop import TrainingSettings
 from topo_callback.watching.harmless import unheard
 from topo_callback.watching.late_reading import LateReading, Value
 from topo_callback.watching.loop_locals import LoopLocals
@@ -75,6 +76,7 @@ class StepSignals:
         self._norm: Value = None
         self._exact_norm = False  # the loop has shown one
         self._rates = _NO_RATES
+        self._ahead = _NO_RATES  # of the next step, in a loop that tells its numbers
         self._said: set[str] = set()
         self._step = -1
         self._logged_at = -1
@@ -86,7 +88,7 @@ class StepSignals:
         self._add_loss(self._loop.read()[0])
 
     @_harmless
-    def before_optimizer_step(self, args: Any, optimizer: Any, scheduler: Any) -> None:
+    def before_optimizer_step(self, args: TrainingSettings, optimizer: Any, scheduler: Any) -> None:
         """The gradients of a step are complete, and have been clipped.
 
         Args:
@@ -96,8 +98,25 @@ class StepSignals:
         loss, norm = self._loop.read()
         self._add_loss(loss)
         self._norm = self._known_norm(norm, scaled=bool(getattr(args, "fp16", False)))
-        groups = getattr(optimizer, "param_groups", None) or ()
-        self._rates = (*_first_and_largest([group.get("lr") for group in groups]), *self._planned(scheduler))
+        self._rates = self._current(optimizer, scheduler)
+
+    @_harmless
+    def told(self, loss: Any, norm: Any, rate: Any, *, scaled: bool) -> None:
+        """A loop that is not transformers' says what it knows of the step that has just been done.
+
+        Args:
+            loss, norm, rate: of that step, each a number, a tensor of one, or None.
+            scaled: the gradients may still be multiplied by the scale of the loss.
+        """
+        self._add_loss(loss)
+        self._norm = self._known_norm(norm, scaled=scaled)
+        value = _one_number(rate)
+        self._rates = self._ahead if value is None else (value, value, *self._ahead[2:])
+
+    @_harmless
+    def look_ahead(self, optimizer: Any, scheduler: Any) -> None:
+        """Remember the rates of the next step, for a loop whose optimizer has gone on when it tells its numbers."""
+        self._ahead = self._current(optimizer, scheduler)
 
     @_harmless
     def step_ended(self, step: int, epoch: float | None, optimizer: Any) -> None:
@@ -162,6 +181,10 @@ class StepSignals:
             if value is not None:
                 self._say("grad_norm", self._step + 1, _FOLLOWED_NORM)
         return value
+
+    def _current(self, optimizer: Any, scheduler: Any) -> tuple[Value, Value, Value, Value]:
+        groups = getattr(optimizer, "param_groups", None) or ()
+        return (*_first_and_largest([group.get("lr") for group in groups]), *self._planned(scheduler))
 
     def _planned(self, scheduler: Any) -> tuple[Value, Value]:
         """The rate that the schedule alone asks for: of the first parameter group, and the largest."""

@@ -1,0 +1,62 @@
+"""A callback that a framework drops says so when its process ends; one that was called says nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from forked_scripts import run_script
+
+SCRIPT = """
+import copy, pickle, sys
+from small_runs import LIGHT, TEXTS
+from tiny import tiny_llama, tiny_tokenizer
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from topo_callback import TopologyCallback, TopologyConfig
+
+tokenizer = tiny_tokenizer()
+rows = [{"input_ids": ids, "labels": ids} for ids in tokenizer(list(TEXTS))["input_ids"]]
+config = TopologyConfig(**LIGHT, drain_seconds=200.0, engine="gudhi", zigzag_engine="off", steps=(0,))
+
+def train(*callbacks):
+    args = TrainingArguments(
+        "out", max_steps=1, per_device_train_batch_size=1, use_cpu=True, report_to=[], disable_tqdm=True,
+        save_strategy="no",
+    )
+    Trainer(tiny_llama(tokenizer, layers=2), args, train_dataset=rows, callbacks=list(callbacks)).train()
+
+def callback():
+    return TopologyCallback(list(TEXTS), config=config, processing_class=tokenizer)
+
+class Deaf(TrainerCallback):  # hands on the beginning only
+    def __init__(self, inner):
+        self.inner = inner
+    def on_train_begin(self, *given, **context):
+        self.inner.on_train_begin(*given, **context)
+"""
+DROPPED = "never called, and nothing was watched: no trainer began training with it in its `callbacks`"
+NO_STEP = "was told that training begins, but of no optimizer step; nothing was watched after the first sample"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("watch = callback(); train()", DROPPED),
+        ("train(Deaf(callback()))", NO_STEP),
+        ("train(callback())", ""),
+        ("train(copy.deepcopy(callback()))", ""),
+        ("pickle.dumps(callback()._attached)", ""),
+        ("sys.last_value = ValueError(); callback()", ""),  # as the interpreter leaves it behind an uncaught error
+    ],
+)
+def test_what_is_dropped_is_said_at_the_end(
+    lines: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT + lines + "\n")
+    ended = run_script(script)
+    about = [line for line in ended.stderr.splitlines() if "made at script.py:" in line]
+    assert (about != []) == (said != ""), ended.stderr
+    assert all(said in line for line in about)
+    assert len(about) <= 1

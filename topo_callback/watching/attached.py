@@ -1,0 +1,92 @@
+"""Whether a callback that was made was ever called: one that a framework drops says so when the process ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from pathlib import Path
+
+from topo_callback.terminal import say
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_MOST = 3  # lines at the end of a process
+_made: list[Attached] = []
+
+
+class Attached:
+    """What one callback has heard of training. Copies of the callback share it.
+
+    Attributes:
+        place: file and line of the user's that made the callback.
+        begun: training has begun with it.
+        stepped: an optimizer step was seen.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.place = _caller()
+        self.begun = self.stepped = False
+        self._process = os.getpid()
+        _made.append(self)
+
+    def __deepcopy__(self, memo: object) -> Attached:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Elsewhere], tuple[()]]:
+        # it may train in the process that unpickles it; this one cannot know
+        self.dismiss()
+        return _Elsewhere, ()
+
+    def begin(self) -> None:
+        """Training has begun, and is watched."""
+        self.begun = True
+        _made.append(self)
+
+    def dismiss(self) -> None:
+        """Say nothing of this one: another takes its place, it is not to do anything, or it could not begin."""
+        if self in _made:
+            _made.remove(self)
+
+    def said(self) -> str:
+        """What is to be said of it when its process ends; nothing where all is well."""
+        if self.stepped or self._process != os.getpid():
+            return ""
+        if self.begun:
+            return (
+                f"the {self.name} made at {self.place} was told that training begins, but of no optimizer step; "
+                "nothing was watched after the first sample"
+            )
+        return (
+            f"the {self.name} made at {self.place} was never called, and nothing was watched: no trainer began "
+            "training with it in its `callbacks`"
+        )
+
+
+class _Elsewhere:
+    """In the place of `Attached` where a callback was unpickled; nothing is said there."""
+
+    stepped = False
+
+    def begin(self) -> None:
+        pass
+
+    def dismiss(self) -> None:
+        pass
+
+
+def _caller() -> str:
+    """File and line of the first frame outside of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, "<@beartype")):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+@atexit.register
+def _say_unseen() -> None:
+    """One line for each callback that was dropped; none behind an error, and none beside the first rank."""
+    if getattr(sys, "last_value", None) is not None or os.environ.get("RANK", "0") != "0":
+        return
+    for line in dict.fromkeys(filter(None, (each.said() for each in _made[-_MOST:]))):
+        say(line)
