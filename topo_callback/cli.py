@@ -28,15 +28,16 @@ _COMMANDS = (demo, run, finish, scan, summary, report, events, calibrate, compar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; 0 when it worked, 2 with one line on standard error when the package refused."""
+    """Run one subcommand; 0 when it worked, 1 when `--fail-on` found what it names, 2 with one line on standard error
+    when the package refused."""
     given = build_parser().parse_args(arguments)
     try:
-        given.run(given)
+        status = given.run(given)
     except TopologyError as error:
         show_if_asked(error)
         sys.stderr.write(f"topo-callback: {' '.join(str(error).split())}\n")
         return 2
-    return 0
+    return status or 0
 
 
 def build_parser() -> CommandParser:

@@ -115,6 +115,9 @@ def test_a_trajectory_needs_no_model(files: Path, tmp_path: Path, capsys: pytest
     assert f"recorded at step 4 of {folder.path.name}" in printed
     assert "persistence-icml" in printed
     assert "angular-distance" not in printed
+    assert prune("--run", folder.path, "--json") == ""
+    (first, *_), depth = (found := json.loads(capsys.readouterr().out))["cuts"], found["depth"]
+    assert (first["method"], first["scores"]["step"], depth) == ("persistence-v1", 4, 6)
     assert prune(files / "model", "--run", folder.path, "--step", 0, "--output-dir", tmp_path / "pruned") == ""
     assert json.loads((tmp_path / "pruned" / "pruning.json").read_text())["scores"]["step"] == 0
     tiny_llama(tiny_tokenizer(), layers=2).save_pretrained(tmp_path / "other")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TextIO
 
 from topo_callback.terminal import WIDE
 
@@ -102,6 +105,26 @@ def add_align(parser: argparse._ActionsContainer) -> None:
         help="the axis on which runs are compared: optimizer step, share of the run, or how far the weights have moved "
         "(default: step)",
     )
+
+
+def add_json(parser: argparse._ActionsContainer, what: str) -> None:
+    """`--json`; `answer` does what it asks for."""
+    parser.add_argument("--json", action="store_true", help=f"print one JSON object instead: {what}")
+
+
+def answer(given: argparse.Namespace, content: Callable[[], Mapping[str, Any]], write: Callable[[TextIO], Any]) -> None:
+    """Print what a command found, once, on standard output.
+
+    Args:
+        content: makes what `--json` prints; numbers that are not finite are null there.
+        write: prints the same in words.
+    """
+    if given.json:
+        from topo_callback.records.results import plain_content, result_json
+
+        sys.stdout.write(result_json(plain_content(content())).decode())
+    else:
+        write(sys.stdout)
 
 
 def add_wide(parser: argparse._ActionsContainer) -> None:

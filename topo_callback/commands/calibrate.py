@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from typing import Any, TextIO
 
-from topo_callback.commands.arguments import add_output
+from topo_callback.commands.arguments import add_json, add_output, answer
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_runs
 
@@ -21,6 +21,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     )
     add_runs(parser)
     add_output(parser, "references.npz", "the file, replaced if it is there")
+    add_json(parser, "the file, its runs, how many more are needed, and notes")
     parser.set_defaults(run=_calibrate)
 
 
@@ -31,8 +32,17 @@ def _calibrate(given: argparse.Namespace) -> None:
 
     references = References.collect([run.folder() for run in given.recorded])
     references.save(given.output)
-    more = FEWEST_REFERENCES - len(references.runs)
-    still = f"; {more} more are needed for the calibrated level" if more > 0 else ""
-    sys.stdout.write(f"{count(len(references.runs), 'reference run')} in {given.output}{still}\n")
-    for note in references.notes():
-        sys.stdout.write(f"note: {note}\n")
+    more = max(0, FEWEST_REFERENCES - len(references.runs))
+
+    def content() -> dict[str, Any]:
+        return {
+            "file": given.output, "runs": references.runs, "needed": more, "notes": references.notes(),
+        }  # fmt: skip
+
+    def write(out: TextIO) -> None:
+        still = f"; {more} more are needed for the calibrated level" if more else ""
+        out.write(f"{count(len(references.runs), 'reference run')} in {given.output}{still}\n")
+        for note in references.notes():
+            out.write(f"note: {note}\n")
+
+    answer(given, content, write)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
-from topo_callback.commands.arguments import add_align, add_output_dir, not_negative
+from topo_callback.commands.arguments import add_align, add_json, add_output_dir, answer, not_negative
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import EXAMPLE, add_objectives, by_objective
 from topo_callback.errors import ConfigurationError
@@ -66,12 +66,13 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         help="of that draw, the shuffled control and the bootstrap (default: 0)",
     )
     add_output_dir(parser, "topo-callback-comparison", "where the files go")
+    add_json(parser, "what comparison.json holds, and the files")
     parser.set_defaults(run=_compare)
 
 
 def _compare(given: argparse.Namespace) -> None:
     from topo_callback.comparison.comparison import compare_runs
-    from topo_callback.comparison.files import write_comparison
+    from topo_callback.comparison.files import content, write_comparison
     from topo_callback.comparison.runs import load_runs
     from topo_callback.comparison.tables import write_tables
 
@@ -87,8 +88,15 @@ def _compare(given: argparse.Namespace) -> None:
         seed=given.seed,
     )
     written = write_comparison(comparison, given.output_dir)
-    write_tables(comparison, sys.stdout)
-    sys.stdout.write(f"\nwrote {', '.join(path.name for path in written)} in {given.output_dir}\n")
+
+    def found() -> dict[str, Any]:
+        return {**content(comparison), "files": written}
+
+    def write(out: TextIO) -> None:
+        write_tables(comparison, out)
+        out.write(f"\nwrote {', '.join(path.name for path in written)} in {given.output_dir}\n")
+
+    answer(given, found, write)
 
 
 def _units(text: str) -> Iterator[tuple[str, str]]:

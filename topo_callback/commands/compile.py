@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
+from topo_callback.commands.arguments import add_json, answer
 from topo_callback.commands.parser import CommandParser
 
 
@@ -17,6 +17,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         description="The worker of the first run on a machine compiles the native engines while training goes on. This "
         "does it ahead, for instance when an image is built; the result is kept in the user's cache directory.",
     )
+    add_json(parser, "how long it took")
     parser.set_defaults(run=_compile)
 
 
@@ -30,4 +31,9 @@ def _compile(given: argparse.Namespace) -> None:
     warm_up("auto", "auto")
     for shape in ((64, 32), (512, 128)):  # the ways of what pruning asks for
         cloud_neighbours(np.random.default_rng(0).normal(size=shape).astype(np.float32), 5)
-    sys.stdout.write(f"the native engines are compiled and checked ({time.perf_counter() - started:.0f} s)\n")
+    seconds = time.perf_counter() - started
+    answer(
+        given,
+        lambda: {"seconds": round(seconds, 1)},
+        lambda out: out.write(f"the native engines are compiled and checked ({seconds:.0f} s)\n"),
+    )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+from typing import Any, TextIO
 
-from topo_callback.commands.arguments import add_output_dir, not_negative, numbers, positive
+from topo_callback.commands.arguments import add_json, add_output_dir, answer, not_negative, numbers, positive
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_run
 
@@ -45,12 +45,13 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument("--neighbour-counts", type=numbers, metavar="N-N", help="k, as 1-15 or 3,5,8 (default: 1-15)")
     parser.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of orders and subsets (default: 0)")
     add_output_dir(parser, None, f"where the files go (default: the run's folder; for a run in W&B {_OF_WANDB})")
+    add_json(parser, "what controls.json holds, and the files")
     parser.set_defaults(run=_controls)
 
 
 def _controls(given: argparse.Namespace) -> None:
     from topo_callback.controls.controls import zigzag_controls
-    from topo_callback.controls.files import write_controls
+    from topo_callback.controls.files import content, write_controls
     from topo_callback.controls.tables import write_tables
     from topo_callback.records.trajectory import Trajectory
     from topo_callback.terminal import say
@@ -70,5 +71,12 @@ def _controls(given: argparse.Namespace) -> None:
     )
     output = given.output_dir or (trajectory.folder if given.recorded.is_local else Path(_OF_WANDB))
     written = write_controls(controls, output)
-    write_tables(controls, sys.stdout)
-    sys.stdout.write(f"\nwrote {' and '.join(path.name for path in written)} in {output}\n")
+
+    def found() -> dict[str, Any]:
+        return {**content(controls), "files": written}
+
+    def write(out: TextIO) -> None:
+        write_tables(controls, out)
+        out.write(f"\nwrote {' and '.join(path.name for path in written)} in {output}\n")
+
+    answer(given, found, write)

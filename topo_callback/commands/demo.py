@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
-from topo_callback.commands.arguments import add_output_dir, add_wide, not_negative, positive, show_wide
+from topo_callback.commands.arguments import (
+    add_json,
+    add_output_dir,
+    add_wide,
+    answer,
+    not_negative,
+    positive,
+    show_wide,
+)
 from topo_callback.commands.parser import CommandParser
 
 
@@ -26,6 +35,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     )
     parser.add_argument("--no-wandb", action="store_true", help="no offline W&B run")
     add_wide(parser)
+    add_json(parser, "where everything is, losses and times; progress goes to standard error")
     parser.set_defaults(run=_demo)
 
 
@@ -33,10 +43,13 @@ def _demo(given: argparse.Namespace) -> None:
     from topo_callback.demo.surroundings import require
 
     require("accelerate", "datasets", "peft", "tokenizers", "trl")
+    from rich.console import Console
+
     from topo_callback.demo.run import run_demo
 
     show_wide(given)
-    run_demo(
+    console = Console(stderr=given.json, highlight=False, soft_wrap=True)
+    result = run_demo(
         model=given.model,
         dataset=given.dataset,
         output_dir=given.output_dir,
@@ -44,4 +57,7 @@ def _demo(given: argparse.Namespace) -> None:
         pretraining_steps=given.pretraining_steps,
         seed=given.seed,
         use_wandb=not given.no_wandb,
+        console=console,
     )
+    if given.json:
+        answer(given, lambda: dataclasses.asdict(result), lambda out: None)

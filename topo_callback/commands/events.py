@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import dataclasses
+from typing import Any, TextIO
 
-from topo_callback.commands.arguments import file_to_read
+from topo_callback.commands.arguments import add_json, answer, file_to_read
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_run
+
+ANY = "any"
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
@@ -16,32 +19,75 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "events",
         help="say what happened in a run, and when",
         description="Find changes of training and reorganisations in a recorded run, by the rules the callback uses "
-        "while it goes on. 'sequential' is decided on the run alone, 'calibrated' against reference runs.",
+        "while it goes on. 'sequential' is decided on the run alone, 'calibrated' against reference runs. Exit status: "
+        "1 where --fail-on names an event that is there, 2 where the run cannot be read, else 0.",
+        epilog="example, for a script: topo-callback events runs/sft --fail-on change,not_finite --json",
     )
     add_run(parser)
     parser.add_argument("--references", type=file_to_read, metavar="FILE", help="from `topo-callback calibrate`")
+    parser.add_argument(
+        "--fail-on",
+        type=_kinds,
+        default=(),
+        metavar="KIND[,KIND...]",
+        help="exit with status 1 if there is an event of such a kind, or any with `any`; events whose rate of false "
+        "alarms is not known count where their kind is named, and not for `any`",
+    )
+    add_json(parser, "the events, how often such rules are wrong, notes, and those that --fail-on names")
     parser.set_defaults(run=_events)
 
 
-def _events(given: argparse.Namespace) -> None:
+def _kinds(text: str) -> tuple[str, ...]:
+    from topo_callback.dynamics.reorganisation import KINDS
+
+    kinds = tuple(each.strip() for each in text.split(","))
+    for kind in kinds:
+        if kind != ANY and kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"{kind!r} is not a kind of event; accepted: any, {', '.join(KINDS)}")
+    return kinds
+
+
+def _events(given: argparse.Namespace) -> int:
     from topo_callback.dynamics import References, Series, find_events
     from topo_callback.dynamics.rates import rates_in_words
+    from topo_callback.dynamics.reorganisation import OF_OTHERS
     from topo_callback.records.trajectory import Trajectory
 
     references = None if given.references is None else References.load(given.references)
     trajectory = Trajectory.load(given.recorded.folder())
     findings = find_events(Series.of(trajectory), references)
-    for event in findings.events:
-        sys.stdout.write(f"step {event.known_at}: {event.said}\n")
-    for entry in trajectory.journal:
-        if entry["event"] == "training_stopped":
-            sys.stdout.write(
+    stops = [entry for entry in trajectory.journal if entry["event"] == "training_stopped"]
+    rates = list(rates_in_words(findings.events))
+    failed = [
+        event
+        for event in findings.events
+        if event.kind in given.fail_on or (ANY in given.fail_on and event.measured and event.kind not in OF_OTHERS)
+    ]
+
+    def content() -> dict[str, Any]:
+        return {
+            "run_id": trajectory.run.get("run_id"),
+            "events": [{**dataclasses.asdict(event), "said": event.said} for event in findings.events],
+            "stopped": stops,
+            "false_alarms": rates,
+            "notes": list(findings.notes),
+            "failed_on": [event.kind for event in failed],
+        }
+
+    def write(out: TextIO) -> None:
+        for event in findings.events:
+            out.write(f"step {event.known_at}: {event.said}\n")
+        for entry in stops:
+            out.write(
                 f"step {entry.get('step')}: training was stopped by the action 'stop', because of {entry.get('kind')} "
                 f"({entry.get('level')})\n"
             )
-    for line in rates_in_words(findings.events):
-        sys.stdout.write(f"false alarms: {line}\n")
-    for note in findings.notes:
-        sys.stdout.write(f"note: {note}\n")
-    if not findings.events:
-        sys.stdout.write("no events\n")
+        for line in rates:
+            out.write(f"false alarms: {line}\n")
+        for note in findings.notes:
+            out.write(f"note: {note}\n")
+        if not findings.events:
+            out.write("no events\n")
+
+    answer(given, content, write)
+    return 1 if failed else 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from typing import Any, TextIO
 
+from topo_callback.commands.arguments import add_json, answer
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_local_run
 
@@ -13,6 +14,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("finish", help="compute the samples that a stopped run left unfinished")
     add_local_run(parser)
+    add_json(parser, "the steps measured, those that cannot be, and the verdict")
     parser.set_defaults(run=_finish)
 
 
@@ -22,13 +24,24 @@ def _finish(given: argparse.Namespace) -> None:
     from topo_callback.worker.finish import finish_folder
 
     finished = finish_folder(given.recorded.folder())
-    sys.stdout.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
-    for step, reason in finished.failed.items():
-        sys.stdout.write(f"step {step} cannot be measured: {reason}\n")
-    if finished.unwritten is not None:
-        sys.stdout.write(f"the page of the run cannot be written: {finished.unwritten}\n")
     verdict = verdict_of_folder(finished.folder)
-    if verdict is not None and verdict.samples:
-        sys.stdout.write(f"{verdict}\n")
-    if finished.undrawn is not None:
-        sys.stdout.write(f"the pictures of the run cannot be drawn: {finished.undrawn}\n")
+
+    def content() -> dict[str, Any]:
+        return {
+            "folder": finished.folder, "measured": finished.measured, "failed": finished.failed,
+            "page_unwritten": finished.unwritten, "pictures_undrawn": finished.undrawn,
+            "verdict": None if verdict is None else verdict.to_dict(),
+        }  # fmt: skip
+
+    def write(out: TextIO) -> None:
+        out.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
+        for step, reason in finished.failed.items():
+            out.write(f"step {step} cannot be measured: {reason}\n")
+        if finished.unwritten is not None:
+            out.write(f"the page of the run cannot be written: {finished.unwritten}\n")
+        if verdict is not None and verdict.samples:
+            out.write(f"{verdict}\n")
+        if finished.undrawn is not None:
+            out.write(f"the pictures of the run cannot be drawn: {finished.undrawn}\n")
+
+    answer(given, content, write)

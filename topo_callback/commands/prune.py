@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from topo_callback.commands.arguments import add_output_dir, file_to_read, not_negative, numbers, positive
+from topo_callback.commands.arguments import (
+    add_json,
+    add_output_dir,
+    answer,
+    file_to_read,
+    not_negative,
+    numbers,
+    positive,
+)
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import ACCEPTED, RecordedRun, add_prompts, prompts_source
 from topo_callback.errors import ConfigurationError
@@ -40,6 +48,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     _add_cost(parser)
     write = parser.add_argument_group("the pruned model")
     add_output_dir(write, None, "write it here; a new folder")
+    add_json(parser, "every cut with what it scored and costs; words go to standard error")
     write.add_argument(
         "--method",
         choices=METHODS,
@@ -117,10 +126,10 @@ def _prune(given: argparse.Namespace) -> None:
     from topo_callback.libraries import quiet_transformers
     from topo_callback.pruning.choice import all_choices, given_choice
     from topo_callback.pruning.loading import load_prunable, load_text
-    from topo_callback.pruning.outcomes import choice_table, explanation, source_of
+    from topo_callback.pruning.outcomes import choice_table, explanation, facts_of, source_of
     from topo_callback.tables import rich_table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(stderr=given.json, highlight=False, soft_wrap=True)
     with quiet_transformers():
         text = load_text(given.text) if given.text else None
         model, tokenizer, path = None, None, None
@@ -141,6 +150,9 @@ def _prune(given: argparse.Namespace) -> None:
         if given.output_dir:
             _write(given, model, tokenizer, choices, scores, comparison)
             console.print(f"written  {given.output_dir}")
+    if given.json:
+        cuts = [facts_of(choice, scores, comparison) for choice in choices]
+        answer(given, lambda: {"depth": depth, "cuts": cuts, "written": given.output_dir}, lambda out: None)
 
 
 def _check_options(given: argparse.Namespace) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topo_callback.commands.arguments import add_align, add_output
+from topo_callback.commands.arguments import add_align, add_json, add_output, answer
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import EXAMPLE, Runs, add_prompts, add_runs_or_objectives, by_objective, prompts_source
 
@@ -34,6 +33,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "those of the probe in their order, shown beside the loops they form and on the map; without it no prompt is "
         "shown",
     )
+    add_json(parser, "the file and its size")
     parser.set_defaults(run=_report)
 
 
@@ -50,7 +50,12 @@ def _report(given: argparse.Namespace) -> None:
         _check_probe(Trajectory.load(source), trajectories)
     page = report_page(trajectories, objectives=objectives, axis=given.align, prompts=prompts)
     written = write_page(given.output, page)
-    sys.stdout.write(f"wrote {written} ({len(page.encode()) / 1e6:.1f} MB)\n")
+    size = len(page.encode())
+    answer(
+        given,
+        lambda: {"file": written, "bytes": size},
+        lambda out: out.write(f"wrote {written} ({size / 1e6:.1f} MB)\n"),
+    )
 
 
 def _folders(given: Sequence[Runs]) -> tuple[list[Path], list[str] | None]:

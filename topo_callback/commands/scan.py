@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
-from topo_callback.commands.arguments import add_output_dir, not_negative, positive
+from topo_callback.commands.arguments import add_json, add_output_dir, answer, not_negative, positive
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_prompts, prompts_source
 from topo_callback.commands.settings import USAGE, add_settings, given_settings
@@ -14,6 +14,7 @@ from topo_callback.commands.settings import USAGE, add_settings, given_settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from topo_callback.scan.affinity import Affinity
     from topo_callback.scan.scanning import Scanned
 
 
@@ -39,6 +40,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument("--base", metavar="NAME", help="the model that training began with, as step 0")
     parser.add_argument("--separate", action="store_true", help="give models of one shape a trajectory each")
     add_output_dir(parser, "topo-callback-scan", "where trajectory folders go")
+    add_json(parser, "each trajectory with what was read, measured and left out, and its verdict")
     _add_reading(parser)
     _add_manner(parser)
     parser.later = _add_settings
@@ -109,12 +111,13 @@ def _add_settings(parser: CommandParser) -> None:
 
 def _scan(given: argparse.Namespace) -> None:
     from topo_callback.errors import ConfigurationError
+    from topo_callback.records.results import plain_content
     from topo_callback.scan.finding import find_series
     from topo_callback.scan.opening import check_device
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.running import require_backend
     from topo_callback.scan.scanning import Manner, scan
-    from topo_callback.scan.terminal import ProgressBar, summary_lines
+    from topo_callback.scan.terminal import ProgressBar, affinity_lines, summary_lines
     from topo_callback.setting_changes import watching_settings
 
     manner = Manner(
@@ -155,25 +158,41 @@ def _scan(given: argparse.Namespace) -> None:
         raise SystemExit(130) from None
     finally:
         progress.end()
-    for result in results:
-        sys.stdout.writelines(f"{line}\n" for line in summary_lines(result))
-    if given.affinity:
-        _affinity(results, given.output_dir)
+    affinity, files = _affinity(results, given.output_dir) if given.affinity else (None, [])
+
+    def content() -> dict[str, Any]:
+        found = [{**plain_content(result), "verdict": _verdict(result)} for result in results]
+        return {"trajectories": found, "affinity": affinity, "files": files}
+
+    def write(out: TextIO) -> None:
+        for result in results:
+            out.writelines(f"{line}\n" for line in summary_lines(result))
+        if affinity is not None:
+            out.writelines(f"{line}\n" for line in affinity_lines(affinity))
+            out.write(f"wrote {', '.join(path.name for path in files)} in {given.output_dir}\n")
+        elif given.affinity:
+            out.write("no affinity yet: one of the two models is not recorded\n")
+
+    answer(given, content, write)
 
 
-def _affinity(results: list[Scanned], output_dir: Path) -> None:
+def _verdict(result: Scanned) -> dict[str, Any] | None:
+    from topo_callback.dynamics.run_verdict import verdict_of_folder
+
+    verdict = None if result.folder is None or result.waiting else verdict_of_folder(result.folder)
+    return None if verdict is None else verdict.to_dict()
+
+
+def _affinity(results: list[Scanned], output_dir: Path) -> tuple[Affinity | None, list[Path]]:
+    """Of the two models, and the files about it; None while one of them is not recorded."""
     from topo_callback.records.trajectory import Trajectory
     from topo_callback.scan.affinity import affinity_of, write_affinity
-    from topo_callback.scan.terminal import affinity_lines
 
     folders = [result.folder for result in results if result.folder is not None and not result.waiting]
     if len(folders) < 2:
-        sys.stdout.write("no affinity yet: one of the two models is not recorded\n")
-        return
+        return None, []
     affinity = affinity_of(Trajectory.load(folders[0]), Trajectory.load(folders[1]))
-    written = write_affinity(affinity, output_dir)
-    sys.stdout.writelines(f"{line}\n" for line in affinity_lines(affinity))
-    sys.stdout.write(f"wrote {', '.join(path.name for path in written)} in {output_dir}\n")
+    return affinity, write_affinity(affinity, output_dir)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
+from topo_callback.commands.arguments import add_json, answer
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_run
 
@@ -19,7 +18,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "the end of a run prints, and what its page begins with. Of a run that goes on, what can be said so far.",
     )
     add_run(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON, with every number, error and event")
+    add_json(parser, "the verdict, with every number, error and event")
     parser.set_defaults(run=_summary)
 
 
@@ -28,4 +27,4 @@ def _summary(given: argparse.Namespace) -> None:
     from topo_callback.records.trajectory import Trajectory
 
     verdict = verdict_of(Trajectory.load(given.recorded.folder()))
-    sys.stdout.write((json.dumps(verdict.to_dict(), indent=1) if given.json else str(verdict)) + "\n")
+    answer(given, verdict.to_dict, lambda out: out.write(f"{verdict}\n"))

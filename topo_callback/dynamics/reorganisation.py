@@ -13,6 +13,15 @@ from jaxtyping import Float64
 from topo_callback.dynamics.series import Series
 from topo_callback.dynamics.summaries import MAD
 
+KINDS = (
+    "change", "divergence", "not_finite", "explained",
+    "onset", "peak", "settled", "late_reorganisation", "collapse", "invalid_layers",
+    "groups_part", "groups_merge", "group_answers",
+)  # fmt: skip
+"""All kinds of events."""
+OF_OTHERS = ("explained", "peak", "settled")
+"""Kinds that say more of another event."""
+
 LATE = 0.5  # share of the training steps from which on a reorganisation is late
 SETTLED_INTERVALS = 3
 _CALM = 0.22  # log velocity: a quarter above the prediction

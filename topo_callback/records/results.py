@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -17,6 +18,21 @@ from topo_callback.records.record import write_whole
 def plain_numbers(values: np.ndarray | np.floating[Any] | float) -> Any:
     """Nested lists, or one number, as JSON has them: None in place of what is not finite."""
     return _plain(values.tolist() if isinstance(values, np.ndarray | np.generic) else values)
+
+
+def plain_content(content: Any) -> Any:
+    """Mappings, sequences, dataclasses, paths and numbers as JSON has them: None in place of what is not finite."""
+    if dataclasses.is_dataclass(content) and not isinstance(content, type):
+        return {field.name: plain_content(getattr(content, field.name)) for field in dataclasses.fields(content)}
+    if isinstance(content, Mapping):
+        return {str(name): plain_content(value) for name, value in content.items()}
+    if isinstance(content, np.ndarray | np.generic):
+        return plain_content(content.tolist())
+    if isinstance(content, list | tuple | set | frozenset):
+        return [plain_content(each) for each in (sorted(content) if isinstance(content, set | frozenset) else content)]
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    return str(content) if isinstance(content, Path) else content
 
 
 def result_json(content: Mapping[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.reorganisation import OF_OTHERS
 from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
@@ -32,7 +33,6 @@ EVENT_COLUMNS = (
 )  # fmt: skip
 TABLE_ROWS = 10_000  # what W&B shows of one table
 _PICTURES = "topology_pictures"
-_INFORMING = ("explained", "peak", "settled")  # alerts that follow others
 _CONFIG = ("config", "config_hash", "layers", "model", "reading", "versions")
 _NOT_UPLOADED = frozenset({"spool", "distances", "prompts.jsonl", "report.html", "lock", "worker.log"})
 # W&B stores a picture or a table as one history key for each of these; each is caught by the trainer's `*` by itself
@@ -186,7 +186,7 @@ class WandbSink:
             return
         wandb = _import_wandb()
         words = event.kind.replace("_", " ")
-        level = wandb.AlertLevel.INFO if event.kind in _INFORMING else wandb.AlertLevel.WARN
+        level = wandb.AlertLevel.INFO if event.kind in OF_OTHERS else wandb.AlertLevel.WARN
         self._run.alert(
             title=f"topology: {words} ({event.level})"[:63],
             text=event.explanation,
