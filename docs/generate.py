@@ -173,10 +173,10 @@ def described(action: argparse.Action) -> str:
 def commands_page() -> str:
     lines = [
         "# Commands\n",
-        "Each command says the same with `--help`. The exit status is 0 when it worked, 1 when `events --fail-on` found "
-        "what it names, and 2, with one line on standard error, when it refused. With `--json` a command prints one "
-        "JSON object on standard output and nothing else there; a number that is not defined is null. `TOPO_DEBUG=1` "
-        "in the environment shows the whole error.\n",
+        "Each command says the same with `--help`. The exit status is 0 when it worked, 1 when `events --fail-on` "
+        "found what it names, and 2, with one line on standard error, when it refused. With `--json` a command prints "
+        "one JSON object on standard output and nothing else there; a number that is not defined is null. "
+        "`TOPO_DEBUG=1` in the environment shows the whole error.\n",
         "| command | what it does |\n|---|---|",
     ]
     every = list(subcommands())

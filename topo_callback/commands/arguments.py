@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from topo_callback.terminal import WIDE
+from topo_callback.terminal import WIDE, TextStream
 
 
 def positive(text: str) -> int:
@@ -112,7 +112,9 @@ def add_json(parser: argparse._ActionsContainer, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"print one JSON object instead: {what}")
 
 
-def answer(given: argparse.Namespace, content: Callable[[], Mapping[str, Any]], write: Callable[[TextIO], Any]) -> None:
+def answer(
+    given: argparse.Namespace, content: Callable[[], Mapping[str, Any]], write: Callable[[TextStream], Any]
+) -> None:
     """Print what a command found, once, on standard output.
 
     Args:

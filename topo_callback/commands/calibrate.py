@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, TextIO
+from typing import Any
 
 from topo_callback.commands.arguments import add_json, add_output, answer
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_runs
+from topo_callback.terminal import TextStream
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
@@ -39,7 +40,7 @@ def _calibrate(given: argparse.Namespace) -> None:
             "file": given.output, "runs": references.runs, "needed": more, "notes": references.notes(),
         }  # fmt: skip
 
-    def write(out: TextIO) -> None:
+    def write(out: TextStream) -> None:
         still = f"; {more} more are needed for the calibrated level" if more else ""
         out.write(f"{count(len(references.runs), 'reference run')} in {given.output}{still}\n")
         for note in references.notes():

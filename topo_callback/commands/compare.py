@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from topo_callback.commands.arguments import add_align, add_json, add_output_dir, answer, not_negative
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import EXAMPLE, add_objectives, by_objective
 from topo_callback.errors import ConfigurationError
+from topo_callback.terminal import TextStream
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
@@ -92,7 +93,7 @@ def _compare(given: argparse.Namespace) -> None:
     def found() -> dict[str, Any]:
         return {**content(comparison), "files": written}
 
-    def write(out: TextIO) -> None:
+    def write(out: TextStream) -> None:
         write_tables(comparison, out)
         out.write(f"\nwrote {', '.join(path.name for path in written)} in {given.output_dir}\n")
 

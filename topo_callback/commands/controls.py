@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from topo_callback.commands.arguments import add_json, add_output_dir, answer, not_negative, numbers, positive
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_run
+from topo_callback.terminal import TextStream
 
 _OF_WANDB = "topo-callback-controls"
 
@@ -75,7 +76,7 @@ def _controls(given: argparse.Namespace) -> None:
     def found() -> dict[str, Any]:
         return {**content(controls), "files": written}
 
-    def write(out: TextIO) -> None:
+    def write(out: TextStream) -> None:
         write_tables(controls, out)
         out.write(f"\nwrote {' and '.join(path.name for path in written)} in {output}\n")
 

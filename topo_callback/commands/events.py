@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, TextIO
+from typing import Any
 
 from topo_callback.commands.arguments import add_json, answer, file_to_read
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_run
+from topo_callback.terminal import TextStream
 
 ANY = "any"
 
@@ -74,7 +75,7 @@ def _events(given: argparse.Namespace) -> int:
             "failed_on": [event.kind for event in failed],
         }
 
-    def write(out: TextIO) -> None:
+    def write(out: TextStream) -> None:
         for event in findings.events:
             out.write(f"step {event.known_at}: {event.said}\n")
         for entry in stops:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, TextIO
+from typing import Any
 
 from topo_callback.commands.arguments import add_json, answer
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_local_run
+from topo_callback.terminal import TextStream
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
@@ -33,7 +34,7 @@ def _finish(given: argparse.Namespace) -> None:
             "verdict": None if verdict is None else verdict.to_dict(),
         }  # fmt: skip
 
-    def write(out: TextIO) -> None:
+    def write(out: TextStream) -> None:
         out.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
         for step, reason in finished.failed.items():
             out.write(f"step {step} cannot be measured: {reason}\n")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from topo_callback.commands.arguments import add_json, add_output_dir, answer, not_negative, positive
 from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import add_prompts, prompts_source
 from topo_callback.commands.settings import USAGE, add_settings, given_settings
+from topo_callback.terminal import TextStream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,11 +165,13 @@ def _scan(given: argparse.Namespace) -> None:
         found = [{**plain_content(result), "verdict": _verdict(result)} for result in results]
         return {"trajectories": found, "affinity": affinity, "files": files}
 
-    def write(out: TextIO) -> None:
+    def write(out: TextStream) -> None:
         for result in results:
-            out.writelines(f"{line}\n" for line in summary_lines(result))
+            for line in summary_lines(result):
+                out.write(f"{line}\n")
         if affinity is not None:
-            out.writelines(f"{line}\n" for line in affinity_lines(affinity))
+            for line in affinity_lines(affinity):
+                out.write(f"{line}\n")
             out.write(f"wrote {', '.join(path.name for path in files)} in {given.output_dir}\n")
         elif given.affinity:
             out.write("no affinity yet: one of the two models is not recorded\n")
