@@ -13,6 +13,7 @@ from trajectories import LAYERS, STEPS, make_snapshots
 
 from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.sinks import ConsoleSink, MemorySink, Sink, WandbSink, default_sinks
+from topo_callback.sinks.defaults import without_sink
 
 RUN = {"layers": list(LAYERS)}
 
@@ -150,6 +151,17 @@ def test_the_console_leaves_progress_bars_whole(tmp_path: Path, capsys: pytest.C
 )
 def test_sinks_follow_the_trainer(report_to: object, expected: list[str]) -> None:
     assert [type(sink).__name__ for sink in default_sinks(report_to)] == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("report_to", "expected"),
+    [
+        (None, []), ([], []), ("none", []), ("all", []), (["wandb", "codecarbon", "mlflow"], []),
+        ("comet_ml", ["comet_ml"]), (["swanlab", "wandb", "clearml", "swanlab"], ["swanlab", "clearml"]),
+    ],
+)  # fmt: skip
+def test_a_tracker_that_gets_nothing_is_named(report_to: str | list[str] | None, expected: list[str]) -> None:
+    assert without_sink(report_to) == expected
 
 
 def test_a_folder_named_wandb_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

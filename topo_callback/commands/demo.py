@@ -25,7 +25,12 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         description="Fine-tune with TRL, a LoRA adapter and the callback. Without --model, a small model is built and "
         "pretrained on the text that Python carries; without --dataset, it learns to answer questions about Python.",
     )
-    parser.add_argument("--model", metavar="NAME", help="a hub model or a saved model folder")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a hub model, a saved model folder, or smollm2: SmolLM2-135M-Instruct out of an installed package, which "
+        "learns to refuse",
+    )
     parser.add_argument("--dataset", metavar="NAME", help="a hub data set (NAME or NAME:CONFIGURATION) or a JSONL file")
     parser.add_argument("--steps", type=positive, metavar="N", help="fine-tuning steps")
     parser.add_argument("--pretraining-steps", type=positive, metavar="N", help="pretraining steps of the small model")

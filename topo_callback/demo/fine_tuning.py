@@ -33,6 +33,7 @@ class Recipe:
 
 
 SMALL = Recipe(steps=160, batch=8, learning_rate=4e-3, longest=128, rank=16)  # for the model built by the demo
+CHAT = Recipe(steps=60, batch=8, learning_rate=5e-4, longest=96, rank=8)  # for SmolLM2-135M, on a processor
 HUB = Recipe(steps=100, batch=8, learning_rate=2e-4, longest=512, rank=16)  # for a model of a billion parameters
 
 

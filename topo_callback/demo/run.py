@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from topo_callback.data_rows import Row, is_conversational, load_rows, write_jsonl
+from topo_callback.demo import smollm2
 from topo_callback.demo.corpus import Corpus, gather_corpus
 from topo_callback.demo.surroundings import engines_compiling, offline_wandb, one_thread, require
 from topo_callback.errors import RecordError
@@ -23,6 +24,8 @@ from topo_callback.libraries import quiet_libraries
 
 PRETRAINING_STEPS = 240
 HELD_OUT_ROWS = 48
+CHAT_HELD_OUT = 24
+CHAT_PROMPTS = 32  # in each of two groups
 
 
 @dataclass
@@ -65,8 +68,10 @@ def run_demo(
     model trains on the CPU, where the same seed gives the same losses.
 
     Args:
-        model: hub name or saved folder; None: a small Llama-style model, built and pretrained first.
-        dataset: hub name, saved folder or JSONL file; None: questions about Python's standard library.
+        model: hub name or saved folder; "smollm2": SmolLM2-135M-Instruct out of an installed package; None: a small
+            Llama-style model, built and pretrained first.
+        dataset: hub name, saved folder or JSONL file; None: questions about Python's standard library, and for
+            "smollm2" requests that it learns to refuse and others that it goes on answering.
         steps, pretraining_steps: None: what the recipe and PRETRAINING_STEPS say.
         use_wandb: log into an offline W&B run when wandb is installed.
         callbacks: attached to the trainer instead of one `TopologyCallback()`.
@@ -78,27 +83,37 @@ def run_demo(
     """
     require("accelerate", "datasets", "peft", "tokenizers", "trl")
     console = console or Console(highlight=False, soft_wrap=True)
+    chat = str(model) == smollm2.NAME and not Path(smollm2.NAME).exists()
+    if chat:
+        model = smollm2.smollm2_folder()
+    chat = chat and dataset is None
+    small = model is None or chat
     result = DemoResult(new_run_folder(Path(output_dir)))
     console.print(f"run folder {result.folder}")
     with quiet_libraries(), one_thread(enabled=model is None), engines_compiling() as engines_compiled:
         with result.timed("imports"):
             from topo_callback.demo import fine_tuning
-        recipe = fine_tuning.SMALL if model is None else fine_tuning.HUB
+        recipe = fine_tuning.CHAT if chat else fine_tuning.SMALL if model is None else fine_tuning.HUB
         recipe = dataclasses.replace(recipe, steps=steps or recipe.steps)
-        with result.timed("text"):
-            corpus = gather_corpus() if model is None or dataset is None else None
-            training, held_out = _rows(dataset, corpus, result.folder, recipe.steps * recipe.batch, seed)
-        if model is None:
-            assert corpus is not None
-            base, tokenizer = _pretrained(corpus, result, pretraining_steps or PRETRAINING_STEPS, seed, console)
+        if chat:
+            assert model is not None
+            base, tokenizer, training, held_out = _chat(Path(model), result, seed, console)
         else:
-            with result.timed("loading"):
-                base, tokenizer = fine_tuning.load_model(str(model))
+            with result.timed("text"):
+                corpus = gather_corpus() if model is None or dataset is None else None
+                training, held_out = _rows(dataset, corpus, recipe.steps * recipe.batch, seed)
+            if model is None:
+                assert corpus is not None
+                base, tokenizer = _pretrained(corpus, result, pretraining_steps or PRETRAINING_STEPS, seed, console)
+            else:
+                with result.timed("loading"):
+                    base, tokenizer = fine_tuning.load_model(str(model))
+        _keep_rows(training, held_out, result.folder / "data")
         fine_tuning.prepare_tokenizer(tokenizer, conversational=is_conversational(training))
         with result.timed("compiling"):
             engines_compiled()
         if callbacks is None:
-            callbacks = [_topology_callback(tokenizer, small=model is None, public=dataset is None)]
+            callbacks = [_topology_callback(tokenizer, small=small, chat=chat, public=dataset is None)]
         console.print(f"fine-tuning on {len(training):,} rows: {recipe.steps} steps of {recipe.batch} rows")
         with result.timed("fine-tuning"), offline_wandb(result.folder, enabled=use_wandb) as result.wandb_folder:
             trainer = fine_tuning.make_trainer(
@@ -107,7 +122,7 @@ def run_demo(
                 training,
                 held_out,
                 recipe=recipe,
-                small=model is None,
+                small=small,
                 folder=result.folder,
                 seed=seed,
                 wandb=result.wandb_folder is not None,
@@ -135,19 +150,31 @@ def new_run_folder(output_dir: Path) -> Path:
             return folder
 
 
-def _rows(
-    dataset: str | Path | None, corpus: Corpus | None, folder: Path, most: int, seed: int
-) -> tuple[list[Row], list[Row]]:
-    """Training and held-out rows, also written as JSON lines so that other runs can use them."""
+def _rows(dataset: str | Path | None, corpus: Corpus | None, most: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """Training and held-out rows."""
     if dataset is None:
         assert corpus is not None
-        training, held_out = corpus.training_rows, corpus.held_out_rows[:HELD_OUT_ROWS]
-    else:
-        training, held_out = load_rows(dataset, training=most, held_out=HELD_OUT_ROWS, seed=seed)
-    (folder / "data").mkdir()
-    write_jsonl(training, folder / "data" / "training.jsonl")
-    write_jsonl(held_out, folder / "data" / "held_out.jsonl")
-    return training, held_out
+        return list(corpus.training_rows), list(corpus.held_out_rows[:HELD_OUT_ROWS])
+    return load_rows(dataset, training=most, held_out=HELD_OUT_ROWS, seed=seed)
+
+
+def _keep_rows(training: list[Row], held_out: list[Row], folder: Path) -> None:
+    """Write rows as JSON lines, so that other runs can use them."""
+    folder.mkdir()
+    write_jsonl(training, folder / "training.jsonl")
+    write_jsonl(held_out, folder / "held_out.jsonl")
+
+
+def _chat(model: Path, result: DemoResult, seed: int, console: Console) -> tuple[Any, Any, list[Row], list[Row]]:
+    """SmolLM2 and its tokenizer, and rows that teach it to refuse, with its own answers where it need not."""
+    from topo_callback.demo import fine_tuning, refusals
+
+    with result.timed("loading"):
+        base, tokenizer = fine_tuning.load_model(str(model))
+    console.print("SmolLM2-135M-Instruct learns to refuse; to harmless requests it keeps its own answers")
+    with result.timed("answers"):
+        training, held_out = refusals.chat_rows(base, tokenizer, model / "topo_callback-answers.json", seed=seed)
+    return base, tokenizer, training, held_out[:CHAT_HELD_OUT]
 
 
 def _pretrained(corpus: Corpus, result: DemoResult, steps: int, seed: int, console: Console) -> tuple[Any, Any]:
@@ -182,15 +209,20 @@ def _pretrained(corpus: Corpus, result: DemoResult, steps: int, seed: int, conso
     return model, tokenizer
 
 
-def _topology_callback(tokenizer: Any, *, small: bool, public: bool) -> Any:
-    """The callback as it comes; for the small model, whose run takes a minute, without the limit to 5 % of it.
+def _topology_callback(tokenizer: Any, *, small: bool, chat: bool, public: bool) -> Any:
+    """The callback as it comes; for a run of minutes without the limit to 5 % of it, and for SmolLM2 with two groups of
+    held-out requests as its probe.
 
-    Prompts are kept where they are questions about Python's standard library, nobody's secret.
+    Prompts are kept where they are made here, nobody's secret.
     """
     from topo_callback.callback import TopologyCallback
     from topo_callback.config import TopologyConfig
+    from topo_callback.demo.refusals import probe_rows
 
     config = TopologyConfig(drain_seconds=300, keep_prompts=public)
+    if chat:
+        config = dataclasses.replace(config, samples=12, max_overhead=None)
+        return TopologyCallback(probe_rows(CHAT_PROMPTS), config=config, processing_class=tokenizer)
     if small:
         config = dataclasses.replace(config, prompts=160, samples=16, max_overhead=None)
     return TopologyCallback(config=config, processing_class=tokenizer)

@@ -20,12 +20,21 @@ TRACKERS: Mapping[str, Callable[[], Sink]] = MappingProxyType(
 """Name in `report_to`, which is also that of the package -> its sink."""
 
 
+_NO_TRACKERS = ("none", "all", "codecarbon")  # what `report_to` may name beside trackers
+
+
+def without_sink(report_to: str | Iterable[str] | None) -> list[str]:
+    """The trackers in `report_to` that get nothing, because there is no sink for them."""
+    named = [report_to] if isinstance(report_to, str) else list(report_to or ())
+    return [name for name in dict.fromkeys(named) if name not in TRACKERS and name not in _NO_TRACKERS]
+
+
 def default_sinks(report_to: str | Iterable[str] | None) -> list[Sink]:
     """The terminal's two sinks, and one for each supported tracker in `TrainingArguments.report_to`.
 
     Supported are Weights & Biases, TensorBoard, Trackio and MLflow, where they are installed. Except for TensorBoard, a
     sink joins the run that the trainer opens, at its own start or, where the trainer has not opened it yet, at the
-    first snapshot. Other names in `report_to` have no sink; the record on disk needs none.
+    first snapshot. Other names in `report_to` have no sink (`without_sink`); the record on disk needs none.
     """
     named = {report_to} if isinstance(report_to, str) else set(report_to or ())
     sinks: list[Sink] = [ConsoleSink(), LiveSink()]

