@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from topo_callback.sinks.headline import depth_numbers, layer_numbers
     from topo_callback.sinks.live import LiveSink
     from topo_callback.sinks.mlflow import MlflowSink
+    from topo_callback.sinks.prometheus import PrometheusSink
     from topo_callback.sinks.protocol import MemorySink, Sink
     from topo_callback.sinks.tensorboard import TensorBoardSink
     from topo_callback.sinks.trackio import TrackioSink
@@ -26,6 +27,7 @@ __all__ = [
     "LiveSink",
     "MemorySink",
     "MlflowSink",
+    "PrometheusSink",
     "Sink",
     "TensorBoardSink",
     "TrackioSink",
@@ -40,6 +42,7 @@ _HOME = {
     "LiveSink": "live",
     "MemorySink": "protocol",
     "MlflowSink": "mlflow",
+    "PrometheusSink": "prometheus",
     "Sink": "protocol",
     "TensorBoardSink": "tensorboard",
     "TrackioSink": "trackio",
