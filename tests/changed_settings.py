@@ -48,6 +48,8 @@ CHANGED: dict[str, Any] = {
     "next_token_prompts": 4,
     "general_text": 3,
     "map_dimensions": 2,
+    "directions": ("no-such-file.npz",),
+    "drift_words": 5,
     "samples": 4,
     "steps": (5, 8),
     "sample_on_save": False,

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -81,7 +81,7 @@ def kind_of(name: str) -> Kind:
     return Kind.of(_hints()[name], words, empty=name in _MAY_BE_EMPTY, every=every)
 
 
-_MAY_BE_EMPTY = ("measures", "token_measures", "studies", "actions")
+_MAY_BE_EMPTY = ("measures", "token_measures", "studies", "directions", "actions")
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,18 @@ class TopologyConfig:
         NOTHING,
         "coordinates of every prompt in every layer that are recorded for the map of prompts in the report; 0: none",
     )
+    directions: Sequence[str] = _knob(
+        (),
+        Effect("measure", outcome="directions", comparable=names_numbers),
+        "files with directions of the layers (.npz, .safetensors, .pt), as name=file or file; how far the prompts lie "
+        "along them and whether the drift goes that way is recorded; Python also takes a mapping of names to files",
+    )
+    drift_words: int = _knob(
+        0,
+        WATCHING,
+        "tokens, each way, that each layer's drift since the start is read as through the model's own norm and head, "
+        "kept in one file per sample that goes to no tracker; 0: none, because tokens can echo the training data",
+    )
     # when
     samples: int = _knob(32, SAMPLING, "regular samples over the run, beside the early ones at steps 0, 1, 2, 4, ...")
     steps: Sequence[int] | None = _knob(None, SAMPLING, "sample at exactly these steps instead of the default schedule")
@@ -278,6 +290,8 @@ class TopologyConfig:
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in _hints()}
+        if isinstance(self.directions, Mapping):
+            given["directions"] = tuple(f"{name}={file}" for name, file in self.directions.items())
         for name, value in checked_settings(given, {name: kind_of(name) for name in given}).items():
             object.__setattr__(self, name, value)
 

@@ -35,6 +35,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "next_token_prompts": (0, _MOST),
     "general_text": (0, _MOST),
     "map_dimensions": (0, 64),
+    "drift_words": (0, 1000),
     "samples": (1, _MOST),
     "max_overhead": (0.0, 1.0),
     "threads": (1, _MOST),
@@ -200,7 +201,7 @@ def checked_settings(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dic
     found: dict[str, Any] = {}
     for name, value in given.items():
         kind = kinds[name]
-        if kind.element is str and isinstance(value, str) and value == "all" and name != "actions":
+        if kind.element is str and isinstance(value, str) and value == "all" and name not in ("actions", "directions"):
             value = kind.every
         try:
             found[name] = kind.check(value)
@@ -225,6 +226,8 @@ def _accepted(name: str, kind: Kind) -> str:
         return "'all', a count of at least 1, or a list of layer numbers of at least 0"
     if name == "steps":
         return f"a non-empty list of steps of at least 0{none}"
+    if name == "directions":
+        return "a list of files, or a mapping of names to files"
     if kind.element is not None:
         return f"{'' if name == 'actions' else repr('all') + ', or '}a list of {', '.join(kind.words)}"
     if kind.plain == (bool,):

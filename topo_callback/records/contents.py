@@ -96,6 +96,12 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
     old = "centroids" in arrays and str(arrays["centroids"].dtype) == "float32"  # as in records of schema 1
     _check_array(arrays, "centroids", "float32" if old else "float64", (len(layers), None))
     _check_array(arrays, "group_centroids", "float64", (len(layers), None, None))
+    _check_array(arrays, "left_out_means", "float32", (len(layers), None, None, None))
+    names = manifest.get("direction_names", [])
+    _require(_are_names(names) and bool(names) == ("projections" in arrays), "direction_names")
+    _check_array(arrays, "projections", "float64", (len(layers), len(names), points))
+    if "drift_words" in manifest:
+        check_drift_words(manifest["drift_words"], layers)
     _check_array(arrays, "norms", "float32", (len(layers), points))
     _check_array(arrays, "largest_coordinates", "float64", (len(layers), 2))
     measures = manifest.get("token_measures", [])
@@ -120,6 +126,35 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
         _check_array(arrays, "token_norms", "float32", (len(layers), tokens))
     else:
         _require("token_neighbours" not in arrays, "token_distances")
+
+
+def check_drift_words(held: Any, layers: list[int]) -> None:
+    """Refuse what `DriftWords.to_json` does not give.
+
+    Raises:
+        RecordError: with the name of the field.
+    """
+    _require(isinstance(held, dict) and _is_step(held.get("since")) and _is_text(held.get("missing")), "drift_words")
+    _require(isinstance(held.get("readings"), list), "drift_words")
+    for reading in held["readings"]:
+        _require(isinstance(reading, dict) and type(reading.get("layer")) is int, "drift_words")
+        _require(reading["layer"] in layers, "drift_words")
+        _require(reading.get("group") is None or _is_text(reading["group"]), "drift_words")
+        _require(_is_number(reading.get("angle")), "drift_words")
+        for way in ("up", "down"):
+            _require(isinstance(reading.get(way), list) and all(map(_is_word, reading[way])), "drift_words")
+
+
+def _is_word(value: Any) -> bool:
+    """A token, its text, its score and its error."""
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and _is_step(value[0])
+        and _is_text(value[1])
+        and _is_number(value[2])
+        and (value[3] is None or _is_number(value[3]))
+    )
 
 
 _PARTS: Mapping[str, Mapping[str, type]] = {

@@ -12,12 +12,15 @@ from jaxtyping import Float, Float16, Float32, Float64, Int32
 
 from topo_callback.errors import RecordError
 from topo_callback.records.contents import check_sample
+from topo_callback.records.drift_words import DriftWords
 from topo_callback.records.record import encode_record, read_record
 
 _OPTIONAL = (
     "neighbours",
     "centroids",
     "group_centroids",
+    "left_out_means",
+    "projections",
     "norms",
     "largest_coordinates",
     "token_numbers",
@@ -49,10 +52,18 @@ class Sample:
             1e-6 beside a coordinate of 3,000 is kept. Float32 in records of schema 1, None in still older ones.
         group_centroids: float64 [layers, groups, width], the mean of the points of each of the probe's groups, 0 for
             invalid layers; None without groups.
+        left_out_means: float32 [layers, sets, blocks, width], of all prompts and of each group the mean of what is left
+            without each of eight blocks, less the mean of the set; NaN for invalid layers and sets of fewer than 32
+            prompts. None where neither directions nor the drift in words were asked for.
+        projections: float64 [layers, directions, points], the length of every point along each direction; NaN for
+            invalid layers and those that a direction does not have. None without directions.
         norms: float32 [layers, points], the size of each point against which its coordinates are rounded, in the unit
             of its Euclidean distances: see `geometry.point_norms`. 0 for invalid layers; None in records of schema 1.
         largest_coordinates: float64 [layers, 2], the coordinate with the largest share of the total variance, counted
             from 0, and that share; NaN where there is none. None in records of schema 1.
+        direction_names: names of the directions, in the order of `projections`.
+        drift_words: what the drift says in the model's own vocabulary; see `records/drift_words.py`. None where it was
+            not asked for.
         facts: JSON-compatible values known at the step: epoch, dtype, seconds spent, ...
         token_measures: names of the token-level measures that were taken.
         token_numbers: float32 [layers, measures, points], one number for each prompt's tokens; NaN where undefined.
@@ -88,6 +99,10 @@ class Sample:
     general_text_losses: Float32[np.ndarray, "passages following"] | None = None
     centroids: Float[np.ndarray, "layers width"] | None = None
     group_centroids: Float64[np.ndarray, "layers groups width"] | None = None
+    left_out_means: Float32[np.ndarray, "layers sets blocks width"] | None = None
+    projections: Float64[np.ndarray, "layers directions points"] | None = None
+    direction_names: tuple[str, ...] = ()
+    drift_words: DriftWords | None = None
     norms: Float32[np.ndarray, "layers points"] | None = None
     largest_coordinates: Float64[np.ndarray, "layers 2"] | None = None
     token_places: Int32[np.ndarray, "tokens 2"] | None = None
@@ -97,6 +112,31 @@ class Sample:
     token_invalid: Mapping[int, str] = field(default_factory=dict)
     study_numbers: Mapping[str, Mapping[int | None, float]] = field(default_factory=dict)
     study_missing: Mapping[str, Mapping[int | None, str]] = field(default_factory=dict)
+
+    def means_of_set(self, layer: int, place: int) -> Float64[np.ndarray, "means width"] | None:
+        """The mean of a set of prompts in a layer, and behind it those of what is left without each block, if known.
+
+        Args:
+            layer: its number.
+            place: 0 for all prompts, i for the i-th group.
+
+        Returns:
+            None where the sample does not have them: an invalid layer, or other settings.
+        """
+        if layer not in self.layers or layer in self.invalid or self.centroids is None:
+            return None
+        row = self.layers.index(layer)
+        if place == 0:
+            mean = self.centroids[row][None]
+        elif self.group_centroids is not None and place <= self.group_centroids.shape[1]:
+            mean = self.group_centroids[row, place - 1][None]
+        else:
+            return None
+        mean = mean.astype(np.float64)
+        if self.left_out_means is None or place >= self.left_out_means.shape[1]:
+            return mean
+        shifts = self.left_out_means[row, place].astype(np.float64)
+        return np.concatenate([mean, mean + shifts]) if np.isfinite(shifts).all() else mean
 
     @property
     def nbytes(self) -> int:
@@ -117,6 +157,8 @@ class Sample:
             "token_measures": list(self.token_measures),
             "next_token_points": list(self.next_token_points),
             "token_invalid": {str(layer): reason for layer, reason in self.token_invalid.items()},
+            **({"direction_names": list(self.direction_names)} if self.direction_names else {}),
+            **({} if self.drift_words is None else {"drift_words": self.drift_words.to_json()}),
             "study_numbers": _as_pairs(self.study_numbers),
             "study_missing": _as_pairs(self.study_missing),
         }
@@ -145,6 +187,8 @@ class Sample:
             # records of older versions have none of these
             token_measures=tuple(manifest.get("token_measures", ())),
             next_token_points=tuple(manifest.get("next_token_points", ())),
+            direction_names=tuple(manifest.get("direction_names", ())),
+            drift_words=DriftWords.of_json(manifest["drift_words"]) if "drift_words" in manifest else None,
             token_invalid={int(layer): reason for layer, reason in manifest.get("token_invalid", {}).items()},
             study_numbers={
                 name: {layer: float(value) for layer, value in by_layer.items()}

@@ -1,0 +1,246 @@
+"""Drift in words: the mean drift of a layer since the start, read through the model's own final norm and head.
+
+As in the Activation Difference Lens (Minder et al., arXiv 2510.13900) it is the difference of means that is read, not a
+state. What of it lies along the mean that it started from is left out first: the final norm takes away the length of a
+state, so that this part changes no answer, and read by itself it would say what the layer said all along. What is left,
+divided by the length of that mean, is by how much the norm's output moves for a small drift; a drift of any size is read
+at the length that the norm gives it, where no precision is lost in bfloat16. benchmarks/RESULTS_drift_words.md has what
+the other ways find.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from topo_callback.capture import find_blocks, model_device, quiet
+from topo_callback.capture.blocks import BlockStack, find_language_model
+from topo_callback.capture.lens import check_lens, logits_of_vectors
+from topo_callback.capture.sharded import is_whole
+from topo_callback.config import TopologyConfig
+from topo_callback.distributed.turns import REFUSED, AgreedError, Turns
+from topo_callback.errors import USERS_OWN, ConfigurationError, UnsupportedModelError, described
+from topo_callback.measures.uncertainty import LEFT_OUT, recorded_error, standard_error
+from topo_callback.probe import Probe
+from topo_callback.records.drift_words import DriftReading, DriftWords, Word
+from topo_callback.records.sample import Sample
+from topo_callback.terminal import show_if_asked
+
+_LOGITS_BYTES = 1 << 28  # of one pass
+_OFF = "or drift_words=0"
+logger = logging.getLogger("topo_callback")
+
+
+class DriftLens:
+    """Reads drifts of one run in words, on the first rank. The model is passed in anew each time and never kept.
+
+    What is kept are the means of the first sample: of all prompts, of each group, and of these without each of eight
+    blocks.
+    """
+
+    def __init__(self, config: TopologyConfig, turns: Turns, probe: Probe, kind: str) -> None:
+        """
+        Raises:
+            ConfigurationError: settings or a probe with which no drift can be read in words.
+        """
+        self._config = config
+        self._turns = turns
+        self._probe = probe
+        self._kind = kind
+        self._start: Sample | None = None
+        self._tokenizer: Any = getattr(probe.processing_class, "tokenizer", probe.processing_class)
+        if not self.wanted:
+            return
+        asked = f"drift_words={config.drift_words}"
+        if config.tap != "block":
+            raise ConfigurationError(
+                f"{asked}: the tap {config.tap} is not the residual stream, which is what norm and head read; give "
+                f"tap='block', {_OFF}"
+            )
+        if not hasattr(self._tokenizer, "decode"):
+            raise ConfigurationError(
+                f"{asked}: there is no tokenizer to say what tokens mean; pass processing_class=tokenizer to the "
+                f"callback, {_OFF}"
+            )
+
+    @property
+    def wanted(self) -> bool:
+        return self._config.drift_words > 0
+
+    def agree(self, model: nn.Module) -> None:
+        """Make sure that the model reads vectors as asked. All ranks call this together; it fails on all or on none.
+
+        Two forward passes of one token. Where the model cannot run yet, as without weights, nothing is refused.
+
+        Raises:
+            UnsupportedModelError: it does not; the message says why and what to do.
+        """
+        if not self.wanted or model_device(model).type == "meta":
+            return
+        try:
+            self._turns.together(lambda: self._check(model))
+        except AgreedError as error:
+            if error.code == REFUSED:
+                raise UnsupportedModelError(error.cause) from None
+            logger.debug("whether drifts can be read in words is not known yet: %s", error.cause)
+
+    def _check(self, model: nn.Module) -> None:
+        name = type(find_language_model(model)).__name__
+        reason = ""
+        if self._kind == "encoder":
+            reason = "an encoder predicts no next token"
+        elif not is_whole(model):
+            reason = "the model is spread over processes (FSDP, ZeRO-3), and its norm and head must be whole in one"
+        elif not self._turns.traversal.plain:
+            reason = "its blocks run several times, or give no [rows, tokens, width] that begin with the prompt"
+        else:
+            try:
+                with quiet(model), torch.autocast(model_device(model).type, enabled=False):
+                    check_lens(model, find_blocks(model, self._config.blocks))
+            except UnsupportedModelError as error:
+                reason = str(error)
+            except (*USERS_OWN, torch.OutOfMemoryError):
+                raise
+            except BaseException as error:  # noqa: BLE001 - of a model's own code, which expects the state of its token
+                reason = described(error)
+        if reason:
+            raise UnsupportedModelError(
+                f"drift_words={self._config.drift_words}: {name} cannot read other vectors through its own final norm "
+                f"and head: {reason}; give drift_words=0, or a model whose last block gives what its norm reads"
+            )
+
+    def begin_from(self, start: Sample | None) -> None:
+        """Measure from this sample on, the first one of a run that is gone on with."""
+        self._start = start
+
+    def read(self, model: nn.Module, now: Sample) -> DriftWords | None:
+        """What the drifts since the start say, on the first rank; None where it was not asked for, and at the start.
+
+        What goes wrong costs the words, never the sample.
+        """
+        if not self.wanted:
+            return None
+        if self._start is None:
+            self._start = now
+        start = self._start
+        if start.step >= now.step:
+            return None
+        try:
+            with quiet(model), torch.autocast(model_device(model).type, enabled=False):
+                return DriftWords(start.step, tuple(self._readings(model, start, now)))
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it costs the words
+            show_if_asked(error)
+            return DriftWords(start.step, missing=described(error))
+
+    def _readings(self, model: nn.Module, start: Sample, now: Sample) -> list[DriftReading]:
+        names = (None, *self._probe.groups.names)
+        keys: list[tuple[int, str | None]] = []
+        parts: list[Float64[np.ndarray, "means width"]] = []
+        lengths: list[Float64[np.ndarray, " means"]] = []
+        for layer in now.layers:
+            for place, name in enumerate(names):
+                before, after = start.means_of_set(layer, place), now.means_of_set(layer, place)
+                if before is None or after is None or len(before) != len(after):
+                    continue
+                across, share = across_the_start(before, after - before)
+                if share[0] > 0:
+                    keys.append((layer, name))
+                    parts.append(across)
+                    lengths.append(share)
+        if not keys:
+            return []
+        stack = find_blocks(model, self._config.blocks)
+        found = []
+        for chosen in self._passes(model, [len(each) for each in parts]):
+            vectors = np.concatenate([np.zeros_like(parts[0][:1]), *(parts[each] for each in chosen)])
+            logits = _of_vectors(model, stack, vectors)
+            rows = torch.split(logits[1:] - logits[:1], [len(parts[each]) for each in chosen])
+            for each, of_drift in zip(chosen, rows, strict=True):
+                layer, name = keys[each]
+                found.append(self._reading(layer, name, of_drift, lengths[each]))
+        return found
+
+    def _passes(self, model: nn.Module, sizes: list[int]) -> list[list[int]]:
+        """Which drifts share a forward pass, so that the logits stay small."""
+        vocabulary = getattr(find_language_model(model).config.get_text_config(), "vocab_size", None) or 1 << 18
+        most = max(1, _LOGITS_BYTES // (4 * vocabulary))
+        passes: list[list[int]] = []
+        room = 0
+        for place, size in enumerate(sizes):
+            if not passes or size > room:
+                passes.append([])
+                room = most - 1
+            passes[-1].append(place)
+            room -= size
+        return passes
+
+    def _reading(
+        self, layer: int, group: str | None, logits: Float[Tensor, "means vocabulary"], share: Float64[np.ndarray, " _"]
+    ) -> DriftReading:
+        scores = (logits - logits.mean(dim=1, keepdim=True)) * torch.from_numpy(share).to(logits)[:, None]
+        count = min(self._config.drift_words, scores.shape[1] // 2)
+        return DriftReading(
+            layer,
+            group,
+            math.degrees(math.atan(float(share[0]))),
+            *(self._words(scores, group, count, largest=largest) for largest in (True, False)),
+        )
+
+    def _words(
+        self, scores: Float[Tensor, "means vocabulary"], group: str | None, count: int, *, largest: bool
+    ) -> tuple[Word, ...]:
+        tokens = torch.topk(scores[0], count, largest=largest).indices
+        values = scores[:, tokens].double().cpu().numpy()
+        errors: list[float | None] = [None] * count
+        if len(values) > 1:
+            points = len(self._probe) if group is None else len(self._probe.groups.members(group))
+            standard = standard_error(values[0], values[1:], points, LEFT_OUT)
+            errors = [float(each) for each in recorded_error(standard, LEFT_OUT.wide)]
+        return tuple(
+            Word(token, _text(self._tokenizer, token), float(score), error)
+            for token, score, error in zip(tokens.tolist(), values[0], errors, strict=True)
+        )
+
+
+def across_the_start(
+    start: Float64[np.ndarray, "means width"], drift: Float64[np.ndarray, "means width"]
+) -> tuple[Float64[np.ndarray, "means width"], Float64[np.ndarray, " means"]]:
+    """The part of each drift that is at right angles to where it started, and its length over that of the start.
+
+    That length is the tangent of the angle by which the mean turned; 0 where it did not turn, or started at 0.
+    """
+    squares = np.sum(start**2, axis=1)
+    usable = squares > 0
+    along = np.divide(np.sum(start * drift, axis=1), squares, out=np.zeros_like(squares), where=usable)
+    across = drift - along[:, None] * start
+    lengths = np.linalg.norm(across, axis=1)
+    share = np.divide(lengths, np.sqrt(squares) * np.abs(1 + along), out=np.zeros_like(squares), where=usable)
+    return across, share
+
+
+def _of_vectors(
+    model: nn.Module, stack: BlockStack, vectors: Float64[np.ndarray, "rows width"]
+) -> Float[Tensor, "rows vocabulary"]:
+    """Their logits, each vector at length 1 times the root of the width, as a norm would leave it."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0) * math.sqrt(vectors.shape[1])
+    return logits_of_vectors(model, stack, torch.from_numpy(unit.astype(np.float32)))
+
+
+def _text(tokenizer: Any, token: int) -> str:
+    """A token alone, as text that can be written; its number where the tokenizer has none of it."""
+    try:
+        text = tokenizer.decode([token])
+    except USERS_OWN:
+        raise
+    except BaseException:  # noqa: BLE001 - rows of the head beyond the tokenizer, as padded vocabularies have
+        text = ""
+    return text.encode(errors="replace").decode() if isinstance(text, str) and text else f"<{token}>"
