@@ -22,7 +22,7 @@ from topo_callback.watching.resuming import open_folder
 
 NAMES = tuple(field.name for field in dataclasses.fields(TopologyConfig))
 # runs that differ in these have the same numbers beside those that only one of them has
-ADDING = ("max_dimension", "zigzag_dimension", "zigzag_engine", "measures", "token_measures", "studies")
+ADDING = ("max_dimension", "zigzag_dimension", "zigzag_engine", "measures", "token_measures", "studies", "directions")
 
 
 def described(**changes: Any) -> dict[str, Any]:
@@ -145,5 +145,6 @@ def test_a_scan_has_no_use_for_what_only_a_training_run_has() -> None:
     assert set(watching_settings()) == {
         "samples", "steps", "sample_on_save", "max_overhead", "adaptive", "actions", "stop_dry_run",
         "alert_cooldown_seconds", "folder", "deadline_seconds", "worker_bytes", "spool_bytes", "drain_seconds", "page",
+        "drift_words",
     }  # fmt: skip
     assert not set(watching_settings()) & set(deciding_settings())

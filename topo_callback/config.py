@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
+from os import PathLike, fspath
 from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError
@@ -214,9 +215,9 @@ class TopologyConfig:
         NOTHING,
         "coordinates of every prompt in every layer that are recorded for the map of prompts in the report; 0: none",
     )
-    directions: Sequence[str] = _knob(
+    directions: Sequence[str] | Mapping[str, Any] = _knob(
         (),
-        Effect("measure", outcome="directions", comparable=names_numbers),
+        Effect("measure", comparable=names_numbers),
         "files with directions of the layers (.npz, .safetensors, .pt), as name=file or file; how far the prompts lie "
         "along them and whether the drift goes that way is recorded; Python also takes a mapping of names to files",
     )
@@ -290,8 +291,9 @@ class TopologyConfig:
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in _hints()}
-        if isinstance(self.directions, Mapping):
-            given["directions"] = tuple(f"{name}={file}" for name, file in self.directions.items())
+        directions: Any = self.directions
+        if isinstance(directions, Mapping) and all(isinstance(file, (str, PathLike)) for file in directions.values()):
+            given["directions"] = tuple(f"{name}={fspath(file)}" for name, file in directions.items())
         for name, value in checked_settings(given, {name: kind_of(name) for name in given}).items():
             object.__setattr__(self, name, value)
 

@@ -66,13 +66,13 @@ def check_lens(model: nn.Module, stack: BlockStack) -> None:
 def _pass(
     model: nn.Module, stack: BlockStack, vectors: Tensor | None, own: list[Tensor] | None = None
 ) -> Float[Tensor, "rows tokens vocabulary"] | None:
-    """The logits of a pass of one token; None where the model gives none. What the last block gave is put into `own`."""
+    """The logits of a pass of one token; None where there are none. What the last block gave is put into `own`."""
     device = model_device(model)
     inputs: dict[str, Any] = {"input_ids": torch.full((1, 1), _TOKEN, device=device), **decoder_start(model, 1, device)}
     inputs |= {name: value for name, value in {"use_cache": False, "logits_to_keep": 1}.items() if takes(model, name)}
     given: list[Tensor] = []
     failures: list[BaseException] = []
-    with _last_block(stack, vectors, own), _logits(model, given):
+    with _last_block(stack, vectors, own), logits_given(model, given):
         run_forward(model, stack, inputs, failures)
     return given[-1] if given else None
 
@@ -98,7 +98,9 @@ def _last_block(stack: BlockStack, vectors: Tensor | None, own: list[Tensor] | N
 
 
 @contextlib.contextmanager
-def _logits(model: nn.Module, given: list[Tensor]) -> Iterator[None]:
+def logits_given(model: nn.Module, given: list[Tensor]) -> Iterator[None]:
+    """Collect the logits of the forward passes while this lasts."""
+
     def after(module: nn.Module, args: Any, output: Any) -> None:
         logits = getattr(output, "logits", None)
         if isinstance(logits, Tensor):

@@ -23,6 +23,11 @@ def is_sharded(model: nn.Module) -> bool:
     )
 
 
+def is_whole(model: nn.Module) -> bool:
+    """Whether one process can run the model without the others."""
+    return not is_sharded(model) and not any(hasattr(module, "_fsdp_wrapped_module") for module in model.modules())
+
+
 @contextlib.contextmanager
 def to_the_end(model: nn.Module, blocks: Iterable[nn.Module], failures: list[BaseException]) -> Iterator[None]:
     """Let the forward pass go on when it fails on this rank, without computing anything more.

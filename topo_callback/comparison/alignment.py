@@ -11,6 +11,7 @@ leave too few points are refused. Before its first and after its last sample a r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from jaxtyping import Float, Float64, Int64
 from topo_callback.comparison.runs import Run
 from topo_callback.errors import ConfigurationError
 from topo_callback.groups import is_of_groups
+from topo_callback.measurement.directions import is_of_directions
 
 AXES = ("step", "progress", "clock")
 CLOCKS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
@@ -216,6 +218,8 @@ def _measures(runs: Sequence[Run]) -> list[str]:
             names.update(run.trajectory.overview(step).numbers)
     if len({run.trajectory.groups for run in runs}) > 1:
         names = {name for name in names if not is_of_groups(name)}
+    if len({json.dumps(run.trajectory.run.get("directions"), sort_keys=True) for run in runs}) > 1:
+        names = {name for name in names if not is_of_directions(name)}
     return sorted(names - set(BOOKKEEPING))
 
 

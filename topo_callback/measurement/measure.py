@@ -18,6 +18,7 @@ from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measurement.answers import answer_moves, general_text_moves
 from topo_callback.measurement.asking import Asking
 from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
+from topo_callback.measurement.directions import direction_numbers
 from topo_callback.measurement.errors import errors_over_prompts
 from topo_callback.measurement.groups import GroupNumbers, group_numbers
 from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
@@ -98,8 +99,12 @@ def measure_sample(
         for name, error in each.errors.items():
             numbers.put_error(None, name, error)
     by_prompt = {name: values for each in moves for name, values in each.by_prompt.items()}
-    of_groups = _of_groups(asking, lambda: group_numbers(sample, groups, views, earlier, by_prompt, config, threads))
-    numbers.put_all(of_groups.numbers)
+    of_groups = _guarded(
+        asking, "groups", lambda: group_numbers(sample, groups, views, earlier, by_prompt, config, threads)
+    )
+    of_directions = _guarded(asking, "directions", lambda: direction_numbers(sample, groups, views, earlier))
+    for found in (of_groups, of_directions):
+        numbers.put_all(found.numbers)
     displacement = numbers.values.get("wasserstein_h1.first")
     numbers.put_all(layer_significance(sample.facts, sample.layers, displacement))
     zigzag = _over_depth(numbers, asking, views, config)
@@ -115,7 +120,7 @@ def measure_sample(
         layers=sample.layers,
         status=status,
         numbers=numbers.values,
-        errors=numbers.errors | of_groups.errors,
+        errors=numbers.errors | of_groups.errors | of_directions.errors,
         missing=numbers.missing,
         barcodes={layer: view.barcode for layer, view in views.items()},
         neighbours=neighbours,
@@ -145,15 +150,15 @@ def measure_sample(
     )
 
 
-def _of_groups(asking: Asking, measured: Callable[[], GroupNumbers]) -> GroupNumbers:
-    """The numbers of the groups; what is raised costs no others."""
+def _guarded(asking: Asking, what: str, measured: Callable[[], GroupNumbers]) -> GroupNumbers:
+    """The numbers of the groups, or of the directions; what is raised costs no others."""
     try:
         return measured()
     except USERS_OWN:
         raise
-    except BaseException as error:  # noqa: BLE001 - it costs the numbers of the groups
-        asking.failed["groups"] = f"the groups could not be measured: {described(error)}"
-        return GroupNumbers({"groups": {None: Missing(asking.failed["groups"])}})
+    except BaseException as error:  # noqa: BLE001 - it costs these numbers
+        asking.failed[what] = f"the {what} could not be measured: {described(error)}"
+        return GroupNumbers({what: {None: Missing(asking.failed[what])}})
 
 
 def _of_this_sample(

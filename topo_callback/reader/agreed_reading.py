@@ -37,6 +37,8 @@ from topo_callback.distributed.turns import (
 from topo_callback.errors import USERS_OWN, ConfigurationError, UnsupportedModelError, described
 from topo_callback.geometry import least_bytes
 from topo_callback.probe import Probe
+from topo_callback.reader.directions import Directions
+from topo_callback.reader.drift_reading import DriftLens
 from topo_callback.reader.general_text import GeneralTextReading
 from topo_callback.spacing import evenly_spaced
 from topo_callback.studies import StudyRunner
@@ -55,6 +57,8 @@ class AgreedReading:
         stack_path: where the blocks were found.
         pooling: what "auto" became.
         batch_size: prompts per forward pass, at most; halved once when memory runs out.
+        drift_lens: reads drifts in words, where that was asked for.
+        directions: that the user gave, once the layers are known.
         conditions: under which the model computes, as a forward pass found them; before `agree`, as far as it says.
         proof: what showed that prompts can be read like that, once `agree` has been given a model that can run.
     """
@@ -102,6 +106,8 @@ class AgreedReading:
         self._turns.rows = rows
         self._general = GeneralTextReading(config, ranks, self._turns, self._pad_id, self.kind)
         self._studies = StudyRunner(config, ranks, self._turns, self.pooling, self._pad_id)
+        self.drift_lens = DriftLens(config, self._turns, probe, self.kind)
+        self.directions = Directions()
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -165,6 +171,7 @@ class AgreedReading:
                 self._unproved = True
                 self._settle(self._turns.traversal)
         self._make_batches(self.batch_size)
+        self.drift_lens.agree(model)
 
     def _outline(self, model: nn.Module) -> None:
         """Look at a model without weights; one that cannot run like that is taken as its stack says."""
@@ -236,12 +243,16 @@ class AgreedReading:
         """Take the layers of a model of this depth and width.
 
         Raises:
-            ConfigurationError: a layer that does not exist, or too little memory on the device is allowed.
+            ConfigurationError: a layer that does not exist, directions that do not fit, or too little memory on the
+                device is allowed.
         """
         setting = self._config.layers
         self._turns.traversal = traversal
         self._turns.layers = resolve_layers(
             setting if isinstance(setting, (int, str)) else tuple(setting), traversal.depth
+        )
+        self.directions = Directions.load(
+            tuple(self._config.directions), depth=traversal.depth, width=traversal.width, layers=self.layers
         )
         points = self._most_points
         least = least_bytes(points, traversal.width)

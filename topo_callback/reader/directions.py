@@ -1,9 +1,9 @@
 """Directions that the user gives, as files with a vector for each layer: read, checked once, and laid on the clouds.
 
-Tensors of three formats are taken: `.npz`, `.safetensors`, and `.pt` as far as torch loads it without running code. A
-file holds one vector for each of some layers, under names that end in the layer's number (`12`, `layer_12`, `layers.12`);
-or one array [rows, width], whose rows are the layers 1..depth, or 0..depth where there is one more; or one vector, which
-stands for every layer.
+Three formats are taken: `.npz`, `.safetensors`, and `.pt` as far as torch loads it without running code. A file holds
+one vector for each of some layers, under names that end in the layer's number (`12`, `layer_12`, `layers.12`); or one
+array [rows, width], whose rows are the layers 1..depth, or 0..depth where there is one more; or one vector, which is
+that of every layer.
 """
 
 from __future__ import annotations

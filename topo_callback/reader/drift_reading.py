@@ -2,10 +2,11 @@
 
 As in the Activation Difference Lens (Minder et al., arXiv 2510.13900) it is the difference of means that is read, not a
 state. What of it lies along the mean that it started from is left out first: the final norm takes away the length of a
-state, so that this part changes no answer, and read by itself it would say what the layer said all along. What is left,
-divided by the length of that mean, is by how much the norm's output moves for a small drift; a drift of any size is read
-at the length that the norm gives it, where no precision is lost in bfloat16. benchmarks/RESULTS_drift_words.md has what
-the other ways find.
+state, so that this part changes no answer, and read by itself it would say what the layer said all along. With a norm
+that divides by the root mean square, and a linear head, a mean that has turned by the angle t says cos t times what it
+said plus sin t times what is read here, so the score is that: what the turn adds to a token's logit. The drift is read
+at the length that the norm gives it, where bfloat16 keeps it, however small it is. benchmarks/RESULTS_drift_words.md
+has what the other ways find.
 """
 
 from __future__ import annotations
@@ -144,17 +145,18 @@ class DriftLens:
         names = (None, *self._probe.groups.names)
         keys: list[tuple[int, str | None]] = []
         parts: list[Float64[np.ndarray, "means width"]] = []
-        lengths: list[Float64[np.ndarray, " means"]] = []
+        turns: list[Float64[np.ndarray, " means"]] = []
         for layer in now.layers:
             for place, name in enumerate(names):
                 before, after = start.means_of_set(layer, place), now.means_of_set(layer, place)
-                if before is None or after is None or len(before) != len(after):
+                if before is None or after is None:
                     continue
-                across, share = across_the_start(before, after - before)
-                if share[0] > 0:
+                means = min(len(before), len(after))  # an older record has no blocks
+                across, angles = across_the_start(before[:means], after[:means])
+                if angles[0] > 0:
                     keys.append((layer, name))
                     parts.append(across)
-                    lengths.append(share)
+                    turns.append(angles)
         if not keys:
             return []
         stack = find_blocks(model, self._config.blocks)
@@ -165,7 +167,7 @@ class DriftLens:
             rows = torch.split(logits[1:] - logits[:1], [len(parts[each]) for each in chosen])
             for each, of_drift in zip(chosen, rows, strict=True):
                 layer, name = keys[each]
-                found.append(self._reading(layer, name, of_drift, lengths[each]))
+                found.append(self._reading(layer, name, of_drift, turns[each]))
         return found
 
     def _passes(self, model: nn.Module, sizes: list[int]) -> list[list[int]]:
@@ -183,14 +185,19 @@ class DriftLens:
         return passes
 
     def _reading(
-        self, layer: int, group: str | None, logits: Float[Tensor, "means vocabulary"], share: Float64[np.ndarray, " _"]
+        self,
+        layer: int,
+        group: str | None,
+        logits: Float[Tensor, "means vocabulary"],
+        angles: Float64[np.ndarray, " _"],
     ) -> DriftReading:
-        scores = (logits - logits.mean(dim=1, keepdim=True)) * torch.from_numpy(share).to(logits)[:, None]
+        turned = torch.from_numpy(np.sin(angles)).to(logits)[:, None]
+        scores = (logits - logits.mean(dim=1, keepdim=True)) * turned
         count = min(self._config.drift_words, scores.shape[1] // 2)
         return DriftReading(
             layer,
             group,
-            math.degrees(math.atan(float(share[0]))),
+            math.degrees(float(angles[0])),
             *(self._words(scores, group, count, largest=largest) for largest in (True, False)),
         )
 
@@ -211,19 +218,19 @@ class DriftLens:
 
 
 def across_the_start(
-    start: Float64[np.ndarray, "means width"], drift: Float64[np.ndarray, "means width"]
+    start: Float64[np.ndarray, "means width"], now: Float64[np.ndarray, "means width"]
 ) -> tuple[Float64[np.ndarray, "means width"], Float64[np.ndarray, " means"]]:
-    """The part of each drift that is at right angles to where it started, and its length over that of the start.
+    """The part of each drift that is at right angles to where it started, and the angle by which the mean turned.
 
-    That length is the tangent of the angle by which the mean turned; 0 where it did not turn, or started at 0.
+    Returns:
+        In activation units, and in radians, 0 to pi; 0 where the mean did not turn, or started at 0.
     """
     squares = np.sum(start**2, axis=1)
-    usable = squares > 0
-    along = np.divide(np.sum(start * drift, axis=1), squares, out=np.zeros_like(squares), where=usable)
-    across = drift - along[:, None] * start
+    along = np.divide(np.sum(start * (now - start), axis=1), squares, out=np.zeros_like(squares), where=squares > 0)
+    across = (now - start) - along[:, None] * start
     lengths = np.linalg.norm(across, axis=1)
-    share = np.divide(lengths, np.sqrt(squares) * np.abs(1 + along), out=np.zeros_like(squares), where=usable)
-    return across, share
+    angles = np.where(squares > 0, np.arctan2(lengths, np.sqrt(squares) * (1 + along)), 0.0)
+    return across, angles
 
 
 def _of_vectors(

@@ -38,7 +38,7 @@ def left_out_means(
 
 @lru_cache(maxsize=4)
 def _weights(points: int, groups: Groups) -> Float64[np.ndarray, "sets blocks points"]:
-    """What each prompt counts in each mean; the first of a set is of all its prompts. NaN for sets that are too small."""
+    """What each prompt counts in each mean, the first of a set being that of all its prompts; NaN for small sets."""
     sets = [np.arange(points), *(groups.members(name) for name in groups.names)]
     weights = np.full((len(sets), 1 + LEFT_OUT.count, points), np.nan)
     for rows, members in zip(weights, sets, strict=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from topo_callback.geometry import (
 )
 from topo_callback.groups import Groups
 from topo_callback.reader.agreed_reading import AgreedReading, ReadingError
+from topo_callback.reader.means import left_out_means
 from topo_callback.records.sample import Sample
 from topo_callback.studies import Reading, StudyResults
 
@@ -74,6 +76,9 @@ class Reader(AgreedReading):
             distances, neighbours, invalid = self._geometry(clouds)
             of_points: dict[str, Any] = point_facts(clouds, self.layers, invalid, self._config.metric)
             of_points |= group_facts(clouds, self.layers, invalid, self._probe.groups)
+            of_points |= self.directions.projections(clouds, self.layers, invalid)
+            if self.directions or self.drift_lens.wanted:
+                of_points["left_out_means"] = left_out_means(clouds, self.layers, invalid, self._probe.groups)
             token_cloud = self._token_geometry(read.tokens, clouds.device)
         except torch.OutOfMemoryError as error:
             raise ReadingError(f"out of memory for the distances of {self._most_points} points") from error
@@ -88,7 +93,7 @@ class Reader(AgreedReading):
                 "study_forwards": self._turns.forwards - forwards,
             }
         own = len(self._token_measures)
-        return Sample(
+        sample = Sample(
             step=step,
             layers=self.layers,
             distances=distances,
@@ -115,6 +120,16 @@ class Reader(AgreedReading):
                 "geometry_seconds": round(geometry_seconds, 6),
             },
         )
+        return self._with_words(model, sample)
+
+    def _with_words(self, model: nn.Module, sample: Sample) -> Sample:
+        """The sample with what its drift says, where that was asked for."""
+        if not self.drift_lens.wanted:
+            return sample
+        started = time.perf_counter()
+        words = self.drift_lens.read(model, sample)
+        seconds = round(time.perf_counter() - started, 6)
+        return replace(sample, drift_words=words, facts={**sample.facts, "drift_words_seconds": seconds})
 
     @property
     def _no_token_cloud(self) -> str:

@@ -60,6 +60,7 @@ def describe_run(
             **({"groups": probe.groups.to_run()} if probe.groups else {}),
         },
         "layers": list(reader.layers),
+        **({"directions": reader.directions.to_run()} if reader.directions else {}),
         "model": {
             "name": getattr(language_model.config, "_name_or_path", "") or "",
             "class": type(language_model).__name__,

@@ -22,7 +22,7 @@ class Word:
     Attributes:
         token: its id.
         text: as the tokenizer decodes it alone.
-        score: by how many nats the drift changes its logit, against the mean over the vocabulary, to first order.
+        score: what the turn of the mean adds to its logit, against the mean over the vocabulary, in nats.
         error: half of what the 95 % interval over prompts reaches to each side; None with fewer than 32 prompts.
     """
 

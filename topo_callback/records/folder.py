@@ -8,6 +8,7 @@
     distances/step-00000000.npz   distances of step 0, of the newest sample, and of the newest saved checkpoint
     spool/step-00000064.npz       samples that wait for the worker
     pictures/*.png
+    words/step-00000032.npz       what the drift says in the model's vocabulary, only with drift_words
     report.html                   the page, written at the end of the run, without prompts
     prompts.jsonl                 the prompts themselves, only with keep_prompts
     start-weights.npz             the trained weights that are followed, as they were when the run began
@@ -58,6 +59,7 @@ class TrajectoryFolder:
         self.distances = path / "distances"
         self.spool = path / "spool"
         self.pictures = path / "pictures"
+        self.words = path / "words"
         self.run_file = path / "run.json"
         self.journal_file = path / "journal.jsonl"
         self.page = path / "report.html"
@@ -152,13 +154,14 @@ class TrajectoryFolder:
             self._lock = handle
 
     def _mend(self) -> None:
-        for part in self._parts:
+        for part in (*self._parts, self.words):
             refuse_link(part)
         for part in (self.path, *self._parts):
             try:
                 part.mkdir(exist_ok=True)
             except FileExistsError:
                 raise RecordError(f"{part} is not a folder; remove it, or give another output_dir") from None
+        for part in (self.path, *self._parts, self.words):
             for torn in part.glob(".*.tmp"):
                 torn.unlink(missing_ok=True)
 
@@ -251,7 +254,7 @@ class TrajectoryFolder:
 
     def misplaced(self) -> str | None:
         """The first name of a step that something other than a file has; None when there is none."""
-        for part in (self.samples, self.distances, self.spool):
+        for part in (self.samples, self.distances, self.spool, self.words):
             for step in self.steps(part):
                 path = self.step_file(part, step)
                 if not stat.S_ISREG(path.lstat().st_mode):
@@ -327,7 +330,7 @@ class TrajectoryFolder:
         dropped = [later for later in self.steps(self.samples) if later > step]
         drop_training_steps(self.training_steps, step)
         drop_training_steps(self.logged, step, LOGGED_COLUMNS)
-        for part in (self.samples, self.distances, self.spool):
+        for part in (self.samples, self.distances, self.spool, self.words):
             for later in self.steps(part):
                 if later > step:
                     self.step_file(part, later).unlink(missing_ok=True)

@@ -126,13 +126,11 @@ class Sample:
         if layer not in self.layers or layer in self.invalid or self.centroids is None:
             return None
         row = self.layers.index(layer)
-        if place == 0:
-            mean = self.centroids[row][None]
-        elif self.group_centroids is not None and place <= self.group_centroids.shape[1]:
-            mean = self.group_centroids[row, place - 1][None]
-        else:
+        held = self.centroids if place == 0 else self.group_centroids
+        if held is None or (place > 0 and place > held.shape[1]):
             return None
-        mean = mean.astype(np.float64)
+        mean: Float64[np.ndarray, "one width"] = np.zeros((1, held.shape[-1]))
+        mean[0] = held[row] if place == 0 else held[row, place - 1]
         if self.left_out_means is None or place >= self.left_out_means.shape[1]:
             return mean
         shifts = self.left_out_means[row, place].astype(np.float64)

@@ -34,7 +34,7 @@ EVENT_COLUMNS = (
 TABLE_ROWS = 10_000  # what W&B shows of one table
 _PICTURES = "topology_pictures"
 _CONFIG = ("config", "config_hash", "layers", "model", "reading", "versions")
-_NOT_UPLOADED = frozenset({"spool", "distances", "prompts.jsonl", "report.html", "lock", "worker.log"})
+_NOT_UPLOADED = frozenset({"spool", "distances", "words", "prompts.jsonl", "report.html", "lock", "worker.log"})
 # W&B stores a picture or a table as one history key for each of these; each is caught by the trainer's `*` by itself
 _IMAGE_FIELDS = ("_type", "caption", "format", "height", "path", "sha256", "size", "width")
 _TABLE_FIELDS = (

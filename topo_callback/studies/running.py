@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture import ProbeBatch, find_blocks, make_batches, quiet
 from topo_callback.capture.batches import ONE_AT_A_TIME
-from topo_callback.capture.sharded import is_sharded
+from topo_callback.capture.sharded import is_whole
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks, do_together
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Turns, assembled
@@ -266,7 +266,7 @@ class StudyRunner:
 
     def _impossible(self, model: nn.Module) -> str:
         """Why studies that run the model by themselves cannot, or nothing."""
-        if not _is_whole(model):
+        if not is_whole(model):
             return SHARDED
         if not self._turns.traversal.plain:
             return NOT_PLAIN
@@ -292,11 +292,6 @@ class StudyRunner:
             memory=self._memory.setdefault(study.name, {}),
         )
         return study.run(context)
-
-
-def _is_whole(model: nn.Module) -> bool:
-    """Whether one process can run the model without the others."""
-    return not is_sharded(model) and not any(hasattr(module, "_fsdp_wrapped_module") for module in model.modules())
 
 
 def _by_name(names: Sequence[str], numbers: Float[Tensor, "layers measures points"]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture import BlockStack, make_batches, padding_id, read_batch
 from topo_callback.capture.blocks import bare, find_language_model
+from topo_callback.capture.lens import logits_given
 from topo_callback.errors import UnsupportedModelError
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.spacing import evenly_spaced
@@ -246,7 +247,7 @@ def perturbed_logits(
         sequences = _Sequences((token_ids,) * rows, (len(token_ids),) * rows)
         (batch,) = make_batches(sequences, rows, "last_token", pad_id=padding_id(model))
         given: list[Tensor] = []
-        with _shifted(stack, layer, torch.cat([torch.zeros_like(part[:1]), part])), _logits(model, given):
+        with _shifted(stack, layer, torch.cat([torch.zeros_like(part[:1]), part])), logits_given(model, given):
             read_batch(model, stack, batch, layers=(layer,))
         if len(given) != 1 or given[0].ndim != 3 or len(given[0]) != rows:
             raise UnsupportedModelError("the model gives no logits [rows, tokens, vocabulary]")
@@ -275,22 +276,6 @@ def _shifted(stack: BlockStack, layer: int, shifts: Float[Tensor, "rows width"])
         handle = bare(stack.blocks[0]).register_forward_pre_hook(before, with_kwargs=True)
     else:
         handle = bare(stack.blocks[layer - 1]).register_forward_hook(lambda module, args, output: add(output))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def _logits(model: nn.Module, given: list[Tensor]) -> Iterator[None]:
-    """Collect the logits of the forward passes while this lasts."""
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        logits = getattr(output, "logits", None)
-        if isinstance(logits, Tensor):
-            given.append(logits)
-
-    handle = find_language_model(model).register_forward_hook(after)
     try:
         yield
     finally:

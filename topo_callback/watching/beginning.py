@@ -30,8 +30,8 @@ from topo_callback.training_loop import TrainingProgress, TrainingSettings
 from topo_callback.watching.actions import EventFunction
 from topo_callback.watching.harmless import unheard
 from topo_callback.watching.recorder import Recorder
-from topo_callback.watching.resuming import last_facts, open_folder, recorded_batches
-from topo_callback.watching.run_probe import keep_prompts, run_probe
+from topo_callback.watching.resuming import last_facts, open_folder, recorded_batches, start_sample
+from topo_callback.watching.run_probe import is_uploaded, keep_prompts, run_probe
 from topo_callback.watching.schedule import Schedule
 from topo_callback.watching.step_signals import StepSignals
 from topo_callback.watching.training_facts import TrainingFacts
@@ -142,6 +142,12 @@ class Beginning:
         )
         if cut and self._ranks.first:
             say(cut)
+        if self._config.drift_words and is_uploaded(self._root, args):
+            raise ConfigurationError(
+                f"drift_words={self._config.drift_words}: push_to_hub uploads all of output_dir, and tokens that can "
+                "echo the training data would be in there; give TopologyConfig(folder=...) outside of it, or "
+                "drift_words=0"
+            )
         schedule = Schedule.of(state.max_steps, self._config)
         planned = schedule.planned()
         if not planned:
@@ -167,7 +173,7 @@ class Beginning:
             ConfigurationError: their settings or numbers of steps differ.
         """
         names = ["samples", "steps", "adaptive", "sample_on_save"]
-        names += ["next_token_prompts", "general_text", "token_cloud", "studies"]
+        names += ["next_token_prompts", "general_text", "token_cloud", "studies", "drift_words"]
         mine = {"max_steps": self._watched.schedule.max_steps, **{name: getattr(self._config, name) for name in names}}
         said = self._ranks.texts(repr(mine))
         if len(set(said)) > 1:
@@ -220,6 +226,8 @@ class Beginning:
                 f"there is no sink for {', '.join(names)}; the numbers are in the record, and sinks=[...] takes one of "
                 "your own"
             )
+        if reader.drift_lens.wanted:
+            reader.drift_lens.begin_from(self._patience.ask(start_sample, folder))
         training = TrainingFacts(
             self._start.model,
             self._start.context.get("lr_scheduler"),

@@ -172,6 +172,17 @@ def last_facts(folder: TrajectoryFolder) -> Mapping[str, Any]:
     return {}
 
 
+def start_sample(folder: TrajectoryFolder) -> Sample | None:
+    """The first sample whose means are still there, recorded or in the spool; None in a folder without one."""
+    found = [(step, part) for part in (folder.distances, folder.spool) for step in folder.steps(part)]
+    for step, part in sorted(found, key=lambda each: each[0]):
+        try:
+            return Sample.read(folder.step_file(part, step))
+        except (RecordError, OSError):
+            continue
+    return None
+
+
 def mark_checkpoint(checkpoint: Path, folder: TrajectoryFolder, step: int) -> None:
     """Leave the run's id with a checkpoint, so that resuming from it continues this run and no other.
 
@@ -220,6 +231,11 @@ def _refuse_other_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         raise ConfigurationError(
             "this run is resumed with other groups of the probe's prompts; give those that it was begun with, or "
             "another folder=... to start a new trajectory"
+        )
+    if all(run.get("directions") for run in (before, now)) and before["directions"] != now["directions"]:
+        raise ConfigurationError(
+            "this run is resumed with other directions: the files hold other vectors, or have other names; give those "
+            "that it was begun with, or another folder=... to start a new trajectory"
         )
     for each in differences_of_reading(before, now, "numbers", "prompts"):
         raise ConfigurationError(

@@ -98,15 +98,14 @@ def keep_prompts(folder: TrajectoryFolder, probe: Probe | None, args: TrainingSe
     except BaseException as error:  # noqa: BLE001 - a tokenizer; its words might quote a prompt
         logger.warning("the prompts are not kept in %s (%s)", folder.path, type(error).__name__)
         return
-    uploaded = Path(args.output_dir) if getattr(args, "push_to_hub", False) else None
-    tell(_write, folder, content, uploaded)
+    tell(_write, folder, content, args)
 
 
-def _write(folder: TrajectoryFolder, content: bytes | None, uploaded: Path | None) -> None:
+def _write(folder: TrajectoryFolder, content: bytes | None, args: Any) -> None:
     try:
         if content is None:
             folder.prompts.unlink(missing_ok=True)
-        elif uploaded is not None and _inside(folder.path, uploaded):
+        elif is_uploaded(folder.path, args):
             logger.warning(
                 "keep_prompts is left aside: push_to_hub uploads all of output_dir, and the prompts would be in there; "
                 "give TopologyConfig(folder=...) outside of it"
@@ -119,5 +118,7 @@ def _write(folder: TrajectoryFolder, content: bytes | None, uploaded: Path | Non
         logger.warning("the prompts are not kept in %s (%s)", folder.path, type(error).__name__)
 
 
-def _inside(path: Path, root: Path) -> bool:
-    return path.resolve().is_relative_to(root.resolve())
+def is_uploaded(path: Path, args: Any) -> bool:
+    """Whether the trainer uploads its whole output_dir to the Hub, and a path is in there."""
+    inside = path.resolve().is_relative_to(Path(args.output_dir).resolve())
+    return bool(getattr(args, "push_to_hub", False)) and inside

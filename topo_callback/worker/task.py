@@ -69,6 +69,8 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
             "versions": versions(_ENGINE_PACKAGES),
         }
         snapshot = _with_provenance(snapshot, provenance)
+        if sample.drift_words is not None:
+            sample.drift_words.write(folder.step_file(folder.words, step), step)
         write_record(target, *snapshot.to_record(), compress=True)
         note_failed_measures(folder, snapshot)
     _retire_spooled(folder, step, keep_all=config.keep_distances)
