@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe_machine
+from drift_words_report import SETS, SHRUNK, TOP, WAYS, report
 from torch import Tensor
 
 from topo_callback import Probe, TopologyCallback, TopologyConfig
@@ -32,17 +32,16 @@ from topo_callback.demo.corpus import Corpus, gather_corpus
 from topo_callback.demo.fine_tuning import SMALL, make_trainer
 from topo_callback.demo.model import build_model, build_tokenizer, pretrain, token_stream
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.groups import Groups
 from topo_callback.reader.drift_reading import across_the_start
 from topo_callback.reader.reader import Reader
 from topo_callback.records.drift_words import DriftWords
 from topo_callback.records.sample import Sample
 
 HERE = Path(__file__).parent
-RUNS, TOP, STEPS, ROWS, PROMPTS = 10, 20, 80, 200, 64
+RUNS, STEPS, ROWS, PROMPTS = 10, 80, 200, 64
 PRETRAINING_STEPS = 400
-SETS = ("texts", "questions")
-WAYS = ("what the mean says now, less what it said", "the drift by itself", "the drift across the start")
-SHRUNK = (1.0, 0.1, 0.01, 0.001)  # of the drift, in bfloat16
+KINDS = ("planted", "control")
 
 
 # ---------------------------------------------------------------- model and data
@@ -174,7 +173,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- cost
 
 
-def cost(repeats: int = 3) -> dict[str, Any]:
+def cost(work: Path, repeats: int = 3) -> dict[str, Any]:
     """What words and directions add to a sample of a model of GPT-2's size, 256 prompts of 60 tokens, two groups."""
     from tokenizers import Tokenizer, models
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -182,123 +181,41 @@ def cost(repeats: int = 3) -> dict[str, Any]:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config())
     generator = np.random.default_rng(0)
-    folder = Path("/tmp") if not (HERE / "data").exists() else HERE / "data"
-    file = folder / "directions-of-cost.npz"
+    file = work / "directions.npz"
     np.savez(file, directions=generator.normal(size=(13, 768)))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
     ids = tuple(tuple(int(each) for each in generator.integers(50257, size=60)) for _ in range(256))
-    from topo_callback.groups import Groups
-
     probe = Probe(
         ids, tuple(map(len, ids)), max_tokens=60, source="random", processing_class=tokenizer,
         groups=Groups.of_labels(["one", "other"] * 128),
     )  # fmt: skip
     seconds: dict[str, list[float]] = {}
-    try:
-        for settings in ({}, {"drift_words": TOP}, {"directions": (f"{name}={file}" for name in ("a", "b"))}):
-            given: dict[str, Any] = {key: value if isinstance(value, int) else tuple(value) for key, value in settings.items()}
-            reader = Reader(model, probe, TopologyConfig(general_text=0, **given), Ranks())
-            reader.agree(model)
-            for step in range(repeats + 1):
-                started = time.perf_counter()
-                sample = reader.read(model, step, {})
-                assert sample is not None
-                whole = time.perf_counter() - started
-                if step:  # the first one compiles, and has no drift
-                    name = next(iter(given), "neither")
-                    seconds.setdefault(f"{name}: all", []).append(whole)
-                    for key in ("forward_seconds", "geometry_seconds", "drift_words_seconds"):
-                        if key in sample.facts:
-                            seconds.setdefault(f"{name}: {key}", []).append(sample.facts[key])
-                with torch.no_grad():
-                    for parameter in model.parameters():
-                        parameter.add_(0.001 * torch.randn_like(parameter))
-    finally:
-        file.unlink()
+    every: list[dict[str, Any]] = [
+        {},
+        {"drift_words": TOP},
+        {"directions": tuple(f"{name}={file}" for name in ("a", "b"))},
+    ]
+    for settings in every:
+        given: dict[str, Any] = {
+            key: value if isinstance(value, int) else tuple(value) for key, value in settings.items()
+        }
+        reader = Reader(model, probe, TopologyConfig(general_text=0, **given), Ranks())
+        reader.agree(model)
+        for step in range(repeats + 1):
+            started = time.perf_counter()
+            sample = reader.read(model, step, {})
+            assert sample is not None
+            whole = time.perf_counter() - started
+            if step:  # the first one compiles, and has no drift
+                name = next(iter(settings), "neither")
+                seconds.setdefault(f"{name}: all", []).append(whole)
+                for key in ("forward_seconds", "geometry_seconds", "drift_words_seconds"):
+                    if key in sample.facts:
+                        seconds.setdefault(f"{name}: {key}", []).append(sample.facts[key])
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(0.001 * torch.randn_like(parameter))
     return {name: float(np.median(values)) for name, values in seconds.items()}
-
-
-# ---------------------------------------------------------------- report
-
-
-def report(work: Path) -> str:
-    runs = [json.loads(file.read_text()) for file in sorted(work.glob("run-*.json"))]
-    kinds = {kind: sorted((r for r in runs if r["kind"] == kind), key=lambda r: r["seed"]) for kind in ("planted", "control")}
-    lines = [
-        "# Drift in words",
-        "",
-        "`python benchmarks/drift_words.py --work FOLDER`",
-        "",
-        describe_machine(),
-        "",
-        f"A Llama of 8 layers and 2 million parameters, pretrained on Python's documentation, learns {ROWS} answers about",
-        f"functions with LoRA for {STEPS} steps. In the planted runs one word, another one in each run, is put at a random place",
-        "into every answer, never in front; controls learn the same answers without it. `drift_words=20` reads the drift of",
-        f"two groups of {PROMPTS} prompts: beginnings of texts that have nothing to do with the answers, and questions of the same",
-        "kind that are not trained on. Found is a word that is among the 20 tokens that go up most.",
-        "",
-        "| prompts | planted: found in any layer | in every layer | in the deepest layer | controls: found in any layer |",
-        "|---|---|---|---|---|",
-    ]
-    for name in ("all", *SETS):
-        counts = []
-        for kind, rule in (
-            ("planted", lambda places: any(p is not None for p in places)),
-            ("planted", lambda places: all(p is not None for p in places)),
-            ("planted", lambda places: places[-1] is not None),
-            ("control", lambda places: any(p is not None for p in places)),
-        ):
-            counts.append(f"{sum(rule(r['places'][name]) for r in kinds[kind])} of {len(kinds[kind])}")
-        lines.append(f"| {name} | {' | '.join(counts)} |")
-    lines += ["", "## What is read", ""]
-    lines += [
-        "Three ways to read a drift, by the median place of the word over layers and planted runs (1 is the first), and in how",
-        f"many of {len(kinds['planted'])} runs it is among the first {TOP} in the median layer:",
-        "",
-        "| | " + " | ".join(("all", *SETS)) + " |",
-        "|---|---|---|---|",
-    ]
-    for way in WAYS:
-        cells = []
-        for name in ("all", *SETS):
-            places = np.array([r["ways"][name][way][0] for r in kinds["planted"]])
-            hits = int((np.median(places, axis=1) < TOP).sum())
-            cells.append(f"{1 + np.median(places):.0f}, {hits}")
-        lines.append(f"| {way} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "The same in bfloat16, for the texts, of drifts that are scaled down; the median place:",
-        "",
-        "| drift times | " + " | ".join(f"{size:g}" for size in SHRUNK) + " |",
-        "|---|" + "---|" * len(SHRUNK),
-    ]
-    for way in WAYS:
-        medians = [1 + np.median([r["bfloat16"][way][i] for r in kinds["planted"]]) for i in range(len(SHRUNK))]
-        lines.append(f"| {way} | {' | '.join(f'{m:.0f}' for m in medians)} |")
-    lines += ["", "## Runs", "", "| run | word | score of the word, texts, deepest layer it is in | first tokens, all prompts, deepest layer |", "|---|---|---|---|"]
-    for kind in kinds:
-        for r in kinds[kind]:
-            held = r["errors"].get("texts")
-            score = "-" if not held else f"{held[-1][0]:.2f} ± {2 * held[-1][1]:.2f} nats, turned by {held[-1][2]:.0f}°"
-            listed = ", ".join(f"`{text}`" for text in map(_shown, r["up"][:6]))
-            lines.append(f"| {kind} {r['seed']} | {r['word']} | {score} | {listed} |")
-    if (work / "cost.json").exists():
-        held = json.loads((work / "cost.json").read_text())
-        forward = held["neither: forward_seconds"]
-        lines += [
-            "", "## Cost", "",
-            "On the training thread, for a model of GPT-2's size (124 million parameters, 50,257 tokens, float32, one thread), 256",
-            f"prompts of 60 tokens in two groups and 8 layers, median of 3 samples. The forward pass of the probe takes {forward:.1f} s.",
-            "", "| | seconds | of the forward pass |", "|---|---|---|",
-            f"| words: two vectors' worth of a pass, 8 layers x 3 sets x 9 means | {held['drift_words: drift_words_seconds']:.3f} | {held['drift_words: drift_words_seconds'] / forward:.1%} |",
-            f"| means without blocks, with the rest of the geometry | {held['drift_words: geometry_seconds'] - held['neither: geometry_seconds']:.3f} | {(held['drift_words: geometry_seconds'] - held['neither: geometry_seconds']) / forward:.1%} |",
-            f"| two directions and these means | {held['directions: geometry_seconds'] - held['neither: geometry_seconds']:.3f} | {(held['directions: geometry_seconds'] - held['neither: geometry_seconds']) / forward:.1%} |",
-        ]  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-def _shown(text: str) -> str:
-    return text.strip().replace("|", "\\|").replace("`", "'") or "(space)"
 
 
 def main() -> None:
@@ -310,15 +227,17 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     corpus = gather_corpus()
     if "cost" in given.part and not (given.work / "cost.json").exists():
-        (given.work / "cost.json").write_text(json.dumps(cost()))
+        (given.work / "cost.json").write_text(json.dumps(cost(given.work)))
     for seed in range(RUNS) if "runs" in given.part else ():
-        for kind in ("planted", "control"):
+        for kind in KINDS:
             file = given.work / f"run-{kind}-{seed}.json"
             if not file.exists():
                 found = one_run(given.work, corpus, seed, kind)
                 file.write_text(json.dumps(found))
                 print(seed, kind, found["word"], found["places"], found["facts"], flush=True)
-    (HERE / "RESULTS_drift_words.md").write_text(report(given.work))
+    runs = [json.loads(file.read_text()) for kind in KINDS for file in sorted(given.work.glob(f"run-{kind}-*.json"))]
+    held = given.work / "cost.json"
+    (HERE / "RESULTS_drift_words.md").write_text(report(runs, json.loads(held.read_text()) if held.exists() else {}))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,12 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "shown",
     )
     add_json(parser, "the file and its size")
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        help="show what the drift says in words, where a run recorded it (drift_words=...); without this or prompts no "
+        "word is shown, because tokens can echo the training data",
+    )
     parser.set_defaults(run=_report)
 
 
@@ -48,7 +54,7 @@ def _report(given: argparse.Namespace) -> None:
     prompts = None if source is None else read_texts(source)
     if source is not None and given.prompts_of is not None:
         _check_probe(Trajectory.load(source), trajectories)
-    page = report_page(trajectories, objectives=objectives, axis=given.align, prompts=prompts)
+    page = report_page(trajectories, objectives=objectives, axis=given.align, prompts=prompts, words=given.words)
     written = write_page(given.output, page)
     size = len(page.encode())
     answer(

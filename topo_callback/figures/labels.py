@@ -116,8 +116,21 @@ _OF_GROUPS = {
 }
 
 
+_OF_DIRECTIONS = {
+    "projection": Label("Length along a direction", "activation units"),
+    "projection_change": Label("Moved along a direction", "standard deviations of the earlier sample"),
+    "drift_cosine": Label("Drift towards a direction", "cosine"),
+    "drift_cosine_by_chance": Label("Drift towards 95 % of random directions", "cosine"),
+}
+
+
 def label(measure: str) -> Label:
     """The words for a measure; its own name where there are none."""
+    of_directions = re.fullmatch(r"(\w+)\(([^)]+)\)(?:\[(.+)\])?(?:\.(\w+))?", measure)
+    if of_directions and of_directions[1] in _OF_DIRECTIONS:
+        words, since = _OF_DIRECTIONS[of_directions[1]], _SINCE.get(of_directions[4] or "", "")
+        of = of_directions[2] + (f", {of_directions[3]}" if of_directions[3] else "")
+        return Label(f"{words.title} {since}".strip() + f": {of}", words.unit)
     of_groups = re.fullmatch(r"(\w+)\[(.+)\](?:\.(\w+))?", measure)
     if of_groups and of_groups[1] in _OF_GROUPS:
         words, since = _OF_GROUPS[of_groups[1]], _SINCE.get(of_groups[3] or "", "")

@@ -23,6 +23,8 @@ from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
+from topo_callback.page.directions import directions_table
+from topo_callback.page.drift_words import words_section
 from topo_callback.page.groups import groups_table
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.prompts import moved_prompts
@@ -33,7 +35,10 @@ from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.versions import versions
 
-SCRIPTS = ("basics.js", "lines.js", "grid.js", "homology.js", "groups.js", "numbers.js", "map.js", "sections.js")
+SCRIPTS = (
+    "basics.js", "lines.js", "grid.js", "homology.js", "groups.js", "numbers.js", "map.js", "directions.js", "words.js",
+    "sections.js",
+)  # fmt: skip
 
 
 def report_page(
@@ -42,6 +47,7 @@ def report_page(
     objectives: Sequence[str] | None = None,
     axis: str = "step",
     prompts: Sequence[str] | None = None,
+    words: bool = False,
 ) -> str:
     """The page as text.
 
@@ -52,6 +58,8 @@ def report_page(
         axis: what runs are aligned on: step, progress or clock.
         prompts: the texts of the probe in its order, shown beside the loops they form and on the map. None: no text is
             shown.
+        words: show what the drift says in words where it is recorded; so does `prompts`. Tokens can echo the training
+            data.
 
     Returns:
         Deterministic for equal folders. Under 10 MB: where numbers of single layers, bars or matrices would be more,
@@ -74,7 +82,14 @@ def report_page(
     compared = across(runs, _tested(objectives), axis) if len(runs) > 1 else Across("")
     content = {
         "runs": [
-            run_content(run, name, share=len(runs), events=found[run.folder], prompts=prompts)
+            run_content(
+                run,
+                name,
+                share=len(runs),
+                events=found[run.folder],
+                prompts=prompts,
+                words=words or prompts is not None,
+            )
             for run, name in zip(runs, names, strict=True)
         ],
         "across": dict(compared.content) or None,
@@ -95,6 +110,8 @@ def report_page(
         ),
         events=_section("events", "Events", _each(runs, names, lambda run: events(found[run.folder]))),
         groups=_section("groups", "Groups of prompts", _groups(runs, names)),
+        directions=_section("directions", "Directions", _directions(runs, names)),
+        words=_section("words", "Drift in words", _words(runs, names, shown=words or prompts is not None)),
         prompts=_section("prompts", "Prompts", _each(runs, names, lambda run: moved_prompts(run, prompts))),
         loops=_section("loops", "Prompts behind the loops", _loops(runs, names, prompts)),
         undefined=_each(runs, names, undefined),
@@ -197,6 +214,18 @@ def _loops(runs: Sequence[Trajectory], names: Sequence[str], prompts: Sequence[s
 def _groups(runs: Sequence[Trajectory], names: Sequence[str]) -> str:
     tables = _each(runs, names, groups_table)
     return f'{tables}<div id="group-charts" class="panels"></div>' if tables else ""
+
+
+def _directions(runs: Sequence[Trajectory], names: Sequence[str]) -> str:
+    tables = _each(runs, names, directions_table)
+    return f'{tables}<div id="direction-charts" class="panels"></div>' if tables else ""
+
+
+def _words(runs: Sequence[Trajectory], names: Sequence[str], *, shown: bool) -> str:
+    """Drawn once, for the run that is chosen on the page; or one line for each run that has some."""
+    if shown:
+        return next(filter(None, (words_section(run, shown=True) for run in runs)), "")
+    return _each(runs, names, lambda run: words_section(run, shown=False))
 
 
 def _section(name: str, title: str, content: str) -> str:

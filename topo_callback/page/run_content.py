@@ -14,6 +14,8 @@ from topo_callback.dynamics.series import choose_clock, logged_of, training_of
 from topo_callback.errors import ProbeError, RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
+from topo_callback.page.directions import directions_content
+from topo_callback.page.drift_words import words_content
 from topo_callback.page.groups import groups_content
 from topo_callback.page.prompt_map import map_content
 from topo_callback.page.wording import number, part, plain
@@ -52,6 +54,7 @@ def run_content(
     share: int = 1,
     events: Sequence[Event] = (),
     prompts: Sequence[str] | None = None,
+    words: bool = False,
 ) -> dict[str, Any]:
     """Everything about one run that the page draws.
 
@@ -61,6 +64,7 @@ def run_content(
         share: of how many runs in the page it is one; the room for numbers of single layers and bars is divided.
         events: of the run; those whose rate of false alarms is known are marked.
         prompts: the texts of the probe, where they may be in the page.
+        words: what the drift says in words may be in the page.
 
     Raises:
         RecordError: no readable sample, or layers in run.json that are no numbers.
@@ -86,6 +90,8 @@ def run_content(
         "kept": kept,
         "measures": _measures(trajectory, kept),
         "groups": groups_content(trajectory),
+        "directions": directions_content(trajectory),
+        "words": words_content(trajectory, share=share) if words else None,
         "velocity": speeds,
         "velocity_errors": _velocity_errors(trajectory, speeds),
         "bars": bars_content(trajectory, most_numbers=800_000 // share),

@@ -233,7 +233,7 @@ function drawChosen() { drawSample(); drawTime(); }
 function drawSample() {
   byId("sample-name").textContent = stepName(chosen.sample);
   byId("sample").setAttribute("aria-valuetext", `step ${stepName(chosen.sample)}`);
-  drawCourse(); drawGroups(); drawMap(); drawMovement(); drawHeat(); drawHomology(); drawDepth();
+  drawCourse(); drawGroups(); drawMap(); drawDirections(); drawWords(); drawMovement(); drawHeat(); drawHomology(); drawDepth();
 }
 function chooseRun() {
   const entries = Object.entries(run().measures).filter(([, each]) => Object.keys(each.layers).length);
@@ -254,7 +254,7 @@ function chooseRun() {
   byId("axis").replaceChildren(byId("axis").querySelector("legend"), ...Object.keys(run().axes).map((name) => {
     const button = html("input", { type: "radio", name: "axis", value: name });
     button.checked = name === chosen.axis;
-    button.addEventListener("change", () => { chosen.axis = name; drawCourse(); drawGroups(); drawMovement(); });
+    button.addEventListener("change", () => { chosen.axis = name; drawCourse(); drawGroups(); drawDirections(); drawMovement(); });
     return html("label", {}, button, name);
   }));
   byId("movement-note").textContent = Object.keys(run().velocity).length ? "" : run().axes.clock

@@ -14,6 +14,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError, described
 from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
+from topo_callback.records.drift_words import DriftWords
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
 from topo_callback.records.logged_numbers import LOGGED
@@ -202,6 +203,25 @@ class Trajectory:
             for step in self.steps
         ]
         return time_zigzag(graphs, layer, window=window, max_dimension=max_dimension)
+
+    @property
+    def word_steps(self) -> tuple[int, ...]:
+        """The steps of the samples that have their drift in words, ascending; none without `drift_words`.
+
+        Raises:
+            RecordError: a symbolic link has their place.
+        """
+        return tuple(self._folder.steps(self._folder.words))
+
+    def drift_words(self, step: int) -> DriftWords | None:
+        """What the drift since the start says in the model's vocabulary; None at a step without it.
+
+        Raises:
+            RecordError: the file is damaged.
+        """
+        if step not in self.word_steps:
+            return None
+        return DriftWords.read(self._folder.step_file(self._folder.words, step))
 
     def array(self, measure: str, layers: Sequence[int | None] | None = None) -> Float64[np.ndarray, "samples layers"]:
         """The numbers of one measure at every sample, in the order of `steps`.

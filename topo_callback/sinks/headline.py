@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from topo_callback.dynamics.verdict import Measured, Verdict
@@ -53,6 +53,7 @@ TABLE_MEASURES = (
 """The columns of a tracker's table of all layers and steps; each may be missing."""
 PICTURES_KEY = "topology_pictures"
 _OF_GROUPS = re.compile(r"(?P<number>separation|next_token_tv|mutual_knn)\[(?P<groups>[^]]+)\](?:\.first)?")
+_OF_DIRECTIONS = re.compile(r"(?P<number>projection_change|drift_cosine)\((?P<direction>[^)]+)\)\.first")
 _UNUSUAL = re.compile(r"[^A-Za-z0-9.-]+")  # in keys, for some tracker or other
 _STEP = re.compile(r"-step-\d+$")
 
@@ -66,29 +67,46 @@ def depth_numbers(snapshot: Snapshot, measures: Sequence[str] = DEPTH_MEASURES) 
     """`topology/<measure>` -> value for the whole depth, or median over layers; undefined ones are left out.
 
     Of groups of prompts `topology_groups/<measure>.<group>` is there beside them, `.<one>__<other>` for a pair; names
-    that would give one key have a number behind it.
+    that would give one key have a number behind it. So has `topology_directions/<measure>.<direction>`.
     """
     values = {f"topology/{measure}": snapshot.median(measure) for measure in measures}
     for measure in sorted(snapshot.numbers):
         if found := _OF_GROUPS.fullmatch(measure):
             groups = "__".join(_UNUSUAL.sub("-", name) for name in found["groups"].split("|"))
-            key = taken = f"topology_groups/{found['number']}.{groups}"
-            again = 1
-            while key in values:
-                again += 1
-                key = f"{taken}-{again}"
-            values[key] = snapshot.median(measure)
+            values[_free(f"topology_groups/{found['number']}.{groups}", values)] = snapshot.median(measure)
+        elif found := _OF_DIRECTIONS.fullmatch(measure):
+            name = _UNUSUAL.sub("-", found["direction"])
+            values[_free(f"topology_directions/{found['number']}.{name}", values)] = snapshot.median(measure)
     return {key: value for key, value in values.items() if value is not None}
 
 
 def layer_numbers(snapshot: Snapshot, measures: Sequence[str] = LAYER_MEASURES) -> dict[str, float]:
-    """`topology_layers/<measure>.L07` -> value of that layer; undefined ones are left out."""
-    return {
+    """`topology_layers/<measure>.L07` -> value of that layer; undefined ones are left out.
+
+    Of directions `topology_directions/<measure>.<direction>.L07` is there beside them.
+    """
+    found = {
         f"topology_layers/{measure}.{layer_label(layer)}": value
         for measure in measures
         for layer, value in snapshot.numbers.get(measure, {}).items()
         if layer is not None
     }
+    for measure in sorted(snapshot.numbers):
+        if match := _OF_DIRECTIONS.fullmatch(measure):
+            name = _UNUSUAL.sub("-", match["direction"])
+            for layer, value in snapshot.numbers[measure].items():
+                if layer is not None:
+                    found[_free(f"topology_directions/{match['number']}.{name}.{layer_label(layer)}", found)] = value
+    return found
+
+
+def _free(key: str, taken: Mapping[str, object]) -> str:
+    """The key, with a number behind it where it is taken."""
+    free, again = key, 1
+    while free in taken:
+        again += 1
+        free = f"{key}-{again}"
+    return free
 
 
 def axis_numbers(snapshot: Snapshot) -> dict[str, float]:
