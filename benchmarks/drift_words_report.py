@@ -33,11 +33,11 @@ def report(runs: Sequence[Mapping[str, Any]], cost: Mapping[str, float]) -> str:
 
 def _found(planted: Sequence[Any], control: Sequence[Any]) -> list[str]:
     lines = [
-        "A Llama of 8 layers, pretrained on Python's documentation, learns 200 answers about functions with LoRA for 80",
-        "steps. In the planted runs one word, another one in each run, is put at a random place into every answer, never",
-        "in front; controls learn the same answers without it. `drift_words=20` reads the drift of two groups of 64",
-        "prompts: beginnings of texts that have nothing to do with the answers, and questions of the same kind that are",
-        "not trained on. Found is a word that is among the 20 tokens that go up most.",
+        "A Llama of 8 layers, pretrained on Python's documentation, learns 200 answers about functions with LoRA for",
+        "80 steps. In the planted runs one word, another one in each run, is put at a random place into every answer,",
+        "never in front; controls learn the same answers without it. `drift_words=20` reads the drift of two groups of",
+        "64 prompts: beginnings of texts that have nothing to do with the answers, and questions of the same kind that",
+        "are not trained on. Found is a word that is among the 20 tokens that go up most.",
         "",
         "| prompts | planted: in some layer | in every layer | in the deepest layer | controls: in some layer |",
         "|---|---|---|---|---|",
@@ -56,9 +56,9 @@ def _ways(planted: Sequence[Any]) -> list[str]:
         "",
         "## What is read",
         "",
-        "Three ways to read a drift: the median place of the word over layers and planted runs (1 is the first), and in",
-        f"how many of {len(planted)} runs it is among the first {TOP} in the median layer. The third way is the one that",
-        "is used; the second is that of the Activation Difference Lens.",
+        "Three ways to read a drift: the median place of the word over layers and planted runs (1 is the first), and",
+        f"in how many of {len(planted)} runs it is among the first {TOP} in the median layer. The third way is the one",
+        "that is used; the second is that of the Activation Difference Lens.",
         "",
         f"| | {' | '.join(EVERY)} |",
         "|---|" + "---|" * len(EVERY),
@@ -85,15 +85,15 @@ def _each(runs: Sequence[Any]) -> list[str]:
         "",
         "## Runs",
         "",
-        "The score of the word with its 95 % interval over prompts, and the angle of the turn, are of the texts, in the",
-        "deepest layer that it is found in; the tokens are the first of all prompts in the deepest layer.",
+        "The score of the word with its 95 % interval over prompts, and the angle of the turn, are of the texts, in",
+        "the deepest layer that it is found in; the tokens are the first of all prompts in the deepest layer.",
         "",
         "| run | word | score | tokens |",
         "|---|---|---|---|",
     ]
     for run in runs:
         held = run["errors"].get("texts")
-        score = "-" if not held else "{:.2f} ± {:.2f} nats, {:.0f}°".format(held[-1][0], 2 * held[-1][1], held[-1][2])
+        score = "-" if not held else f"{held[-1][0]:.2f} ± {2 * held[-1][1]:.2f} nats, {held[-1][2]:.0f}°"
         tokens = ", ".join(f"`{_shown(text)}`" for text in run["up"][:6])
         lines.append(f"| {run['kind']} {run['seed']} | {run['word']} | {score} | {tokens} |")
     return lines
@@ -116,8 +116,8 @@ def _cost(cost: Mapping[str, float]) -> list[str]:
         "## Cost",
         "",
         "On the training thread, for a model of GPT-2's size (124 million parameters, 50,257 tokens, float32) on one",
-        "thread, 256 prompts of 60 tokens in two groups and 8 layers, median of 3 samples. The forward pass of the probe",
-        f"takes {forward:.1f} s. A difference of two geometries can be below 0 by noise.",
+        "thread, 256 prompts of 60 tokens in two groups and 8 layers, median of 3 samples. The forward pass of the",
+        f"probe takes {forward:.1f} s. A difference of two geometries can be below 0 by noise.",
         "",
         "| | seconds | of the forward pass |",
         "|---|---|---|",

@@ -32,8 +32,8 @@ def directions_table(trajectory: Trajectory) -> str:
         return ""
     caption = (
         f"How far prompts moved along each direction by step {now.step} since the start, in the layer where it is "
-        "most: in standard deviations of the prompts along it at the start. The cosine says whether the drift goes that way; "
-        "95 of 100 random directions of the prompts' covariance stay below the last column."
+        "most: in standard deviations of the prompts along it at the start. The cosine says whether the drift goes "
+        "that way; 95 of 100 random directions of the prompts' covariance stay below the last column."
     )
     groups = bool(trajectory.groups)
     heading = ("direction", *(("prompts",) if groups else ()), "layer", "moved", "cosine of the drift", "random, 95 %")

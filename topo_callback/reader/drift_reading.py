@@ -11,13 +11,14 @@ has what the other ways find.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, model_device, quiet
@@ -55,7 +56,7 @@ class DriftLens:
         self._probe = probe
         self._kind = kind
         self._start: Sample | None = None
-        self._tokenizer: Any = getattr(probe.processing_class, "tokenizer", probe.processing_class)
+        self._vocabulary: _Vocabulary | None = None
         if not self.wanted:
             return
         asked = f"drift_words={config.drift_words}"
@@ -64,10 +65,11 @@ class DriftLens:
                 f"{asked}: the tap {config.tap} is not the residual stream, which is what norm and head read; give "
                 f"tap='block', {_OFF}"
             )
-        if not hasattr(self._tokenizer, "decode"):
+        self._vocabulary = _Vocabulary.of(probe.processing_class)
+        if self._vocabulary is None:
             raise ConfigurationError(
-                f"{asked}: there is no tokenizer to say what tokens mean; pass processing_class=tokenizer to the "
-                f"callback, {_OFF}"
+                f"{asked}: there is no tokenizer that can be copied, to say what tokens mean; pass "
+                f"processing_class=tokenizer to the callback, {_OFF}"
             )
 
     @property
@@ -194,25 +196,22 @@ class DriftLens:
         turned = torch.from_numpy(np.sin(angles)).to(logits)[:, None]
         scores = (logits - logits.mean(dim=1, keepdim=True)) * turned
         count = min(self._config.drift_words, scores.shape[1] // 2)
-        return DriftReading(
-            layer,
-            group,
-            math.degrees(float(angles[0])),
-            *(self._words(scores, group, count, largest=largest) for largest in (True, False)),
-        )
+        ways = [torch.topk(scores[0], count, largest=largest).indices for largest in (True, False)]
+        words = self._words(scores, torch.cat(ways), group)
+        return DriftReading(layer, group, math.degrees(float(angles[0])), words[:count], words[count:])
 
     def _words(
-        self, scores: Float[Tensor, "means vocabulary"], group: str | None, count: int, *, largest: bool
+        self, scores: Float[Tensor, "means vocabulary"], tokens: Int[Tensor, " tokens"], group: str | None
     ) -> tuple[Word, ...]:
-        tokens = torch.topk(scores[0], count, largest=largest).indices
-        values = scores[:, tokens].double().cpu().numpy()
-        errors: list[float | None] = [None] * count
+        assert self._vocabulary is not None
+        values = scores[:, tokens].cpu().double().numpy()
+        errors: list[float | None] = [None] * len(tokens)
         if len(values) > 1:
             points = len(self._probe) if group is None else len(self._probe.groups.members(group))
             standard = standard_error(values[0], values[1:], points, LEFT_OUT)
-            errors = [float(each) for each in recorded_error(standard, LEFT_OUT.wide)]
+            errors = list(recorded_error(standard, LEFT_OUT.wide).tolist())
         return tuple(
-            Word(token, _text(self._tokenizer, token), float(score), error)
+            Word(token, self._vocabulary.text(token), float(score), error)
             for token, score, error in zip(tokens.tolist(), values[0], errors, strict=True)
         )
 
@@ -242,12 +241,35 @@ def _of_vectors(
     return logits_of_vectors(model, stack, torch.from_numpy(unit.astype(np.float32)))
 
 
-def _text(tokenizer: Any, token: int) -> str:
-    """A token alone, as text that can be written; its number where the tokenizer has none of it."""
-    try:
-        text = tokenizer.decode([token])
-    except USERS_OWN:
-        raise
-    except BaseException:  # noqa: BLE001 - rows of the head beyond the tokenizer, as padded vocabularies have
-        text = ""
-    return text.encode(errors="replace").decode() if isinstance(text, str) and text else f"<{token}>"
+class _Vocabulary:
+    """What tokens are as text, each looked up once, in a copy of the tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[int, str] = {}
+
+    @classmethod
+    def of(cls, processing_class: Any) -> _Vocabulary | None:
+        """That of a tokenizer, or of a processor that holds one; None where there is none that can be copied."""
+        tokenizer = getattr(processing_class, "tokenizer", processing_class)
+        if not hasattr(tokenizer, "decode"):
+            return None
+        try:
+            return cls(copy.deepcopy(tokenizer))
+        except USERS_OWN:
+            raise
+        except BaseException:  # noqa: BLE001 - a tokenizer of anybody's; the caller says what to do
+            return None
+
+    def text(self, token: int) -> str:
+        """A token alone, as text that can be written; its number where the tokenizer has none of it."""
+        if token not in self._known:
+            try:
+                text = self._tokenizer.decode([token])
+            except USERS_OWN:
+                raise
+            except BaseException:  # noqa: BLE001 - rows of the head beyond the tokenizer, as padded vocabularies have
+                text = ""
+            usable = isinstance(text, str) and text
+            self._known[token] = text.encode(errors="replace").decode() if usable else f"<{token}>"
+        return self._known[token]
