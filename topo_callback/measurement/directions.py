@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from topo_callback.groups import LEAST_GROUP, Groups
 from topo_callback.measurement.comparing import Earlier
@@ -65,7 +65,7 @@ def direction_numbers(sample: Sample, groups: Groups, views: Mapping[int, LayerV
     return found
 
 
-_Set = tuple[int, str, Int64[np.ndarray, " members"]]
+_Set = tuple[int, str, Int64[np.ndarray, " _"]]
 
 
 def _sets(groups: Groups, points: int) -> Iterator[_Set]:
@@ -95,7 +95,8 @@ def _since(
             continue
         yield change, *_change(then[members], now[members])
         means = [each.means_of_set(layer, place) for each in (before, sample)]
-        value, error, of_chance = _cosine(means, then[members], now[members], _variance(view, members))
+        variance = _variance(before.distances[before.layers.index(layer)], view.metric, members)
+        value, error, of_chance = _cosine(means, then[members], now[members], variance)
         yield cosine, value, error
         if of_chance is not None:
             yield chance, of_chance, None
@@ -124,14 +125,14 @@ def _change(then: Float64[np.ndarray, " prompts"], now: Float64[np.ndarray, " pr
 
 
 def _cosine(
-    means: list[Float64[np.ndarray, "means width"] | None],
+    means: list[Float64[np.ndarray, "_ width"] | None],
     then: Float64[np.ndarray, " prompts"],
     now: Float64[np.ndarray, " prompts"],
     variance: float,
 ) -> tuple[Number, float | None, float | None]:
     """The cosine of the mean's drift with the direction, its error, and what 95 % of random directions stay below.
 
-    Random directions have the covariance of the prompts, as those of `studies/sensitive_directions.py`: their cosine
+    Random directions have the covariance of the prompts at the earlier sample, as those of `studies/sensitive_directions.py`: their cosine
     with the drift has the standard deviation of the prompts along the drift, over that of all coordinates together. The
     former is estimated from the eight blocks.
     """
@@ -147,7 +148,7 @@ def _cosine(
     whole = float(np.clip(cosines[0], -1.0, 1.0))
     if count == 1:
         return whole, None, None
-    along = (means[1][1:] - means[1][:1]) @ (drifts[0] / lengths[0])
+    along = (means[0][1:] - means[0][:1]) @ (drifts[0] / lengths[0])
     # the jackknife's variance of a mean, times the prompts
     spread = standard_error(np.zeros(1), along[:, None], len(then), LEFT_OUT)[0] * math.sqrt(len(then))
     chance = min(1.0, _SEEN_BY_CHANCE * spread / math.sqrt(variance)) if variance > 0 else None
@@ -161,10 +162,9 @@ def _error(whole: float, parts: list[float], points: int) -> float | None:
     return float(recorded_error(standard, LEFT_OUT.wide)[0])
 
 
-def _variance(view: LayerView, members: Int64[np.ndarray, " members"]) -> float:
-    """The sum of the variances of all coordinates, from the distances among some of the points."""
-    assert view.distances is not None
-    if view.metric != "euclidean":
+def _variance(distances: Float32[np.ndarray, " pairs"], metric: str, members: Int64[np.ndarray, " members"]) -> float:
+    """The sum of the variances of all coordinates, from the distances among some of the points; 0: unknown."""
+    if metric != "euclidean":
         return 0.0
-    squares = squared_distances(of_members(view.distances, members), view.metric)
+    squares = squared_distances(of_members(distances, members), metric)
     return float(squares.mean()) / 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from topo_callback.page.wording import plain, rounded, table
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
@@ -54,4 +56,13 @@ def _said(now: Snapshot, number: str, layer: int | None) -> str:
     value, error = (held.get(number, {}).get(layer) for held in (now.numbers, now.errors))
     if value is None:
         return _NONE
-    return rounded(value) + ("" if error is None else f" \N{PLUS-MINUS SIGN} {rounded(2 * error)}")
+    if error is None or not error > 0:
+        return rounded(value)
+    digits = decimals(2 * error)
+    return f"{value:.{digits}f} \N{PLUS-MINUS SIGN} {2 * error:.{digits}f}"
+
+
+def decimals(interval: float) -> int:
+    """After the point: so many that an interval has one digit, two where the first is 1; at most 3."""
+    first = math.floor(math.log10(interval))
+    return min(3, max(0, -first + (interval < 2 * 10**first)))

@@ -51,4 +51,10 @@ function wordList(place, title, list, most, colours) {
   });
   frame.append(drawing);
 }
-const wordScore = (score, error) => `${score > 0 ? "+" : "−"}${words(Number(Math.abs(score).toPrecision(2)))}` + (error === null ? "" : ` ± ${words(Number((2 * error).toPrecision(1)))}`);
+/** As many decimals as leave the interval one digit; two digits of a score without one. */
+function wordScore(score, error) {
+  const sign = score > 0 ? "+" : "−", size = Math.abs(score);
+  if (!error) return sign + words(Number(size.toPrecision(2)));
+  const digits = Math.min(3, Math.max(0, -Math.floor(Math.log10(2 * error))));
+  return `${sign}${size.toFixed(digits)} ± ${(2 * error).toFixed(digits)}`;
+}

@@ -262,7 +262,7 @@ class _Vocabulary:
             return None
 
     def text(self, token: int) -> str:
-        """A token alone, as text that can be written; its number where the tokenizer has none of it."""
+        """A token alone, as text that can be written; its number where it is none, such as a part of a character."""
         if token not in self._known:
             try:
                 text = self._tokenizer.decode([token])
@@ -270,6 +270,6 @@ class _Vocabulary:
                 raise
             except BaseException:  # noqa: BLE001 - rows of the head beyond the tokenizer, as padded vocabularies have
                 text = ""
-            usable = isinstance(text, str) and text
+            usable = isinstance(text, str) and text and "\N{REPLACEMENT CHARACTER}" not in text
             self._known[token] = text.encode(errors="replace").decode() if usable else f"<{token}>"
         return self._known[token]
