@@ -41,6 +41,7 @@ from topo_callback.records.sample import Sample
 HERE = Path(__file__).parent
 RUNS, STEPS, ROWS, PROMPTS = 10, 80, 200, 64
 PRETRAINING_STEPS = 400
+COST_PROMPTS = 64
 KINDS = ("planted", "control")
 
 
@@ -174,7 +175,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def cost(work: Path, repeats: int = 3) -> dict[str, Any]:
-    """What words and directions add to a sample of a model of GPT-2's size, 256 prompts of 60 tokens, two groups."""
+    """What words and directions add to a sample of a model of GPT-2's size, 64 prompts of 60 tokens in two groups."""
     from tokenizers import Tokenizer, models
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -184,10 +185,10 @@ def cost(work: Path, repeats: int = 3) -> dict[str, Any]:
     file = work / "directions.npz"
     np.savez(file, directions=generator.normal(size=(13, 768)))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
-    ids = tuple(tuple(int(each) for each in generator.integers(50257, size=60)) for _ in range(256))
+    ids = tuple(tuple(int(each) for each in generator.integers(50257, size=60)) for _ in range(COST_PROMPTS))
     probe = Probe(
         ids, tuple(map(len, ids)), max_tokens=60, source="random", processing_class=tokenizer,
-        groups=Groups.of_labels(["one", "other"] * 128),
+        groups=Groups.of_labels(["one", "other"] * (COST_PROMPTS // 2)),
     )  # fmt: skip
     seconds: dict[str, list[float]] = {}
     every: list[dict[str, Any]] = [

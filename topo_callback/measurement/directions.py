@@ -132,9 +132,9 @@ def _cosine(
 ) -> tuple[Number, float | None, float | None]:
     """The cosine of the mean's drift with the direction, its error, and what 95 % of random directions stay below.
 
-    Random directions have the covariance of the prompts at the earlier sample, as those of `studies/sensitive_directions.py`: their cosine
-    with the drift has the standard deviation of the prompts along the drift, over that of all coordinates together. The
-    former is estimated from the eight blocks.
+    Random directions have the covariance of the prompts at the earlier sample, as those of
+    `studies/sensitive_directions.py`: their cosine with the drift has the standard deviation of the prompts along the
+    drift, over that of all coordinates together. The former is estimated from the eight blocks.
     """
     if means[0] is None or means[1] is None:
         return Missing(NOT_KEPT), None, None

@@ -65,4 +65,4 @@ def _said(now: Snapshot, number: str, layer: int | None) -> str:
 def decimals(interval: float) -> int:
     """After the point: so many that an interval has one digit, two where the first is 1; at most 3."""
     first = math.floor(math.log10(interval))
-    return min(3, max(0, -first + (interval < 2 * 10**first)))
+    return min(3, max(0, -first + (1 if interval < 2 * 10.0**first else 0)))
