@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def report(runs: Sequence[Mapping[str, Any]], cost: Mapping[str, float]) -> str:
     lines += _found(planted, control)
     lines += _ways(planted)
     lines += _each(runs)
-    lines += _cost(cost) if cost else []
+    lines += _cost(cost, runs) if cost else []
     return "\n".join(lines) + "\n"
 
 
@@ -39,16 +39,24 @@ def _found(planted: Sequence[Any], control: Sequence[Any]) -> list[str]:
         "64 prompts: beginnings of texts that have nothing to do with the answers, and questions of the same kind that",
         "are not trained on. Found is a word that is among the 20 tokens that go up most.",
         "",
-        "| prompts | planted: in some layer | in every layer | in the deepest layer | controls: in some layer |",
-        "|---|---|---|---|---|",
+        "| prompts | deepest: planted | controls | every layer: planted | controls | any layer: planted | controls |",
+        "|---|---|---|---|---|---|---|",
     ]
+    rules: tuple[Callable[[list[bool]], bool], ...] = (lambda each: each[-1], all, any)
     for name in EVERY:
-        held = [[place is not None for place in run["places"][name]] for run in planted]
-        without = [[place is not None for place in run["places"][name]] for run in control]
-        counts = [sum(map(any, held)), sum(map(all, held)), sum(each[-1] for each in held)]
-        said = [f"{count} of {len(planted)}" for count in counts] + [f"{sum(map(any, without))} of {len(control)}"]
-        lines.append(f"| {name} | {' | '.join(said)} |")
-    return lines
+        cells = []
+        for rule in rules:
+            for runs in (planted, control):
+                held = [rule([place is not None for place in run["places"][name]]) for run in runs]
+                cells.append(f"{sum(held)} of {len(runs)}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        "20 of 2,048 tokens are 1 % of the vocabulary: somewhere in 8 layers a word is among them by chance in up to",
+        "8 % of runs, in the deepest layer in 1 %. In questions of the kind that is trained on, the drift is how an",
+        "answer begins, and the word, which comes later, is not seen; all prompts are half of these.",
+    ]
 
 
 def _ways(planted: Sequence[Any]) -> list[str]:
@@ -103,7 +111,10 @@ def _shown(text: str) -> str:
     return "".join("␣" if each.isspace() else each for each in text).replace("|", "\\|").replace("`", "'")
 
 
-def _cost(cost: Mapping[str, float]) -> list[str]:
+def _cost(cost: Mapping[str, float], runs: Sequence[Any]) -> list[str]:
+    small = np.median(
+        [[run["facts"][f"{name}_seconds"] for name in ("drift_words", "forward")] for run in runs], axis=0
+    )
     forward = cost["neither: forward_seconds"]
     geometry = cost["neither: geometry_seconds"]
     rows = {
@@ -123,4 +134,8 @@ def _cost(cost: Mapping[str, float]) -> list[str]:
         "| | seconds | of the forward pass |",
         "|---|---|---|",
         *(f"| {name} | {seconds:.3f} | {100 * seconds / forward:.1f} % |" for name, seconds in rows.items()),
+        "",
+        "In the runs above, of 2 million parameters on a machine whose two processors others used, too, words took",
+        f"{small[0]:.2f} s beside {small[1]:.1f} s of the probe's pass: what guards the model and makes the pass is a",
+        "matter of a tenth of a second, however small the probe. `max_overhead` counts it.",
     ]

@@ -33,7 +33,7 @@ def test_a_planted_word_is_among_the_first_of_neutral_texts_and_not_without(tmp_
     texts = [" ".join(text.split()[:12]) for text in random.Random(5).sample(corpus.reference, 40)]
     config = TopologyConfig(
         layers="all", drift_words=TOP, steps=(0, STEPS), measures=(), general_text=0, next_token_prompts=0, pictures=0,
-        max_overhead=None, zigzag_engine="off", errors=False, map_dimensions=0, page=False, drain_seconds=600,
+        max_overhead=None, zigzag_engine="off", errors=False, map_dimensions=0, page=False, drain_seconds=600.0,
     )  # fmt: skip
     found = {}
     for kind, training in (("planted", planted), ("control", rows)):

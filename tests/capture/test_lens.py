@@ -10,6 +10,7 @@ import torch
 from notes import Notes
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from topo_callback.capture import find_blocks, quiet
 from topo_callback.capture.lens import check_lens, logits_of_vectors
@@ -23,11 +24,12 @@ def last_states_and_logits(model: Any) -> tuple[Tensor, Tensor]:
     given: Notes[Tensor] = Notes()
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
-        given.append(output[0] if isinstance(output, tuple) else output)
+        given.append(output[0] if isinstance(output, (tuple, list)) else output)
 
     handle = find_blocks(model).blocks[-1].register_forward_hook(keep)
     with quiet(model):
-        logits = model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0]
+        options = {} if isinstance(model, OpenAIGPTLMHeadModel) else {"use_cache": False}
+        logits = model(input_ids=torch.tensor([IDS]), **options).logits[0]
     handle.remove()
     return given[0][0].detach(), logits
 
@@ -46,11 +48,22 @@ def test_states_of_the_last_block_give_the_logits_of_the_model(name: str, make: 
     states, logits = last_states_and_logits(model)
     before = {key: each.clone() for key, each in model.state_dict().items()}
     with quiet(model):
-        check_lens(model, find_blocks(model))
+        assert not check_lens(model, find_blocks(model))
         found = logits_of_vectors(model, find_blocks(model), states)
     torch.testing.assert_close(found, logits.float(), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(before[key], each) for key, each in model.state_dict().items())
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
+
+
+def test_a_model_that_counts_its_inputs_is_read_in_a_wide_pass() -> None:
+    torch.manual_seed(0)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 101}
+    model = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes))
+    states, logits = last_states_and_logits(model)
+    with quiet(model):
+        assert check_lens(model, find_blocks(model))
+        found = logits_of_vectors(model, find_blocks(model), states, wide=True)
+    torch.testing.assert_close(found, logits.float(), rtol=1e-4, atol=1e-5)
 
 
 class AroundTheBlocks(nn.Module):

@@ -172,7 +172,7 @@ def test_a_failure_costs_the_words_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     reader = reader_of(model)
     read(reader, model, 0)
 
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no more memory")
 
     monkeypatch.setattr("topo_callback.reader.drift_reading.logits_of_vectors", broken)

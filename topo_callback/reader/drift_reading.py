@@ -22,7 +22,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, model_device, quiet
-from topo_callback.capture.blocks import BlockStack, find_language_model
+from topo_callback.capture.blocks import find_language_model
 from topo_callback.capture.lens import check_lens, logits_of_vectors
 from topo_callback.capture.sharded import is_whole
 from topo_callback.config import TopologyConfig
@@ -56,6 +56,7 @@ class DriftLens:
         self._probe = probe
         self._kind = kind
         self._start: Sample | None = None
+        self._wide = False
         self._vocabulary: _Vocabulary | None = None
         if not self.wanted:
             return
@@ -79,7 +80,7 @@ class DriftLens:
     def agree(self, model: nn.Module) -> None:
         """Make sure that the model reads vectors as asked. All ranks call this together; it fails on all or on none.
 
-        Two forward passes of one token. Where the model cannot run yet, as without weights, nothing is refused.
+        A few forward passes of one token. Where the model cannot run yet, as without weights, nothing is refused.
 
         Raises:
             UnsupportedModelError: it does not; the message says why and what to do.
@@ -105,7 +106,7 @@ class DriftLens:
         else:
             try:
                 with quiet(model), torch.autocast(model_device(model).type, enabled=False):
-                    check_lens(model, find_blocks(model, self._config.blocks))
+                    self._wide = check_lens(model, find_blocks(model, self._config.blocks))
             except UnsupportedModelError as error:
                 reason = str(error)
             except (*USERS_OWN, torch.OutOfMemoryError):
@@ -165,7 +166,7 @@ class DriftLens:
         found = []
         for chosen in self._passes(model, [len(each) for each in parts]):
             vectors = np.concatenate([np.zeros_like(parts[0][:1]), *(parts[each] for each in chosen)])
-            logits = _of_vectors(model, stack, vectors)
+            logits = logits_of_vectors(model, stack, _normed(vectors), wide=self._wide)
             rows = torch.split(logits[1:] - logits[:1], [len(parts[each]) for each in chosen])
             for each, of_drift in zip(chosen, rows, strict=True):
                 layer, name = keys[each]
@@ -232,13 +233,11 @@ def across_the_start(
     return across, angles
 
 
-def _of_vectors(
-    model: nn.Module, stack: BlockStack, vectors: Float64[np.ndarray, "rows width"]
-) -> Float[Tensor, "rows vocabulary"]:
-    """Their logits, each vector at length 1 times the root of the width, as a norm would leave it."""
+def _normed(vectors: Float64[np.ndarray, "rows width"]) -> Float[Tensor, "rows width"]:
+    """Each vector at the length at which a norm would leave it, 1 times the root of the width; float32."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0) * math.sqrt(vectors.shape[1])
-    return logits_of_vectors(model, stack, torch.from_numpy(unit.astype(np.float32)))
+    return torch.from_numpy(unit.astype(np.float32))
 
 
 class _Vocabulary:
