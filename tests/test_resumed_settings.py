@@ -74,7 +74,8 @@ def test_another_setting_is_refused_or_harmless_and_never_a_lost_run(
     resumed = trainer(folder, config(**{name: value}), executor)
     checkpoint = str(folder / f"checkpoint-{STOPPED}")
     if refused_on_resume(name) or name == "references":
-        said = "another probe" if name == "max_tokens" else value if name == "references" else f"has {name}="
+        own = {"max_tokens": "another probe", "references": value, "directions": "no-such-file.npz cannot be read"}
+        said = own.get(name, f"has {name}=")
         with pytest.raises(TopologyError, match=str(said)):
             resumed.train(resume_from_checkpoint=checkpoint)
         assert resumed.state.global_step == STOPPED

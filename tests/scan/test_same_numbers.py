@@ -41,14 +41,19 @@ def assert_same(scanned: Trajectory, recorded: Trajectory) -> None:
 
 
 def test_the_checkpoints_of_a_run(tmp_path: Path) -> None:
-    run = trained(tmp_path)
+    np.savez(tmp_path / "refusal.npz", direction=np.random.default_rng(0).normal(size=32))
+    settings = {**SETTINGS, "directions": (str(tmp_path / "refusal.npz"),), "drift_words": 3}
+    run = trained(tmp_path, settings)
     series = find_series([str(run)], base=str(tmp_path / "base"))
     assert [checkpoint.step for checkpoint in series[0].checkpoints] == [0, 1, 2, 3]
     prompts = Prompts(file=write_probe(tmp_path), tokenizer=str(tmp_path / "base"))
-    (result,) = scan(series, prompts, tmp_path / "scan", TopologyConfig(**SETTINGS), seed=3)
+    (result,) = scan(series, prompts, tmp_path / "scan", TopologyConfig(**settings), seed=3)
     assert (result.read, result.measured, result.skipped) == ([0, 1, 2, 3], [0, 1, 2, 3], {})
     scanned, recorded = Trajectory.load(tmp_path / "scan"), Trajectory.load(run)
     assert_same(scanned, recorded)
+    assert np.isfinite(scanned.array("drift_cosine(refusal).first")[1:]).all()
+    assert (recorded.word_steps, scanned.word_steps) == ((1, 2, 3), ())  # a scan has no start at hand
+    assert scanned.run["directions"] == recorded.run["directions"]
     assert scanned.state == "finished"
     for part in ("probe", "layers", "reading"):
         assert (
@@ -59,7 +64,8 @@ def test_the_checkpoints_of_a_run(tmp_path: Path) -> None:
     assert scanned.run["training"] == {"max_steps": 3, "epochs": 1.0, "seed": 3}
     logged = json.loads((run / "checkpoint-2" / "trainer_state.json").read_text())["log_history"][0]["loss"]
     assert scanned.snapshot(2).provenance["facts"]["loss"] == logged
-    assert str(tmp_path) not in (scanned.folder / "run.json").read_text()
+    said = (scanned.folder / "run.json").read_text().replace(str(tmp_path / "refusal.npz"), "")
+    assert str(tmp_path) not in said
     assert all(
         text not in path.read_text(errors="replace") for text in TEXTS[:3] for path in scanned.folder.rglob("*.json*")
     )

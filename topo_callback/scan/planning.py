@@ -85,6 +85,7 @@ def plan_series(
     from topo_callback.scan.training_left import training_facts
     from topo_callback.training_loop import LoopProgress, LoopSettings
 
+    config = replace(config, drift_words=0)  # checkpoints are read in any order, each without the start
     files = _first_whole(series, allow_pickle)
     trained = recorded_reading(series)
     conditions = wanted_conditions(trained, autocast, attention)
@@ -188,6 +189,7 @@ def _joined(before: dict[str, Any], now: dict[str, Any], config: TopologyConfig,
     pairs = {
         "another series of checkpoints": (old.get("identity"), now["scan"]["identity"]),
         "another probe": (before["probe"]["hash"], now["probe"]["hash"]),
+        "other directions": (before.get("directions"), now.get("directions")),
         "other groups of the prompts": (before["probe"].get("groups"), now["probe"].get("groups")),
         **{f"another {name} of the model": (before["model"][name], now["model"][name]) for name in ("depth", "width")},
         **{f"another {each.condition.words}": (each.first, each.second) for each in changed_conditions(before, now)},

@@ -162,6 +162,8 @@ def _sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
                 raise UnreadableCheckpointError(
                     f"another model: {name} {getattr(reader, name)}, in this trajectory {run['model'][name]}"
                 )
+        if reader.directions.to_run() != run.get("directions", {}):
+            raise UnreadableCheckpointError("the files of directions hold other vectors than when the scan began")
         facts = {**step_facts(read_state(files.folders)), "world_size": 1, "pictures": unit.pictured}
         with float32_products(conditions.float32_products):
             sample = reader.read(model, unit.step, {**facts, "checkpoint": unit.checkpoint.label})
