@@ -120,5 +120,6 @@ def _write(folder: TrajectoryFolder, content: bytes | None, args: Any) -> None:
 
 def is_uploaded(path: Path, args: Any) -> bool:
     """Whether the trainer uploads its whole output_dir to the Hub, and a path is in there."""
-    inside = path.resolve().is_relative_to(Path(args.output_dir).resolve())
-    return bool(getattr(args, "push_to_hub", False)) and inside
+    if not getattr(args, "push_to_hub", False):
+        return False
+    return path.resolve().is_relative_to(Path(args.output_dir).resolve())
