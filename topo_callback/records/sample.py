@@ -24,6 +24,7 @@ _OPTIONAL = (
     "next_token_codes",
     "general_text_codes",
     "general_text_losses",
+    "general_text_points",
     "token_places",
     "token_distances",
     "token_neighbours",
@@ -65,6 +66,8 @@ class Sample:
             the general text; None where it was not read (`facts` says why) or not asked for.
         general_text_losses: float32 [passages, following], -log of the probability of each of its tokens after the
             first one, in nats; NaN after the last one.
+        general_text_points: float32 [passages, width], the last token of each at the last of `layers`; None in records
+            of older versions, too.
         token_places: int32 [tokens, 2], the prompt and the position of each token of the token cloud; None without one.
         token_distances: float32 [layers, pairs of tokens], condensed, as `distances`.
         token_neighbours: int32 [layers, tokens, k], as `neighbours`, and None when left to the worker.
@@ -86,6 +89,7 @@ class Sample:
     next_token_codes: Float16[np.ndarray, "prompts vocabulary"] | None = None
     general_text_codes: Float16[np.ndarray, "passages vocabulary"] | None = None
     general_text_losses: Float32[np.ndarray, "passages following"] | None = None
+    general_text_points: Float32[np.ndarray, "passages width"] | None = None
     centroids: Float[np.ndarray, "layers width"] | None = None
     group_centroids: Float64[np.ndarray, "layers groups width"] | None = None
     norms: Float32[np.ndarray, "layers points"] | None = None
