@@ -13,10 +13,14 @@ import pytest
 from browser import Page, browser
 from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
+from scipy.spatial.distance import squareform
 from trajectories import LAYERS, STEPS
 
 from topo_callback import Event, Trajectory
 from topo_callback.page import report_page, write_page
+from topo_callback.page.cycles import longest_cycles
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.sample import Sample
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
 
 UNFOLD = "document.querySelectorAll('details.part').forEach((each) => { each.open = true; })"
@@ -102,26 +106,56 @@ def test_keys_move_the_slider_and_the_layer_is_chosen(opened: Page, trajectory: 
     assert opened.run("document.getElementById('sample').getAttribute('aria-valuetext')") == "step 4"
 
 
-def test_the_map_names_the_prompt_under_the_pointer_and_keys_move_it(opened: Page) -> None:
-    circles = "document.querySelectorAll('#map-drawing circle.dot')"
+def test_the_map_names_the_prompt_under_the_pointer_and_keys_move_it(opened: Page, trajectory: Trajectory) -> None:
+    circles = "document.querySelectorAll('#map-drawing path.dot')"
     assert opened.run(f"{circles}.length") == 40
     x, y = opened.run(f"(({{x, y, width}}) => [x + width / 2, y + width / 2])({circles}[12].getBoundingClientRect())")
     moved = f"new PointerEvent('pointermove', {{clientX: {x}, clientY: {y}}})"
     opened.run(f"document.querySelector('#map-drawing svg').dispatchEvent({moved})")
     assert opened.text("#map-readout").startswith("Prompt 13: <b>prompt</b> 12. On the map it is ")
-    before = opened.run(f"{circles}[12].getAttribute('cx')")
+    before = opened.run(f"{circles}[12].getAttribute('transform')")
+    near = trajectory.neighbours(16, 6)[12].tolist()
+    named = "; ".join(f"{other + 1} (<b>prompt</b> {other})" for other in near)
+    assert opened.text("#map-readout").endswith(f"Nearest in all dimensions: {named}.")
+    assert opened.run("document.querySelector('#map-drawing path.reach').getAttribute('d').split('M').length - 1") == 5
+    assert opened.run("document.querySelectorAll('#map-drawing .near-ring').length") == 5
     opened.run("document.querySelector('#map-drawing svg').focus()")
     opened.press(*UP)
     assert opened.text("#map-readout").startswith("Prompt 12: ")
     opened.press(*LEFT)
     assert opened.text("#sample-name") == "8"
     assert opened.text("#map-drawing figcaption") == "Layer 6, step 8"
-    assert opened.run(f"{circles}[12].getAttribute('cx')") != before
+    assert opened.run(f"{circles}[12].getAttribute('transform')") != before
     assert opened.run("document.querySelector('#map-drawing path.trail') !== null")
     assert opened.run("document.querySelector('#map-drawing path.tie') === null")
     opened.run("document.getElementById('map-near').click()")
     ties = opened.run("document.querySelector('#map-drawing path.tie').getAttribute('d').split('M').length - 1")
     assert ties == 80
+    opened.run("document.querySelector('#map-drawing svg').focus()")
+    opened.press("Escape", 27)
+    assert opened.text("#map-readout") == ""
+    assert not opened.run("document.querySelector('#map-drawing path.reach').hasAttribute('d')")
+
+
+def test_the_map_draws_the_loops_of_kept_distances_through_their_prompts(opened: Page, trajectory: Trajectory) -> None:
+    opened.run("document.getElementById('map-loops').click()")
+    folder = TrajectoryFolder(trajectory.folder)
+    distances = squareform(Sample.read(folder.step_file(folder.distances, 16)).distances[-1])
+    found = longest_cycles(distances)
+    drawn = opened.run("[...document.querySelectorAll('#map-drawing path.walk')].map((p) => p.getAttribute('d'))")
+    assert [path.count("M") for path in drawn] == [sum(map(len, cycle.loops)) for cycle in found]
+    place = "document.querySelectorAll('#map-drawing path.dot')[{}].getAttribute('transform').match(/[-\\d.]+/g)"
+    x, y = opened.run(place.format(int(found[0].loops[0][0])))[:2]
+    assert drawn[0].startswith(f"M{x} {y}L")
+    dashes = opened.run(
+        "[...document.querySelectorAll('#map-drawing path.walk')].map((p) => p.getAttribute('stroke-dasharray'))"
+    )
+    assert len(set(dashes)) == len(found)
+    assert f"solid from {found[0].birth:.4g} to {found[0].death:.4g}" in opened.text("#map-note")
+    opened.run("document.querySelector('#map-drawing svg').focus()")
+    opened.press(*LEFT)
+    assert opened.run("document.querySelector('#map-drawing path.walk') === null")
+    assert "Loops can be drawn at step 16, of which the distances are kept." in opened.text("#map-note")
 
 
 def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Page, trajectory: Trajectory) -> None:
