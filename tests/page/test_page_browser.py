@@ -107,7 +107,7 @@ def test_keys_move_the_slider_and_the_layer_is_chosen(opened: Page, trajectory: 
 
 
 def test_the_map_names_the_prompt_under_the_pointer_and_keys_move_it(opened: Page, trajectory: Trajectory) -> None:
-    circles = "document.querySelectorAll('#map-drawing path.dot')"
+    circles = "document.querySelectorAll('#map-drawing path.prompt')"
     assert opened.run(f"{circles}.length") == 40
     x, y = opened.run(f"(({{x, y, width}}) => [x + width / 2, y + width / 2])({circles}[12].getBoundingClientRect())")
     moved = f"new PointerEvent('pointermove', {{clientX: {x}, clientY: {y}}})"
@@ -144,14 +144,15 @@ def test_the_map_draws_the_loops_of_kept_distances_through_their_prompts(opened:
     found = longest_cycles(distances)
     drawn = opened.run("[...document.querySelectorAll('#map-drawing path.walk')].map((p) => p.getAttribute('d'))")
     assert [path.count("M") for path in drawn] == [sum(map(len, cycle.loops)) for cycle in found]
-    place = "document.querySelectorAll('#map-drawing path.dot')[{}].getAttribute('transform').match(/[-\\d.]+/g)"
+    place = "document.querySelectorAll('#map-drawing path.prompt')[{}].getAttribute('transform').match(/[-\\d.]+/g)"
     x, y = opened.run(place.format(int(found[0].loops[0][0])))[:2]
     assert drawn[0].startswith(f"M{x} {y}L")
     dashes = opened.run(
         "[...document.querySelectorAll('#map-drawing path.walk')].map((p) => p.getAttribute('stroke-dasharray'))"
     )
     assert len(set(dashes)) == len(found)
-    assert f"solid from {found[0].birth:.4g} to {found[0].death:.4g}" in opened.text("#map-note")
+    bars = [f"from distance {cycle.birth:.4g} to {cycle.death:.4g}" for cycle in found]
+    assert all(bar in opened.text("#map-drawing .legend") for bar in bars)
     opened.run("document.querySelector('#map-drawing svg').focus()")
     opened.press(*LEFT)
     assert opened.run("document.querySelector('#map-drawing path.walk') === null")
