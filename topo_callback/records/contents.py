@@ -96,6 +96,10 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
     old = "centroids" in arrays and str(arrays["centroids"].dtype) == "float32"  # as in records of schema 1
     _check_array(arrays, "centroids", "float32" if old else "float64", (len(layers), None))
     _check_array(arrays, "group_centroids", "float64", (len(layers), None, None))
+    if "group_blocks" in arrays:
+        _require("group_centroids" in arrays, "group_blocks")
+        groups, width = arrays["group_centroids"].shape[1:]
+        _check_array(arrays, "group_blocks", "float32", (len(layers), groups, None, width))
     _check_array(arrays, "norms", "float32", (len(layers), points))
     _check_array(arrays, "largest_coordinates", "float64", (len(layers), 2))
     measures = manifest.get("token_measures", [])

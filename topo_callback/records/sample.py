@@ -18,6 +18,7 @@ _OPTIONAL = (
     "neighbours",
     "centroids",
     "group_centroids",
+    "group_blocks",
     "norms",
     "largest_coordinates",
     "token_numbers",
@@ -50,6 +51,9 @@ class Sample:
             1e-6 beside a coordinate of 3,000 is kept. Float32 in records of schema 1, None in still older ones.
         group_centroids: float64 [layers, groups, width], the mean of the points of each of the probe's groups, 0 for
             invalid layers; None without groups.
+        group_blocks: float32 [layers, groups, blocks, width], the mean of the points in each of the eight blocks of a
+            group (`measures.uncertainty.blocks_of_prompts`) minus that of the group; 0 for invalid layers, NaN for
+            groups of fewer than 32 prompts. None without groups, without `errors`, and in older records.
         norms: float32 [layers, points], the size of each point against which its coordinates are rounded, in the unit
             of its Euclidean distances: see `geometry.point_norms`. 0 for invalid layers; None in records of schema 1.
         largest_coordinates: float64 [layers, 2], the coordinate with the largest share of the total variance, counted
@@ -92,6 +96,7 @@ class Sample:
     general_text_points: Float32[np.ndarray, "passages width"] | None = None
     centroids: Float[np.ndarray, "layers width"] | None = None
     group_centroids: Float64[np.ndarray, "layers groups width"] | None = None
+    group_blocks: Float32[np.ndarray, "layers groups blocks width"] | None = None
     norms: Float32[np.ndarray, "layers points"] | None = None
     largest_coordinates: Float64[np.ndarray, "layers 2"] | None = None
     token_places: Int32[np.ndarray, "tokens 2"] | None = None
