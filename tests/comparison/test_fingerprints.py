@@ -69,7 +69,7 @@ def test_runs_of_one_objective_are_said_to_have_learned_alike(tmp_path: Path) ->
     found = compared(tmp_path, {name: seeds_of(DIRECTIONS[row], generator) for row, name in enumerate("ab")})
     assert found.test is not None
     assert found.test.p == 1 / 35
-    assert fingerprint_sentences(found)[0].startswith("Runs of one objective learned alike, and otherwise than")
+    assert fingerprint_sentences(found)[0].startswith("Runs of one objective learned more alike than")
     same = np.array([run.objective for run in found.runs])
     alike = same[:, None] == same
     assert found.cosines[alike].min() > found.cosines[~alike].max() + 0.3
@@ -197,7 +197,7 @@ def test_runs_of_other_probes_are_compared_by_this_alone(tmp_path: Path, capsys:
     with pytest.raises(ConfigurationError, match="probes"):
         given.run(given)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Runs of one objective learned alike" in printed
+    assert "Runs of one objective learned more alike than" in printed
     assert "Which runs learned alike (cosines of what moved in 32 general passages, layer 6)" in printed
     runs = read_runs(groups, independent=True)
     page = across([run.trajectory for run in runs], [run.objective for run in runs], "step")

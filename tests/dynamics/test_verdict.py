@@ -109,10 +109,15 @@ def test_nothing_is_said_of_an_end_whose_samples_lack_the_number(tmp_path: Path,
     when = verdict.figures[2]
     assert when.value == "not enough evidence"
     assert when.detail == "the newest samples have no number of the answers, the last is of step 72"
-    assert "answers" not in verdict.sentence
-    structure = verdict_of(answered_run(tmp_path / "b", None, kept=lambda step: 1 - shape(step), until={STRUCTURE: 72}))
+    assert "The answers" not in verdict.sentence
+    alone = answered_run(tmp_path / "b", None, kept=lambda step: 1 - shape(step), until={STRUCTURE: 72})
+    structure = verdict_of(alone)
     assert structure.over is structure.settled is None
     assert structure.figures[2].detail.endswith("no number of the structure, the last is of step 72")
+    both = answered_run(tmp_path / "c", shape, kept=lambda step: 1 - shape(step), until={ANSWERS: 72, STRUCTURE: 64})
+    for run, which, last in ((both, "answers", 72), (alone, "structure", 72)):
+        said = f"the newest samples have no number of the {which}, the last is of step {last}."
+        assert f"Whether anything moved is not known: {said}" in verdict_of(run).sentence
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5])

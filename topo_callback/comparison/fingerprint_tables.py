@@ -40,7 +40,7 @@ def _about_objectives(found: Fingerprints) -> list[str]:
     )
     numbers = f"mean cosines: {means}; p = {probability(test.p)}"
     if test.claimed:
-        return [f"Runs of one objective learned alike, and otherwise than those of other objectives ({numbers})."]
+        return [f"Runs of one objective learned more alike than runs of different ones ({numbers})."]
     few = (
         f"; {test.labelings.possible:,} labelings cannot give less than {probability(test.labelings.smallest_p)}"
         if test.labelings.smallest_p > LEVEL
