@@ -13,6 +13,7 @@ import argparse
 import itertools
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def show(title: str, found: Fingerprints) -> None:
 
 def mean_cosines(found: Fingerprints) -> None:
     names = list(dict.fromkeys(run.objective for run in found.runs))
-    print("\n| mean cosine | " + " | ".join(names) + " |\n|---" * 1 + "|" + "---|" * (len(names) + 1))
+    print("\n| mean cosine | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
     for name in names:
         cells = []
         for other in names:
@@ -85,18 +86,22 @@ def mean_cosines(found: Fingerprints) -> None:
 
 def controls(folders: list[Path]) -> None:
     """Every way to call four of eight seeds of one objective another objective."""
-    claimed = mutual = ways = 0
+    runs = read_runs({f"seed {place}": [folder] for place, folder in enumerate(folders)}, independent=True)
+    claimed = ways = 0
     for chosen in itertools.combinations(range(1, CONTROLS), CONTROLS // 2 - 1):
-        ours = [folders[0], *(folders[place] for place in chosen)]
-        others = [folder for folder in folders if folder not in ours]
-        found = found_in({"one": ours, "other": others})
+        ours = {0, *chosen}
+        named = [replace(run, objective="one" if place in ours else "other") for place, run in enumerate(runs)]
+        found = compare_fingerprints(named)
+        assert found is not None
         assert found.test is not None
         claimed += found.test.claimed
         ways += 1
     print(f"\ncontrol: objectives are said to differ in {claimed} of {ways} labellings of 8 seeds of one objective")
-    found = found_in({f"seed {place}": [folder] for place, folder in enumerate(folders)})
+    found = compare_fingerprints(runs)
+    assert found is not None
     mutual = sum(found.nearest.get(other) == run for run, other in found.nearest.items()) // 2
-    print(f"control: pairs of seeds named as nearest beyond the error over passages: {mutual}")
+    cosines = found.cosines[np.triu_indices(CONTROLS, 1)]
+    print(f"control: cosines {cosines.min():.2f} to {cosines.max():.2f}; nearest beyond the error: {mutual} pairs")
 
 
 def main() -> None:
@@ -113,7 +118,8 @@ def main() -> None:
     for pair in itertools.combinations([*DATA, SLOW], 2):
         found = found_in({name: folders[name] for name in pair})
         assert found.test is not None
-        print(f"{pair[0]} against {pair[1]}: p = {found.test.p:.3f}, {dict(found.test.objectives)}")
+        means = ", ".join(f"{own:.2f} and {others:.2f}" for own, others in found.test.objectives.values())
+        print(f"{pair[0]} against {pair[1]}: p = {found.test.p:.3f}; within and between: {means}")
     controls(folders["control"])
 
 

@@ -30,6 +30,8 @@ from transformers import TrainerCallback
 from watched_runs import carry_out, drawn, probe_and_pairs, rows_of
 
 from topo_callback import Trajectory
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.worker.finish import finish_folder
 
 KINDS = ("quiet", "lrjump", "lostopt", "reinit", "constant", "far")
 BEHIND = {"constant": "refusal", "far": "reversed"}  # what is trained on then
@@ -84,6 +86,9 @@ def main() -> None:
                 planted = [Planted(kind, seed)]
                 carry_out(texts, rows, folder, seed, callbacks=planted, measures=MEASURES, layers="all")
                 print(f"{folder.name}: {time.perf_counter() - started:.0f} s", flush=True)
+            run = TrajectoryFolder.find(folder)
+            if run.waiting():
+                finish_folder(folder)
             print(f"\n{kind}, seed {seed}\n{Trajectory.load(folder).summary()}", flush=True)
 
 

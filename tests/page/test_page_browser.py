@@ -19,6 +19,7 @@ from trajectories import LAYERS, STEPS
 from topo_callback import Event, Trajectory
 from topo_callback.page import report_page, write_page
 from topo_callback.page.cycles import longest_cycles
+from topo_callback.records.fingerprint import Fingerprint
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
@@ -499,8 +500,18 @@ def test_runs_are_compared_and_chosen(window: Page, tmp_path: Path) -> None:
     groups = write_runs(tmp_path, Design(seeds=4, effect=8.0, differing=2), np.random.default_rng(4))
     runs = [Trajectory.load(folder) for folders in groups.values() for folder in folders]
     objectives = [name for name, folders in groups.items() for _ in folders]
+    generator = np.random.default_rng(5)
+    start = generator.normal(size=(16, 8)).astype(np.float32)
+    for place, run in enumerate(runs):
+        moved = generator.normal(size=start.shape) + 4 * np.eye(8)[place // 4]
+        Fingerprint(0, 256, 6, "neutral", start, moved.astype(np.float32)).write(run.folder / "fingerprint.npz")
     window.open(write_page(tmp_path / "page.html", report_page(runs, objectives=objectives)))
     assert window.problems == []
+    assert window.run("document.querySelectorAll('#alike-map path.hollow').length") == 8 + 2
+    assert window.text("#alike-cosines small").startswith("runs 1\N{EN DASH}4 ")
+    window.run("document.querySelector('#alike-cosines svg').focus()")
+    window.press(*UP)
+    assert " ± " in window.text("#alike-cosines .readout")
     assert "Verdict: the objectives differ by more than their seeds" in window.text("#comparison")
     assert window.run("document.querySelectorAll('#comparison-curves figure').length") == 4
     assert window.run("document.querySelectorAll('#comparison-map path.hollow').length") == 8 + 2

@@ -207,20 +207,23 @@ function drawComparison() {
   if (!across.distances) return;
   const rows = across.distances.rows, largest = Math.max(...known(rows.flat()));
   const codes = rows.map((_, i) => String(i + 1));
-  const order = across.runs.map((each) => each.objective).sort((a, b) => a - b);
-  const groups = across.objectives.map((name, o) => [name, order.indexOf(o) + 1, order.lastIndexOf(o) + 1]);
-  const note = groups.map(([name, first, last]) => `${first === last ? first : `${first}–${last}`} ${name}`).join(", ");
-  gridChart(byId("comparison-distances"), { title: "Distance between runs, all measures", note: `runs ${note}; distance 1: root mean square of all pairs`, rows: rows.length, columns: rows.length, square: true, most: 40,
+  gridChart(byId("comparison-distances"), { title: "Distance between runs, all measures", note: `runs ${rangesOf(across)}; distance 1: root mean square of all pairs`, rows: rows.length, columns: rows.length, square: true, most: 40,
     share: (i, j) => (i === j ? undefined : real(rows[i][j]) / largest), rowNames: codes, columnNames: codes, rowLabel: "run", columnLabel: "run", scale: { names: scaleNames(0, largest) },
     describe: (i, j) => `${across.distances.names[i]} and ${across.distances.names[j]}: ${words(rows[i][j])}` });
   mapChart(byId("comparison-map"), across, "Map of runs, all measures", "Map of runs: near each other where their trajectories are alike");
 }
 // a run has the number of its row in the matrix, which is ordered by objective
 function orderOf(runs) { return runs.map((_, i) => i).sort((a, b) => runs[a].objective - runs[b].objective || a - b); }
+/** Which rows of the matrix are of which objective. */
+function rangesOf(across) {
+  const order = across.runs.map((each) => each.objective).sort((a, b) => a - b);
+  return across.objectives.map((name, o) => [name, order.indexOf(o) + 1, order.lastIndexOf(o) + 1])
+    .map(([name, first, last]) => `${first === last ? first : `${first}–${last}`} ${name}`).join(", ");
+}
 function drawAlike(alike) {
   if (!alike || !byId("alike-cosines")) return;
   const rows = alike.rows, least = Math.min(0, ...known(rows.flat())), codes = rows.map((_, i) => String(i + 1));
-  gridChart(byId("alike-cosines"), { title: "Cosine of what two runs learned", note: alike.names.map((name, i) => `${i + 1} ${name}`).join(", "), rows: rows.length, columns: rows.length, square: true, most: 40,
+  gridChart(byId("alike-cosines"), { title: "Cosine of what two runs learned", note: `runs ${rangesOf(alike)}; 1: the same direction`, rows: rows.length, columns: rows.length, square: true, most: 40,
     share: (i, j) => (i === j ? undefined : (real(rows[i][j]) - least) / (1 - least)), rowNames: codes, columnNames: codes, rowLabel: "run", columnLabel: "run", scale: { names: scaleNames(least, 1) },
     describe: (i, j) => `${alike.names[i]} and ${alike.names[j]}: ${alike.said[i][j]}` });
   if (alike.map) mapChart(byId("alike-map"), alike, "Map of runs, by what they learned", "Map of runs: near each other where they learned alike");
