@@ -14,7 +14,7 @@ from trajectories import LAYERS, make_snapshots, write_trajectory
 import topo_callback
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.course import ANSWERS, STRUCTURE, HalfWay
+from topo_callback.dynamics.course import ANSWERS, STRUCTURE, HalfWay, Settled
 from topo_callback.dynamics.run_verdict import _moved_layers, verdict_of, verdict_of_folder
 from topo_callback.dynamics.verdict import Measured, Verdict, percent, plain_percent, with_interval
 from topo_callback.records.folder import TrajectoryFolder
@@ -90,6 +90,20 @@ def test_half_way_is_as_wide_as_the_errors_leave_it(tmp_path: Path) -> None:
     assert half is not None
     assert half.after < 40
     assert half.by > 48
+
+
+def test_answers_that_jump_are_not_at_rest_though_they_are_as_far_from_the_start(tmp_path: Path) -> None:
+    still = verdict_of(answered_run(tmp_path / "a", at_rest, jumps=dict.fromkeys(STEPS[1:], 0.02))).settled
+    assert still == verdict_of(answered_run(tmp_path / "b", at_rest)).settled
+    end = answered_run(tmp_path / "c", at_rest).snapshot(88).numbers[ANSWERS][None]
+    jumped = verdict_of(answered_run(tmp_path / "d", at_rest, jumps={48: 0.02, 56: 0.2 * end + 0.02, 64: 0.02}))
+    assert jumped.settled == Settled(56, 56, 56)
+    assert jumped.figures[2].value == "over since step 56"
+    unclear = verdict_of(answered_run(tmp_path / "e", at_rest, jumps={56: 0.2 * end + 0.005})).settled
+    assert unclear is not None
+    assert (unclear.step, unclear.earliest, unclear.latest) == (56, 40, 56)
+    moving = verdict_of(answered_run(tmp_path / "f", at_rest, jumps={80: 0.3 * end}))
+    assert moving.figures[2].value == "still moving"
 
 
 def test_structure_stands_in_where_there_are_no_answers(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         help="compare runs of different objectives: do they differ by more than their seeds do?",
         description="Compare the trajectories of several runs. The runs of one objective are its replicates; their "
         "seeds are read from the runs, and seeds that objectives share are used as blocks. The verdict comes first: "
-        "the objectives differ, or by less than --size, or these runs cannot tell. Writes comparison.json and figures.",
+        "the objectives differ, or by less than --size, or these runs cannot tell. Then it says which runs learned "
+        "alike, of runs with other probes or settings too. Writes comparison.json and figures.",
         epilog=f"example: topo-callback compare {EXAMPLE}",
     )
     add_objectives(parser)
