@@ -29,7 +29,7 @@ from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.measurement.comparing import Earlier
-from topo_callback.measurement.groups import group_numbers
+from topo_callback.measurement.groups import _gap, _gap_error, group_numbers
 from topo_callback.measures import LayerView
 from topo_callback.measures.distances import gram_matrix
 from topo_callback.measures.groups import (
@@ -40,7 +40,14 @@ from topo_callback.measures.groups import (
     separations,
     share_as_large,
 )
-from topo_callback.measures.uncertainty import error_of, mean_error
+from topo_callback.measures.uncertainty import (
+    LEFT_OUT,
+    error_of,
+    mean_error,
+    parts_of_prompts,
+    recorded_error,
+    standard_error,
+)
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 
@@ -178,12 +185,14 @@ def null(file: Path, repeats: int = 400) -> dict[str, Any]:
 def errors(file: Path, repeats: int = 300) -> dict[str, Any]:
     """How often value +- 2 errors holds the mean over probes, of random groups and of the halves of a component.
 
-    Purity and kept neighbours are of the first group; neighbours are kept from one layer to the next.
+    Purity, kept neighbours and drift are of the first group, from one layer to the next. For the H0 gap the second
+    group is moved along the component by so many deviations; counted are the probes that have an error.
     """
     held, found = clouds(file), {}
     for layer in (2, 5):
         cloud = held[layer]
-        score = (cloud - cloud.mean(axis=0)) @ np.linalg.svd(cloud - cloud.mean(axis=0), full_matrices=False)[2][3]
+        axis = np.linalg.svd(cloud - cloud.mean(axis=0), full_matrices=False)[2][3]
+        score = (cloud - cloud.mean(axis=0)) @ axis
         order = np.argsort(score)
         for name, kinds in (("random", (order[::2], order[1::2])), ("parted", (order[:500], order[500:]))):
             for size in (16, 64):
@@ -200,15 +209,36 @@ def errors(file: Path, repeats: int = 300) -> dict[str, Any]:
                     kept = (near[0][:size, :, None] == near[1][:size, None, :]).any(axis=2).mean(axis=1)
                     for measure, shares in (("purity", purities(near[0], is_member)), ("mutual_knn", kept)):
                         values.setdefault(measure, []).append((shares.mean(), mean_error(shares) or np.nan))
+                    if size >= 32:
+                        moved = held[layer + 1][chosen[:size]] - held[layer][chosen[:size]]
+                        values.setdefault("drift", []).append(_with_jackknife(moved))
+                        for apart in (4, 14) if name == "parted" else ():
+                            pair = held[layer][chosen] + 0.0
+                            pair[size:] += apart * score.std() * axis
+                            far = pdist(pair).astype(np.float32)
+                            both = np.arange(size), np.arange(size, 2 * size)
+                            gap = _gap(far, *both)
+                            error = _gap_error(gap, far, *both) or np.nan
+                            values.setdefault(f"h0_gap, {apart} apart", []).append((gap, error))
                 for measure, pairs in values.items():
                     got, wide = np.array(pairs).T
+                    mean, known = got.mean(), np.isfinite(wide)
                     found[f"{measure}|layer {layer}, {name}|{size}"] = {
                         "mean": float(got.mean()),
                         "deviation": float(got.std()),
-                        "holds": float((np.abs(got - got.mean()) <= 2 * wide).mean()),
+                        "holds": float((np.abs(got - mean)[known] <= 2 * wide[known]).mean()),
+                        "with an error": float(known.mean()),
                     }
                     print(measure, layer, name, size, found[f"{measure}|layer {layer}, {name}|{size}"], flush=True)
     return found
+
+
+def _with_jackknife(moved: np.ndarray) -> tuple[float, float]:
+    """The length of the mean of displacements [prompts, width], and its error as the worker has it."""
+    whole = float(np.linalg.norm(moved.mean(axis=0)))
+    parts = np.array([[np.linalg.norm(moved[part].mean(axis=0))] for part in parts_of_prompts(len(moved), LEFT_OUT)])
+    standard = standard_error(np.array([whole]), parts, len(moved), LEFT_OUT)
+    return whole, float(recorded_error(standard, LEFT_OUT.wide)[0])
 
 
 # ---------------------------------------------------------------- runs

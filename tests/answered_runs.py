@@ -10,7 +10,7 @@ import numpy as np
 from trajectories import make_snapshots, write_trajectory
 
 from topo_callback.config import TopologyConfig
-from topo_callback.dynamics.course import ANSWERS, LOSS, STRUCTURE
+from topo_callback.dynamics.course import ANSWERS, LOSS, MOVES, STRUCTURE
 from topo_callback.measures.uncertainty import error_of
 from topo_callback.records.record import write_record
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
@@ -32,6 +32,7 @@ def answered_run(
     noise: float = 0.002,
     kept_error: float = 0.01,
     until: Mapping[str, int] | None = None,
+    jumps: Mapping[int, float] | None = None,
 ) -> Trajectory:
     """A run whose answers and loss on general text move by these means, the same for all prompts but for a factor.
 
@@ -39,6 +40,7 @@ def answered_run(
         kept: share of the neighbours that are those of the start, alike in all layers; None: not recorded.
         kept_error: its error, as it is recorded.
         until: a number's name -> the last step whose sample has it; without, all have.
+        jumps: step -> how far the answers were from those of the sample before.
     """
     folder = write_trajectory(root, steps, layers=layers, points=20, config=CONFIG)
     last = dict.fromkeys((ANSWERS, LOSS, STRUCTURE), steps[-1]) | dict(until or {})
@@ -55,6 +57,9 @@ def answered_run(
         if kept is not None and 0 < snapshot.step <= last[STRUCTURE]:
             numbers[STRUCTURE] = dict.fromkeys(layers, kept(snapshot.step))
             errors[STRUCTURE] = dict.fromkeys((*layers, None), kept_error)
+        if snapshot.step in (jumps or {}):
+            numbers[MOVES[ANSWERS]] = {None: (jumps or {})[snapshot.step]}
+            errors[MOVES[ANSWERS]] = {None: 0.005}
         told = replace(snapshot, numbers=numbers, errors=errors, by_prompt=values)
         write_record(folder.step_file(folder.samples, snapshot.step), *told.to_record(), compress=True)
     rows = [(step + 1.0, 1.0, *[None] * (len(COLUMNS) - 2)) for step in range(steps[-1])]

@@ -84,7 +84,7 @@ def _train(
     die_at: int | None = None,
     die_when: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    texts: tuple[str, ...] | None = TEXTS,
+    texts: tuple[Any, ...] | None = TEXTS,
     data: tuple[str, ...] = TEXTS,
     report_to: tuple[str, ...] = (),
     handed_over: str | None = None,
@@ -102,7 +102,7 @@ def _train(
         die_at: SIGKILL at the end of this step, once the samples of all steps before it are recorded ...
         die_when: ... and this file exists.
         settings: of the TopologyConfig, beside LIGHT.
-        texts: the probe; None: sampled from the training data.
+        texts: the probe, texts or rows; None: sampled from the training data.
         data: what is trained on.
         report_to: trackers of the trainer.
         handed_over: a file that gets a line for every step whose sample is about to be handed to the recorder.

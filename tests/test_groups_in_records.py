@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import pdist
 from trajectories import make_sample, synthetic_cloud
 
@@ -19,7 +20,9 @@ from topo_callback.groups import Groups
 from topo_callback.measurement import measure_sample
 from topo_callback.measurement.groups import _differences
 from topo_callback.measures.groups import labellings
-from topo_callback.records.contents import check_run
+from topo_callback.measures.uncertainty import LEFT_OUT, parts_of_prompts, recorded_error, standard_error
+from topo_callback.reader.reader import group_facts
+from topo_callback.records.contents import check_run, check_sample
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
@@ -208,3 +211,50 @@ def test_a_record_without_groups_is_gone_on_with(tmp_path: Path) -> None:
     again.unlock()
     assert Groups.of_run(again.read_run()) == GROUPS
     assert [entry["event"] for entry in again.journal()][-1] == "resumed"
+
+
+def test_drift_and_gap_of_groups_have_errors_from_32_prompts_on(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    groups = Groups.of_labels([*["A"] * 37, *["B"] * 32, *["few"] * 20])
+    config = replace(CONFIG, errors=True, neighbours=4)
+    then = generator.normal(size=(2, 89, 12)).astype(np.float32)
+    then[:, :37, 0] += 30.0
+    now = then + generator.normal(size=then.shape).astype(np.float32) * np.float32(0.4) + np.float32(0.5)
+
+    def made(step: int, clouds: np.ndarray, invalid: dict[int, str]) -> Sample:
+        facts = group_facts(torch.from_numpy(clouds), LAYERS, invalid, groups, errors=True)
+        distances = np.stack([pdist(cloud) for cloud in clouds]).astype(np.float32)
+        return Sample(step, LAYERS, distances, None, centroids=clouds.mean(axis=1, dtype=np.float64), **facts)  # type: ignore[arg-type]
+
+    first, second = made(0, then, {}), made(1, now, {})
+    start = measure_sample(first, config, groups=groups)
+    found = measure_sample(second, config, previous=start, first=start, kept={0: first}, groups=groups)
+    moved = (now - then).astype(np.float64)
+    for row, layer in enumerate(LAYERS):
+        median = start.numbers["median_distance"][layer]
+        for name in "AB":
+            own = moved[row][groups.members(name)]
+            without = np.array(
+                [np.linalg.norm(own[part].mean(axis=0)) for part in parts_of_prompts(len(own), LEFT_OUT)]
+            )
+            standard = standard_error(without[:1], without[:, None], len(own), LEFT_OUT)
+            expected = recorded_error(standard, LEFT_OUT.wide)[0] / median
+            assert found.errors[f"drift[{name}].first"][layer] == pytest.approx(expected, rel=1e-4)
+        assert 0 < found.errors["h0_gap[A|B]"][layer] < found.numbers["h0_gap[A|B]"][layer] / 4
+    assert "drift[few].first" in found.numbers
+    assert "drift[few].first" not in found.errors
+    assert "h0_gap[B|few]" not in found.errors  # they are not apart
+    (tmp_path / "b.npz").write_bytes(second.encode())
+    np.testing.assert_array_equal(Sample.read(tmp_path / "b.npz").group_blocks, second.group_blocks)
+    bare = replace(second, group_blocks=None)
+    plain = measure_sample(
+        bare, replace(config, errors=False), previous=start, first=start, kept={0: first}, groups=groups
+    )
+    assert plain.numbers == found.numbers
+    assert not {"drift[A].first", "h0_gap[A|B]"} & set(plain.errors)
+    gone = made(2, now, {4: "bad"})
+    assert not gone.group_blocks[1].any()  # type: ignore[index]
+    arrays, manifest = read_record(tmp_path / "b.npz")
+    for damaged in (np.zeros((2, 3, 8, 11), np.float32), np.zeros((2, 2, 8, 12), np.float32)):
+        with pytest.raises(RecordError, match="group_blocks"):
+            check_sample({**arrays, "group_blocks": damaged}, manifest)

@@ -14,7 +14,7 @@ from trajectories import LAYERS, make_snapshots, write_trajectory
 import topo_callback
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.course import ANSWERS, STRUCTURE, HalfWay
+from topo_callback.dynamics.course import ANSWERS, STRUCTURE, HalfWay, Settled
 from topo_callback.dynamics.run_verdict import _moved_layers, verdict_of, verdict_of_folder
 from topo_callback.dynamics.verdict import Measured, Verdict, percent, plain_percent, with_interval
 from topo_callback.records.folder import TrajectoryFolder
@@ -92,6 +92,20 @@ def test_half_way_is_as_wide_as_the_errors_leave_it(tmp_path: Path) -> None:
     assert half.by > 48
 
 
+def test_answers_that_jump_are_not_at_rest_though_they_are_as_far_from_the_start(tmp_path: Path) -> None:
+    still = verdict_of(answered_run(tmp_path / "a", at_rest, jumps=dict.fromkeys(STEPS[1:], 0.02))).settled
+    assert still == verdict_of(answered_run(tmp_path / "b", at_rest)).settled
+    end = answered_run(tmp_path / "c", at_rest).snapshot(88).numbers[ANSWERS][None]
+    jumped = verdict_of(answered_run(tmp_path / "d", at_rest, jumps={48: 0.02, 56: 0.2 * end + 0.02, 64: 0.02}))
+    assert jumped.settled == Settled(56, 56, 56)
+    assert jumped.figures[2].value == "over since step 56"
+    unclear = verdict_of(answered_run(tmp_path / "e", at_rest, jumps={56: 0.2 * end + 0.005})).settled
+    assert unclear is not None
+    assert (unclear.step, unclear.earliest, unclear.latest) == (56, 40, 56)
+    moving = verdict_of(answered_run(tmp_path / "f", at_rest, jumps={80: 0.3 * end}))
+    assert moving.figures[2].value == "still moving"
+
+
 def test_structure_stands_in_where_there_are_no_answers(tmp_path: Path) -> None:
     run = answered_run(tmp_path, None, kept=lambda step: 1 - 0.6 * plateau(step))
     verdict = verdict_of(run)
@@ -109,10 +123,15 @@ def test_nothing_is_said_of_an_end_whose_samples_lack_the_number(tmp_path: Path,
     when = verdict.figures[2]
     assert when.value == "not enough evidence"
     assert when.detail == "the newest samples have no number of the answers, the last is of step 72"
-    assert "answers" not in verdict.sentence
-    structure = verdict_of(answered_run(tmp_path / "b", None, kept=lambda step: 1 - shape(step), until={STRUCTURE: 72}))
+    assert "The answers" not in verdict.sentence
+    alone = answered_run(tmp_path / "b", None, kept=lambda step: 1 - shape(step), until={STRUCTURE: 72})
+    structure = verdict_of(alone)
     assert structure.over is structure.settled is None
     assert structure.figures[2].detail.endswith("no number of the structure, the last is of step 72")
+    both = answered_run(tmp_path / "c", shape, kept=lambda step: 1 - shape(step), until={ANSWERS: 72, STRUCTURE: 64})
+    for run, which, last in ((both, "answers", 72), (alone, "structure", 72)):
+        said = f"the newest samples have no number of the {which}, the last is of step {last}."
+        assert f"Whether anything moved is not known: {said}" in verdict_of(run).sentence
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5])

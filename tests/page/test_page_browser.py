@@ -13,10 +13,15 @@ import pytest
 from browser import Page, browser
 from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
+from scipy.spatial.distance import squareform
 from trajectories import LAYERS, STEPS
 
 from topo_callback import Event, Trajectory
 from topo_callback.page import report_page, write_page
+from topo_callback.page.cycles import longest_cycles
+from topo_callback.records.fingerprint import Fingerprint
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.sample import Sample
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
 
 UNFOLD = "document.querySelectorAll('details.part').forEach((each) => { each.open = true; })"
@@ -102,26 +107,57 @@ def test_keys_move_the_slider_and_the_layer_is_chosen(opened: Page, trajectory: 
     assert opened.run("document.getElementById('sample').getAttribute('aria-valuetext')") == "step 4"
 
 
-def test_the_map_names_the_prompt_under_the_pointer_and_keys_move_it(opened: Page) -> None:
-    circles = "document.querySelectorAll('#map-drawing circle.dot')"
+def test_the_map_names_the_prompt_under_the_pointer_and_keys_move_it(opened: Page, trajectory: Trajectory) -> None:
+    circles = "document.querySelectorAll('#map-drawing path.prompt')"
     assert opened.run(f"{circles}.length") == 40
     x, y = opened.run(f"(({{x, y, width}}) => [x + width / 2, y + width / 2])({circles}[12].getBoundingClientRect())")
     moved = f"new PointerEvent('pointermove', {{clientX: {x}, clientY: {y}}})"
     opened.run(f"document.querySelector('#map-drawing svg').dispatchEvent({moved})")
     assert opened.text("#map-readout").startswith("Prompt 13: <b>prompt</b> 12. On the map it is ")
-    before = opened.run(f"{circles}[12].getAttribute('cx')")
+    before = opened.run(f"{circles}[12].getAttribute('transform')")
+    near = trajectory.neighbours(16, 6)[12].tolist()
+    named = "; ".join(f"{other + 1} (<b>prompt</b> {other})" for other in near)
+    assert opened.text("#map-readout").endswith(f"Nearest in all dimensions: {named}.")
+    assert opened.run("document.querySelector('#map-drawing path.reach').getAttribute('d').split('M').length - 1") == 5
+    assert opened.run("document.querySelectorAll('#map-drawing .near-ring').length") == 5
     opened.run("document.querySelector('#map-drawing svg').focus()")
     opened.press(*UP)
     assert opened.text("#map-readout").startswith("Prompt 12: ")
     opened.press(*LEFT)
     assert opened.text("#sample-name") == "8"
     assert opened.text("#map-drawing figcaption") == "Layer 6, step 8"
-    assert opened.run(f"{circles}[12].getAttribute('cx')") != before
+    assert opened.run(f"{circles}[12].getAttribute('transform')") != before
     assert opened.run("document.querySelector('#map-drawing path.trail') !== null")
     assert opened.run("document.querySelector('#map-drawing path.tie') === null")
     opened.run("document.getElementById('map-near').click()")
     ties = opened.run("document.querySelector('#map-drawing path.tie').getAttribute('d').split('M').length - 1")
     assert ties == 80
+    opened.run("document.querySelector('#map-drawing svg').focus()")
+    opened.press("Escape", 27)
+    assert opened.text("#map-readout") == ""
+    assert not opened.run("document.querySelector('#map-drawing path.reach').hasAttribute('d')")
+
+
+def test_the_map_draws_the_loops_of_kept_distances_through_their_prompts(opened: Page, trajectory: Trajectory) -> None:
+    opened.run("document.getElementById('map-loops').click()")
+    folder = TrajectoryFolder(trajectory.folder)
+    distances = squareform(Sample.read(folder.step_file(folder.distances, 16)).distances[-1])
+    found = longest_cycles(distances)
+    drawn = opened.run("[...document.querySelectorAll('#map-drawing path.walk')].map((p) => p.getAttribute('d'))")
+    assert [path.count("M") for path in drawn] == [sum(map(len, cycle.loops)) for cycle in found]
+    place = "document.querySelectorAll('#map-drawing path.prompt')[{}].getAttribute('transform').match(/[-\\d.]+/g)"
+    x, y = opened.run(place.format(int(found[0].loops[0][0])))[:2]
+    assert drawn[0].startswith(f"M{x} {y}L")
+    dashes = opened.run(
+        "[...document.querySelectorAll('#map-drawing path.walk')].map((p) => p.getAttribute('stroke-dasharray'))"
+    )
+    assert len(set(dashes)) == len(found)
+    bars = [f"from distance {cycle.birth:.4g} to {cycle.death:.4g}" for cycle in found]
+    assert all(bar in opened.text("#map-drawing .legend") for bar in bars)
+    opened.run("document.querySelector('#map-drawing svg').focus()")
+    opened.press(*LEFT)
+    assert opened.run("document.querySelector('#map-drawing path.walk') === null")
+    assert "Loops can be drawn at step 16, of which the distances are kept." in opened.text("#map-note")
 
 
 def test_a_click_on_a_curve_chooses_the_step_and_its_numbers_are_said(opened: Page, trajectory: Trajectory) -> None:
@@ -464,8 +500,18 @@ def test_runs_are_compared_and_chosen(window: Page, tmp_path: Path) -> None:
     groups = write_runs(tmp_path, Design(seeds=4, effect=8.0, differing=2), np.random.default_rng(4))
     runs = [Trajectory.load(folder) for folders in groups.values() for folder in folders]
     objectives = [name for name, folders in groups.items() for _ in folders]
+    generator = np.random.default_rng(5)
+    start = generator.normal(size=(16, 8)).astype(np.float32)
+    for place, run in enumerate(runs):
+        moved = generator.normal(size=start.shape) + 4 * np.eye(8)[place // 4]
+        Fingerprint(0, 256, 6, "neutral", start, moved.astype(np.float32)).write(run.folder / "fingerprint.npz")
     window.open(write_page(tmp_path / "page.html", report_page(runs, objectives=objectives)))
     assert window.problems == []
+    assert window.run("document.querySelectorAll('#alike-map path.hollow').length") == 8 + 2
+    assert window.text("#alike-cosines small").startswith("runs 1\N{EN DASH}4 ")
+    window.run("document.querySelector('#alike-cosines svg').focus()")
+    window.press(*UP)
+    assert " ± " in window.text("#alike-cosines .readout")
     assert "Verdict: the objectives differ by more than their seeds" in window.text("#comparison")
     assert window.run("document.querySelectorAll('#comparison-curves figure').length") == 4
     assert window.run("document.querySelectorAll('#comparison-map path.hollow').length") == 8 + 2

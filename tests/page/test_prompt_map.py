@@ -10,6 +10,7 @@ import pytest
 from page.runs_for_pages import SHORT, write_run
 from scipy.spatial.distance import pdist
 from scipy.stats import special_ortho_group
+from trajectories import make_sample
 
 from topo_callback import Trajectory
 from topo_callback.dynamics.prompt_moves import PromptMoves, prompt_moves
@@ -102,3 +103,28 @@ def test_the_prompts_that_moved_most_are_those_that_lost_their_neighbours(trajec
 def test_of_prompts_that_kept_as_many_the_one_whose_answer_moved_more_comes_first() -> None:
     kept, answers = np.array([0.5, 0.2, 0.5, 0.2, 0.5]), np.array([0.1, np.nan, 0.3, 0.0, 0.1])
     assert PromptMoves(8, 0, kept, 0.1, answers).order().tolist() == [1, 3, 2, 0, 4]
+
+
+def test_loops_are_those_of_the_kept_distances_and_their_bars_are_in_the_record(trajectory: Trajectory) -> None:
+    content = map_content(trajectory)
+    assert content is not None
+    last = len(trajectory.steps) - 1
+    for layer in trajectory.layers:
+        loops = content["layers"][str(layer)]["loops"]
+        assert list(loops) == [str(last)]
+        bars = trajectory.barcodes(trajectory.steps[-1], layer).of(1)
+        longest = np.sort(bars[:, 1] - bars[:, 0])[::-1][: len(loops[str(last)])]
+        np.testing.assert_allclose([each["death"] - each["birth"] for each in loops[str(last)]], longest, rtol=1e-6)
+        for each in loops[str(last)]:
+            assert all(len(set(walk)) == len(walk) >= 3 for walk in each["walks"])
+
+
+def test_distances_of_another_probe_or_damaged_ones_give_no_loops(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", steps=(0, 1))
+    file = folder.step_file(folder.distances, 1)
+    whole = file.read_bytes()
+    for data in (whole[:-1], make_sample(1, points=39).encode()):
+        file.write_bytes(data)
+        content = map_content(Trajectory.load(folder.path))
+        assert content is not None
+        assert content["layers"]["4"]["loops"] == {}

@@ -92,6 +92,18 @@ def test_groups_stay_with_their_prompts_when_these_are_cut() -> None:
     assert {short.groups.label(place) for place in short.points("de")} == {"right"}
 
 
+def test_languages_are_groups_unless_rows_name_theirs_or_the_names_do_not_serve() -> None:
+    turned = [text[::-1] for text in TEXTS]
+    by_language = ParallelProbe.from_translations({"en": TEXTS, "de": turned}, TOKENIZER)
+    assert by_language.groups == Groups(("en", "de"), (0, 1) * len(TEXTS))
+    assert by_language.groups.members("de").tolist() == by_language.points("de")
+    named = ParallelProbe.from_translations({"en": rows(), "de": turned}, TOKENIZER)
+    assert named.groups == Groups.of_labels(["harmful", None, "benign", None, "benign", None, None, None])
+    assert not ParallelProbe.from_translations({"en": TEXTS, "de|at": turned}, TOKENIZER).groups
+    many = {str(i): [f"{i} {text}" for text in TEXTS] for i in range(9)}
+    assert not ParallelProbe.from_translations(many, TOKENIZER).groups
+
+
 def test_a_sampled_probe_has_no_groups() -> None:
     assert not sample_probe(rows(), processing_class=TOKENIZER).groups
 

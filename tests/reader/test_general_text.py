@@ -74,6 +74,11 @@ def test_losses_and_next_tokens_are_those_of_each_passage_alone(batch: int, toke
         assert np.isnan(found[len(losses) :]).all()
         probabilities = roots_of(torch.from_numpy(sample.general_text_codes[row])[None])[0].double() ** 2
         torch.testing.assert_close(probabilities, expected[-1].exp(), rtol=3e-3, atol=1e-6)
+        with torch.no_grad():
+            of_blocks = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        assert sample.general_text_points is not None
+        behind_norm = model.model.norm(torch.from_numpy(sample.general_text_points[row]))
+        torch.testing.assert_close(behind_norm, of_blocks[-1][0, -1], rtol=1e-4, atol=1e-5)
 
 
 def test_everything_else_is_the_same_bit_for_bit() -> None:
@@ -97,6 +102,7 @@ def test_it_survives_the_spool(tmp_path: Path) -> None:
     again = Sample.read(path)
     np.testing.assert_array_equal(again.general_text_codes, sample.general_text_codes)
     np.testing.assert_array_equal(again.general_text_losses, sample.general_text_losses)
+    np.testing.assert_array_equal(again.general_text_points, sample.general_text_points)
 
 
 def test_without_a_tokenizer_it_is_left_out_with_the_reason() -> None:

@@ -72,6 +72,32 @@ def test_the_checkpoints_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_scan_has_the_groups_of_the_rows_and_their_numbers(tmp_path: Path) -> None:
+    rows = [{"text": text, "group": "even" if i % 2 == 0 else "odd"} for i, text in enumerate(TEXTS)]
+    run = trained(tmp_path, texts=tuple(rows))
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    series = find_series([str(run)], base=str(tmp_path / "base"))
+    scan(series, Prompts(file=file, tokenizer=str(tmp_path / "base")), tmp_path / "scan", TopologyConfig(**SETTINGS))
+    scanned, recorded = Trajectory.load(tmp_path / "scan"), Trajectory.load(run)
+    assert scanned.groups == recorded.groups
+    assert scanned.groups.names == ("even", "odd")
+    assert_same(scanned, recorded)
+    for step in recorded.steps:
+        one, other = scanned.snapshot(step), recorded.snapshot(step)
+        assert "separation[even|odd]" in one.numbers
+        assert ("drift[odd].first" in one.numbers) == (step > 0)
+        assert one.errors == other.errors
+        assert {name: each.tolist() for name, each in one.leading.items()} == {
+            name: each.tolist() for name, each in other.leading.items()
+        }
+    found, kept = scanned.fingerprint(), recorded.fingerprint()
+    assert found is not None
+    assert kept is not None
+    np.testing.assert_array_equal(found.difference, kept.difference)
+
+
+@pytest.mark.slow
 def test_the_kept_prompts_of_a_sampled_probe(tmp_path: Path) -> None:
     run = trained(tmp_path, {**SETTINGS, "keep_prompts": True, "prompts": 20}, texts=None)
     recorded = Trajectory.load(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         help="compare runs of different objectives: do they differ by more than their seeds do?",
         description="Compare the trajectories of several runs. The runs of one objective are its replicates; their "
         "seeds are read from the runs, and seeds that objectives share are used as blocks. The verdict comes first: "
-        "the objectives differ, or by less than --size, or these runs cannot tell. Writes comparison.json and figures.",
+        "the objectives differ, or by less than --size, or these runs cannot tell. Then it says which runs learned "
+        "alike, of runs with other probes or settings too. Writes comparison.json and figures.",
         epilog=f"example: topo-callback compare {EXAMPLE}",
     )
     add_objectives(parser)
@@ -74,11 +76,20 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 def _compare(given: argparse.Namespace) -> None:
     from topo_callback.comparison.comparison import compare_runs
     from topo_callback.comparison.files import content, write_comparison
-    from topo_callback.comparison.runs import load_runs
-    from topo_callback.comparison.tables import write_tables
+    from topo_callback.comparison.fingerprints import compare_fingerprints
+    from topo_callback.comparison.runs import check_runs, read_runs
+    from topo_callback.comparison.tables import write_fingerprints, write_tables
 
     units = dict(pair for text in given.unit for pair in _units(text)) or None
-    runs = load_runs(by_objective(given.recorded), independent=given.independent or units is not None)
+    runs = read_runs(by_objective(given.recorded), independent=given.independent or units is not None)
+    try:
+        check_runs(runs)
+    except ConfigurationError:
+        # runs of other probes and layers still read the same general text
+        alike = compare_fingerprints(runs, most_labelings=given.permutations, seed=given.seed)
+        if alike is not None and len(alike.runs) > 1:
+            write_fingerprints(alike, sys.stderr if given.json else sys.stdout)
+        raise
     comparison = compare_runs(
         runs,
         axis=given.align,

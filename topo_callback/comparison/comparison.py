@@ -22,6 +22,7 @@ from topo_callback.comparison.effects import (
     joint_distances,
     run_map,
 )
+from topo_callback.comparison.fingerprints import Fingerprints, compare_fingerprints
 from topo_callback.comparison.labelings import MOST_LABELINGS, Labelings, blocks_of, labelings
 from topo_callback.comparison.own_spread import LEVEL, NOTHING, Levels, levels, own_spread
 from topo_callback.comparison.permutation import Curves, ObjectiveTest, permutation_test
@@ -105,6 +106,7 @@ class Comparison:
         distances: (measure, layer) -> [runs, runs].
         joint: all measures (medians over layers) together, without a unit; None when no two runs differ.
         map: of `joint`.
+        fingerprints: which runs learned alike; None where no run has a fingerprint.
     """
 
     verdict: Verdict
@@ -120,6 +122,7 @@ class Comparison:
     distances: Mapping[Key, Float64[np.ndarray, "runs runs"]]
     joint: Float64[np.ndarray, "runs runs"] | None
     map: RunMap | None
+    fingerprints: Fingerprints | None = None
 
 
 def compare_runs(
@@ -193,6 +196,7 @@ def compare_runs(
         distances=distances,
         joint=joint,
         map=run_map(joint) if joint is not None else None,
+        fingerprints=compare_fingerprints(runs, most_labelings=most_labelings, seed=seed),
     )
 
 

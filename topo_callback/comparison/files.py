@@ -22,6 +22,7 @@ from topo_callback.comparison.claims import (
 from topo_callback.comparison.comparison import Comparison, Key, Pair
 from topo_callback.comparison.differences import Difference
 from topo_callback.comparison.effects import EffectSizes
+from topo_callback.comparison.fingerprint_tables import fingerprint_content
 from topo_callback.comparison.labelings import Labelings
 from topo_callback.comparison.notes import notes
 from topo_callback.comparison.own_spread import LEVEL
@@ -127,6 +128,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
             "explained": list(comparison.map.explained),
             "stress": comparison.map.stress,
         },
+        "fingerprints": fingerprint_content(comparison.fingerprints),
     }
 
 

@@ -50,7 +50,14 @@ class Run:
 
 
 def load_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool = False) -> list[Run]:
-    """Read the runs of every objective and check that they can be compared.
+    """Read the runs of every objective and check that they can be compared: `read_runs`, then `check_runs`."""
+    runs = read_runs(groups, independent=independent)
+    check_runs(runs)
+    return runs
+
+
+def read_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool = False) -> list[Run]:
+    """Read the runs of every objective.
 
     Args:
         groups: objective -> run folders or output_dirs, at least two objectives.
@@ -61,8 +68,7 @@ def load_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool =
 
     Raises:
         RecordError: a folder is no trajectory, or has no readable sample.
-        ConfigurationError: fewer than two objectives, a run given twice, two runs of one objective and seed, or runs
-            that differ in what their numbers depend on; the message has both values.
+        ConfigurationError: fewer than two objectives, a run given twice, or two runs of one objective and seed.
     """
     if len(groups) < 2:
         raise ConfigurationError(f"{len(groups)} objective given, at least 2 are compared; give runs of another")
@@ -76,7 +82,6 @@ def load_runs(groups: Mapping[str, Sequence[str | Path]], *, independent: bool =
             name = f"{objective} #{number}" if seed is None else f"{objective}, seed {seed}"
             runs.append(Run(name, objective, seed, str(folder), trajectory))
     _check_distinct(runs)
-    _check_comparable(runs)
     return runs
 
 
@@ -98,7 +103,12 @@ def _check_distinct(runs: Sequence[Run]) -> None:
             )
 
 
-def _check_comparable(runs: Sequence[Run]) -> None:
+def check_runs(runs: Sequence[Run]) -> None:
+    """Refuse runs whose numbers are not of one kind.
+
+    Raises:
+        ConfigurationError: two runs differ in what their numbers depend on; the message has both values.
+    """
     first = runs[0]
     settings = _settings(first)
     for run in runs[1:]:

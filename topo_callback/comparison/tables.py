@@ -19,6 +19,8 @@ from topo_callback.comparison.claims import (
 )
 from topo_callback.comparison.comparison import Comparison, Pair
 from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL, EffectSizes
+from topo_callback.comparison.fingerprint_tables import fingerprint_sentences, fingerprint_table
+from topo_callback.comparison.fingerprints import Fingerprints
 from topo_callback.comparison.notes import named, notes, position, probability
 from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.figures.labels import label
@@ -31,8 +33,7 @@ MEASURES_OF_A_PAIR = 4
 
 def write_tables(comparison: Comparison, stream: TextStream) -> None:
     """Write the comparison as text; names from outside are never read as markup."""
-    width = None if getattr(stream, "isatty", lambda: False)() else 120
-    console = Console(file=stream, markup=False, highlight=False, width=width)  # type: ignore[arg-type]
+    console = _console(stream)
     for line in summary(comparison):
         console.print(line)
     console.print()
@@ -43,8 +44,27 @@ def write_tables(comparison: Comparison, stream: TextStream) -> None:
     console.print()
     console.print(rich_table(pair_table(comparison)))
     console.print()
+    if comparison.fingerprints is not None:
+        _print_fingerprints(comparison.fingerprints, console)
     for note in notes(comparison):
         console.print(f"- {note}")
+
+
+def write_fingerprints(found: Fingerprints, stream: TextStream) -> None:
+    """Write what fingerprints say alone, where the numbers of the runs cannot be compared."""
+    _print_fingerprints(found, _console(stream))
+
+
+def _console(stream: TextStream) -> Console:
+    width = None if getattr(stream, "isatty", lambda: False)() else 120
+    return Console(file=stream, markup=False, highlight=False, width=width)  # type: ignore[arg-type]
+
+
+def _print_fingerprints(found: Fingerprints, console: Console) -> None:
+    console.print(rich_table(fingerprint_table(found)))
+    for line in fingerprint_sentences(found):
+        console.print(f"- {line}")
+    console.print()
 
 
 def shown_measures(comparison: Comparison, most: int) -> list[str]:

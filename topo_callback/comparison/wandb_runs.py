@@ -18,7 +18,7 @@ PREFIX = "wandb:"
 MOST_BYTES = 8 << 30  # of one run; 100 samples of 1,000 prompts and 32 layers are below 1 GB
 SECONDS = 30  # for one answer of the server
 # what a trajectory is read from; pictures and whatever else an artifact may hold stay where they are
-_WANTED = re.compile(r"run\.json|journal\.jsonl|steps\.csv|samples/step-[0-9]{8,12}\.npz")
+_WANTED = re.compile(r"run\.json|journal\.jsonl|steps\.csv|fingerprint\.npz|samples/step-[0-9]{8,12}\.npz")
 _ARTIFACT = re.compile(r"topology-([A-Za-z0-9][A-Za-z0-9_.-]{0,99}):v[0-9]+")
 
 

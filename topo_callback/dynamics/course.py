@@ -16,6 +16,7 @@ from topo_callback.records.trajectory import Trajectory
 
 ANSWERS, LOSS = "next_token_tv.first", "general_text_loss_change.first"
 STRUCTURE = "mutual_knn.first"
+MOVES = {ANSWERS: "next_token_tv.previous"}  # a distance: so much can change though the number stays the same
 TOLERANCE = 0.1  # of the last value, within which a number is as at the end
 REST = 0.25  # share of the steps for which it has to be so; one that grows evenly is so for a tenth of them
 FEWEST = 6  # samples
@@ -66,6 +67,10 @@ class Course:
         errors: half of what the 95 % intervals of the values reach to each side, over prompts; NaN where unknown.
         by_prompt: what each value is the mean of, so that differences are those of the same prompts; None: not known,
             and errors are taken as independent, which makes those of differences too large.
+        jumps: of samples, their step, how far the model was from where the sample before had it, in the same unit, and
+            half of what the 95 % interval of that reaches to each side. A number can be as large as at the end where
+            the model is not as at the end; of two samples that are further apart than twice a tenth of the last value,
+            one is further than a tenth from the end. Empty where no such distances are recorded.
     """
 
     start: int
@@ -74,6 +79,7 @@ class Course:
     values: Float64[np.ndarray, " samples"]
     errors: Float64[np.ndarray, " samples"]
     by_prompt: Float64[np.ndarray, "samples prompts"] | None = None
+    jumps: tuple[tuple[int, float, float], ...] = ()
 
     @classmethod
     def of_prompts(cls, trajectory: Trajectory, measure: str) -> Course | None:
@@ -92,7 +98,8 @@ class Course:
         rows = np.stack([values for _, values in known])
         means = np.array([_mean(row) for row in rows])
         ends = trajectory.steps[0], trajectory.steps[-1]
-        return cls(*ends, tuple(step for step, _ in known), means[:, 0], means[:, 1], rows)
+        jumps = _jumps(trajectory, MOVES[measure]) if measure in MOVES else ()
+        return cls(*ends, tuple(step for step, _ in known), means[:, 0], means[:, 1], rows, jumps)
 
     @classmethod
     def of_structure(cls, trajectory: Trajectory) -> Course | None:
@@ -141,9 +148,14 @@ class Course:
             return None
         away, errors = self._differences(1.0)
         found = []
-        for slack in (np.zeros(len(away)), errors, -errors):
-            outside = np.flatnonzero(~(np.abs(away) <= TOLERANCE * abs(self.values[-1]) + slack))
-            found.append(self.steps[min(int(outside[-1]) + 1 if outside.size else 0, len(self.steps) - 1)])
+        within = TOLERANCE * abs(self.values[-1])
+        for sign in (0, 1, -1):
+            outside = np.flatnonzero(~(np.abs(away) <= within + sign * errors))
+            place = int(outside[-1]) + 1 if outside.size else 0
+            jumped = [step for step, moved, error in self.jumps if moved > 2 * within + sign * 2 * error]
+            if jumped:
+                place = max(place, int(np.searchsorted(self.steps, jumped[-1])))
+            found.append(self.steps[min(place, len(self.steps) - 1)])
         return Settled(*found)
 
     def at_rest(self) -> bool | None:
@@ -177,6 +189,17 @@ class Course:
         last = len(self.steps) - 1
         found = np.array([self.difference(place, last, share=share) for place in range(last + 1)])
         return found[:, 0], 2 * found[:, 1]
+
+
+def _jumps(trajectory: Trajectory, measure: str) -> tuple[tuple[int, float, float], ...]:
+    """The step, value and error of a number of the whole model, at the samples that have both."""
+    found = []
+    for step in trajectory.steps:
+        overview = trajectory.overview(step)
+        held = overview.numbers.get(measure, {}).get(None), overview.errors.get(measure, {}).get(None)
+        if held[0] is not None and held[1] is not None:
+            found.append((step, held[0], held[1]))
+    return tuple(found)
 
 
 def no_longer(what: str, last: int) -> str:

@@ -258,7 +258,12 @@ def _moved(verdict: Verdict) -> str:
         return ""
     parts = [part for part in (_answers_moved(verdict), _structure_moved(verdict)) if part]
     if not parts:
-        return "Whether anything moved is not known: no move with its error is recorded."
+        if verdict.course is not None and verdict.course_last not in (None, verdict.last_step):
+            assert verdict.course_last is not None
+            why = no_longer(f"the {verdict.course}", verdict.course_last)
+        else:
+            why = "no move with its error is recorded"
+        return f"Whether anything moved is not known: {why}."
     text = ", and ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
 

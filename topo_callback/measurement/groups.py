@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int16
+from jaxtyping import Float32, Float64, Int16, Int64
 
 from topo_callback.config import TopologyConfig
 from topo_callback.groups import LEAST_GROUP, Groups, pair_key
@@ -34,7 +34,15 @@ from topo_callback.measures.groups import (
     standardised,
 )
 from topo_callback.measures.missing import Missing, Number
-from topo_callback.measures.uncertainty import error_of, mean_error
+from topo_callback.measures.uncertainty import (
+    HALVES,
+    LEFT_OUT,
+    error_of,
+    mean_error,
+    parts_of_prompts,
+    recorded_error,
+    standard_error,
+)
 from topo_callback.records.sample import Sample
 
 SEPARATES, MERGES, ANSWERS = "separates", "merges", "answers"
@@ -113,7 +121,7 @@ def _of_pairs(
     config: TopologyConfig,
     threads: int,
 ) -> None:
-    def measured(layer: int) -> tuple[_Separations, dict[_Pair, float], _Separations | None]:
+    def measured(layer: int) -> tuple[_Separations, dict[_Pair, tuple[float, float | None]], _Separations | None]:
         view = views[layer]
         assert view.distances is not None
         before = earlier.of("first", ("cloud", layer))
@@ -122,7 +130,8 @@ def _of_pairs(
         if kept is not None and kept.distances.shape[1] == view.distances.size:
             then = _separations(kept.distances[kept.layers.index(layer)], groups, pairs, config.metric)
         now = _separations(view.distances, groups, pairs, config.metric)
-        return now, dict(_gaps(view.distances, view.median, groups, pairs)), then
+        gaps = dict(_gaps(view.distances, view.median, groups, pairs, errors=config.errors))
+        return now, gaps, then
 
     with ThreadPoolExecutor(threads) as pool:
         of_layers = dict(zip(views, pool.map(measured, views), strict=True))
@@ -135,7 +144,7 @@ def _of_pairs(
             found.put(f"separation[{key}]", layer, value, error)
             found.put(f"separation_p[{key}]", layer, float(share_as_large(now[pair])))
             found.put(f"separation_by_chance[{key}]", layer, float(np.quantile(now[pair], 0.95)))
-            found.put(f"h0_gap[{key}]", layer, gaps[pair])
+            found.put(f"h0_gap[{key}]", layer, *gaps[pair])
         largest = standardised(np.stack([now[pair] for now, _, _ in of_layers.values()])).max(axis=0)
         found.put(f"separation_p[{key}]", None, float(share_as_large(largest)))
         changes = [now[pair] - then[pair] for now, _, then in of_layers.values() if then is not None]
@@ -173,13 +182,45 @@ def _separations(
 
 
 def _gaps(
-    distances: Float32[np.ndarray, " pairs"], median: float, groups: Groups, pairs: list[_Pair]
-) -> Iterator[tuple[_Pair, float]]:
-    of_prompts = np.array(groups.of_prompts)
+    distances: Float32[np.ndarray, " pairs"], median: float, groups: Groups, pairs: list[_Pair], *, errors: bool
+) -> Iterator[tuple[_Pair, tuple[float, float | None]]]:
+    """The gap of each pair in median distances, and its error."""
     for pair in pairs:
-        first, second = (groups.names.index(name) for name in pair)
-        members = np.flatnonzero((of_prompts == first) | (of_prompts == second))
-        yield pair, h0_gap(of_members(distances, members), of_prompts[members] == first) / median
+        first, second = (groups.members(name) for name in pair)
+        gap = _gap(distances, first, second)
+        error = _gap_error(gap, distances, first, second) if errors else None
+        yield pair, (gap / median, None if error is None else error / median)
+
+
+def _gap(
+    distances: Float32[np.ndarray, " pairs"], first: Int64[np.ndarray, " first"], second: Int64[np.ndarray, " second"]
+) -> float:
+    members = np.concatenate([first, second])
+    return h0_gap(of_members(distances, members), np.arange(len(members)) < len(first))
+
+
+def _gap_error(
+    gap: float,
+    distances: Float32[np.ndarray, " pairs"],
+    first: Int64[np.ndarray, " first"],
+    second: Int64[np.ndarray, " second"],
+) -> float | None:
+    """The error of a gap, from halves of both groups; None where in some half there is no gap: near 0 no interval of
+    those that were tried holds (benchmarks/RESULTS_groups.md)."""
+    if gap == 0:
+        return None
+    halves = zip(*(parts_of_prompts(len(places), HALVES) for places in (first, second)), strict=False)
+    found = []
+    for one, other in halves:
+        found.append(_gap(distances, first[one], second[other]))
+        if found[-1] == 0:
+            return None
+    if not found:
+        return None
+    parts = np.array(found)[:, None]
+    # variance goes with one over the prompts; for groups of unequal sizes, with one over those of the smaller
+    standard = standard_error(np.array([gap]), parts, min(len(first), len(second)), HALVES)
+    return float(recorded_error(standard, HALVES.wide)[0])
 
 
 def _of_each(
@@ -195,6 +236,7 @@ def _of_each(
     for name in names:
         group = groups.names.index(name)
         is_member = of_prompts == group
+        places = np.flatnonzero(is_member)
         found.put(f"purity_by_chance[{name}]", None, purity_by_chance(int(is_member.sum()), len(is_member)))
         for layer, view in views.items():
             # no error: prompts share their neighbours, so that the spread over prompts gives 70 to 88 % intervals
@@ -208,11 +250,12 @@ def _of_each(
                     kept = (view.neighbours[is_member][:, :, None] == then[is_member][:, None, :]).any(axis=2)
                     shares = kept.mean(axis=1)
                     found.put(f"mutual_knn[{name}].{label}", layer, float(shares.mean()), mean_error(shares))
-                found.put(
-                    f"drift[{name}].{label}",
-                    layer,
-                    _drift(layer, group, sample, earlier.kept(before), before.numbers["median_distance"], config),
-                )
+                medians = before.numbers["median_distance"]
+                drift = _drift(layer, group, sample, earlier.kept(before), medians, config)
+                error = None
+                if not isinstance(drift, Missing):
+                    error = _drift_error(layer, group, len(places), sample, earlier.kept(before), medians[layer])
+                found.put(f"drift[{name}].{label}", layer, drift, error)
 
 
 def _drift(
@@ -232,6 +275,25 @@ def _drift(
         return found
 
     return drift_of_mean(mean(then), mean(now), medians.get(layer), config.metric)
+
+
+def _drift_error(layer: int, group: int, prompts: int, now: Sample, then: Sample | None, median: float) -> float | None:
+    """The error of a drift that is defined: the delete-block jackknife over the group's prompts."""
+    if then is None or now.group_blocks is None or then.group_blocks is None:
+        return None
+    means, blocks = [], []
+    for sample in (now, then):
+        assert sample.group_centroids is not None
+        assert sample.group_blocks is not None
+        means.append(sample.group_centroids[sample.layers.index(layer), group])
+        blocks.append(sample.group_blocks[sample.layers.index(layer), group].astype(np.float64))
+    size = prompts // LEFT_OUT.groups
+    # the mean without a block, from that of all and how far the block's is from it
+    without = means[0] - means[1] - size / (prompts - size) * (blocks[0] - blocks[1])
+    parts = np.linalg.norm(without, axis=1)[:, None] / median
+    standard = standard_error(parts[0], parts, prompts, LEFT_OUT)
+    error = float(recorded_error(standard, LEFT_OUT.wide)[0])
+    return error if np.isfinite(error) else None
 
 
 def _of_answers(

@@ -122,6 +122,11 @@ def parts_of_prompts(points: int, method: Method) -> tuple[Int64[np.ndarray, " p
     return tuple(found)
 
 
+def blocks_of_prompts(points: int) -> tuple[Int64[np.ndarray, " block"], ...]:
+    """The blocks that the parts of `LEFT_OUT` are without, in their order; empty where there are no parts."""
+    return tuple(np.setdiff1d(np.arange(points), part) for part in parts_of_prompts(points, LEFT_OUT))
+
+
 def standard_error(
     whole: Float64[np.ndarray, " numbers"],
     parts: Float64[np.ndarray, "parts numbers"],

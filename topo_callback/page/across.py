@@ -12,8 +12,10 @@ import numpy as np
 from topo_callback.comparison.alignment import Alignment, align
 from topo_callback.comparison.claims import onset_of
 from topo_callback.comparison.comparison import Comparison, compare_runs
+from topo_callback.comparison.fingerprint_tables import cosine, fingerprint_sentences, fingerprint_table
+from topo_callback.comparison.fingerprints import Fingerprints, compare_fingerprints
 from topo_callback.comparison.notes import notes
-from topo_callback.comparison.runs import load_runs
+from topo_callback.comparison.runs import check_runs, read_runs
 from topo_callback.comparison.tables import measure_table, pair_table, shown_measures, summary
 from topo_callback.errors import ConfigurationError
 from topo_callback.figures.labels import label
@@ -58,22 +60,51 @@ def across(trajectories: Sequence[Trajectory], objectives: Sequence[str] | None,
         [(name, each.run) for name, each in zip(_run_names(trajectories), trajectories, strict=True)]
     )
     differing = items(notes_of_reading) if notes_of_reading else ""
+    alike = ""
+    drawn: dict[str, Any] = {}
     try:
-        runs = load_runs(groups, independent=objectives is None)
+        runs = read_runs(groups, independent=objectives is None)
+        alike, drawn = _fingerprints(compare_fingerprints(runs))
+        check_runs(runs)
         if objectives is None:
             words = "Curves of the runs beside each other, without a test. Give runs as OBJECTIVE=FOLDER,FOLDER to "
             words += "have the objectives tested against the seeds."
             alignment = align(runs, axis)
             labels = [run.objective for run in runs]
             return Across(
-                f"<p>{safe(words, 400)}</p>{differing}{_CHARTS}",
-                _curves(alignment, _common(alignment), labels, labels, {}),
+                f"<p>{safe(words, 400)}</p>{differing}{_CHARTS}{alike}",
+                _curves(alignment, _common(alignment), labels, labels, {}) | drawn,
             )
         comparison = compare_runs(runs, axis=axis)
     except ConfigurationError as error:
         words = f"These runs are not compared: {plain(error, 500)}."
-        return Across(f'<p class="warning" role="note">{safe(words, 600)}</p>{differing}')
-    return Across(_words(comparison), _drawn(comparison))
+        return Across(f'<p class="warning" role="note">{safe(words, 600)}</p>{differing}{alike}', drawn)
+    return Across(_words(comparison) + alike, _drawn(comparison) | drawn)
+
+
+def _fingerprints(found: Fingerprints | None) -> tuple[str, dict[str, Any]]:
+    """Which runs learned alike: words and table as HTML, and what the charts draw."""
+    if found is None or len(found.runs) < 2:
+        return "", {}
+    known = list(dict.fromkeys(run.objective for run in found.runs))
+    order = sorted(range(len(found.runs)), key=lambda run: known.index(found.runs[run].objective))
+    names = [plain(found.runs[run].name, 80) for run in order]
+    drawn: dict[str, Any] = {
+        "objectives": [plain(name, 60) for name in known],
+        "runs": [{"name": plain(run.name, 80), "objective": known.index(run.objective)} for run in found.runs],
+        "names": names,
+        "rows": [[number(value) for value in row] for row in found.cosines[np.ix_(order, order)].tolist()],
+        "said": [[cosine(found, run, other) for other in order] for run in order],
+    }
+    if found.map is not None:
+        drawn["map"] = {
+            "points": found.map.coordinates.tolist(),
+            "explained": list(found.map.explained),
+            "stress": number(found.map.stress),
+        }
+    words = f"<h3>Which runs learned alike</h3>{items(fingerprint_sentences(found))}"
+    charts = '<div class="pair"><div id="alike-cosines"></div><div id="alike-map"></div></div>'
+    return f"{words}{charts}{html_table(fingerprint_table(found))}", {"alike": drawn}
 
 
 def _run_names(trajectories: Sequence[Trajectory]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from scipy.spatial.distance import squareform
 
 from topo_callback.errors import RecordError
@@ -87,8 +88,13 @@ def _newest(trajectory: Trajectory) -> Sample | None:
     return None
 
 
+def longest_cycles(distances: Float[np.ndarray, "points points"]) -> list[RepresentativeCycle]:
+    """The longest-lived loops of a cloud, the longest first."""
+    return sorted(representative_cycles(distances), key=lambda cycle: cycle.birth - cycle.death)[:LOOPS]
+
+
 def _of_layer(layer: int, distances: np.ndarray, prompts: Sequence[str]) -> str:
-    found = sorted(representative_cycles(distances), key=lambda cycle: cycle.birth - cycle.death)[:LOOPS]
+    found = longest_cycles(distances)
     if not found:
         return f"<h5>Layer {layer}</h5><p>No loop.</p>"
     return f"<h5>Layer {layer}</h5>" + "".join(_loop(cycle, prompts) for cycle in found)

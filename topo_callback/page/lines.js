@@ -110,7 +110,7 @@ function drawSeries(drawing, series, x, px, py) {
   if (dots) drawing.append(svg("path", { class: "dot", d: dots, ...series.colours, opacity: series.opacity || null }));
 }
 
-/** entries: {name, colours, width, dash} as a short line, or with depth (a strip of its colours), shape, spread or fill (no number). */
+/** entries: {name, colours, width, dash} as a short line, or with depth (a strip of its colours), shape (hollow, or filled), spread or fill (no number). */
 function legend(entries) {
   return html("div", { class: "legend" }, ...entries.map((entry) => {
     const drawing = svg("svg", { viewBox: "0 0 36 12", "aria-hidden": "true" });
@@ -118,7 +118,7 @@ function legend(entries) {
     if (entry.depth) {
       for (let i = 0; i < 12; i++) drawing.append(svg("rect", { class: "dot", x: i * 3, y: 2, width: 3.2, height: 8, ...depthColours(i / 11) }));
     } else if (entry.shape) {
-      drawing.append(svg("path", { class: "hollow", d: `M18 6${entry.shape}`, ...entry.colours }));
+      drawing.append(svg("path", { class: entry.filled ? "dot" : "hollow", d: `M18 6${entry.shape}`, ...entry.colours }));
     } else if (entry.spread) {
       drawing.append(svg("rect", { class: "spread", x: 4, y: 0, width: 28, height: 12, ...entry.colours }));
     } else if (entry.fill) {

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from scipy.linalg import orthogonal_procrustes
+from scipy.spatial.distance import num_obs_y, squareform
 
+from topo_callback.errors import RecordError
+from topo_callback.page.cycles import longest_cycles
+from topo_callback.page.wording import number
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.spacing import evenly_spaced
 
-NEIGHBOURS = 2  # of every prompt, drawn as lines
+NEIGHBOURS = 5  # of every prompt at most: those of the chosen one are drawn and named, of all others the first two
 _UNIT = 1000  # coordinates are whole numbers: thousandths of the median distance
-_MOST_NUMBERS = 300_000  # in the page, of all its runs
+_MOST_NUMBERS = 450_000  # in the page, of all its runs: at most 2 MB
 _ROUNDS = 5
 
 
@@ -22,7 +29,7 @@ def map_content(trajectory: Trajectory, *, share: int = 1) -> dict[str, Any] | N
 
     The clouds of a layer are turned onto their common mean (generalised Procrustes, without scaling); the axes are the
     two principal ones of all of them together. So what moves on the map moved against the other prompts: a turn or a
-    shift of the whole cloud is not seen.
+    shift of the whole cloud is not seen. Loops are those of samples on the map whose distances are kept.
 
     Args:
         trajectory: the run, with the samples that are in the page.
@@ -37,6 +44,7 @@ def map_content(trajectory: Trajectory, *, share: int = 1) -> dict[str, Any] | N
     each = count * (2 + near) * len(layers)
     chosen = [held[i] for i in evenly_spaced(len(held), max(2, _MOST_NUMBERS // share // each))]
     found: dict[str, dict[str, Any]] = {}
+    loops = longest_loops(trajectory, {step: place for place, step in chosen})
     for layer in layers:
         clouds, shares, graphs, places = [], [], [], []
         for place, step in chosen:
@@ -54,9 +62,44 @@ def map_content(trajectory: Trajectory, *, share: int = 1) -> dict[str, Any] | N
                 "samples": places,
                 "xy": np.rint(flat * _UNIT).astype(int).reshape(len(places), -1).tolist(),
                 "neighbours": np.stack(graphs).reshape(len(places), -1).tolist(),
+                "loops": loops.get(layer, {}),
                 "shown": [round(float(one * two), 3) for one, two in zip(kept, shares, strict=True)],
             }
     return {"unit": _UNIT, "near": near, "layers": found}
+
+
+def longest_loops(trajectory: Trajectory, places: Mapping[int, int]) -> dict[int, dict[str, list[dict[str, Any]]]]:
+    """The longest-lived loops of every layer's cloud, where distances are kept.
+
+    Args:
+        trajectory: the run.
+        places: step -> what the page calls it, of the samples that are wanted.
+
+    Returns:
+        layer -> sample -> loops, the longest first: ends of the bar in the unit of the distances, and the prompts of
+        each closed walk of its cycle.
+    """
+    folder = TrajectoryFolder(trajectory.folder)
+    found: dict[int, dict[str, list[dict[str, Any]]]] = {}
+    for step in places.keys() & set(folder.steps(folder.distances)):
+        try:
+            sample = Sample.read(folder.step_file(folder.distances, step))
+        except (RecordError, OSError):
+            continue  # that sample has no loops on the map
+        snapshot = trajectory.snapshot(step)
+        if num_obs_y(sample.distances[0]) != snapshot.neighbours.shape[1]:
+            continue
+        for row, layer in enumerate(sample.layers):
+            if snapshot.status.get(layer) == "ok":
+                found.setdefault(layer, {})[str(places[step])] = [
+                    {
+                        "birth": number(cycle.birth),
+                        "death": number(cycle.death),
+                        "walks": [walk.tolist() for walk in cycle.loops],
+                    }
+                    for cycle in longest_cycles(squareform(sample.distances[row]))
+                ]
+    return found
 
 
 def on_common_axes(

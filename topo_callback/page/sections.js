@@ -184,7 +184,9 @@ function drawTime() {
 
 function drawComparison() {
   const across = data.across;
-  if (!across || !byId("comparison-curves")) return;
+  if (!across) return;
+  drawAlike(across.alike);
+  if (!byId("comparison-curves")) return;
   const single = across.objectives.length === across.runs.length;
   const dashes = [null, "7 3", "2 2", "7 3 2 3"];
   const look = (i) => ({ colours: paletteColours(i), dash: dashes[i % 4] });
@@ -205,24 +207,36 @@ function drawComparison() {
   if (!across.distances) return;
   const rows = across.distances.rows, largest = Math.max(...known(rows.flat()));
   const codes = rows.map((_, i) => String(i + 1));
-  const order = across.runs.map((each) => each.objective).sort((a, b) => a - b);
-  const groups = across.objectives.map((name, o) => [name, order.indexOf(o) + 1, order.lastIndexOf(o) + 1]);
-  const note = groups.map(([name, first, last]) => `${first === last ? first : `${first}–${last}`} ${name}`).join(", ");
-  gridChart(byId("comparison-distances"), { title: "Distance between runs, all measures", note: `runs ${note}; distance 1: root mean square of all pairs`, rows: rows.length, columns: rows.length, square: true, most: 40,
+  gridChart(byId("comparison-distances"), { title: "Distance between runs, all measures", note: `runs ${rangesOf(across)}; distance 1: root mean square of all pairs`, rows: rows.length, columns: rows.length, square: true, most: 40,
     share: (i, j) => (i === j ? undefined : real(rows[i][j]) / largest), rowNames: codes, columnNames: codes, rowLabel: "run", columnLabel: "run", scale: { names: scaleNames(0, largest) },
     describe: (i, j) => `${across.distances.names[i]} and ${across.distances.names[j]}: ${words(rows[i][j])}` });
-  mapChart(byId("comparison-map"), across);
+  mapChart(byId("comparison-map"), across, "Map of runs, all measures", "Map of runs: near each other where their trajectories are alike");
 }
-function mapChart(place, across) {
-  const { figure: outer, frame, width } = figure(place, "Map of runs, all measures", `runs as in the matrix; stress ${across.map.stress.toFixed(2)}, 0 is faithful`);
+// a run has the number of its row in the matrix, which is ordered by objective
+function orderOf(runs) { return runs.map((_, i) => i).sort((a, b) => runs[a].objective - runs[b].objective || a - b); }
+/** Which rows of the matrix are of which objective. */
+function rangesOf(across) {
+  const order = across.runs.map((each) => each.objective).sort((a, b) => a - b);
+  return across.objectives.map((name, o) => [name, order.indexOf(o) + 1, order.lastIndexOf(o) + 1])
+    .map(([name, first, last]) => `${first === last ? first : `${first}–${last}`} ${name}`).join(", ");
+}
+function drawAlike(alike) {
+  if (!alike || !byId("alike-cosines")) return;
+  const rows = alike.rows, least = Math.min(0, ...known(rows.flat())), codes = rows.map((_, i) => String(i + 1));
+  gridChart(byId("alike-cosines"), { title: "Cosine of what two runs learned", note: `runs ${rangesOf(alike)}; 1: the same direction`, rows: rows.length, columns: rows.length, square: true, most: 40,
+    share: (i, j) => (i === j ? undefined : (real(rows[i][j]) - least) / (1 - least)), rowNames: codes, columnNames: codes, rowLabel: "run", columnLabel: "run", scale: { names: scaleNames(least, 1) },
+    describe: (i, j) => `${alike.names[i]} and ${alike.names[j]}: ${alike.said[i][j]}` });
+  if (alike.map) mapChart(byId("alike-map"), alike, "Map of runs, by what they learned", "Map of runs: near each other where they learned alike");
+}
+function mapChart(place, across, title, described) {
+  const { figure: outer, frame, width } = figure(place, title, `runs as in the matrix; stress ${across.map.stress.toFixed(2)}, 0 is faithful`);
   const side = Math.min(width, 420), pad = 30, points = across.map.points;
   const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));
   const span = Math.max(Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)) || 1;
   const middle = (values) => (Math.max(...values) + Math.min(...values)) / 2;
   const px = (x) => side / 2 + (x - middle(xs)) / span * (side - 2 * pad), py = (y) => side / 2 - (y - middle(ys)) / span * (side - 2 * pad);
-  // a run has the number of its row in the matrix, which is ordered by objective
-  const order = across.runs.map((_, i) => i).sort((a, b) => across.runs[a].objective - across.runs[b].objective || a - b), numbers = points.map((_, i) => order.indexOf(i));
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${side + 20}`, role: "img", "aria-label": "Map of runs: near each other where their trajectories are alike" }, svg("rect", { class: "band", x: 0, y: 0, width: side, height: side }));
+  const order = orderOf(across.runs), numbers = points.map((_, i) => order.indexOf(i));
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${side + 20}`, role: "img", "aria-label": described }, svg("rect", { class: "band", x: 0, y: 0, width: side, height: side }));
   points.forEach(([x, y], i) => drawing.append(svg("path", { class: "hollow", "stroke-width": 2, d: `M${px(x).toFixed(1)} ${py(y).toFixed(1)}${SHAPES[across.runs[i].objective % 4]}`, ...paletteColours(across.runs[i].objective) }, svg("title", {}, across.runs[i].name)), svg("text", { x: (px(x) + 9).toFixed(1), y: (py(y) + 4).toFixed(1) }, String(numbers[i] + 1))));
   drawing.append(svg("text", { x: 0, y: side + 16 }, `\u2192 ${(100 * across.map.explained[0]).toFixed(0)} % of the variance, \u2191 ${(100 * across.map.explained[1]).toFixed(0)} %`));
   frame.append(drawing);

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from topo_callback.errors import ProbeError
-from topo_callback.probe.formats import checked_rows
+from topo_callback.groups import MOST_GROUPS, Groups, check_name
+from topo_callback.probe.formats import labelled_rows
 from topo_callback.probe.probe import Probe, cut
 from topo_callback.probe.rows import RowTokenizer, TokenSequence
 
@@ -62,7 +63,8 @@ class ParallelProbe(Probe):
         """Tokenise prompts in several languages, row i of one being the translation of row i of the others.
 
         A meaning is left out, in all languages, when one of its prompts is the same as another prompt after cutting, as
-        names and numbers are in many languages: a cloud must not have a point twice.
+        names and numbers are in many languages: a cloud must not have a point twice. The languages are the groups of
+        the probe where their names can be names of groups, unless a row names a group itself.
 
         Args:
             translations: language -> rows as in `Probe.from_rows`, equally many for each.
@@ -72,7 +74,7 @@ class ParallelProbe(Probe):
             ProbeError: as `Probe.from_rows`; also for one language alone, different numbers of rows, a packed row, or
                 fewer than two meanings.
         """
-        listed = {language: checked_rows(rows) for language, rows in translations.items()}
+        listed = {language: labelled_rows(rows) for language, rows in translations.items()}
         counts = {language: len(rows) for language, rows in listed.items()}
         if len(counts) < 2 or len(set(counts.values())) > 1:
             raise ProbeError(
@@ -83,11 +85,12 @@ class ParallelProbe(Probe):
             raise ProbeError(f"max_tokens={max_tokens}; accepted: at least 1")
         tokenizer = RowTokenizer(processing_class)
         kept: list[TokenSequence] = []
+        labels: list[str | None] = []
         seen: set[tuple[int, ...]] = set()
         left_out = 0
         for i in range(next(iter(counts.values()))):
             meaning = [
-                _one(tokenizer.sequences(rows[i], name := f"row {i} of {language!r}"), name)
+                _one(tokenizer.sequences(rows[i][0], name := f"row {i} of {language!r}"), name)
                 for language, rows in listed.items()
             ]
             meaning = [cut(sequence, max_tokens, tokenizer.leading_ids) for sequence in meaning]
@@ -98,6 +101,7 @@ class ParallelProbe(Probe):
                 continue
             seen.update(*texts)
             kept += meaning
+            labels += [rows[i][1] for rows in listed.values()]
         if len(kept) < 2 * len(counts):
             raise ProbeError(
                 f"{len(kept) // len(counts)} meanings are left, {left_out} prompts were the same as others; accepted: "
@@ -110,7 +114,19 @@ class ParallelProbe(Probe):
             duplicates=left_out,
             processing_class=processing_class,
             languages=tuple(counts),
+            groups=Groups.of_labels(labels if any(labels) else _language_of_each(tuple(counts), len(kept))),
         )
+
+
+def _language_of_each(languages: tuple[str, ...], prompts: int) -> list[str | None]:
+    """The language of every prompt as its group; None where languages cannot be groups."""
+    usable = len(languages) <= MOST_GROUPS
+    for language in languages:
+        try:
+            check_name(language)
+        except ProbeError:
+            usable = False
+    return [languages[place % len(languages)] if usable else None for place in range(prompts)]
 
 
 def _one(sequences: list[TokenSequence], name: str) -> TokenSequence:

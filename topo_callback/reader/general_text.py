@@ -18,7 +18,7 @@ from topo_callback.capture.blocks import find_language_model
 from topo_callback.capture.limits import model_limits
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Turns
+from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Read, Turns
 from topo_callback.errors import TopologyError
 from topo_callback.probe import Probe
 from topo_callback.probe.general_passages import general_text
@@ -100,9 +100,7 @@ class GeneralTextReading:
             except AgreedError as error:
                 code, cause = error.code, error.cause
             else:
-                fields = (
-                    self._fields(batches, read.codes, read.losses) if self._ranks.first and not read.missing else {}
-                )
+                fields = self._fields(batches, read) if self._ranks.first and not read.missing else {}
                 facts = {"general_text_missing": read.missing} if read.missing else {"general_text_hash": text.hash}
                 return {**fields, "facts": {**facts, "general_text_seconds": round(time.perf_counter() - started, 6)}}
             # here nothing holds the memory of the attempt any more
@@ -115,12 +113,11 @@ class GeneralTextReading:
         assert self._batch_size is not None
         return make_batches(text, self._batch_size, "last_prompt_token", pad_id=self._pad_id, rows=self._turns.rows)
 
-    def _fields(
-        self, batches: Sequence[ProbeBatch], codes: Sequence[Tensor], losses: Sequence[Tensor]
-    ) -> dict[str, Any]:
+    def _fields(self, batches: Sequence[ProbeBatch], read: Read) -> dict[str, Any]:
         return {
-            "general_text_codes": _in_order(batches, codes),
-            "general_text_losses": _in_order(batches, losses),
+            "general_text_codes": _in_order(batches, read.codes),
+            "general_text_losses": _in_order(batches, read.losses),
+            "general_text_points": _in_order(batches, read.columns),
         }
 
 

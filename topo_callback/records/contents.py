@@ -102,6 +102,10 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
     _check_array(arrays, "projections", "float64", (len(layers), len(names), points))
     if "drift_words" in manifest:
         check_drift_words(manifest["drift_words"], layers)
+    if "group_blocks" in arrays:
+        _require("group_centroids" in arrays, "group_blocks")
+        groups, width = arrays["group_centroids"].shape[1:]
+        _check_array(arrays, "group_blocks", "float32", (len(layers), groups, None, width))
     _check_array(arrays, "norms", "float32", (len(layers), points))
     _check_array(arrays, "largest_coordinates", "float64", (len(layers), 2))
     measures = manifest.get("token_measures", [])
@@ -117,7 +121,8 @@ def check_sample(arrays: Arrays, manifest: Manifest) -> None:
     _check_array(arrays, "general_text_codes", "float16", (None, None))
     _require(("general_text_codes" in arrays) == ("general_text_losses" in arrays), "general_text_losses")
     if "general_text_codes" in arrays:
-        _check_array(arrays, "general_text_losses", "float32", (len(arrays["general_text_codes"]), None))
+        for name in ("general_text_losses", "general_text_points"):
+            _check_array(arrays, name, "float32", (len(arrays["general_text_codes"]), None))
     if "token_distances" in arrays:
         tokens = _check_distances(arrays, "token_distances", layers)
         _check_graphs(arrays, "token_neighbours", layers, tokens)
@@ -155,6 +160,25 @@ def _is_word(value: Any) -> bool:
         and _is_number(value[2])
         and (value[3] is None or _is_number(value[3]))
     )
+
+
+def check_fingerprint(arrays: Arrays, manifest: Manifest) -> None:
+    """Refuse contents that `Fingerprint.write` does not give.
+
+    Raises:
+        RecordError: with the name of the field.
+    """
+    _require(manifest.get("kind") == "fingerprint", "the kind 'fingerprint'")
+    for name in ("first", "step"):
+        _require(_is_step(manifest.get(name)), name)
+    _require(manifest["first"] < manifest["step"], "step")
+    _require(_are_layers([manifest.get("layer")]), "layer")
+    _require(_is_text(manifest.get("text")), "text")
+    for name in ("start", "difference"):
+        _require(name in arrays, name)
+        _check_array(arrays, name, "float32", (None, None))
+        _require(arrays[name].shape == arrays["start"].shape and arrays[name].size > 0, name)
+        _require(np.isfinite(arrays[name]).all(), name)
 
 
 _PARTS: Mapping[str, Mapping[str, type]] = {

@@ -11,6 +11,7 @@
     words/step-00000032.npz       what the drift says in the model's vocabulary, only with drift_words
     report.html                   the page, written at the end of the run, without prompts
     prompts.jsonl                 the prompts themselves, only with keep_prompts
+    fingerprint.npz               which way the general text moved since the start
     start-weights.npz             the trained weights that are followed, as they were when the run began
     steps.csv                     one line for each optimizer step: loss, gradient norm, rates
     logged.csv                    one line for each step at which the trainer logged a reward, a divergence, ...
@@ -65,6 +66,7 @@ class TrajectoryFolder:
         self.page = path / "report.html"
         self.prompts = path / "prompts.jsonl"
         self.worker_log = path / "worker.log"
+        self.fingerprint = path / "fingerprint.npz"
         self.start_weights = path / "start-weights.npz"
         self.training_steps = path / "steps.csv"
         self.logged = path / "logged.csv"
@@ -320,8 +322,8 @@ class TrajectoryFolder:
         return entries
 
     def drop_after(self, step: int) -> list[int]:
-        """Remove samples, distances, spooled samples, training steps and logged numbers of later steps; return the
-        steps whose samples went.
+        """Remove samples, distances, spooled samples, training steps and logged numbers of later steps, and the
+        fingerprint, which the next sample writes anew; return the steps whose samples went.
 
         Raises:
             RecordError: one of the parts is a symbolic link, or one of the tables is damaged; nothing outside the
@@ -330,6 +332,8 @@ class TrajectoryFolder:
         dropped = [later for later in self.steps(self.samples) if later > step]
         drop_training_steps(self.training_steps, step)
         drop_training_steps(self.logged, step, LOGGED_COLUMNS)
+        if dropped:
+            self.fingerprint.unlink(missing_ok=True)
         for part in (self.samples, self.distances, self.spool, self.words):
             for later in self.steps(part):
                 if later > step:

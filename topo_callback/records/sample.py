@@ -21,12 +21,14 @@ _OPTIONAL = (
     "group_centroids",
     "left_out_means",
     "projections",
+    "group_blocks",
     "norms",
     "largest_coordinates",
     "token_numbers",
     "next_token_codes",
     "general_text_codes",
     "general_text_losses",
+    "general_text_points",
     "token_places",
     "token_distances",
     "token_neighbours",
@@ -57,6 +59,9 @@ class Sample:
             prompts. None where neither directions nor the drift in words were asked for.
         projections: float64 [layers, directions, points], the length of every point along each direction; NaN for
             invalid layers and those that a direction does not have. None without directions.
+        group_blocks: float32 [layers, groups, blocks, width], the mean of the points in each of the eight blocks of a
+            group (`measures.uncertainty.blocks_of_prompts`) minus that of the group; 0 for invalid layers, NaN for
+            groups of fewer than 32 prompts. None without groups, without `errors`, and in older records.
         norms: float32 [layers, points], the size of each point against which its coordinates are rounded, in the unit
             of its Euclidean distances: see `geometry.point_norms`. 0 for invalid layers; None in records of schema 1.
         largest_coordinates: float64 [layers, 2], the coordinate with the largest share of the total variance, counted
@@ -76,6 +81,8 @@ class Sample:
             the general text; None where it was not read (`facts` says why) or not asked for.
         general_text_losses: float32 [passages, following], -log of the probability of each of its tokens after the
             first one, in nats; NaN after the last one.
+        general_text_points: float32 [passages, width], the last token of each at the last of `layers`; None in records
+            of older versions, too.
         token_places: int32 [tokens, 2], the prompt and the position of each token of the token cloud; None without one.
         token_distances: float32 [layers, pairs of tokens], condensed, as `distances`.
         token_neighbours: int32 [layers, tokens, k], as `neighbours`, and None when left to the worker.
@@ -97,12 +104,14 @@ class Sample:
     next_token_codes: Float16[np.ndarray, "prompts vocabulary"] | None = None
     general_text_codes: Float16[np.ndarray, "passages vocabulary"] | None = None
     general_text_losses: Float32[np.ndarray, "passages following"] | None = None
+    general_text_points: Float32[np.ndarray, "passages width"] | None = None
     centroids: Float[np.ndarray, "layers width"] | None = None
     group_centroids: Float64[np.ndarray, "layers groups width"] | None = None
     left_out_means: Float32[np.ndarray, "layers sets blocks width"] | None = None
     projections: Float64[np.ndarray, "layers directions points"] | None = None
     direction_names: tuple[str, ...] = ()
     drift_words: DriftWords | None = None
+    group_blocks: Float32[np.ndarray, "layers groups blocks width"] | None = None
     norms: Float32[np.ndarray, "layers points"] | None = None
     largest_coordinates: Float64[np.ndarray, "layers 2"] | None = None
     token_places: Int32[np.ndarray, "tokens 2"] | None = None

@@ -15,6 +15,7 @@ from topo_callback.errors import RecordError, described
 from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
 from topo_callback.records.drift_words import DriftWords
+from topo_callback.records.fingerprint import Fingerprint
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
 from topo_callback.records.logged_numbers import LOGGED
@@ -281,6 +282,19 @@ class Trajectory:
         measure "*". A measure that was not asked for has no row.
         """
         return self._table("missing", "reason", np.dtype(object))
+
+    def fingerprint(self) -> Fingerprint | None:
+        """Which way the run moved what the model makes of the general text; None where that is not recorded.
+
+        Raises:
+            RecordError: the record is damaged.
+        """
+        try:
+            return Fingerprint.read(self._folder.fingerprint)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RecordError(f"{self._folder.fingerprint.name}: cannot be read ({described(error)})") from error
 
     def training_steps(self) -> pd.DataFrame:
         """What training itself said at every optimizer step, as a table with one row for each of them, ascending.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.groups import Groups
+from topo_callback.records.fingerprint import Fingerprint
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs
 from topo_callback.records.record import read_record, write_record
@@ -51,13 +53,15 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
         earlier = [other for other in folder.steps(folder.samples) if other < step]
         needed = sorted(compared_steps(folder, earlier))
         older = [found for each in needed if (found := _readable(folder, each)) is not None]
+        kept = _kept_samples(folder, needed)
+        _write_fingerprint(folder, kept, sample)  # in front of the record, which says that all is done
         snapshot = measure_sample(
             sample,
             config,
             previous=older[-1] if older else None,
             first=older[0] if older else None,
             older=older,
-            kept=_kept_samples(folder, needed),
+            kept=kept,
             history=_history(folder, earlier, config),
             groups=Groups.of_run(run),
             threads=threads,
@@ -178,6 +182,14 @@ def _kept_samples(folder: TrajectoryFolder, steps: list[int]) -> dict[int, Sampl
         except (RecordError, OSError):
             continue
     return samples
+
+
+def _write_fingerprint(folder: TrajectoryFolder, kept: Mapping[int, Sample], sample: Sample) -> None:
+    """What the run did to the general text since the first sample that read it; nothing before the second one."""
+    first = next((kept[step] for step in sorted(kept) if kept[step].general_text_points is not None), None)
+    found = Fingerprint.between(first, sample)
+    if found is not None:
+        found.write(folder.fingerprint)
 
 
 _REMEMBERED_BYTES = 1 << 30  # neighbour graphs that a worker remembers; beyond, records are read again
