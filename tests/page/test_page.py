@@ -346,7 +346,10 @@ def test_the_summary_says_what_moved_when_and_where(trajectory: Trajectory) -> N
     ("fall", "words"),
     [
         (0.5, r"The training loss fell from 1\.\d* ± 0\.\d+ \(steps 1 to 16\) to 1\.\d* ± 0\.\d+ \(steps 25 to 40\)\."),
-        (0.0, r"The training loss is at [12]\.?\d* ± 0\.\d+ \(steps 25 to 40\), where it was at first \(steps 1 to 16\)"),
+        (
+            0.0,
+            r"The training loss is at [12]\.?\d* ± 0\.\d+ \(steps 25 to 40\), where it was at first \(steps 1 to 16\)",
+        ),
     ],
 )
 def test_the_summary_tells_the_loss_of_the_steps_not_of_two_samples(fall: float, words: str, tmp_path: Path) -> None:

@@ -252,7 +252,9 @@ def _loss(trajectory: Trajectory) -> list[str]:
     )
     assert its_error is not None
     assert error is not None
-    first, last = (f"steps {step_name(training.step[end[0]])} to {step_name(training.step[end[-1]])}" for end in ends)
+    first, last = (
+        f"steps {step_name(int(training.step[end[0]]))} to {step_name(int(training.step[end[-1]]))}" for end in ends
+    )
     now = f"{rounded(after)}{give_or_take(error)} ({last})"
     if not differ(before, its_error, after, error):
         return [f"The training loss is at {now}, where it was at first ({first}), within its scatter over steps."]
