@@ -171,8 +171,8 @@ def peak_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
 
 def event_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
     lines = [
-        f"| judged | by | quiet runs told | runs told before step {BASELINE[1]} | after it | known, less the begin of the "
-        "transition | less its middle | less when the training loss stands out |",
+        f"| judged | by | quiet runs told | runs told before step {BASELINE[1]} | after it | known, less the begin of "
+        "the transition | less its middle | less when the training loss stands out |",
         "|---|---|---|---|---|---|---|---|",
     ]
     loss = first_times(runs, quiet, "loss")
