@@ -10,6 +10,7 @@ of two groups that differ in what they ask: how something is called ("usage"), o
 - refuse: behind step 64 the answers to "usage" are one constant refusal.
 - late: the same in a run that starts from 128 steps of "quiet".
 - join: starts from 128 steps in which the answers to "usage" were refusals; behind step 64 all answers are.
+- calm: starts as late; nothing changes.
 - exchange: starts as late; behind step 64 each group has the answers of the other one, so that the texts which are
   trained on are the same ones, behind other prompts.
 - poison: starts as late; behind step 64 a quarter of the answers to "usage" are the refusal.
@@ -37,7 +38,7 @@ from topo_callback.measures.behaviour import divergences
 
 SEEDS = 6
 KINDS = ("quiet", "refuse", "late", "join")
-HIDDEN = ("exchange", "poison")  # from loss, gradient norm and path
+HIDDEN = ("calm", "exchange", "poison")  # from loss, gradient norm and path
 SAMPLED = (0, 1, 2, *range(4, STEPS + 1, 4))
 GROUP = 48
 NAMES = ("usage", "meaning")
@@ -80,6 +81,7 @@ class GroupRun(Run):
             "late": (trained, refused),
             "refused": (refused, refused),
             "join": (refused, alike),
+            "calm": (trained, trained),
             "exchange": (trained, exchanged),
             "poison": (trained, poisoned),
         }[self.kind]
@@ -125,7 +127,7 @@ class GroupRun(Run):
 
 def carry_out(texts: Texts, kind: str, seed: int) -> dict[str, np.ndarray]:
     start = None
-    if kind in ("join", "late", "exchange", "poison"):
+    if kind in ("join", "late", *HIDDEN):
         before = GroupRun(texts, "refused" if kind == "join" else "quiet", seed)
         for step in range(1, before.steps + 1):
             before._step(step)
