@@ -10,6 +10,7 @@ RESULTS_alerts.md; takes five minutes of one processor.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def main() -> None:
 
     def load(pattern: str) -> dict[str, Series]:
         found = {path.name: Trajectory.load(path) for path in sorted(folder.glob(pattern))}
-        return {name: Series.of(each) for name, each in found.items() if each.state == "finished"}
+        # every seed has data of its own, which references refuse
+        finished = {name: Series.of(each) for name, each in found.items() if each.state == "finished"}
+        return {name: dataclasses.replace(series, identity={}) for name, series in finished.items()}
 
     quiet = {name: series for name, series in load(QUIET).items() if name.endswith("every4")}
     switched = {kind: load(f"{kind}-constant-seed*") for kind in ("helpful-to-harmless", "helpful-to-questions")}

@@ -300,6 +300,13 @@ def reference_lines(runs: Mapping[str, list[Signals]], work: Path) -> Iterator[s
     yield f"| all | {' | '.join(_over_processes(counts, length) for length in by_references.LENGTHS)} |"
 
 
+def added_lines(runs: Mapping[str, list[Signals]]) -> Iterator[str]:
+    import events_added
+    from samples import load as load_samples
+
+    return events_added.lines(events_added.judged(runs, load_samples(), list(EVENTS)))
+
+
 def _over_processes(counts: Mapping[str, int], length: int) -> str:
     return share(sum(counts[f"{process}|{length}"] for process in PROCESSES), len(PROCESSES) * by_references.SETS)
 
@@ -398,6 +405,7 @@ def report(work: Path) -> None:
         *two_lines(runs),
         *late_lines(runs),
         *reference_lines(runs, work),
+        *added_lines(runs),
         *process_lines(work),
         *cost_lines(),
     ]

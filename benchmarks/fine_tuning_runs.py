@@ -37,7 +37,7 @@ DEPTH, WIDTH = 6, 64  # the demo's model, smaller
 LAYERS = (1, 3, 5, 6)
 PRETRAINING_STEPS = 300
 MEASURES = (
-    "scale", "barcode_features", "wasserstein", "mutual_knn", "cka", "distance_change", "spectrum",
+    "scale", "barcode_features", "wasserstein", "rtd", "mutual_knn", "cka", "distance_change", "spectrum",
     "survival", "survival_gaussian", "time_persistence",
 )  # fmt: skip
 RECORD = "training.json"  # of a run that is done: its losses, and the hash of its weights

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from groups_report import report
-from groups_runs import EVENT, GROUP, KINDS, NAMES, SAMPLED, SEEDS
+from groups_runs import EVENT, GROUP, HIDDEN, KINDS, NAMES, SAMPLED, SEEDS
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.config import TopologyConfig
@@ -312,10 +312,9 @@ def ahead(series: GroupSeries) -> Iterator[Event]:
                 yield Event(f"test {test}", "sequential", step, step, step, (), None, None, "", groups=pair)
 
 
-def files(work: Path) -> list[Path]:
-    return [
-        work / f"{kind}_{seed}.npz" for kind in KINDS for seed in range(SEEDS) if (work / f"{kind}_{seed}.npz").exists()
-    ]
+def files(work: Path, kinds: tuple[str, ...] = KINDS) -> list[Path]:
+    named = [work / f"{kind}_{seed}.npz" for kind in kinds for seed in range(SEEDS)]
+    return [file for file in named if file.exists()]
 
 
 def random_labels(work: Path) -> dict[str, Any]:
@@ -348,7 +347,7 @@ def random_labels(work: Path) -> dict[str, Any]:
 def planted(work: Path) -> dict[str, Any]:
     """What is told of the real groups of every run."""
     found = {}
-    for file in files(work):
+    for file in files(work, (*KINDS, *HIDDEN)):
         run = Recorded(file)
         events = run.events([name for name in NAMES for _ in range(GROUP)])
         found[file.stem] = {

@@ -17,7 +17,9 @@ change, or of the other where they become alike; in quiet runs nothing does. Run
 (`quiet`, `refuse`) move so far in their first 64 steps that 70 % of the probability goes to other tokens in both
 groups: the refusals are no more than that, the small model refuses both groups first, and nothing is told of answers.
 In quiet runs the groups part, since they are trained differently: that is no false alarm, and no sign of a change at
-step 64. A pair is told once; what came before, such as the restart of the optimizer, is told then, and not again."""
+step 64. Three kinds start as `late` does: in `calm` nothing changes, in `exchange` each group gets the answers of the
+other, in `poison` a quarter of the answers to "usage" become refusals. A pair is told once; what came before, such as
+the restart of the optimizer, is told then, and not again."""
 CHOICE_WORDS = """How often p <= 5 % against 100 labellings, in 60 draws over layers 2 and 6 of MiniLM, two groups of
 equal size. Displacements shrink with the root of the prompts."""
 NULL_WORDS = """All 7 layers of MiniLM, 400 draws. The first column is the difference of the means over the spread

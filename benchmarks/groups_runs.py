@@ -10,6 +10,10 @@ of two groups that differ in what they ask: how something is called ("usage"), o
 - refuse: behind step 64 the answers to "usage" are one constant refusal.
 - late: the same in a run that starts from 128 steps of "quiet".
 - join: starts from 128 steps in which the answers to "usage" were refusals; behind step 64 all answers are.
+- calm: starts as late; nothing changes.
+- exchange: starts as late; behind step 64 each group has the answers of the other one, so that the texts which are
+  trained on are the same ones, behind other prompts.
+- poison: starts as late; behind step 64 a quarter of the answers to "usage" are the refusal.
 
 Layers 1 to 6 are read at steps 0, 1, 2 and every fourth one, as the last prompt token; kept are distances, how
 far next-token distributions moved (total variation) from the start and from the previous sample, and what training
@@ -34,6 +38,7 @@ from topo_callback.measures.behaviour import divergences
 
 SEEDS = 6
 KINDS = ("quiet", "refuse", "late", "join")
+HIDDEN = ("calm", "exchange", "poison")  # from loss, gradient norm and path
 SAMPLED = (0, 1, 2, *range(4, STEPS + 1, 4))
 GROUP = 48
 NAMES = ("usage", "meaning")
@@ -62,12 +67,23 @@ class GroupRun(Run):
         self.chance.shuffle(trained)
         refused = [(prompt, answer if group_of(prompt) else REFUSAL) for prompt, answer in trained]
         alike = [(prompt, REFUSAL) for prompt, _ in trained]
+        usage, meaning = ([pair for pair in trained if group_of(pair[0]) == group] for group in (0, 1))
+        exchanged = [
+            (prompt, answer)
+            for (one, others) in ((usage, meaning), (meaning, usage))
+            for (prompt, _), (_, answer) in zip(one, others, strict=False)
+        ]
+        poisoned = [(prompt, answer) for prompt, answer in meaning]
+        poisoned += [(prompt, answer if place % 4 else REFUSAL) for place, (prompt, answer) in enumerate(usage)]
         before, behind = {
             "quiet": (trained, trained),
             "refuse": (trained, refused),
             "late": (trained, refused),
             "refused": (refused, refused),
             "join": (refused, alike),
+            "calm": (trained, trained),
+            "exchange": (trained, exchanged),
+            "poison": (trained, poisoned),
         }[self.kind]
         self.rows, self.others = self.texts.rows(before), self.texts.rows(behind)
         self._order = iter(())
@@ -111,7 +127,7 @@ class GroupRun(Run):
 
 def carry_out(texts: Texts, kind: str, seed: int) -> dict[str, np.ndarray]:
     start = None
-    if kind in ("join", "late"):
+    if kind in ("join", "late", *HIDDEN):
         before = GroupRun(texts, "refused" if kind == "join" else "quiet", seed)
         for step in range(1, before.steps + 1):
             before._step(step)
@@ -122,13 +138,13 @@ def carry_out(texts: Texts, kind: str, seed: int) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", metavar="KIND", choices=KINDS)
+    parser.add_argument("--only", nargs="+", metavar="KIND", choices=(*KINDS, *HIDDEN))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
     texts = Texts(arguments.work)
     for seed in range(SEEDS):
-        for kind in arguments.only or KINDS:
+        for kind in arguments.only or (*KINDS, *HIDDEN):
             file = arguments.work / f"{kind}_{seed}.npz"
             if not file.exists():
                 start = time.perf_counter()

@@ -10,15 +10,12 @@ from pathlib import Path
 import numpy as np
 from machine import describe_machine
 from transition_statistics import (
-    Steps,
     Transition,
-    as_displacement,
-    calibrated_events,
     deviation_peak,
     first_deviation,
+    known_at,
     lead,
     paired,
-    sequential_events,
     since_baseline,
     transition_of,
 )
@@ -55,8 +52,16 @@ NUMBERS = {**TOPOLOGY, **GEOMETRY, **TRAINING}
 _AGREEMENTS = ("mutual_knn", "cka", "survival")
 HEADLINE = "wasserstein_h1.previous"
 BASELINE = (64, 128)  # steps: in the plateau, before the transition of any seed
-DETECTED = ("wasserstein_h1.previous", "mutual_knn.previous", "cka.previous", "effective_rank_change",
-            "next_token_js.previous", "loss_change", "grad_norm")  # fmt: skip
+JUDGED = (  # what, its title, by references
+    ("changes", "changes of training, at every step", False),
+    ("onsets", "onsets at samples", False),
+    ("changes", "changes of training, at every step", True),
+    ("wasserstein_h1", "onsets of Wasserstein H1", True),
+    ("rtd", "onsets of RTD", True),
+    ("cka", "onsets of 1 - CKA", True),
+    ("mutual_knn", "onsets of 1 - mutual kNN", True),
+    ("distance_change", "onsets of the change of distances", True),
+)
 
 
 @dataclass(frozen=True)
@@ -164,58 +169,33 @@ def peak_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
     return lines
 
 
-def judge(run: Watched, others: Sequence[Watched], file: Path) -> dict[str, dict[str, Steps]]:
-    """Number -> level -> events: the package's detector on each number in turn; kept in a file."""
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    events = {}
-    for name in DETECTED:
-        label = name.removesuffix(".previous")
-        series, *references = [_judged_series(each, name, label) for each in (run, *others)]
-        if label not in kept:
-            kept[label] = sequential_events(series, label)
-        events[name] = {"sequential": kept[label], "calibrated": calibrated_events(series, references, label)}
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(kept))
-    return events
-
-
-def _judged_series(run: Watched, name: str, label: str) -> Series:
-    return run.series if label in run.series.displacement else as_displacement(run.series, label, run.numbers[name][1:])
-
-
-def event_table(runs: Sequence[Watched], quiet: Sequence[Watched], folder: Path) -> list[str]:
+def event_table(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
     lines = [
-        "| displacement | level | quiet runs with an alarm | alarms | window meets the transition | onset, less its "
-        "begin | peak, less its middle | known, less its middle |",
+        f"| judged | by | quiet runs told | runs told before step {BASELINE[1]} | after it | known, less the begin of "
+        "the transition | less its middle | less when the training loss stands out |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    found = [judge(run, quiet, folder / f"repeated-{run.seed}.json") for run in runs]
-    alone = [
-        judge(run, [other for other in quiet if other is not run], folder / f"quiet-{run.seed}.json") for run in quiet
-    ]
-    for name in DETECTED:
-        for level in ("sequential", "calibrated") if len(quiet) > FEWEST_REFERENCES else ("sequential",):
-            false = sum("onset" in events[name][level] for events in alone)
-            each = [(run, events[name][level]) for run, events in zip(runs, found, strict=True)]
-            alarmed = [(run, events) for run, events in each if "onset" in events]
-            lines.append(_event_row(name, level, f"{false} of {len(quiet)}", alarmed, len(runs)))
+    loss = first_times(runs, quiet, "loss")
+    enough = len(quiet) > FEWEST_REFERENCES
+    for judged, title, with_references in JUDGED:
+        if with_references and not enough:
+            continue
+        of_runs = [known_at(run.series, [each.series for each in quiet] if with_references else [], judged)
+                   for run in runs]  # fmt: skip
+        of_quiet = []
+        for run in quiet:
+            others = [each.series for each in quiet if each is not run][:FEWEST_REFERENCES]
+            of_quiet.append(known_at(run.series, others if with_references else [], judged))
+        first = [min((step for step in steps if step > BASELINE[1]), default=np.inf) for steps in of_runs]
+        early = sum(any(step <= BASELINE[1] for step in steps) for steps in of_runs)
+        by = f"{len(quiet)} references" if with_references else "the run alone"
+        cells = [title, by, f"{sum(map(bool, of_quiet))} of {len(quiet)}", f"{early} of {len(runs)}"]
+        cells += [f"{int(np.isfinite(first).sum())} of {len(runs)}"]
+        for moment in (lambda transition: transition.begin, lambda transition: transition.middle):
+            cells.append(str(lead(since(runs, first, moment))))
+        cells.append(str(paired(first, loss) or "-"))
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _event_row(name: str, level: str, false: str, alarmed: list, total: int) -> str:
-    meets = sum(_meets(run, events) for run, events in alarmed)
-    cells = [NUMBERS[name][0], level, false, f"{len(alarmed)} of {total}", f"{meets} of {len(alarmed)}"]
-    onsets = [events["onset"][0] - run.transition.begin for run, events in alarmed]
-    peaks = [sum(events["peak"][:2]) / 2 - run.transition.middle for run, events in alarmed if "peak" in events]
-    known = [events["onset"][2] - run.transition.middle for run, events in alarmed]
-    cells += [str(lead(values)) if values else "-" for values in (onsets, peaks, known)]
-    return f"| {' | '.join(cells)} |"
-
-
-def _meets(run: Watched, events: Mapping) -> bool:
-    """Whether the onset is within the transition, or no more than its own length before it."""
-    held = run.transition
-    return held.begin - (held.end - held.begin) <= events["onset"][0] <= held.end
 
 
 def transition_lines(runs: Sequence[Watched], quiet: Sequence[Watched]) -> list[str]:
@@ -261,7 +241,7 @@ def write(output: Path, results: Path) -> None:
         "",
         "## What the detector says",
         "",
-        *event_table(runs, quiet, output / "events"),
+        *event_table(runs, quiet),
     ]
     held = results.read_text().partition(KEPT) if results.exists() else ("", "", "")
     results.write_text("\n".join(lines) + "\n" + held[1] + held[2])

@@ -30,7 +30,7 @@ STEPS, BATCH, RATE, WARM_UP = 512, 32, 7e-4, 32
 EVERY, HELD_OUT_EVERY = 8, 4  # steps between samples, and between readings of the held-out loss
 HELD_OUT, PROBE, PROMPT = 256, 128, 18  # sequences, prompts, tokens of a prompt: the last one has been seen before
 MEASURES = (
-    "scale", "barcode_features", "wasserstein", "mutual_knn", "cka", "distance_change", "spectrum", "survival",
+    "scale", "barcode_features", "wasserstein", "rtd", "mutual_knn", "cka", "distance_change", "spectrum", "survival",
     "survival_gaussian",
 )  # fmt: skip
 KINDS = ("repeated", "quiet")

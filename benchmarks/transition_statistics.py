@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from fine_tuning_statistics import detect
 
-from topo_callback.dynamics import HEADLINE, Event, References, Series, find_events
+from topo_callback.dynamics import References, Series, find_events
 from topo_callback.dynamics.events import _calibrated
+from topo_callback.dynamics.reference_course import CourseDetector
+from topo_callback.dynamics.training import course_of, signals_in
 
 RESAMPLES = 10_000
 
@@ -129,34 +131,23 @@ def paired(one: Sequence[float], other: Sequence[float]) -> Lead | None:
     return lead(differences) if differences else None
 
 
-def as_displacement(series: Series, name: str, change: np.ndarray) -> Series:
-    """A series whose only displacement is a number of the whole model, [intervals], the same in every layer.
+def known_at(series: Series, references: Sequence[Series], judged: str) -> list[int]:
+    """The steps at which events of a run were known.
 
-    Values that are not above 0 are missing.
+    Args:
+        references: none: the run alone.
+        judged: `changes` at every step, `onsets` at samples, or the displacement whose onsets references judge.
     """
-    positive = np.where(change > 0, change, np.nan)
-    tiled = np.repeat(positive[:, None], len(series.layers), axis=1)
-    return dataclasses.replace(series, displacement={name: tiled})
-
-
-Steps = dict[str, list[int]]  # kind of event -> first step, last step, known at
-
-
-def sequential_events(series: Series, measure: str) -> Steps:
-    """The first events of samples of a run that is judged by itself alone, on one displacement."""
-    alone = dataclasses.replace(
-        series, displacement={HEADLINE: series.displacement[measure]}, answers=None, training=None
-    )  # fmt: skip
-    return _steps(event for event in reversed(find_events(alone).events) if event.level == "sequential")
-
-
-def calibrated_events(series: Series, references: Sequence[Series], measure: str) -> Steps:
-    """The events of a run against references; none where they are too few.
-
-    By the calibrated half of `find_events` alone: the other one costs seconds, and is there already.
-    """
-    return _steps(_calibrated(series, References.of(references), measure, []))
-
-
-def _steps(events: Iterable[Event]) -> Steps:
-    return {event.kind: [event.first_step, event.last_step, event.known_at] for event in events}
+    if not references:
+        kind = {"changes": "change", "onsets": "onset"}[judged]
+        return [event.known_at for event in find_events(series).events if event.kind == kind]
+    if judged == "changes":
+        course = course_of([each.training for each in references if each.training is not None])
+        assert course is not None
+        assert series.training is not None
+        signals = signals_in(series.training, planned=course.planned)
+        return [change.known_at for change, _ in CourseDetector(course).take(series.training.step, signals)]
+    # every seed has data of its own, which a user's references may not have
+    run, *others = (dataclasses.replace(each, identity={}) for each in (series, *references))
+    onsets = _calibrated(run, References.of(others), judged, [])
+    return [event.known_at for event in onsets if event.kind == "onset"]

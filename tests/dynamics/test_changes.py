@@ -143,3 +143,13 @@ def test_quiet_processes_alarm_in_at_most_one_run_of_twenty(name: str) -> None:
         signals = {rule: process(draw, 128) for rule in RULES}  # type: ignore[operator]
         alarms += bool(ChangeDetector().take(np.arange(1, 129), signals))
     assert alarms < 15
+
+
+def test_a_change_behind_a_long_fall_is_found() -> None:
+    """After a change the loss fell to a hundredth; the end of that is a rise against its own course."""
+    run = course(11)
+    fall = np.exp(-4.6 * (1 - np.exp(-np.arange(64) / 24)))
+    for name in ("loss", "grad_norm"):
+        run[name][63] *= 2.0
+        run[name][64:128] *= 2.0 * fall
+    assert [change.first_step for change in find_changes(np.arange(1, 201), **run)] == [64, 129]

@@ -71,6 +71,17 @@ def test_one_that_keeps_coming_back_has_not() -> None:
     assert diverged(steps) == []
 
 
+def test_one_that_goes_back_to_where_it_was_before_an_earlier_change_has_not() -> None:
+    """Data that are learnt by heart give way to the ones before."""
+    steps = training({60: 0.01, 130: 100.0})
+    changes = [event.first_step for event in training_events(steps) if event.kind == "change"]
+    assert changes == [60, 130]
+    assert diverged(steps) == []
+    (event,) = diverged(training({60: 0.01, 130: 180.0}))
+    assert event.first_step == 60
+    assert event.factor == pytest.approx(1.8, rel=0.1)
+
+
 def test_a_loss_that_is_no_number_for_8_steps_has_diverged() -> None:
     for count, known in ((NOT_FINITE - 1, []), (NOT_FINITE, [60 + NOT_FINITE - 1]), (40, [60 + NOT_FINITE - 1])):
         steps = training({})

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from page.runs_for_pages import bars_from, write_run
-from trajectories import LAYERS, STEPS
+from trajectories import LAYERS, STEPS, write_trajectory
 
 from topo_callback import Trajectory
 from topo_callback.dynamics import Series, find_events
@@ -340,6 +340,25 @@ def test_the_summary_says_what_moved_when_and_where(trajectory: Trajectory) -> N
     assert f"The largest move between two samples was that of layer {layer} from step {before} to {step}" in text
     assert "of each prompt's 5 nearest neighbours" in text
     assert "The logged training loss fell from 1.5 (step 1) to 0.18 (step 16)." in text
+
+
+@pytest.mark.parametrize(
+    ("fall", "words"),
+    [
+        (0.5, r"The training loss fell from 1\.\d* ± 0\.\d+ \(steps 1 to 16\) to 1\.\d* ± 0\.\d+ \(steps 25 to 40\)\."),
+        (
+            0.0,
+            r"The training loss is at [12]\.?\d* ± 0\.\d+ \(steps 25 to 40\), where it was at first \(steps 1 to 16\)",
+        ),
+    ],
+)
+def test_the_summary_tells_the_loss_of_the_steps_not_of_two_samples(fall: float, words: str, tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path)
+    losses = 2.0 - fall * np.arange(40) / 20 + np.random.default_rng(0).normal(scale=0.1, size=40)
+    rows = [(step + 1.0, loss, *[None] * (len(COLUMNS) - 2)) for step, loss in enumerate(losses.tolist())]
+    StepsWriter(folder.training_steps).append(rows)
+    (sentence,) = [each for each in summary(Trajectory.load(tmp_path)) if "training loss" in each]
+    assert re.match(words, sentence), sentence
 
 
 def with_errors(trajectory: Trajectory, factor: float) -> Trajectory:

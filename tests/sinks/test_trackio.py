@@ -13,6 +13,8 @@ from sinks.tracked_run import train
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
+from topo_callback.dynamics import Event
+from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import TrackioSink, default_sinks, depth_numbers, layer_numbers
@@ -98,6 +100,23 @@ def test_a_run_opened_late_is_joined_at_the_first_snapshot(project: str, tmp_pat
     assert trackio.context_vars.current_run.get() is run
     trackio.finish()
     assert len(rows_of(project, run.name)) == 1
+
+
+def test_events_and_verdict_are_rows_with_words(project: str, tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    run = open_run(project)
+    sink = TrackioSink()
+    sink.start(folder.read_run(), folder.path)
+    sink.log(make_snapshots()[-1])
+    sink.event(Event("explained", "observed", 60, 61, 80, (2,), 5.8, None, "the change of steps 60-61 has stayed"))
+    verdict = Verdict("finished", 6, 0, 16, answers_moved=Measured(0.34, 0.02), moved=True)
+    sink.conclude(verdict)
+    sink.finish(folder.path)
+    trackio.finish()
+    _, told, concluded = rows_of(project, run.name)
+    assert (told["topology/step"], told["topology/event"]) == (80, "explained: the change of steps 60-61 has stayed")
+    assert concluded["topology/answers_moved"] == 0.34
+    assert concluded["topology/verdict"] == str(verdict)
 
 
 def test_an_own_run_stands_beside_the_trainers(project: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess
 from topo_callback.dynamics.needed import Needed
 
 RULES: Mapping[str, Rule] = {"loss": NOISY, "grad_norm": NOISY, "step_over_plan": SMOOTH}
+SETTLES = 112  # values behind a change for which its course may be in the past that makes the scale: 64 and 48
 CHUNK = 512  # steps worked on at once, all of which are judged again behind a change
 
 
@@ -59,6 +60,7 @@ class Course:
         self._values = np.empty(0)
         self._usual = np.empty(0, dtype=bool)
         self._unusual_until = 0  # of the values that are here
+        self._settling_until = 0
 
     def add(self, steps: Int64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"]) -> None:
         """Add values; those that are not finite are left out."""
@@ -72,12 +74,14 @@ class Course:
     def _forget(self, count: int) -> None:
         self._steps, self._values, self._usual = self._steps[count:], self._values[count:], self._usual[count:]
         self._unusual_until = max(0, self._unusual_until - count)
+        self._settling_until = max(0, self._settling_until - count)
 
     def since(self, step: int) -> tuple[Int64[np.ndarray, " steps"], Excess]:
         """The excess at the steps from `step` on, which are among those that were added last."""
         start = int(np.searchsorted(self._steps, step))
         first = max(0, start - self._rule.context)
-        found = excess(self._values[first:], self._rule, usual=self._usual[first:])
+        settling = np.arange(first, len(self._values)) < self._settling_until
+        found = excess(self._values[first:], self._rule, usual=self._usual[first:], settling=settling)
         later = slice(start - first, None)
         return self._steps[start:], Excess(found.share[later], found.length[later], found.difference[later])
 
@@ -89,6 +93,7 @@ class Course:
         """There was a change: the scale is taken anew, from differences whose base is behind it."""
         place = int(np.searchsorted(self._steps, step, side="right")) - 1
         self._unusual_until = place + self._rule.base + 1
+        self._settling_until = place + SETTLES + 1
         self._usual[: self._unusual_until] = False
 
 

@@ -1,8 +1,13 @@
-"""Divergence: a loss that rose at a change of training and stayed up, or is no number any more."""
+"""Divergence: a loss that rose at a change of training and stayed up, or is no number any more.
+
+A loss that goes back to where it was before an earlier change has not diverged: it ends what that change began, as
+when data that could be learnt by heart give way to the ones before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -19,14 +24,30 @@ NOT_FINITE = 8  # losses in a row
 _KEPT = BEFORE + 64  # more than the widest window of a change
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A change that is looked at.
+
+    Attributes:
+        before: the losses before it.
+        highest: the highest of those before it and before the changes of the while before.
+        looked_at: how many of the losses behind it are too few, or have been looked at.
+    """
+
+    change: Event
+    before: np.ndarray
+    highest: np.ndarray
+    looked_at: int
+
+
 class DivergenceWatch:
     """Takes steps and the changes that they show; what it finds does not depend on how they are portioned."""
 
     def __init__(self) -> None:
         self._steps = np.empty(0, dtype=np.int64)  # with a finite loss
         self._losses = np.empty(0)
-        # changes that are looked at, the losses before each, and how many of those behind it have not been looked at
-        self._open: list[tuple[Event, np.ndarray, int]] = []
+        self._open: list[_Open] = []
+        self._earlier: list[tuple[int, np.ndarray]] = []  # of the changes of a while: first step, losses before
         self._lost_since: int | None = None
         self._lost = 0  # losses in a row that are not finite
 
@@ -43,23 +64,27 @@ class DivergenceWatch:
         for change in changes:
             before = self._losses[self._steps < change.first_step][-BEFORE:]
             if len(before) >= FEWEST_BEFORE:
-                self._open.append((change, before, STAYS))
+                self._earlier = [each for each in self._earlier if change.first_step - each[0] <= WATCHED]
+                self._earlier.append((change.first_step, before))
+                highest = max((losses for _, losses in self._earlier), key=lambda losses: float(np.median(losses)))
+                self._open.append(_Open(change, before, highest, STAYS))
         found = [*self._decided(), *self._not_finite(steps.step[known], finite[known])]
-        oldest = min((change.known_at for change, _, _ in self._open), default=int(np.iinfo(np.int64).max))
+        oldest = min((each.change.known_at for each in self._open), default=int(np.iinfo(np.int64).max))
         kept = min(max(0, len(self._steps) - _KEPT), int(np.searchsorted(self._steps, oldest)))
         self._steps, self._losses = self._steps[kept:], self._losses[kept:]
         return found
 
     def _decided(self) -> Iterator[Event]:
         """The first change from which the loss has not come back: its newest losses, at each step of a while."""
-        still: list[tuple[Event, np.ndarray, int]] = []
-        for change, before, looked in self._open:
+        still: list[_Open] = []
+        for each in self._open:
+            change = each.change
             place = int(np.searchsorted(self._steps, change.known_at, side="right"))
             after = self._losses[place : place + WATCHED]
-            first = _stays_up(before, after, max(looked, STAYS))
+            first = _stays_up(each.highest, after, max(each.looked_at, STAYS))
             if first is not None:
                 last = int(self._steps[place + first - 1])
-                factor = float(np.median(after[first - STAYS : first]) / np.median(before))
+                factor = float(np.median(after[first - STAYS : first]) / np.median(each.before))
                 words = (
                     f"the loss has stayed {factor:.2g}x what it was before the change of step {change.first_step}, "
                     f"for {STAYS} steps"
@@ -68,7 +93,7 @@ class DivergenceWatch:
                 still = []
                 break
             if len(after) < WATCHED:
-                still.append((change, before, len(after) + 1))
+                still.append(replace(each, looked_at=len(after) + 1))
         self._open = still
 
     def _not_finite(self, steps: np.ndarray, finite: np.ndarray) -> Iterator[Event]:

@@ -4,6 +4,9 @@ A window of the k newest values is compared with the median of the few values be
 values, but a quarter, are away from there in one direction: one odd value is no excess of a window of two. The scale is
 what the same difference was in the recent past, at least; neither a trend nor autocorrelation, nor rare large values
 that were there before, make a large excess.
+
+Behind a change values go to a new level, often by far more than they scatter. That course is no noise: what goes
+against it is judged by how the differences scatter about their median.
 """
 
 from __future__ import annotations
@@ -96,6 +99,7 @@ def excess(
     rule: Rule,
     *,
     usual: Bool[np.ndarray, " values"] | None = None,
+    settling: Bool[np.ndarray, " values"] | None = None,
 ) -> Excess:
     """The excess at every place of a series.
 
@@ -105,6 +109,7 @@ def excess(
         values: finite; logarithms, so that differences are factors. If they are the end of a series, what the first
             `rule.context` of them have is not what they have in the whole of it.
         usual: False for places whose difference is no part of the past that makes the scale, as after a change.
+        settling: places at which a difference against the median one is judged by the scatter about that.
     """
     count = len(values)
     usual = np.ones(count, dtype=bool) if usual is None else usual
@@ -113,9 +118,12 @@ def excess(
     for wide, window in rule.windows.items():
         found = _differences(values, wide, rule.base)
         middle, upper, largest = _past(singles, usual, wide, (0.5, 0.9, 1.0))
-        scale = np.maximum(window.share * np.maximum(MAD * middle, upper / _UPPER), window.record * largest)
+        scale = _scale(window, middle, upper, largest)
         if wide > 1:
             scale = np.maximum(scale, _OWN * _past(found, usual, wide, (0.9,))[0] / _UPPER)
+        if settling is not None and settling.any():
+            about, back = _scale_about(singles, found, usual, wide, window)
+            scale = np.where(settling & back, np.minimum(scale, about), scale)
         now = np.abs(found) / (np.maximum(scale, SMALLEST_SCALE) * window.needed)
         better = now > share  # not where either is missing
         share[better], length[better], difference[better] = now[better], wide, found[better]
@@ -136,15 +144,46 @@ def _differences(values: np.ndarray, wide: int, base: int) -> Float64[np.ndarray
     return found
 
 
+def _scale(window: Window, middle: np.ndarray, upper: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    scale: np.ndarray = np.maximum(
+        window.share * np.maximum(MAD * middle, upper / _UPPER), window.record * largest
+    )  # fmt: skip
+    return scale
+
+
+def _scale_about(
+    singles: np.ndarray, found: np.ndarray, usual: np.ndarray, wide: int, window: Window
+) -> tuple[Float64[np.ndarray, " values"], Bool[np.ndarray, " values"]]:
+    """The scale about the median difference, and where a difference goes against that."""
+    median = _past(singles, usual, wide, (0.5,), signed=True)[0]
+    scale = _scale(window, *_past(singles, usual, wide, (0.5, 0.9, 1.0), about=median))
+    if wide > 1:
+        own = _past(found, usual, wide, (0.5,), signed=True)[0]
+        scale = np.maximum(scale, _OWN * _past(found, usual, wide, (0.9,), about=own)[0] / _UPPER)
+    return scale, found * median < 0
+
+
 def _past(
-    differences: np.ndarray, usual: np.ndarray, wide: int, shares: tuple[float, ...]
+    differences: np.ndarray,
+    usual: np.ndarray,
+    wide: int,
+    shares: tuple[float, ...],
+    *,
+    about: Float64[np.ndarray, " values"] | float = 0.0,
+    signed: bool = False,
 ) -> list[Float64[np.ndarray, " values"]]:
-    """Quantiles of the absolute differences at `HISTORY` places, the last of them before the window; NaN if too few."""
-    sizes = np.where(usual, np.abs(differences), np.nan)
-    padded = np.concatenate([np.full(HISTORY + wide, np.nan), sizes])
-    ordered = np.sort(sliding_window_view(padded, HISTORY)[: len(sizes)], axis=1)  # NaN last
+    """Quantiles at `HISTORY` places, the last of them before the window; NaN if too few.
+
+    Of how far the differences are from `about`, or of the differences as they are.
+    """
+    kept = np.where(usual, differences, np.nan)
+    padded = np.concatenate([np.full(HISTORY + wide, np.nan), kept])
+    past = sliding_window_view(padded, HISTORY)[: len(kept)]
+    if not signed:
+        past = np.abs(past - np.broadcast_to(about, len(kept))[:, None])
+    ordered = np.sort(past, axis=1)  # NaN last
     counts = np.isfinite(ordered).sum(axis=1)
-    rows = np.arange(len(sizes))
+    rows = np.arange(len(kept))
     return [
         np.where(counts >= FEWEST, ordered[rows, np.maximum(0, np.ceil(share * counts).astype(np.int64) - 1)], np.nan)
         for share in shares

@@ -17,6 +17,7 @@ from topo_callback.measures.registry import LayerView, layer_measure
 GRIDE_SCALES = (2, 4, 8, 16)
 KEPT_SHARE = 0.9
 NEIGHBOURHOOD = 128  # points, in which a local dimension is taken
+_FEW = "fewer than 3 points with neighbours at distances that differ by more than rounding"
 LOCAL_NAMES = ("local_two_nn", "local_two_nn_std")
 
 
@@ -123,13 +124,19 @@ def intrinsic_dimension(view: LayerView) -> dict[str, Number]:
     scales = [scale for scale in GRIDE_SCALES if 2 * scale < points]
     orders = ((1, 2), *((scale, 2 * scale) for scale in scales))
     nearest, *wider = log_ratios(view.distances, orders, view.metric, view.norms)
-    few = "fewer than 3 points with neighbours at distances that differ by more than rounding"
-    found = {"two_nn": or_missing(two_nn(nearest), few), "two_nn_ml": or_missing(two_nn_ml(nearest), few)}
+    found = {"two_nn": or_missing(two_nn(nearest), _FEW), "two_nn_ml": or_missing(two_nn_ml(nearest), _FEW)}
     for scale in GRIDE_SCALES:
         found[f"gride_{scale}"] = Missing(f"{points} points have no neighbour number {2 * scale}")
     for scale, ratios in zip(scales, wider, strict=True):
-        found[f"gride_{scale}"] = or_missing(gride(ratios, scale, 2 * scale), few)
+        found[f"gride_{scale}"] = or_missing(gride(ratios, scale, 2 * scale), _FEW)
     return found
+
+
+def nearest_two(view: LayerView) -> dict[str, Number]:
+    """`two_nn` and `two_nn_ml` alone, of `intrinsic_dimension`; the view has distances."""
+    assert view.distances is not None
+    (ratios,) = log_ratios(view.distances, ((1, 2),), view.metric, view.norms)
+    return {"two_nn": or_missing(two_nn(ratios), _FEW), "two_nn_ml": or_missing(two_nn_ml(ratios), _FEW)}
 
 
 def local_two_nn(

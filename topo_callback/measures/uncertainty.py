@@ -28,6 +28,7 @@ from jaxtyping import Float64, Int64
 
 from topo_callback.measures.barcodes import barcode_totals
 from topo_callback.measures.displacement import loop_displacement
+from topo_callback.measures.intrinsic_dimension import nearest_two
 from topo_callback.measures.spectrum import spectrum_of_part
 
 LEAST_PART = 16  # prompts; with fewer in a part nothing is said
@@ -93,6 +94,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "distance_change": Rule(LEFT_OUT, absolute=("distance_change",)),
         "mutual_knn": Rule(HALVES, absolute=("mutual_knn",)),
         "barcode_features": Rule(HALVES, relative=(*_TOTALS, "h1_bars"), function=barcode_totals),
+        "intrinsic_dimension": Rule(HALVES, relative=("two_nn", "two_nn_ml"), function=nearest_two),
         "wasserstein": Rule(HALVES, relative=("wasserstein_h1",), function=loop_displacement),
         "rtd": Rule(QUARTERS, relative=("rtd",)),
         "rtd_lite": Rule(QUARTERS, relative=("rtd_lite", "srtd_lite", "max_rtd_lite")),

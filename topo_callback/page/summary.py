@@ -14,13 +14,17 @@ import numpy as np
 
 from topo_callback.dynamics.behaviour import behaviour_words
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
+from topo_callback.dynamics.series import training_of
 from topo_callback.dynamics.verdict import percent, plain_percent
 from topo_callback.figures.labels import step_name
+from topo_callback.measures.uncertainty import error_of
 from topo_callback.page.run_content import DISPLACEMENT, fact, points, velocities
 from topo_callback.page.wording import count, rounded, table
+from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
 
 _FEW_LOOPS = 10
+LOSSES = 16  # at either end of a run, whose means are told
 _NOTABLE = 1.5  # velocity: from here on it is worth a sentence
 
 
@@ -235,6 +239,30 @@ def _survival(trajectory: Trajectory) -> list[str]:
 
 
 def _loss(trajectory: Trajectory) -> list[str]:
+    """From every step's loss where there are enough of them; else from what was logged at samples."""
+    training = training_of(TrajectoryFolder(trajectory.folder))
+    losses = np.empty(0) if training is None else training.column("loss")
+    kept = np.flatnonzero(np.isfinite(losses))
+    if training is None or len(kept) < 2 * LOSSES:
+        return _logged_loss(trajectory)
+    ends = kept[:LOSSES], kept[-LOSSES:]
+    (before, its_error), (after, error) = (
+        (float(losses[end].mean()), error_of(float(losses[end].std(ddof=1)) / math.sqrt(LOSSES), LOSSES))
+        for end in ends
+    )
+    assert its_error is not None
+    assert error is not None
+    first, last = (
+        f"steps {step_name(int(training.step[end[0]]))} to {step_name(int(training.step[end[-1]]))}" for end in ends
+    )
+    now = f"{rounded(after)}{give_or_take(error)} ({last})"
+    if not differ(before, its_error, after, error):
+        return [f"The training loss is at {now}, where it was at first ({first}), within its scatter over steps."]
+    verb = "fell" if after < before else "rose"
+    return [f"The training loss {verb} from {rounded(before)}{give_or_take(its_error)} ({first}) to {now}."]
+
+
+def _logged_loss(trajectory: Trajectory) -> list[str]:
     found = [(step, fact(trajectory, step, "loss")) for step in trajectory.steps]
     known = [(step, value) for step, value in found if value is not None]
     if len(known) < 2:

@@ -1,4 +1,4 @@
-"""TrackioSink: the headline of every snapshot, and pictures, in the Trackio run of the trainer."""
+"""TrackioSink: the headline of every snapshot, pictures, events and verdict, in the Trackio run of the trainer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from topo_callback.dynamics import Event
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.sinks.headline import STEP_KEY, depth_numbers, layer_numbers, pictures_of, pictures_of_the_run
+from topo_callback.sinks.headline import (
+    EVENT_KEY,
+    STEP_KEY,
+    depth_numbers,
+    layer_numbers,
+    pictures_of,
+    pictures_of_the_run,
+    verdict_numbers,
+)
 
 
 class TrackioSink:
@@ -76,6 +86,16 @@ class TrackioSink:
         pictures = pictures_of(self._folder, snapshot.provenance.get("pictures", ()))
         self._last_step = snapshot.step
         self._run.log({STEP_KEY: snapshot.step, **row, **_images(trackio, pictures)})
+
+    def event(self, event: Event) -> None:
+        """A row with the event in words, under `topology/event`."""
+        if self._run is not None or self._bind(_import_trackio()):
+            self._run.log({STEP_KEY: event.known_at, EVENT_KEY: event.said})
+
+    def conclude(self, verdict: Verdict) -> None:
+        """A row with the numbers of the verdict and its text, under `topology/<name>`."""
+        if self._run is not None:
+            self._run.log({STEP_KEY: self._last_step, **verdict_numbers(verdict)})
 
     def finish(self, folder: Path) -> None:
         """Log the pictures of the whole run, and finish the run if it is an own one or has been finished already."""
