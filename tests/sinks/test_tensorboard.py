@@ -123,10 +123,9 @@ def test_a_training_run_is_complete(attached: bool, tmp_path: Path, monkeypatch:
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     train(tmp_path, ["tensorboard"], attached=attached)
     trajectory = Trajectory.load(tmp_path)
-    (folder,) = (tmp_path / "runs").glob("topology-*")
-    events = read(folder)
+    (trainers,) = (tmp_path / "runs").iterdir()
+    events = read(trainers / "topology")
     assert [event.step for event in events.Scalars("topology/median_distance")] == list(trajectory.steps)
-    (trainers,) = (each for each in (tmp_path / "runs").iterdir() if each != folder)
     assert [event.step for event in read(trainers).Scalars("train/loss")] == [2, 4]
 
 

@@ -28,9 +28,11 @@ _DESCRIBED = ("config", "config_hash", "layers", "model", "reading", "versions")
 class TensorBoardSink:
     """Writes `topology/<measure>` and `topology_layers/<measure>.L07` at the step of each sample.
 
-    The trainer's own writer is out of reach, so the events are a TensorBoard run of their own, `topology-<run id>`,
-    where the trainer's are: under TENSORBOARD_LOGGING_DIR, else under `<output_dir>/runs`, else in the trajectory
-    folder. A run that is resumed at an earlier step hides its own later events, and no others.
+    The events are a TensorBoard run of their own, in `topology` inside of the folder in which this process's trainer
+    writes its events: TensorBoard reads one growing file in a folder, so a second one beside the trainer's would hide
+    the trainer's. Where there is no such folder it is `topology-<run id>`, under TENSORBOARD_LOGGING_DIR, else under
+    `<output_dir>/runs`, else in the trajectory folder. A run that is resumed at an earlier step hides its own later
+    events, and no others.
 
     Args:
         log_dir: the folder for `topology-<run id>` instead.
@@ -86,7 +88,9 @@ class TensorBoardSink:
         self._writer = None
 
     def _open(self, step: int) -> None:
-        folder = self._root() / f"topology-{self._folder.name}"
+        root = self._root()
+        trainers = None if self._log_dir is not None else _written_here(root)
+        folder = root / f"topology-{self._folder.name}" if trainers is None else trainers / "topology"
         again = any(folder.glob("events.out.tfevents.*"))
         self._writer = _import_writer()(str(folder), purge_step=step if again else None)
         self._writer.add_text("topology/run", f"```json\n{json.dumps(self._description, indent=1)}\n```", step)
@@ -104,6 +108,14 @@ class TensorBoardSink:
 
         for key, path in pictures.items():
             self._writer.add_image(key, imread(path), step, dataformats="HWC")
+
+
+def _written_here(root: Path) -> Path | None:
+    """The folder below in which this process has begun a file of events, by the names that TensorBoard gives them; the
+    newest, if it has begun several. None where there is none."""
+    files = root.glob(f"*/events.out.tfevents.*.{os.getpid()}.*")
+    newest = max(files, key=lambda file: (file.stat().st_mtime_ns, file.name), default=None)
+    return None if newest is None else newest.parent
 
 
 def _import_writer() -> Any:
