@@ -96,7 +96,7 @@ def test_an_address_space_in_which_no_worker_starts_is_refused() -> None:
 SMALLEST: dict[str, Any] = {
     "prompts": 4, "max_tokens": 1, "layers": 1, "probe_batch": 1, "device_bytes": 1 << 25, "neighbours": 1,
     "landmarks": 4, "subsamples": 1, "subsample_size": 3, "time_window": 2, "token_cloud": 0, "next_token_prompts": 0,
-    "general_text": 0, "map_dimensions": 0,
+    "general_text": 0, "map_dimensions": 0, "drift_words": 1,
     "samples": 1, "alert_cooldown_seconds": 0.0, "threads": 1, "worker_bytes": 1 << 30, "spool_bytes": 1 << 20,
     "pictures": 0, "picture_layers": 1, "measures": ("scale", "barcode_features"), "token_measures": (), "studies": (),
     "actions": (),
@@ -105,7 +105,7 @@ LARGEST: dict[str, Any] = {
     "prompts": 2**31 - 1, "max_tokens": 2**31 - 1, "layers": 2**31 - 1, "probe_batch": 2**31 - 1,
     "device_bytes": 2**62, "landmarks": 2**31 - 1, "max_dimension": 2, "zigzag_dimension": 3,
     "time_window": 2**31 - 1, "token_cloud": 2**31 - 1, "next_token_prompts": 2**31 - 1,
-    "general_text": 2**31 - 1, "map_dimensions": 64, "samples": 2**31 - 1,
+    "general_text": 2**31 - 1, "map_dimensions": 64, "drift_words": 1000, "samples": 2**31 - 1,
     "max_overhead": 1.0, "alert_cooldown_seconds": 1e8, "deadline_seconds": 1e8, "threads": 2**31 - 1,
     "worker_bytes": 2**62, "spool_bytes": 2**62, "pictures": 0, "picture_layers": 2**31 - 1, "seed": 2**63 - 1,
 }  # fmt: skip
