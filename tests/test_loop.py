@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,10 +45,17 @@ class Loop:
         self.rates: list[float] = []
 
     def watch(self, folder: Path, **given: Any) -> Watch:
-        given = {"config": CONFIG, "executor": ThreadPoolExecutor(1), "sinks": [], **given}
+        given = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "config": CONFIG,
+            "executor": ThreadPoolExecutor(1),
+            "sinks": [],
+            **given,
+        }
         return topo_callback.watch(
             self.model, TEXTS, folder=folder, total_steps=self.steps, processing_class=self.tokenizer,
-            optimizer=self.optimizer, scheduler=self.scheduler, autocast=self.autocast, seed=3, batch_size=4, **given,
+            autocast=self.autocast, seed=3, batch_size=4, **given,
         )  # fmt: skip
 
     def step(self) -> torch.Tensor:
@@ -119,6 +127,68 @@ def test_training_is_bit_identical_with_and_without(watched: tuple[Loop, Traject
     assert other.left() != alone.left()
 
 
+def test_what_a_loop_says_of_a_step_is_of_that_step_whatever_it_is(tmp_path: Path) -> None:
+    loop = Loop()
+    losses: list[Any] = [
+        None,
+        np.float32(2.0),
+        torch.ones(1, requires_grad=True),
+        torch.ones(2),
+        10**400,
+        torch.tensor(1j),
+    ]
+    epochs: list[Any] = [0.5, np.float32(0.5), None, float("inf"), torch.tensor(0.5), None]
+    with loop.watch(tmp_path) as watched:
+        for loss, epoch in zip(losses, epochs, strict=True):
+            loop.step()
+            watched.step(loss=loss, epoch=epoch)
+            loop.optimizer.zero_grad()
+    trajectory = Trajectory.load(tmp_path)
+    assert trajectory.steps == (0, 1, 2, 3, 4, 5, 6)
+    steps = read_training_steps(trajectory.folder / "steps.csv")
+    np.testing.assert_equal(steps.column("loss"), [np.nan, 2.0, 1.0, np.nan, np.nan, np.nan])
+    np.testing.assert_allclose(steps.column("planned"), loop.rates, rtol=1e-12)
+    facts = [trajectory.snapshot(step).provenance["facts"] for step in (1, 2, 3)]
+    assert [fact.get("loss") for fact in facts] == [None, 2.0, 1.0]
+    assert [fact["epoch"] for fact in facts] == [0.5, 0.5, None]
+
+
+def test_odd_calls_do_not_reach_the_loop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loop = Loop(steps=2)
+    unchecked: Any = inspect.unwrap  # of the types that tests check
+    with loop.watch(tmp_path) as watched:
+        unchecked(Watch.log)(watched, None)
+        watched.log({"reward": torch.ones(2), "loss": torch.ones(2)})
+        unchecked(Watch.saved)(watched, None)
+        watched.saved("no\0file")
+        loop.run(watched)
+    assert [record.getMessage()[:20] for record in caplog.records] == ["log takes numbers by", "saved takes a file o"]
+    assert Trajectory.load(tmp_path).steps == (0, 1, 2)
+
+
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_what_is_not_known_of_the_schedule_is_not_said(scheduled: bool, tmp_path: Path) -> None:
+    loop = Loop(steps=1)
+    optimizer: Any = torch.optim.SGD(loop.model.parameters(), 0.05)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer) if scheduled else None
+    loop.watch(tmp_path, optimizer=optimizer, scheduler=plateau).finish()
+    training = Trajectory.load(tmp_path).run["training"]
+    assert training["learning_rate"] == 0.05
+    assert training.get("lr_scheduler_type") == ("ReduceLROnPlateau" if scheduled else None)
+    assert training["lr_scheduler_kwargs"].get("factor") == (0.1 if scheduled else None)
+
+
+def test_an_optimizer_may_find_its_own_rate(tmp_path: Path) -> None:
+    from transformers import Adafactor
+
+    loop = Loop(steps=1)
+    with loop.watch(tmp_path, optimizer=Adafactor(loop.model.parameters()), scheduler=None) as watched:
+        watched.step(loss=1.0)
+    trajectory = Trajectory.load(tmp_path)
+    assert "learning_rate" not in trajectory.run["training"]
+    assert read_training_steps(trajectory.folder / "steps.csv").column("loss").tolist() == [1.0]
+
+
 def broken_off(loop: Loop, watched: Watch, error: type[BaseException]) -> None:
     with watched:
         loop.run(watched, 2)
@@ -149,9 +219,14 @@ def test_nothing_that_fails_here_reaches_the_loop(tmp_path: Path, monkeypatch: p
     assert "MemoryError" in stopped["reason"]
 
 
-def test_a_run_goes_on_in_its_folder_from_what_was_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_run_goes_on_in_its_folder_from_what_was_saved(is_file: bool, tmp_path: Path) -> None:
     loop, saved = Loop(), tmp_path / "weights" / "step-3"
     saved.mkdir(parents=True)
+    if is_file:
+        saved /= "model.pt"
+        saved.touch()
+        (saved.parent / "topo_callback.json").write_text('{"run_id": "another"}')
     first = loop.watch(tmp_path / "run")
     loop.run(first, 3)
     first.saved(saved)
@@ -217,6 +292,12 @@ def test_what_cannot_be_is_refused(given: dict[str, Any], said: str, tmp_path: P
     with pytest.raises(ConfigurationError, match=said):
         topo_callback.watch(loop.model, TEXTS, **{"folder": tmp_path, "total_steps": STEPS, **given})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
+    unchecked: Any = inspect.unwrap(topo_callback.watch)  # of the types that tests check
+    with pytest.raises(ConfigurationError, match=r"the first argument is a tuple; accepted: the model, then the probe"):
+        unchecked(TEXTS, None, folder=tmp_path, total_steps=2)
 
 
 def test_a_model_that_is_not_of_transformers_is_refused(tmp_path: Path) -> None:

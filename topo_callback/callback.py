@@ -109,15 +109,15 @@ class TopologyCallback(TrainerCallback):
         self._on_event = tuple(functions)
         self._disabled = is_disabled()
         self._monitor = self._new_monitor()
-        self._attached = Attached(type(self).__name__)
-        if self._disabled:
-            self._attached.dismiss()
-        else:
+        if not self._disabled:
             self.config.check_installed()
         if isinstance(probe, Probe):
             self.config.check_points(len(probe))
         elif probe is not None:
             check_rows(probe)
+        self._attached = Attached(type(self).__name__)  # here, where the callback can be had
+        if self._disabled:
+            self._attached.dismiss()
         if executor is None and not self._disabled:
             early.start_early(self, self.config)
 
@@ -138,7 +138,7 @@ class TopologyCallback(TrainerCallback):
             return
         self._monitor.begin(args, state, context["model"], context, again)
         if self._monitor.running:
-            self._attached.begin()
+            self._attached.begin(state)
 
     @_harmless
     def on_substep_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -173,9 +173,8 @@ class TopologyCallback(TrainerCallback):
     @_harmless
     def on_told(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         """The loss, gradient norm and learning rate of a step, before `on_step_end`; each may be None."""
-        if self._monitor.signals is not None:
-            scaled = bool(getattr(args, "fp16", False))
-            self._monitor.signals.told(context["loss"], context["norm"], context["rate"], scaled=scaled)
+        scaled = bool(getattr(args, "fp16", False))
+        self._monitor.told(state.global_step, context["loss"], context["norm"], context["rate"], scaled=scaled)
 
     @_harmless
     def on_look_ahead(self, args: Any, state: Any, control: Any, **context: Any) -> None:
@@ -191,16 +190,12 @@ class TopologyCallback(TrainerCallback):
     @_harmless
     def on_broken_off(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         """Training has ended before its end; what is measured by now is kept, the rest waits for `finish`."""
+        self._attached.dismiss()
         self._monitor.abandon()
 
     def take_place_of(self, other: TopologyCallback) -> None:
         """Be the one of the two that is called: nothing is said of the other when the process ends."""
         other._attached.dismiss()
-
-    @property
-    def samples_next(self) -> frozenset[int]:
-        """The steps at which the model may be read."""
-        return self._monitor.meetings
 
     def _new_monitor(self) -> Monitor:
         given = Given(self.config, self._given, self._processing_class, self._executor, self._sinks, self._on_event)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
+import numbers
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from topo_callback.callback import TopologyCallback
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
 from topo_callback.probe import Probe
 from topo_callback.sinks.protocol import Sink
-from topo_callback.training_loop import LoopControl, LoopProgress, LoopSettings
+from topo_callback.training_loop import LoopControl, LoopProgress, LoopSettings, described_schedule
 from topo_callback.watching.actions import EventFunction
 
 _Conditions = Callable[[], AbstractContextManager[Any]]
+
+logger = logging.getLogger("topo_callback")
 
 
 def watch(
@@ -82,15 +88,17 @@ def watch(
     Raises:
         TopologyError: a probe, setting or model that cannot work.
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigurationError(f"the first argument is a {type(model).__name__}; accepted: the model, then the probe")
     _check_steps(total_steps, start_step)
     if autocast not in (None, torch.bfloat16, torch.float16):
         raise ConfigurationError(f"autocast is {autocast!r}; accepted: torch.bfloat16, torch.float16, or None for none")
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     settings = LoopSettings(
         device,
-        str(folder),
+        os.fspath(folder),
         report_to=report_to,
-        lr_scheduler_type="unknown" if scheduler is None else type(scheduler).__name__,
+        **described_schedule(scheduler),
         seed=seed,
         per_device_train_batch_size=batch_size,
         fp16=autocast is torch.float16,
@@ -152,16 +160,17 @@ class Watch:
 
     def step(
         self,
-        loss: float | Tensor | None = None,
+        loss: SupportsFloat | None = None,
         *,
-        lr: float | None = None,
-        grad_norm: float | Tensor | None = None,
-        epoch: float | None = None,
+        lr: SupportsFloat | None = None,
+        grad_norm: SupportsFloat | None = None,
+        epoch: SupportsFloat | None = None,
     ) -> None:
         """An optimizer step is done. Call it at its end: after `optimizer.step()` and `scheduler.step()`, best before
         `zero_grad()`.
 
-        A tensor stays on its device and is read later: nothing is waited for on an ordinary step.
+        A tensor of one number stays on its device and is read later: nothing is waited for on an ordinary step. What is
+        no number is left out.
 
         Args:
             loss: of the step, of this process.
@@ -172,31 +181,34 @@ class Watch:
         if self._model is None:
             return
         self._progress.global_step += 1
-        self._progress.epoch = epoch
+        self._progress.epoch = float(epoch) if isinstance(epoch, numbers.Real) and math.isfinite(epoch) else None
         self._control.should_save = False
         self._tell("on_told", loss=loss, norm=grad_norm, rate=lr)
-        if self._progress.global_step in self._callback.samples_next:
-            said = {"loss": loss, "grad_norm": grad_norm, "learning_rate": lr}
-            self._tell("on_log", logs={name: _detached(value) for name, value in said.items() if value is not None})
         self._tell("on_step_end", optimizer=self._optimizer)
         self._tell("on_look_ahead", optimizer=self._optimizer, lr_scheduler=self._scheduler)
 
-    def log(self, numbers: Mapping[str, float]) -> None:
+    def log(self, logs: Mapping[str, Any]) -> None:
         """Numbers that the loop logs at this step, by TRL's names: reward, kl, entropy, eval_loss and the like.
 
-        They are recorded, drawn, and said beside a change; names that are not known are left out.
+        They are recorded, drawn, and said beside a change; names that are not known are left out, and so are tensors,
+        which would have to be waited for.
         """
-        self._tell("on_log", logs=dict(numbers))
+        if isinstance(logs, Mapping):
+            self._tell("on_log", logs=logs)
+        else:
+            logger.warning("log takes numbers by their names, and got a %s; it is left out", type(logs).__name__)
 
     def sample(self) -> None:
         """Read the model now, whatever it costs, unless it has been read at this step."""
         self._tell("on_asked")
 
     def saved(self, checkpoint: str | Path) -> None:
-        """A checkpoint has been saved: the model is sampled, and a folder gets a file that says which run it is of, so
-        that a run which goes on from it finds its record."""
-        path = Path(checkpoint)
-        self._tell("on_save", checkpoint=path if path.is_dir() else path.parent)
+        """A checkpoint has been saved: the model is sampled, and a small file in the folder, or beside the file, says
+        which run it is of, so that a run which goes on from it finds its record."""
+        if isinstance(checkpoint, (str, os.PathLike)):
+            self._tell("on_save", checkpoint=Path(checkpoint))
+        else:
+            logger.warning("saved takes a file or folder, and got a %s", type(checkpoint).__name__)
 
     def finish(self) -> None:
         """Training is over: the last sample is taken and waited for, as long as `drain_seconds` says."""
@@ -229,10 +241,6 @@ class Watch:
             return
         with self._conditions():
             getattr(self._callback, event)(self._settings, self._progress, self._control, model=self._model, **context)
-
-
-def _detached(value: float | Tensor) -> float | Tensor:
-    return value.detach() if isinstance(value, Tensor) else value
 
 
 class _Loader:

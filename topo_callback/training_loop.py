@@ -6,6 +6,7 @@ transformers' TrainingArguments, TrainerState and TrainerControl are of this for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -27,8 +28,8 @@ class TrainingSettings(Protocol):
         device: where the model is.
         output_dir: where the run keeps its files; the record is in `topology` there.
         report_to: trackers of the run, by the names that transformers has for them.
-        learning_rate: the highest, where the optimizer does not say it.
-        lr_scheduler_type: name of the schedule.
+        learning_rate: the highest, where the optimizer does not say it; None where it is not known.
+        lr_scheduler_type: name of the schedule; None where it is not known.
         warmup_steps: steps, or a share of all steps where it is below 1.
         seed: of the run; None where it is not known.
         dataloader_num_workers: processes that load data; the worker leaves processors to them.
@@ -79,8 +80,8 @@ class LoopSettings:
     device: torch.device
     output_dir: str
     report_to: Iterable[str] = ()
-    learning_rate: float = 0.0
-    lr_scheduler_type: str = "unknown"
+    learning_rate: float | None = None
+    lr_scheduler_type: str | None = None
     lr_scheduler_kwargs: Mapping[str, Any] = field(default_factory=dict)
     warmup_steps: float = 0.0
     seed: int | None = None
@@ -109,3 +110,24 @@ class LoopControl:
 
     should_save: bool = False
     should_training_stop: bool = False
+
+
+def described_schedule(scheduler: Any) -> dict[str, Any]:
+    """`lr_scheduler_type` and `lr_scheduler_kwargs` of a scheduler of torch, also inside accelerate's: its name and its
+    plain numbers, without where it is at the moment. Nothing where there is none."""
+    while hasattr(scheduler, "scheduler"):
+        scheduler = scheduler.scheduler
+    if scheduler is None:
+        return {}
+    numbers = {
+        name: value
+        for name, value in getattr(scheduler, "__dict__", {}).items()
+        if not name.startswith("_") and name != "last_epoch" and _is_plain(value)
+    }
+    return {"lr_scheduler_type": type(scheduler).__name__, "lr_scheduler_kwargs": numbers}
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value))

@@ -9,6 +9,8 @@ from forked_scripts import run_script
 
 SCRIPT = """
 import copy, pickle, sys
+from concurrent.futures import ThreadPoolExecutor
+import topo_callback
 from small_runs import LIGHT, TEXTS
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -28,6 +30,39 @@ def train(*callbacks):
 def callback():
     return TopologyCallback(list(TEXTS), config=config, processing_class=tokenizer)
 
+def train_caught(callback):
+    class Fails(Trainer):
+        def training_step(self, *given, **options):
+            raise MemoryError
+    try:
+        args = TrainingArguments("out", max_steps=1, use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no")
+        Fails(tiny_llama(tokenizer, layers=2), args, train_dataset=rows, callbacks=[callback]).train()
+    except MemoryError:
+        pass
+
+def stepped(callback):
+    callback._attached.stepped = True
+
+def refused():
+    try:
+        TopologyCallback([])
+    except ValueError:
+        return
+    raise AssertionError
+
+def watched(steps, **given):
+    return topo_callback.watch(
+        tiny_llama(tokenizer, layers=2), TEXTS, folder="out", total_steps=steps, config=config,
+        processing_class=tokenizer, sinks=[], executor=ThreadPoolExecutor(1), **given,
+    )
+
+def broken_off():
+    try:
+        with watched(2):
+            raise MemoryError
+    except MemoryError:
+        pass
+
 class Deaf(TrainerCallback):  # hands on the beginning only
     def __init__(self, inner):
         self.inner = inner
@@ -45,6 +80,12 @@ NO_STEP = "was told that training begins, but of no optimizer step; nothing was 
         ("train(Deaf(callback()))", NO_STEP),
         ("train(callback())", ""),
         ("train(copy.deepcopy(callback()))", ""),
+        ("watch = callback(); [stepped(callback()) for _ in range(3)]", DROPPED),
+        ("refused()", ""),
+        ("train_caught(callback())", ""),
+        ("watched(2).finish()", NO_STEP),
+        ("watched(2, start_step=2).finish()", ""),
+        ("broken_off()", ""),
         ("pickle.dumps(callback()._attached)", ""),
         ("sys.last_value = ValueError(); callback()", ""),  # as the interpreter leaves it behind an uncaught error
     ],

@@ -18,7 +18,7 @@ from topo_callback.sinks.live import LiveSink
 from topo_callback.sinks.protocol import Sink
 from topo_callback.sinks.tensorboard import TensorBoardSink
 from topo_callback.sinks.wandb import WandbSink
-from topo_callback.training_loop import LoopControl, LoopProgress, LoopSettings
+from topo_callback.training_loop import LoopControl, LoopProgress, LoopSettings, described_schedule
 
 
 def _callback_class() -> Any:
@@ -133,15 +133,9 @@ def _schedule(trainer: Any) -> dict[str, Any]:
     if scheduler is None:
         return {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {}}
     config = trainer.lr_scheduler_configs[0]
-    numbers = {
-        name: value
-        for name, value in vars(scheduler).items()
-        if not name.startswith("_") and name != "last_epoch" and type(value) in (bool, int, float, str, list, tuple)
-    }
-    return {
-        "lr_scheduler_type": type(scheduler).__name__,
-        "lr_scheduler_kwargs": {**numbers, "interval": str(config.interval), "frequency": int(config.frequency)},
-    }
+    found = described_schedule(scheduler)
+    found["lr_scheduler_kwargs"] |= {"interval": str(config.interval), "frequency": int(config.frequency)}
+    return found
 
 
 def _batch_size(trainer: Any) -> int | None:

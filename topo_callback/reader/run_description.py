@@ -116,7 +116,7 @@ def describe_training(
         "max_steps": int(state.max_steps),
         "epochs": float(state.num_train_epochs),
         "learning_rate": _learning_rate(optimizer, args),
-        "lr_scheduler_type": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+        "lr_scheduler_type": _name(args.lr_scheduler_type),
         "lr_scheduler_kwargs": _plain(getattr(args, "lr_scheduler_kwargs", None) or {}),
         "warmup_steps": float(args.warmup_steps or 0),
         "warmup_ratio": float(getattr(args, "warmup_ratio", None) or 0),
@@ -185,10 +185,20 @@ def _groups(optimizer: Any) -> list[Mapping[str, Any]]:
     return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
 
 
-def _learning_rate(optimizer: Any, args: TrainingSettings) -> float:
-    """The highest rate of all groups before the schedule, which an optimizer of the user's has from elsewhere."""
-    rates = [group["initial_lr"] for group in _groups(optimizer) if "initial_lr" in group]
-    return max(map(float, rates), default=float(args.learning_rate))
+def _name(kind: Any) -> str | None:
+    return None if kind is None else str(getattr(kind, "value", kind))
+
+
+def _learning_rate(optimizer: Any, args: TrainingSettings) -> float | None:
+    """The highest rate of all groups before the schedule, which an optimizer of the user's has from elsewhere.
+
+    Where nobody says it, the highest that there is now; None where there is none.
+    """
+    groups, said = _groups(optimizer), args.learning_rate
+    rates = [group["initial_lr"] for group in groups if "initial_lr" in group]
+    if not rates:
+        rates = [group["lr"] for group in groups if "lr" in group] if said is None else [said]
+    return max((float(rate) for rate in rates if rate is not None), default=None)
 
 
 def _describe_optimizer(optimizer: Any, args: TrainingSettings) -> dict[str, Any] | None:

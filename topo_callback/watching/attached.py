@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from topo_callback.terminal import say
+from topo_callback.training_loop import LoopProgress, TrainingProgress
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _MOST = 3  # lines at the end of a process
@@ -27,6 +28,8 @@ class Attached:
         self.name = name
         self.place = _caller()
         self.begun = self.stepped = False
+        self._progress: TrainingProgress | None = None
+        self._first = 0
         self._process = os.getpid()
         _made.append(self)
 
@@ -38,9 +41,14 @@ class Attached:
         self.dismiss()
         return _Elsewhere, ()
 
-    def begin(self) -> None:
-        """Training has begun, and is watched."""
+    def begin(self, progress: TrainingProgress) -> None:
+        """Training has begun, and is watched.
+
+        Args:
+            progress: which the trainer goes on counting in, whether it calls the callback or not.
+        """
         self.begun = True
+        self._progress, self._first = progress, progress.global_step
         _made.append(self)
 
     def dismiss(self) -> None:
@@ -52,6 +60,8 @@ class Attached:
         """What is to be said of it when its process ends; nothing where all is well."""
         if self.stepped or self._process != os.getpid():
             return ""
+        if self.begun and not self._has_missed_steps():
+            return ""
         if self.begun:
             return (
                 f"the {self.name} made at {self.place} was told that training begins, but of no optimizer step; "
@@ -62,13 +72,19 @@ class Attached:
             "training with it in its `callbacks`"
         )
 
+    def _has_missed_steps(self) -> bool:
+        """Whether there were steps, or should have been: a trainer may fail in its first one, or have none left."""
+        if isinstance(self._progress, LoopProgress):  # which counts those that are told
+            return self._progress.max_steps > self._first
+        return self._progress is not None and self._progress.global_step != self._first
+
 
 class _Elsewhere:
     """In the place of `Attached` where a callback was unpickled; nothing is said there."""
 
     stepped = False
 
-    def begin(self) -> None:
+    def begin(self, progress: TrainingProgress) -> None:
         pass
 
     def dismiss(self) -> None:
@@ -88,5 +104,5 @@ def _say_unseen() -> None:
     """One line for each callback that was dropped; none behind an error, and none beside the first rank."""
     if getattr(sys, "last_value", None) is not None or os.environ.get("RANK", "0") != "0":
         return
-    for line in dict.fromkeys(filter(None, (each.said() for each in _made[-_MOST:]))):
+    for line in list(dict.fromkeys(filter(None, (each.said() for each in _made))))[-_MOST:]:
         say(line)

@@ -28,7 +28,7 @@ from topo_callback.watching.harmless import NothingToWatchError, asked_for, guar
 from topo_callback.watching.recorder import Recorder
 from topo_callback.watching.resuming import mark_checkpoint
 from topo_callback.watching.schedule import OverheadBudget, Schedule, announce_cost, announce_thinned
-from topo_callback.watching.step_signals import StepSignals
+from topo_callback.watching.step_signals import StepSignals, one_number
 from topo_callback.worker.early import end_early
 
 _Facts = dict[str, Any]
@@ -120,10 +120,15 @@ class Monitor:
         """What is to hear of every micro batch and optimizer step, if anything; no ranks meet there."""
         return None if self._broken else self._watched.signals
 
-    @property
-    def meetings(self) -> frozenset[int]:
-        """The steps at which the model may be read, the same on every rank."""
-        return self._watched.meetings
+    def told(self, step: int, loss: Any, norm: Any, rate: Any, *, scaled: bool) -> None:
+        """What a loop says of a step before it ends here; see `StepSignals.told`. No ranks meet here, and a device is
+        waited for where the model may be read."""
+        if self.signals is not None:
+            self.signals.told(loss, norm, rate, scaled=scaled)
+        if self._watched.training is not None and step in self._watched.meetings and not self._broken:
+            said = {"loss": loss, "grad_norm": norm, "learning_rate": rate}
+            found = {name: one_number(value) for name, value in said.items()}
+            self._watched.training.logged({name: value for name, value in found.items() if value is not None})
 
     def step_ended(
         self, model: nn.Module, state: TrainingProgress, control: TrainingControl, optimizer: Any = None

@@ -24,7 +24,7 @@ from topo_callback.setting_changes import changed_settings
 from topo_callback.watching.recorder import close_left_open
 
 logger = logging.getLogger("topo_callback")
-_MARK = "topo_callback.json"  # the file that a checkpoint gets
+_MARK = "topo_callback.json"  # the file that a checkpoint gets, behind its own name where it is a file
 
 
 def open_folder(
@@ -186,14 +186,18 @@ def start_sample(folder: TrajectoryFolder) -> Sample | None:
 def mark_checkpoint(checkpoint: Path, folder: TrajectoryFolder, step: int) -> None:
     """Leave the run's id with a checkpoint, so that resuming from it continues this run and no other.
 
-    Nothing is done where there is no such checkpoint.
+    Nothing is done where there is no such checkpoint. One that is a file gets its mark beside it.
 
     Raises:
         OSError: the checkpoint cannot be written.
     """
-    if checkpoint.is_dir():
+    if checkpoint.exists():
         folder.note("saved", step=step)
-        write_whole(checkpoint / _MARK, (json.dumps({"run_id": folder.run_id}) + "\n").encode())
+        write_whole(_mark_of(checkpoint), (json.dumps({"run_id": folder.run_id}) + "\n").encode())
+
+
+def _mark_of(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.name}.{_MARK}") if checkpoint.is_file() else checkpoint / _MARK
 
 
 def recorded_batches(root: Path, checkpoint: Path) -> tuple[int | None, str]:
@@ -208,7 +212,7 @@ def recorded_batches(root: Path, checkpoint: Path) -> tuple[int | None, str]:
 def _folder_to_resume(root: Path, checkpoint: Path) -> TrajectoryFolder | None:
     """The folder of the run that saved a checkpoint; the newest one where the checkpoint does not say."""
     try:
-        named = named_beside(root, read_json(checkpoint / _MARK, MOST_OF_A_NAME)["run_id"])
+        named = named_beside(root, read_json(_mark_of(checkpoint), MOST_OF_A_NAME)["run_id"])
     except (OSError, RecordError, LookupError, TypeError):
         named = None
     if named is not None and named.is_dir():

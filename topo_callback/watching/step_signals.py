@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ class StepSignals:
         """
         self._add_loss(loss)
         self._norm = self._known_norm(norm, scaled=scaled)
-        value = _one_number(rate)
+        value = one_number(rate)
         self._rates = self._ahead if value is None else (value, value, *self._ahead[2:])
 
     @_harmless
@@ -140,8 +141,9 @@ class StepSignals:
         """The trainer has logged something: the loss of a step that has none, where the step before was logged too."""
         if "loss" not in logs:
             return
-        if "loss" in self._said and self._logged_at == self._step - 1:
-            self._late.complete(_LOSS, float(logs["loss"]))
+        value = one_number(logs["loss"])
+        if value is not None and "loss" in self._said and self._logged_at == self._step - 1:
+            self._late.complete(_LOSS, float(value))
         self._logged_at = self._step
 
     @_harmless
@@ -159,7 +161,7 @@ class StepSignals:
             self._hand_on(rows)
 
     def _add_loss(self, loss: Any) -> None:
-        value = _one_number(loss)
+        value = one_number(loss)
         if value is not None:
             self._loss = value if self._loss is None else self._loss + value
 
@@ -169,7 +171,7 @@ class StepSignals:
         Args:
             scaled: the gradients may still be multiplied by the scale of the loss.
         """
-        value = _one_number(norm)
+        value = one_number(norm)
         if value is None and norm is not None:
             value = _norm_of_shards(norm)
             if value is not None:
@@ -212,16 +214,21 @@ class StepSignals:
             self._note("signals_stopped", step=self._step, cause=described(error))
 
 
-def _one_number(value: Any) -> Value:
-    """A number as it is, or a tensor of one that this process can read alone; else None."""
+def one_number(value: Any) -> Value:
+    """A real number as it is, or a tensor of one that this process can read alone; else None."""
     if isinstance(value, Tensor):
         placements = getattr(value, "placements", None)  # of a DTensor
         if placements is not None:
             if not all(each.is_replicate() for each in placements):
                 return None
             value = value.to_local()  # type: ignore[attr-defined]
-        return value.detach() if value.numel() == 1 else None
-    return float(value) if isinstance(value, (int, float)) else None
+        return value.detach() if value.numel() == 1 and not value.is_complex() and not value.is_meta else None
+    if not isinstance(value, numbers.Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond any
+        return None
 
 
 def _norm_of_shards(norm: Any) -> Value:
@@ -230,12 +237,13 @@ def _norm_of_shards(norm: Any) -> Value:
     if not placements or not all(each.is_partial() or each.is_replicate() for each in placements):
         return None
     share = math.prod(norm.device_mesh.size(dim) for dim, each in enumerate(placements) if each.is_partial())
-    local = _one_number(norm.to_local())
+    local = one_number(norm.to_local())
     return None if local is None else local * math.sqrt(share)
 
 
 def _first_and_largest(rates: Sequence[Any]) -> tuple[Value, Value]:
     """Of the learning rates of all parameter groups. Those on a device are copied there: schedulers write into them."""
+    rates = [rate for rate in rates if rate is not None]  # Adafactor finds its own
     if not rates:
         return None, None
     if all(isinstance(rate, Tensor) for rate in rates):

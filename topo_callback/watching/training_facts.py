@@ -188,6 +188,6 @@ def _sum_of(before: Mapping[str, Any], name: str) -> float:
 def _number(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last one of tensors
         return None
     return number if math.isfinite(number) else None
