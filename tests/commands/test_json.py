@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from trajectories import LAYERS, STEPS, write_trajectory
 
 from topo_callback.cli import main
 from topo_callback.dynamics.reorganisation import KINDS, OF_OTHERS
+from topo_callback.records.folder import TrajectoryFolder
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,44 @@ def test_an_unknown_kind_and_an_unreadable_run_have_a_status_of_their_own(
     assert "'explosion' is not a kind of event; accepted: any, change," in capsys.readouterr().err
     assert main(["events", str(tmp_path), "--json"]) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_without_one_readable_sample_is_no_quiet_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    first, *others = sorted((folder.path / "samples").iterdir())
+    for path in others:
+        path.write_bytes(path.read_bytes()[:100])
+    assert printed(capsys, "events", tmp_path)["notes"][0] == f"{others[0].name} cannot be read and is left out"
+    first.write_bytes(b"")
+    assert main(["events", str(tmp_path), "--fail-on", "any", "--json"]) == 2
+    found = capsys.readouterr()
+    assert (found.out, "no readable sample (6 damaged)" in found.err) == ("", True)
+
+
+def test_a_disk_that_refuses_is_not_taken_for_an_event(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: TrajectoryFolder) -> None:
+        raise PermissionError(errno.EACCES, "planted")
+
+    monkeypatch.setattr(TrajectoryFolder, "journal", refused)
+    assert main(["events", str(runs / "broken"), "--fail-on", "any"]) == 2
+    assert "cannot be read (PermissionError (Permission denied)" in capsys.readouterr().err
+
+
+def test_any_text_can_be_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    run = folder.read_run()
+    folder.write_run({**run, "run_id": "\udc80 é"})  # as the name of a folder may be
+    folder.note("training_stopped", step=math.nan, kind="\udc80 é", level="level")
+    for words in (["--json"], []):
+        out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["events", str(tmp_path), *words]) == 0
+        out.flush()
+        text = out.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+        assert not words or json.loads(text)["run_id"] == "\udc80 é"
+        assert words or "because of \\udc80 \\xe9 (level)" in text
 
 
 def test_the_kinds_are_all_that_are_ever_told() -> None:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,10 @@ def answer(
     if given.json:
         from topo_callback.records.results import plain_content, result_json
 
-        sys.stdout.write(result_json(plain_content(content())).decode())
+        sys.stdout.write(result_json(plain_content(content()), ascii_only=True).decode())
     else:
+        if isinstance(sys.stdout, TextIOWrapper):  # of any encoding
+            sys.stdout.reconfigure(errors="backslashreplace")
         write(sys.stdout)
 
 

@@ -52,12 +52,17 @@ def _events(given: argparse.Namespace) -> int:
     from topo_callback.dynamics import References, Series, find_events
     from topo_callback.dynamics.rates import rates_in_words
     from topo_callback.dynamics.reorganisation import OF_OTHERS
+    from topo_callback.errors import RecordError
     from topo_callback.records.trajectory import Trajectory
 
     references = None if given.references is None else References.load(given.references)
     trajectory = Trajectory.load(given.recorded.folder())
     findings = find_events(Series.of(trajectory), references)
     stops = [entry for entry in trajectory.journal if entry["event"] == "training_stopped"]
+    if trajectory.damaged and not trajectory.steps:
+        raise RecordError(f"{trajectory.folder}: no readable sample ({len(trajectory.damaged)} damaged)")
+    left_out = [f"{name} cannot be read and is left out" for name in sorted(trajectory.damaged)]
+    notes = [*left_out, *findings.notes]
     rates = list(rates_in_words(findings.events))
     failed = [
         event
@@ -71,7 +76,7 @@ def _events(given: argparse.Namespace) -> int:
             "events": [{**dataclasses.asdict(event), "said": event.said} for event in findings.events],
             "stopped": stops,
             "false_alarms": rates,
-            "notes": list(findings.notes),
+            "notes": notes,
             "failed_on": [event.kind for event in failed],
         }
 
@@ -85,7 +90,7 @@ def _events(given: argparse.Namespace) -> int:
             )
         for line in rates:
             out.write(f"false alarms: {line}\n")
-        for note in findings.notes:
+        for note in notes:
             out.write(f"note: {note}\n")
         if not findings.events:
             out.write("no events\n")

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from topo_callback.commands.arguments import prompts_file
 from topo_callback.comparison.wandb_runs import PREFIX, run_folder
-from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.errors import ConfigurationError, RecordError, described
 
 LOCAL = "a trajectory folder, or the output_dir of a trainer"
 ACCEPTED = "a trajectory folder, the output_dir of a trainer, or wandb:ENTITY/PROJECT/RUN (id or name of a W&B run)"
@@ -46,7 +46,11 @@ class RecordedRun:
         """
         if not self.is_local:
             return run_folder(self.text)
-        if not Path(self.text).exists():
+        try:
+            there = Path(self.text).exists()
+        except OSError as error:
+            raise RecordError(f"{self.text}: cannot be read ({described(error)})") from error
+        if not there:
             raise RecordError(f"no trajectory at {self.text}: there is no such folder; accepted: {self.accepted}")
         return Path(self.text)
 

@@ -35,14 +35,17 @@ def plain_content(content: Any) -> Any:
     return str(content) if isinstance(content, Path) else content
 
 
-def result_json(content: Mapping[str, Any]) -> bytes:
-    """The text of a JSON file.
+def result_json(content: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
+    """The text of a JSON file. Halves of surrogate pairs, as names of files may hold, are escaped.
+
+    Args:
+        ascii_only: all other characters are, too, for a stream that may not take them.
 
     Raises:
         ValueError: a number that is not finite; `plain_numbers` gives None for those.
     """
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    return (text + "\n").encode()
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=ascii_only)
+    return (text + "\n").encode(errors="backslashreplace")
 
 
 def write_results(files: Mapping[str, bytes], folder: Path, what: str) -> list[Path]:

@@ -69,9 +69,12 @@ class Trajectory:
         """Read the run folder at `path`, or the newest run of the output_dir at `path`.
 
         Raises:
-            RecordError: there is no trajectory, or its run.json is damaged.
+            RecordError: there is no trajectory, its run.json is damaged, or the disk refuses.
         """
-        return cls(TrajectoryFolder.find(Path(path)))
+        try:
+            return cls(TrajectoryFolder.find(Path(path)))
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be read ({described(error)})") from error
 
     @property
     def config(self) -> TopologyConfig:
