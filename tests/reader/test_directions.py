@@ -49,6 +49,12 @@ def test_all_formats_and_forms_give_the_same_unit_vectors(ending: str, tmp_path:
     )
 
 
+def test_length_does_not_count_however_far_it_is_from_1(tmp_path: Path) -> None:
+    arrays = {f"layer_{layer}": VECTORS[2] * 2.0**power for layer, power in zip(LAYERS, (0, 1000, -700), strict=True)}
+    vectors = load(written(tmp_path / "x.npz", arrays)).vectors["x"]
+    assert [vectors[layer].tolist() for layer in LAYERS] == [(VECTORS[2] / np.linalg.norm(VECTORS[2])).tolist()] * 3
+
+
 def test_a_bare_tensor_and_a_list_of_them_are_taken(tmp_path: Path) -> None:
     torch.save(torch.from_numpy(VECTORS).bfloat16(), tmp_path / "a.pt")
     torch.save([torch.from_numpy(each) for each in VECTORS], tmp_path / "b.pt")

@@ -15,6 +15,7 @@ from small_runs import LIGHT, TEXTS
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from topo_callback import TopologyCallback, TopologyConfig
+from topo_callback.integrations import run_script
 
 tokenizer = tiny_tokenizer()
 rows = [{"input_ids": ids, "labels": ids} for ids in tokenizer(list(TEXTS))["input_ids"]]
@@ -42,6 +43,9 @@ def train_caught(callback):
 
 def stepped(callback):
     callback._attached.stepped = True
+
+def not_trained():
+    Trainer(tiny_llama(tokenizer, layers=2), TrainingArguments("out", use_cpu=True, report_to=[], disable_tqdm=True))
 
 def refused():
     try:
@@ -82,6 +86,7 @@ NO_STEP = "was told that training begins, but of no optimizer step; nothing was 
         ("train(copy.deepcopy(callback()))", ""),
         ("watch = callback(); [stepped(callback()) for _ in range(3)]", DROPPED),
         ("refused()", ""),
+        ("run_script.Attachment(config).attach(); not_trained()", ""),
         ("train_caught(callback())", ""),
         ("watched(2).finish()", NO_STEP),
         ("watched(2, start_step=2).finish()", ""),
@@ -97,7 +102,7 @@ def test_what_is_dropped_is_said_at_the_end(
     script = tmp_path / "script.py"
     script.write_text(SCRIPT + lines + "\n")
     ended = run_script(script)
-    about = [line for line in ended.stderr.splitlines() if "made at script.py:" in line]
+    about = [line for line in ended.stderr.splitlines() if " made at " in line]
     assert (about != []) == (said != ""), ended.stderr
     assert all(said in line for line in about)
     assert len(about) <= 1

@@ -66,6 +66,7 @@ class Attachment:
 
             def __init__(self) -> None:
                 super().__init__(config=attachment._config)
+                self._attached.dismiss()  # `run` itself says when nothing was watched
 
             def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
                 attachment.begun += 1

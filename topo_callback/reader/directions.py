@@ -131,14 +131,21 @@ def _of_file(
             )
         if not np.isfinite(vector).all():
             raise ConfigurationError(f"{where} has a number that is not finite in layer {layer}; leave that layer out")
-        if not np.linalg.norm(vector) > 0:
+        if not vector.any():
             raise ConfigurationError(f"{where} is 0 in layer {layer}, which is no direction; leave that layer out")
     if by_layer.keys().isdisjoint(layers):
         raise ConfigurationError(
             f"{where} has layers {_listed(sorted(by_layer))}, and read are {_listed(layers)}; give "
             f"TopologyConfig(layers=...) one of these, such as layers=[{min(by_layer)}]"
         )
-    return {layer: vector / np.linalg.norm(vector) for layer, vector in by_layer.items()}
+    return {layer: _unit(vector) for layer, vector in by_layer.items()}
+
+
+def _unit(vector: Float64[np.ndarray, " width"]) -> Float64[np.ndarray, " width"]:
+    # squares of very small or large numbers would be 0 or infinite; a power of two changes no digit
+    scaled = np.ldexp(vector, -np.frexp(np.abs(vector).max())[1])
+    unit: np.ndarray = scaled / np.linalg.norm(scaled)
+    return unit
 
 
 def _listed(layers: Sequence[int]) -> str:
