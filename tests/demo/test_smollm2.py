@@ -85,6 +85,13 @@ def test_a_damaged_file_is_one_line_and_leaves_nothing(
     assert list((cache / "topo_callback" / "models").rglob("*")) == []
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.write_text("a file")
+    monkeypatch.setattr(smollm2, "_weights", lambda: cache)
+    with pytest.raises(ConfigurationError, match=r"smollm2-135m-instruct-1 cannot be written \(Not a directory\)"):
+        smollm2.smollm2_folder()
+
+
 def test_answers_are_kept_for_the_same_requests_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

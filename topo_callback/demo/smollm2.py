@@ -34,18 +34,19 @@ def smollm2_folder() -> Path:
     if (folder / "config.json").is_file():
         return folder
     weights = _weights()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        with quiet_libraries():
-            _convert(weights, made)
-        os.replace(made, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent))
+        try:
+            with quiet_libraries():
+                _convert(weights, made)
+            os.replace(made, folder)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         if (folder / "config.json").is_file():  # another process was first
             return folder
         raise ConfigurationError(f"{folder} cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return folder
 
 
