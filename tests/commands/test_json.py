@@ -84,6 +84,8 @@ def test_a_script_can_fail_on_an_event(kinds: str, status: int, runs: Path, caps
     assert (found["failed_on"] != []) == (status == 1)
     assert [event["kind"] for event in found["events"]].count("invalid_layers") == 1
     assert printed(capsys, "events", runs / "well", "--fail-on", "any")["failed_on"] == []
+    again = printed(capsys, "events", runs / "broken", "--fail-on", kinds, "--fail-on", "settled", status=status)
+    assert again["failed_on"] == found["failed_on"]
 
 
 def test_an_unknown_kind_and_an_unreadable_run_have_a_status_of_their_own(

@@ -28,11 +28,12 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument("--references", type=file_to_read, metavar="FILE", help="from `topo-callback calibrate`")
     parser.add_argument(
         "--fail-on",
+        action="extend",
         type=_kinds,
-        default=(),
+        default=[],
         metavar="KIND[,KIND...]",
-        help="exit with status 1 if there is an event of such a kind, or any with `any`; events whose rate of false "
-        "alarms is not known count where their kind is named, and not for `any`",
+        help="exit with status 1 if there is an event of such a kind, or any with `any` (may be repeated); events "
+        "whose rate of false alarms is not known count where their kind is named, and not for `any`",
     )
     add_json(parser, "the events, how often such rules are wrong, notes, and those that --fail-on names")
     parser.set_defaults(run=_events)
