@@ -8,7 +8,7 @@ import pytest
 from forked_scripts import run_script
 
 SCRIPT = """
-import copy, pickle, sys
+import copy, multiprocessing, pickle, sys
 from concurrent.futures import ThreadPoolExecutor
 import topo_callback
 from small_runs import LIGHT, TEXTS
@@ -40,6 +40,11 @@ def train_caught(callback):
         Fails(tiny_llama(tokenizer, layers=2), args, train_dataset=rows, callbacks=[callback]).train()
     except MemoryError:
         pass
+
+def forked(function, *arguments):
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    process.join()
 
 def stepped(callback):
     callback._attached.stepped = True
@@ -92,6 +97,8 @@ NO_STEP = "was told that training begins, but of no optimizer step; nothing was 
         ("watched(2, start_step=2).finish()", ""),
         ("broken_off()", ""),
         ("pickle.dumps(callback()._attached)", ""),
+        ("watch = callback(); forked(train, watch)", ""),
+        ("watch = callback(); forked(id, watch)", DROPPED),
         ("sys.last_value = ValueError(); callback()", ""),  # as the interpreter leaves it behind an uncaught error
     ],
 )

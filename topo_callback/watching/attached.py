@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ class Attached:
         self._progress: TrainingProgress | None = None
         self._first = 0
         self._process = os.getpid()
+        self._called_by_fork = mmap.mmap(-1, 1)  # shared with processes that are forked, such as notebook_launcher's
         _made.append(self)
 
     def __deepcopy__(self, memo: object) -> Attached:
@@ -53,12 +55,14 @@ class Attached:
 
     def dismiss(self) -> None:
         """Say nothing of this one: another takes its place, it is not to do anything, or it could not begin."""
-        if self in _made:
+        if self._process != os.getpid():
+            self._called_by_fork[0] = 1
+        elif self in _made:
             _made.remove(self)
 
     def said(self) -> str:
         """What is to be said of it when its process ends; nothing where all is well."""
-        if self.stepped or self._process != os.getpid():
+        if self.stepped or self._process != os.getpid() or self._called_by_fork[0]:
             return ""
         if self.begun and not self._has_missed_steps():
             return ""
