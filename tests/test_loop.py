@@ -284,6 +284,7 @@ def test_a_disabled_loop_does_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"total_steps": True}, r"total_steps is True"),
         ({"start_step": -1}, r"start_step is -1; .* 0 or more"),
         ({"start_step": 9}, r"start_step is 9, beyond total_steps, 6"),
+        ({"checkpoint": "weights"}, r"checkpoint is of a run that goes on, and start_step is 0; give start_step"),
         ({"autocast": torch.float32}, r"autocast is torch.float32; accepted"),
     ],
 )
