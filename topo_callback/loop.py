@@ -92,9 +92,7 @@ def watch(
         raise ConfigurationError(f"the first argument is a {type(model).__name__}; accepted: the model, then the probe")
     _check_steps(total_steps, start_step)
     if checkpoint is not None and start_step == 0:
-        raise ConfigurationError(
-            "checkpoint is of a run that goes on, and start_step is 0; give start_step, the optimizer steps done by then"
-        )
+        raise ConfigurationError("checkpoint is of a run that goes on, and start_step is 0; give start_step too")
     if autocast not in (None, torch.bfloat16, torch.float16):
         raise ConfigurationError(f"autocast is {autocast!r}; accepted: torch.bfloat16, torch.float16, or None for none")
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
