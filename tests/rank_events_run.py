@@ -26,7 +26,7 @@ from small_runs import TEXTS
 from tiny import tiny_llama, tiny_tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from topo_callback import TopologyCallback, TopologyConfig
+from topo_callback import TopologyCallback, TopologyConfig, callback
 from topo_callback.capture import NextTokens
 from topo_callback.distributed import turns
 from topo_callback.distributed.ranks import Ranks
@@ -92,7 +92,8 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "geometry": (Reader, "_geometry", 1),
     "put": (Recorder, "put", 1),
     # on_save, on_log, on_train_end
-    "checkpoint": (Path, "is_dir", 1),
+    "name": (callback, "checkpoint_folder", 1),
+    "checkpoint": (Path, "exists", 1),
     "mark": (monitor, "mark_checkpoint", 1),
     "note": (Recorder, "tell", 1),
     "logged": (TrainingFacts, "logged", 1),

@@ -18,6 +18,7 @@ SCRIPT = Path(rank_events_run.__file__)
 # places that the second rank comes to as well
 ON_BOTH = (
     "choose_probe", "schedule", "make_batches", "study_plan", "enter_quiet", "head", "leave_quiet", "study_batches",
+    "name",
 )  # fmt: skip
 KINDS = tuple(ERRORS)
 

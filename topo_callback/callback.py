@@ -157,7 +157,9 @@ class TopologyCallback(TrainerCallback):
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        checkpoint = context.get("checkpoint") or checkpoint_folder(args, state)
+        def checkpoint() -> Path:  # called by the monitor: what raises here on one rank would let the others wait
+            return Path(context.get("checkpoint") or checkpoint_folder(args, state))
+
         self._monitor.saved(context["model"], checkpoint, state)
 
     @_harmless

@@ -155,9 +155,9 @@ class Monitor:
         """A sample is wanted now, whatever it costs. All ranks call this together."""
         self._event(model, state, sampled=True, must=True)
 
-    def saved(self, model: nn.Module, checkpoint: Path, state: TrainingProgress) -> None:
-        """A checkpoint has been saved, in this folder."""
-        self._event(model, state, lambda: self._mark(checkpoint, state), sampled=self._samples_at_saves, must=False)
+    def saved(self, model: nn.Module, checkpoint: Callable[[], Path], state: TrainingProgress) -> None:
+        """A checkpoint has been saved, in the folder or file that `checkpoint` names."""
+        self._event(model, state, lambda: self._mark(checkpoint(), state), sampled=self._samples_at_saves, must=False)
 
     def logged(self, step: int, logs: Mapping[str, Any]) -> None:
         """The trainer has logged something; no ranks meet here."""
