@@ -27,9 +27,15 @@ def run(example: str, work: Path, *arguments: str) -> str:
     return ended.stdout
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that is there already; one example builds its own."""
+    return offline_model(tmp_path_factory.mktemp("model"), pretraining_steps=10)
+
+
 @pytest.mark.parametrize(("example", "folder"), [("sft_lora", "sft-lora"), ("dpo", "dpo"), ("own_loop", "own-loop")])
-def test_training(tmp_path: Path, example: str, folder: str) -> None:
-    run(example, tmp_path, "--steps", "3")
+def test_training(tmp_path: Path, example: str, folder: str, model: str) -> None:
+    run(example, tmp_path, "--steps", "3", *(() if example == "sft_lora" else ("--model", model)))
     trajectory = Trajectory.load(tmp_path / folder)
     assert trajectory.state == "finished"
     assert {0, 3} <= set(trajectory.steps)  # those between are left out where they cost too much
