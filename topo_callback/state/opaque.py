@@ -121,6 +121,6 @@ def _same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, (int, float, str, bytes, bool, complex)):
+    if isinstance(one, (int, float, str, bytes, bool, complex, range)):  # a range: what an iterator over one has left
         return bool(one == other)
     return True  # arrays and tensors are compared by themselves, where they are held
