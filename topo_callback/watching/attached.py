@@ -14,6 +14,7 @@ from topo_callback.training_loop import LoopProgress, TrainingProgress
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _MOST = 3  # lines at the end of a process
 _made: list[Attached] = []
+_processes: set[int] = set()  # that say at their end what was dropped; a fork may have lost its exit functions
 
 
 class Attached:
@@ -32,6 +33,9 @@ class Attached:
         self._progress: TrainingProgress | None = None
         self._first = 0
         self._process = os.getpid()
+        if self._process not in _processes:
+            _processes.add(self._process)
+            atexit.register(_say_unseen)
         self._called_by_fork = mmap.mmap(-1, 1)  # shared with processes that are forked, such as notebook_launcher's
         _made.append(self)
 
@@ -103,10 +107,11 @@ def _caller() -> str:
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
-@atexit.register
 def _say_unseen() -> None:
     """One line for each callback that was dropped; none behind an error, and none beside the first rank."""
     if getattr(sys, "last_value", None) is not None or os.environ.get("RANK", "0") != "0":
         return
-    for line in list(dict.fromkeys(filter(None, (each.said() for each in _made))))[-_MOST:]:
+    lines = dict.fromkeys(filter(None, (each.said() for each in _made)))
+    _made.clear()  # a forked process may come here twice
+    for line in list(lines)[-_MOST:]:
         say(line)
