@@ -234,6 +234,14 @@ def test_nothing_in_the_page_refers_to_anything_outside(page: str) -> None:
     assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}  # a name, no address
 
 
+@pytest.mark.parametrize(("name", "shown"), [("/home/me/models/tiny", "tiny"), ("org/tiny", "org/tiny")])
+def test_a_model_in_a_folder_is_called_by_its_last_part(name: str, shown: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path, STEPS[:3], run={"model": {"name": name}})
+    written = report_page([Trajectory.load(folder.path)])
+    assert f"<h1>{shown} " in written
+    assert "/home/me" not in written.split("<h2", 1)[0]
+
+
 def test_text_from_outside_cannot_break_out(tmp_path: Path) -> None:
     named = {
         "model": {"name": HOSTILE, HOSTILE: HOSTILE, "class": [HOSTILE, None]},

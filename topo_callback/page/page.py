@@ -183,7 +183,8 @@ def _names(runs: Sequence[Trajectory], objectives: Sequence[str] | None) -> list
     names = []
     for place, run in enumerate(runs):
         model = part(run.run, "model")
-        own = plain(model.get("name") or model.get("class") or "", 60)
+        name = str(model.get("name") or model.get("class") or "")
+        own = plain(Path(name).name if Path(name).is_absolute() else name, 60)  # a folder of this machine says nothing
         if objectives is not None:
             seed = part(run.run, "training").get("seed")
             own = plain(objectives[place], 60) + ("" if seed is None else f", seed {plain(seed, 20)}")
