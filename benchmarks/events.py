@@ -26,8 +26,7 @@ from events_runs import COLUMNS, EVENT, PACKED, SECOND, STEPS, TWO, TWO_STEPS
 from machine import describe_machine
 from scipy.stats import binomtest
 
-from topo_callback.dynamics.changes import RULES, ChangeDetector, Course, find_changes, signals_of
-from topo_callback.dynamics.needed import early_need
+from topo_callback.dynamics.changes import RULES, ChangeDetector, Course, early_need, find_changes, signals_of
 from topo_callback.dynamics.training import training_events
 from topo_callback.records.training_steps import COLUMNS as TABLE
 from topo_callback.records.training_steps import TrainingSteps

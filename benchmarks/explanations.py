@@ -25,8 +25,7 @@ from samples import load
 from topo_callback.dynamics import Series, explanation
 from topo_callback.dynamics.changes import RULES, ChangeDetector, signals_of
 from topo_callback.dynamics.excess import NOISY
-from topo_callback.dynamics.explanation import BEHIND, PAST, STANDS_OUT, standing_out
-from topo_callback.dynamics.logged import logged_moves
+from topo_callback.dynamics.explanation import BEHIND, PAST, STANDS_OUT, logged_moves, standing_out
 from topo_callback.records.logged_numbers import COLUMNS as TABLE
 from topo_callback.records.logged_numbers import LOGGED
 from topo_callback.records.training_steps import TrainingSteps

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from topo_callback.demo.corpus import gather_corpus
 from topo_callback.demo.model import build_model, build_tokenizer, pretrain, token_stream
-from topo_callback.demo.offline import offline_preferences, offline_questions
+from topo_callback.demo.surroundings import offline_preferences, offline_questions
 from topo_callback.records.logged_numbers import LOGGED, numbers_in
 from topo_callback.watching.weight_path import WeightPath
 

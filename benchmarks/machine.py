@@ -7,7 +7,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from topo_callback.versions import versions
+from topo_callback.libraries import versions
 
 _PACKAGES = ("topo_callback", "torch", "transformers", "numpy", "numba", "gudhi", "ripser", "dionysus", "loky")
 

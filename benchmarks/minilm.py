@@ -42,7 +42,7 @@ from topo_callback.homology import (
 )
 from topo_callback.measures.distances import gram_matrix
 from topo_callback.measures.gaussian import gaussian_neighbours
-from topo_callback.measures.survival import two_stage_survival
+from topo_callback.measures.zigzags import two_stage_survival
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_minilm.md"

@@ -14,7 +14,7 @@ from peft import LoraConfig
 from trl import DPOConfig, DPOTrainer
 
 from topo_callback import TopologyCallback
-from topo_callback.demo.offline import offline_model, offline_preferences
+from topo_callback.demo.surroundings import offline_model, offline_preferences
 
 
 def main() -> None:

@@ -25,8 +25,7 @@ from trl import SFTConfig, SFTTrainer
 
 from topo_callback import TopologyCallback, TopologyConfig, Trajectory
 from topo_callback.comparison import compare_runs, load_runs, write_comparison, write_tables
-from topo_callback.demo.offline import offline_model
-from topo_callback.demo.surroundings import one_thread
+from topo_callback.demo.surroundings import offline_model, one_thread
 from topo_callback.libraries import quiet_libraries
 from topo_callback.page import report_page, write_page
 

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import topo_callback
-from topo_callback.demo.offline import offline_model, offline_questions
+from topo_callback.demo.surroundings import offline_model, offline_questions
 
 BATCH, ACCUMULATED, LENGTH = 8, 2, 96
 

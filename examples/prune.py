@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from topo_callback import Probe
 from topo_callback.demo.corpus import gather_corpus
-from topo_callback.demo.offline import offline_model
+from topo_callback.demo.surroundings import offline_model
 from topo_callback.pruning import (
     all_choices,
     choice_table,

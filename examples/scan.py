@@ -14,7 +14,7 @@ from pathlib import Path
 
 from topo_callback import TopologyConfig, Trajectory
 from topo_callback.demo.corpus import gather_corpus
-from topo_callback.demo.offline import offline_model
+from topo_callback.demo.surroundings import offline_model
 from topo_callback.scan import Manner, Prompts, find_series, scan
 
 

@@ -21,7 +21,7 @@ from topo_callback.measurement import measure_sample
 from topo_callback.measurement.groups import _differences
 from topo_callback.measures.groups import labellings
 from topo_callback.measures.uncertainty import LEFT_OUT, parts_of_prompts, recorded_error, standard_error
-from topo_callback.reader.reader import group_facts
+from topo_callback.reader.means import group_facts
 from topo_callback.records.contents import check_run, check_sample
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.sample import Sample

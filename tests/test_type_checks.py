@@ -12,7 +12,7 @@ from beartype.roar import BeartypeCallHintParamViolation
 
 from topo_callback.homology import rips_persistence
 from topo_callback.measures.behaviour import divergences
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 
 def test_a_plain_argument_of_another_type_is_refused() -> None:

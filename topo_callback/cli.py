@@ -20,7 +20,7 @@ from topo_callback.commands import (
     scan,
     summary,
 )
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser
 from topo_callback.errors import TopologyError
 from topo_callback.terminal import show_if_asked
 

@@ -1,11 +1,14 @@
-"""Other libraries kept quiet: their progress bars, log lines and warnings, silent inside and as before afterwards."""
+"""Other libraries: their versions, and their progress bars, log lines and warnings, silent inside, then as before."""
 
 from __future__ import annotations
 
 import logging
+import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 NOISY_LOGGERS = ("accelerate", "datasets", "filelock", "httpx", "huggingface_hub", "peft", "torch", "trl", "wandb")
 
@@ -73,3 +76,20 @@ def _quiet_datasets() -> Iterator[None]:
     finally:
         if bars:
             datasets.enable_progress_bars()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The installed versions of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def dtype_argument(dtype: Any) -> dict[str, Any]:
+    """What `from_pretrained` takes to load weights in a dtype: transformers before 4.56 calls it `torch_dtype`."""
+    major, minor = (int(part) for part in version("transformers").split(".")[:2])
+    return {"dtype" if (major, minor) >= (4, 56) else "torch_dtype": dtype}

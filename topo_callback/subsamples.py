@@ -1,4 +1,4 @@
-"""Which points make up each sub-sample, without torch: the worker asks for them too."""
+"""Which items are chosen: layers, steps and pictures evenly spaced, points of sub-samples drawn; without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from topo_callback.errors import ConfigurationError
+
+
+def evenly_spaced(available: int, count: int) -> list[int]:
+    """`count` different indices of 0 .. available-1, evenly spaced with both ends; all of them if count is larger.
+
+    One index alone is the last.
+    """
+    if count >= available:
+        return list(range(available))
+    if count == 1:
+        return [available - 1]
+    # integer rounding half up: the same on every platform
+    return [(2 * i * (available - 1) + (count - 1)) // (2 * (count - 1)) for i in range(count)]
 
 
 def subsample_indices(points: int, size: int, count: int, seed: int) -> Int[np.ndarray, "{count} {size}"]:

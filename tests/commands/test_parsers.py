@@ -13,8 +13,7 @@ import pytest
 
 from topo_callback import commands
 from topo_callback.cli import build_parser, main
-from topo_callback.commands.arguments import file_to_read, file_to_write, folder_to_write, prompts_file
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser, file_to_read, file_to_write, folder_to_write, prompts_file
 from topo_callback.commands.runs import ACCEPTED, LOCAL, LocalRun, RecordedRun, run_or_objective, runs_of_objective
 from topo_callback.setting_changes import watching_settings
 from topo_callback.settings import setting_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from topo_callback.dynamics.logged import MOST, logged_moves
+from topo_callback.dynamics.explanation import MOST, logged_moves
 from topo_callback.records.logged_numbers import COLUMNS
 from topo_callback.records.training_steps import TrainingSteps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from topo_callback.dynamics.needed import Needed
+from topo_callback.dynamics.changes import Needed
 
 
 def needed_after(sums: np.ndarray) -> float:

@@ -12,9 +12,9 @@ from dynamics.simulated_series import first_samples, simulated_series
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback.dynamics import Series, find_events
-from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.departures import departures
 from topo_callback.dynamics.onsets import find_onsets, joint_displacement, plan_of, samples_that_came_back
+from topo_callback.dynamics.series import across_samples
 from topo_callback.measures.neighbours import mutual_knn
 from topo_callback.records.training_steps import COLUMNS, TrainingSteps
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.rates import RATES, rates_in_words
+from topo_callback.dynamics.reorganisation import RATES, rates_in_words
 
 ROOT = Path(__file__).parents[2]
 EVENT = Event("change", "sequential", 1, 2, 2, (), 2.0, None, "the loss 2x what it was before")

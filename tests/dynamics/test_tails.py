@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from topo_callback.dynamics.tails import chance_of
+from topo_callback.dynamics.departures import chance_of
 
 
 def test_the_chance_is_that_of_a_pareto_tail_over_all_powers() -> None:

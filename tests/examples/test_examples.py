@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from topo_callback import Trajectory
-from topo_callback.demo.offline import offline_model
+from topo_callback.demo.surroundings import offline_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.missing import Missing
 from topo_callback.measures.registry import LayerView
-from topo_callback.measures.survival import survival, survival_gaussian, two_stage_survival
+from topo_callback.measures.zigzags import survival, survival_gaussian, two_stage_survival
 
 
 @pytest.fixture(scope="module")

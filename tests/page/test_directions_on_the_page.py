@@ -12,7 +12,7 @@ from browser import browser
 from test_directions_in_records import CONFIG, GROUPS, LAYERS, POINTS, sample
 
 from topo_callback import Trajectory
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser
 from topo_callback.measurement import measure_sample
 from topo_callback.page import report_page, write_page
 from topo_callback.page.directions import decimals

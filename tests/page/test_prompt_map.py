@@ -13,9 +13,8 @@ from scipy.stats import special_ortho_group
 from trajectories import make_sample
 
 from topo_callback import Trajectory
-from topo_callback.dynamics.prompt_moves import PromptMoves, prompt_moves
 from topo_callback.page.prompt_map import NEIGHBOURS, map_content, on_common_axes
-from topo_callback.page.prompts import moved_prompts
+from topo_callback.page.prompts import PromptMoves, moved_prompts, prompt_moves
 
 
 @pytest.fixture(scope="module")

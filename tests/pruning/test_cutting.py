@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from topo_callback.capture import find_blocks
 from topo_callback.errors import ConfigurationError, RecordError, UnsupportedModelError
+from topo_callback.libraries import dtype_argument
 from topo_callback.pruning import cut_layers, write_pruned
-from topo_callback.versions import dtype_argument
 
 DECODERS = sorted(set(FAMILIES) - HEADLESS - {"t5"})
 IDS = torch.tensor([[5, 90, 33, 7, 61, 12, 48, 77, 3, 29, 54, 18]])  # longer than the windows of 4 below

@@ -1,16 +1,54 @@
-"""What arguments of the subcommands have in common: numbers, files and folders, and the axis on which runs are laid."""
+"""What the subcommands share: their parser, numbers, files and folders as arguments, settings, the axis of runs."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topo_callback.terminal import WIDE, TextStream
+
+if TYPE_CHECKING:
+    from topo_callback.config import TopologyConfig
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations, which would keep old names of options alive.
+
+    Attributes:
+        later: adds arguments that need imports, when the parser is used and not when it is made; None: there are none.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
+        self.later: Callable[[CommandParser], None] | None = None
+
+    def complete(self) -> None:
+        """Add the arguments of `later`, once."""
+        later, self.later = self.later, None
+        if later is not None:
+            later(self)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        self.complete()
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def format_help(self) -> str:
+        self.complete()
+        return super().format_help()
+
+    def format_usage(self) -> str:
+        self.complete()
+        return super().format_usage()
 
 
 def positive(text: str) -> int:
@@ -143,3 +181,48 @@ def show_wide(given: argparse.Namespace) -> None:
     """Do what `--wide` asks for, for every callback of this process."""
     if given.wide:
         os.environ[WIDE] = "1"
+
+
+USAGE = "[--topo-config FILE] [--topo-preset NAME] [--topo-SETTING VALUE ...]"
+
+
+def add_settings(parser: CommandParser, unused: Collection[str] = ()) -> None:
+    """`--topo-config`, `--topo-preset` and an option for every setting; those that are `unused` are not shown."""
+    from topo_callback.presets import PRESETS
+    from topo_callback.settings import PREFIX, setting_help, setting_names
+
+    settings = parser.add_argument_group(
+        "settings",
+        "An option counts more than a variable TOPO_<SETTING> in the environment, that more than the file, and that "
+        "more than the preset. Several values have commas between them; none where there may be none.",
+    )
+    settings.add_argument(
+        "--topo-config", dest="settings_file", type=file_to_read, metavar="FILE", help="settings in YAML or JSON"
+    )
+    settings.add_argument(
+        "--topo-preset",
+        dest="preset",
+        metavar="NAME",
+        choices=tuple(PRESETS),
+        help=f"what other settings change: {', '.join(PRESETS)}",
+    )
+    for name in setting_names():
+        settings.add_argument(
+            f"--topo-{name.replace('_', '-')}",
+            dest=PREFIX + name,
+            metavar="VALUE",
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS if name in unused else setting_help(name),
+        )
+
+
+def given_settings(given: argparse.Namespace, unused: Collection[str] = ()) -> TopologyConfig:
+    """The configuration from the options, the environment and the file.
+
+    Raises:
+        ConfigurationError: as `gather_settings`.
+    """
+    from topo_callback.settings import PREFIX, gather_settings
+
+    options = {name.removeprefix(PREFIX): text for name, text in vars(given).items() if name.startswith(PREFIX)}
+    return gather_settings(options, file=given.settings_file, preset=given.preset, unused=unused)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from topo_callback.commands.arguments import add_json, add_output, answer
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser, add_json, add_output, answer
 from topo_callback.commands.runs import add_runs
 from topo_callback.terminal import TextStream
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from topo_callback.commands.arguments import add_align, add_json, add_output_dir, answer, not_negative
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser, add_align, add_json, add_output_dir, answer, not_negative
 from topo_callback.commands.runs import EXAMPLE, add_objectives, by_objective
 from topo_callback.errors import ConfigurationError
 from topo_callback.terminal import TextStream

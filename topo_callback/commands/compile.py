@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from topo_callback.commands.arguments import add_json, answer
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser, add_json, answer
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:

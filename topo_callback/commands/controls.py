@@ -6,8 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from topo_callback.commands.arguments import add_json, add_output_dir, answer, not_negative, numbers, positive
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import (
+    CommandParser,
+    add_json,
+    add_output_dir,
+    answer,
+    not_negative,
+    numbers,
+    positive,
+)
 from topo_callback.commands.runs import add_run
 from topo_callback.terminal import TextStream
 

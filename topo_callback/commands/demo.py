@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 
 from topo_callback.commands.arguments import (
+    CommandParser,
     add_json,
     add_output_dir,
     add_wide,
@@ -14,7 +15,6 @@ from topo_callback.commands.arguments import (
     positive,
     show_wide,
 )
-from topo_callback.commands.parser import CommandParser
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:

@@ -6,8 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from topo_callback.commands.arguments import add_json, answer, file_to_read
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser, add_json, answer, file_to_read
 from topo_callback.commands.runs import add_run
 from topo_callback.terminal import TextStream
 
@@ -51,8 +50,7 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 def _events(given: argparse.Namespace) -> int:
     from topo_callback.dynamics import References, Series, find_events
-    from topo_callback.dynamics.rates import rates_in_words
-    from topo_callback.dynamics.reorganisation import OF_OTHERS
+    from topo_callback.dynamics.reorganisation import OF_OTHERS, rates_in_words
     from topo_callback.errors import RecordError
     from topo_callback.records.trajectory import Trajectory
 

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from topo_callback.commands.arguments import (
+    CommandParser,
     add_json,
     add_output_dir,
     answer,
@@ -14,7 +15,6 @@ from topo_callback.commands.arguments import (
     numbers,
     positive,
 )
-from topo_callback.commands.parser import CommandParser
 from topo_callback.commands.runs import ACCEPTED, RecordedRun, add_prompts, prompts_source
 from topo_callback.errors import ConfigurationError
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topo_callback.commands.arguments import add_align, add_json, add_output, answer
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser, add_align, add_json, add_output, answer
 from topo_callback.commands.runs import EXAMPLE, Runs, add_prompts, add_runs_or_objectives, by_objective, prompts_source
 
 if TYPE_CHECKING:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from topo_callback.commands.arguments import add_wide, show_wide
-from topo_callback.commands.parser import CommandParser
-from topo_callback.commands.settings import USAGE, add_settings, given_settings
+from topo_callback.commands.arguments import USAGE, CommandParser, add_settings, add_wide, given_settings, show_wide
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:

@@ -6,10 +6,18 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from topo_callback.commands.arguments import add_json, add_output_dir, answer, not_negative, positive
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import (
+    USAGE,
+    CommandParser,
+    add_json,
+    add_output_dir,
+    add_settings,
+    answer,
+    given_settings,
+    not_negative,
+    positive,
+)
 from topo_callback.commands.runs import add_prompts, prompts_source
-from topo_callback.commands.settings import USAGE, add_settings, given_settings
 from topo_callback.terminal import TextStream
 
 if TYPE_CHECKING:

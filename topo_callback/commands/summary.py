@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from topo_callback.commands.arguments import add_json, answer
-from topo_callback.commands.parser import CommandParser
+from topo_callback.commands.arguments import CommandParser, add_json, answer
 from topo_callback.commands.runs import add_run
 
 

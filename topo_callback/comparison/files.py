@@ -35,8 +35,8 @@ from topo_callback.figures.comparison_figures import (
     encode_figure,
     run_map_figure,
 )
+from topo_callback.libraries import versions
 from topo_callback.records.results import plain_numbers, result_json, write_results
-from topo_callback.versions import versions
 
 SCHEMA = 1
 MEDIAN = "median"

@@ -25,7 +25,7 @@ from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.homology.stage_graphs import StageGraphs
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 MOST_COUNTS = 15  # k of 1..15 is published
 

@@ -13,8 +13,8 @@ from topo_callback.controls.figure import controls_figure
 from topo_callback.controls.orders import OrderControl, OrderStatistic
 from topo_callback.controls.variations import KEPT_SHARE, Descriptors, SubsetControl
 from topo_callback.figures.comparison_figures import encode_figure
+from topo_callback.libraries import versions
 from topo_callback.records.results import plain_numbers, result_json, write_results
-from topo_callback.versions import versions
 
 SCHEMA = 1
 

@@ -14,7 +14,7 @@ from topo_callback.controls.controls import ZigzagControls
 from topo_callback.controls.orders import STATISTICS, OrderControl, OrderStatistic
 from topo_callback.controls.variations import Descriptors, NeighbourSweep, SubsetControl
 from topo_callback.controls.wording import CURVE_NAMES, GRAPH_NAMES, statistic_name
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 from topo_callback.tables import Column, Table, rich_table
 from topo_callback.terminal import TextStream
 

@@ -6,7 +6,7 @@ known: it may grow as a power between 0 (a floor, saturation) and 1.5 of it. Log
 and the least favourable of them counts: what any of them explains is no departure, so neither warm-up nor decay nor a
 restart is one. How much is needed comes from the same differences in the run's own past. In the first intervals the
 scale is their scatter, the largest value included, and a rise that went on before is taken off; from the 40th on the
-tail of their distribution is known well enough to say how likely a larger one is.
+tail of their distribution is known well enough to say how likely a larger one is (`chance_of`).
 
 A window that was too early to be judged is judged once, when enough is known of what came after it: it must be above
 the four intervals behind it as well, so that a transient at the start is none.
@@ -14,8 +14,9 @@ the four intervals behind it as well, so that a transient at the start is none.
 
 from __future__ import annotations
 
+import math
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,36 @@ from jaxtyping import Bool, Float64, Int64
 from numpy.lib.stride_tricks import sliding_window_view
 
 from topo_callback.dynamics.summaries import row_quantiles
-from topo_callback.dynamics.tails import chance_of
+
+_COUNT, _FEWEST = 0.6, 4  # the tail has .6 sqrt(n) values, at least 4
+_OBSERVED, _LOGARITHMS = 8.0, 2.0  # what is known before: as if 8 values had shown a power of 4
+_NEAR = 1.5  # times where the tail begins: nothing within is told apart
+
+
+def chance_of(value: float, ordered: Sequence[float], *, smallest: float) -> float:
+    """Posterior predictive chance of a value as large as this one; 1 where the past says nothing against it.
+
+    Beyond its largest values the past is taken to have the tail of a Pareto distribution, whose power is not known:
+    its conjugate prior is a gamma distribution with mean 4, and the chance is what is left when the power is
+    integrated out (Hill, Annals of Statistics 3, 1975, has the likelihood). So a heavy tail that shows is believed, and
+    a light one the more the longer it has been seen.
+
+    Args:
+        value: at least 0.
+        ordered: past values, ascending, at least 0.
+        smallest: a value below which the tail does not begin.
+    """
+    count = len(ordered)
+    largest = max(_FEWEST, math.ceil(_COUNT * math.sqrt(count)))
+    if count <= largest:
+        return 1.0
+    begins = max(ordered[count - largest - 1], smallest)
+    if not value > _NEAR * begins:
+        return 1.0
+    seen = _LOGARITHMS + sum(math.log(each / begins) for each in ordered[count - largest :] if each > begins)
+    beyond: float = (seen / (seen + math.log(value / begins))) ** (largest + _OBSERVED)
+    return largest / count * beyond
+
 
 BASE = 4  # intervals before a window that it is compared with
 HISTORY = 48  # windows that the scale is taken from

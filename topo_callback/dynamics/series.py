@@ -2,26 +2,32 @@
 
 Displacement is compared with the weights' path, never with the number of steps: a sample taken later, or at a higher
 learning rate, has moved further without anything having happened.
+
+A sample that went away and came back shows only in the displacement across it, between the samples on both sides:
+both intervals beside it are large, the one across is not.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from topo_callback.dynamics.across import across_samples
 from topo_callback.dynamics.group_series import GroupSeries
 from topo_callback.dynamics.identity import identity_of, part_of
 from topo_callback.errors import RecordError, described
+from topo_callback.measures.neighbours import mutual_knn
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
+from topo_callback.records.record import read_record
 from topo_callback.records.snapshot import Snapshot, number_array
 from topo_callback.records.training_steps import COLUMNS, TrainingSteps, read_training_steps
 from topo_callback.records.trajectory import Trajectory
@@ -251,3 +257,37 @@ def _number(value: Any) -> float:
     """A fact as a number; NaN where it is none, or a whole number beyond any."""
     is_number = isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 53)
     return float(value) if is_number else float("nan")
+
+
+def across_samples(
+    folder: TrajectoryFolder, steps: Sequence[int], layers: Sequence[int]
+) -> Float64[np.ndarray, "samples layers"] | None:
+    """One minus mutual kNN between the sample before and the sample after each; None where none has both.
+
+    NaN for the first and the last sample, for layers that are not ok on both sides, and where a record cannot be read.
+    What was compared once is remembered, so that one more sample costs one comparison.
+    """
+    found = np.full((len(steps), len(layers)), np.nan)
+    paths = [folder.step_file(folder.samples, step) for step in steps]
+    for place, (before, after) in enumerate(zip(paths, paths[2:], strict=False), start=1):
+        try:
+            moved = _between(str(before), before.stat().st_mtime_ns, str(after), after.stat().st_mtime_ns)
+        except (RecordError, OSError):
+            continue
+        found[place] = [dict(moved).get(layer, math.nan) for layer in layers]
+    return found if np.isfinite(found).any() else None
+
+
+@lru_cache(maxsize=1 << 16)
+def _between(before: str, before_written: int, after: str, after_written: int) -> tuple[tuple[int, float], ...]:
+    """Of the layers that are ok in both records, with neighbours of as many points."""
+    first, second = _neighbours(before, before_written), _neighbours(after, after_written)
+    both = [layer for layer in first if layer in second and first[layer].shape == second[layer].shape]
+    return tuple((layer, 1.0 - mutual_knn(first[layer], second[layer])) for layer in both)
+
+
+@lru_cache(maxsize=4)
+def _neighbours(path: str, written: int) -> dict[int, np.ndarray]:
+    snapshot = Snapshot.from_record(*read_record(Path(path)))
+    rows = itertools.compress(range(len(snapshot.layers)), (snapshot.status.get(n) == "ok" for n in snapshot.layers))
+    return {snapshot.layers[row]: snapshot.neighbours[row] for row in rows if snapshot.neighbours[row].size}

@@ -18,7 +18,7 @@ from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 HEAT_MAPS = (*(measure for measure, _ in TRAJECTORY_PANELS), "survival_h1.first")
 TIME_SAMPLES = 3  # fewer say no more than two-stage survival

@@ -12,7 +12,6 @@ from topo_callback.measures import (
     paired_topology,
     shape,
     spectrum,
-    survival,
     zigzags,
 )
 from topo_callback.measures.registry import (
@@ -46,7 +45,6 @@ __all__ = [
     "paired_topology",
     "shape",
     "spectrum",
-    "survival",
     "time_measures",
     "zigzags",
 ]

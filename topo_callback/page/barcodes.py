@@ -11,7 +11,7 @@ from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.descriptors import effective_persistence_image, shared_features
 from topo_callback.page.wording import float32_text, part, plain
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 MOST_NUMBERS = 800_000  # 4.3 MB in the page
 FEWEST_BARS = 64

@@ -8,7 +8,7 @@ from topo_callback.errors import RecordError
 from topo_callback.page.wording import count, plain
 from topo_callback.records.drift_words import DriftReading, Word
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 SHOWN = 10  # words each way
 _MOST_WORDS = 60_000  # in the page, of all its runs

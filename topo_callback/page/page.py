@@ -16,11 +16,11 @@ from string import Template
 from topo_callback.dynamics import Event
 from topo_callback.dynamics.checkpoints import checkpoint_answers
 from topo_callback.dynamics.events import events_of_run
-from topo_callback.dynamics.rates import rates_in_words
-from topo_callback.dynamics.reorganisation import UNMEASURED
+from topo_callback.dynamics.reorganisation import UNMEASURED, rates_in_words
 from topo_callback.dynamics.run_verdict import verdict_of
 from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, RecordError
+from topo_callback.libraries import versions
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
 from topo_callback.page.directions import directions_table
@@ -33,7 +33,6 @@ from topo_callback.page.summary import summary, undefined
 from topo_callback.page.wording import count, embedded_json, items, part, plain, safe, table
 from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.versions import versions
 
 SCRIPTS = (
     "basics.js", "lines.js", "grid.js", "homology.js", "groups.js", "numbers.js", "map.js", "directions.js", "words.js",

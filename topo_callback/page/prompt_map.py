@@ -16,7 +16,7 @@ from topo_callback.page.wording import number
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 NEIGHBOURS = 5  # of every prompt at most: those of the chosen one are drawn and named, of all others the first two
 _UNIT = 1000  # coordinates are whole numbers: thousandths of the median distance

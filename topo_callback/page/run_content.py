@@ -21,7 +21,7 @@ from topo_callback.page.prompt_map import map_content
 from topo_callback.page.wording import number, part, plain
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 FACTS = {
     "loss": ("Training loss", "loss"),

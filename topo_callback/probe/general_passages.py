@@ -10,7 +10,7 @@ from typing import Any
 from topo_callback.errors import ProbeError
 from topo_callback.probe.probe import Probe
 from topo_callback.probe.rows import RowTokenizer
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 TOKENS = 24
 """Of each passage, its first ones are read: enough for a context, and few enough to cost little."""

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError, described
+from topo_callback.libraries import dtype_argument
 from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
 from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, local_folder, read_object
 from topo_callback.scan.opening import CheckedFiles, check_checkpoint, nothing_fetched, open_tokenizer, outline
-from topo_callback.versions import dtype_argument
 
 
 def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu") -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError, UnsupportedModelError
+from topo_callback.libraries import dtype_argument, versions
 from topo_callback.pruning.checking import (
     SAME,
     SAME_LOW,
@@ -21,7 +22,6 @@ from topo_callback.pruning.checking import (
     largest_deviation,
     next_token_logits,
 )
-from topo_callback.versions import dtype_argument, versions
 
 
 def check_target(folder: Path) -> None:

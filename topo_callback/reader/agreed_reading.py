@@ -40,8 +40,8 @@ from topo_callback.probe import Probe
 from topo_callback.reader.directions import Directions
 from topo_callback.reader.drift_reading import DriftLens
 from topo_callback.reader.general_text import GeneralTextReading
-from topo_callback.spacing import evenly_spaced
 from topo_callback.studies import StudyRunner
+from topo_callback.subsamples import evenly_spaced
 
 logger = logging.getLogger("topo_callback")
 

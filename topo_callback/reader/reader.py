@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from topo_callback.capture import (
@@ -34,10 +34,8 @@ from topo_callback.geometry import (
     nearest_neighbours,
     point_norms,
 )
-from topo_callback.groups import Groups
-from topo_callback.measures.uncertainty import LEFT_OUT, blocks_of_prompts
 from topo_callback.reader.agreed_reading import AgreedReading, ReadingError
-from topo_callback.reader.means import left_out_means
+from topo_callback.reader.means import group_facts, left_out_means
 from topo_callback.records.sample import Sample
 from topo_callback.studies import Reading, StudyResults
 
@@ -271,42 +269,6 @@ def point_facts(
         "norms": norms_of(clouds, layers, invalid, metric),
         "largest_coordinates": largest,
     }
-
-
-def group_facts(
-    clouds: Float[Tensor, "layers points width"],
-    layers: Sequence[int],
-    invalid: Mapping[int, str],
-    groups: Groups,
-    errors: bool,
-) -> dict[str, np.ndarray]:
-    """`group_centroids` and, where errors are wanted, `group_blocks` of a `Sample`; nothing without groups.
-
-    Cost: one more pass over the clouds in float64, two with errors.
-    """
-    if not groups:
-        return {}
-    members = [groups.members(name) for name in groups.names]
-    blocks = [[places[block] for block in blocks_of_prompts(len(places))] for places in members]
-    centroids = np.zeros((len(layers), len(members), clouds.shape[2]))
-    of_blocks = np.zeros((len(layers), len(members), LEFT_OUT.groups, clouds.shape[2]), dtype=np.float32)
-    of_blocks[:, [not each for each in blocks]] = np.nan
-    for row, layer in enumerate(layers):
-        if layer in invalid:
-            of_blocks[row] = 0.0
-            continue
-        cloud = clouds[row].cpu() if clouds.device.type == "mps" else clouds[row]
-        for group, places in enumerate(members):
-            centroids[row, group] = _mean(cloud, places)
-            for place, block in enumerate(blocks[group] if errors else ()):
-                of_blocks[row, group, place] = _mean(cloud, block) - centroids[row, group]
-    return {"group_centroids": centroids, **({"group_blocks": of_blocks} if errors else {})}
-
-
-def _mean(cloud: Float[Tensor, "points width"], places: Int64[np.ndarray, " members"]) -> Float64[np.ndarray, " width"]:
-    chosen = cloud.index_select(0, torch.from_numpy(places).to(cloud.device))
-    found: Float64[np.ndarray, " width"] = chosen.mean(dim=0, dtype=torch.float64).cpu().numpy()
-    return found
 
 
 def norms_of(

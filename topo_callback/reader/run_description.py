@@ -19,14 +19,14 @@ from torch.utils.data import TensorDataset
 from topo_callback.capture.blocks import find_blocks, find_language_model
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import USERS_OWN
+from topo_callback.libraries import versions
 from topo_callback.probe import Probe
 from topo_callback.probe.probe import tokenizer_hash
 from topo_callback.probe.rows import IN_TOKENS
 from topo_callback.reader.reader import Reader
 from topo_callback.records.record import SCHEMA
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 from topo_callback.training_loop import TrainingProgress, TrainingSettings
-from topo_callback.versions import versions
 
 _OF_OPTIMIZERS = ("betas", "eps", "alpha", "momentum", "nesterov", "amsgrad")
 _ROWS = 16  # of the training data, evenly spaced, that its digest is of

@@ -23,7 +23,7 @@ from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.record import read_record
 from topo_callback.records.snapshot import Snapshot, number_array
 from topo_callback.records.training_steps import COLUMNS, TrainingSteps, read_training_steps
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 
 if TYPE_CHECKING:
     import pandas as pd

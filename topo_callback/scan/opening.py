@@ -13,13 +13,12 @@ from typing import Any
 import torch
 
 from topo_callback.errors import USERS_OWN, ConfigurationError, TopologyError, described
-from topo_callback.libraries import quiet_loading
+from topo_callback.libraries import dtype_argument, quiet_loading
 from topo_callback.scan.adapters import check_adapter_size, check_against_base
 from topo_callback.scan.bounded import BoundedTokenizer, check_bounded
 from topo_callback.scan.checking import check_adapter, check_model, refuse_pipes, weight_files
 from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, local_folder, read_object
 from topo_callback.scan.sizes import Held, check_built, held_by, limited_building
-from topo_callback.versions import dtype_argument
 
 _OF_TOKENIZERS = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",

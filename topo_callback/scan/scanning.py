@@ -17,7 +17,7 @@ from topo_callback.scan.prompts import Prompts
 from topo_callback.scan.running import require_backend, run_units
 from topo_callback.scan.training_left import AS_TRAINED
 from topo_callback.scan.unit import Outcome, Unit, is_done, skipped_reason
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 from topo_callback.terminal import say
 
 

@@ -14,7 +14,6 @@ from topo_callback.measures.missing import Missing, Number
 from topo_callback.probe import Probe
 from topo_callback.probe.text_changes import Draws
 from topo_callback.probe.variants import ProbeVariant, changed_texts
-from topo_callback.spacing import evenly_spaced
 from topo_callback.studies.registry import (
     NoStudyError,
     ProbeStudy,
@@ -24,6 +23,7 @@ from topo_callback.studies.registry import (
     by_layer,
     register,
 )
+from topo_callback.subsamples import evenly_spaced
 
 MOST_PROMPTS = 128  # evenly spaced; 16 views of them are eight times the default probe
 NO_DIRECTION = "a point lies at the mean of all and has no direction from there"

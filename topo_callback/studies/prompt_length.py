@@ -11,8 +11,8 @@ from topo_callback.geometry import condensed_distances
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
-from topo_callback.spacing import evenly_spaced
 from topo_callback.studies.registry import ProbeStudy, Reading, StudyContext, StudyNumbers, by_layer, register
+from topo_callback.subsamples import evenly_spaced
 
 MOST_POINTS = 1000  # of which pairs are ranked: half a million of them
 LEAST = 4

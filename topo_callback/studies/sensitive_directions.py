@@ -22,8 +22,8 @@ from topo_callback.capture.blocks import bare, find_language_model
 from topo_callback.capture.lens import logits_given
 from topo_callback.errors import UnsupportedModelError
 from topo_callback.measures.missing import Missing, Number
-from topo_callback.spacing import evenly_spaced
 from topo_callback.studies.registry import ModelContext, ModelStudy, StudyNumbers, register
+from topo_callback.subsamples import evenly_spaced
 
 LAYERS = 3  # first, middle and last of those that are read
 PROMPTS = 8  # the divergence is averaged over them; the directions differ far more than the prompts do

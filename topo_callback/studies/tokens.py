@@ -19,9 +19,8 @@ from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.spectrum import matrix_entropy, spectrum
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant, random_tokens, shuffled_tokens
-from topo_callback.spacing import evenly_spaced
 from topo_callback.studies.registry import ProbeStudy, Reading, StudyContext, StudyNumbers, by_layer, register
-from topo_callback.subsamples import median_distance
+from topo_callback.subsamples import evenly_spaced, median_distance
 
 MOST_PROMPTS = 256  # evenly spaced: no more than the default probe
 TOKEN_MEASURES = ("prompt_entropy", "curvature")

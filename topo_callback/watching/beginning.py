@@ -24,7 +24,7 @@ from topo_callback.records.waiting import Patience
 from topo_callback.sinks import default_sinks
 from topo_callback.sinks.defaults import without_sink
 from topo_callback.sinks.protocol import Sink
-from topo_callback.spacing import evenly_spaced
+from topo_callback.subsamples import evenly_spaced
 from topo_callback.terminal import say
 from topo_callback.training_loop import TrainingProgress, TrainingSettings
 from topo_callback.watching.actions import EventFunction

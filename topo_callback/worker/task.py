@@ -15,13 +15,13 @@ from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import USERS_OWN, RecordError, described
 from topo_callback.groups import Groups
+from topo_callback.libraries import versions
 from topo_callback.records.fingerprint import Fingerprint
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
-from topo_callback.versions import versions
 from topo_callback.worker.failed_measures import note_failed_measures
 
 _ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "dionysus")
