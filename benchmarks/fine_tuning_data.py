@@ -39,7 +39,7 @@ def kind_names(folder: Path = ALIGNMENT) -> tuple[str, ...]:
 def gather_kinds(corpus: Corpus, tokenizer, folder: Path = ALIGNMENT) -> Kinds:
     """Rows of all kinds in one form, short enough for the small model; the probe takes prompts with one row each."""
     names = kind_names(folder)
-    found = {name: _alignment_rows(folder / f"{name}.jsonl.gz") for name in names if name in ("helpful", "harmless")}
+    found = {name: alignment_rows(folder / f"{name}.jsonl.gz") for name in names if name in ("helpful", "harmless")}
     found["questions"] = corpus.training_rows
     if "reference" in names:
         found["reference"] = _reference_rows(corpus.reference)
@@ -83,7 +83,7 @@ def rows_of_run(kinds: Kinds, condition: str, seed: int, count: int, switch: int
     return drawn[before][:switch] + drawn[after or before][switch if not after else 0 :][: count - switch]
 
 
-def _alignment_rows(file: Path) -> list[dict[str, str]]:
+def alignment_rows(file: Path) -> list[dict[str, str]]:
     """Prompt and answer; of a conversation the last question alone."""
     rows = []
     with gzip.open(file, "rt", encoding="utf-8") as lines:

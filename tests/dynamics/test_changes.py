@@ -97,6 +97,19 @@ def test_portions_make_no_difference(seed: int) -> None:
     assert found == whole
 
 
+def test_portions_make_no_difference_in_a_long_run_with_odd_values() -> None:
+    draw = np.random.default_rng(4)
+    steps = np.arange(1, 2501)
+    values = 0.1 * draw.normal(size=2500) * (1 + 20 * (draw.random(2500) < 0.01))
+    values[1800:] += 6.0
+    whole = ChangeDetector().take(steps, {"loss": values})
+    assert [change.known_at for change in whole] == [1806]
+    detector, found = ChangeDetector(), []
+    for first in range(0, 2500, 37):
+        found += detector.take(steps[first : first + 37], {"loss": values[first : first + 37]})
+    assert found == whole
+
+
 def test_what_is_not_known_is_left_out() -> None:
     run = times(course(0), "loss", 3.0, 101, 200)
     run["grad_norm"][:] = np.nan

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topo_callback.dynamics.excess import FEWEST, NOISY, SMOOTH, Rule, excess
+from topo_callback.dynamics.excess import FEWEST, NOISY, RECURRING, SMOOTH, Rule, excess, recurring_differences
 
 RULES = {"noisy": NOISY, "smooth": SMOOTH}
 
@@ -28,10 +28,34 @@ def test_it_is_a_function_of_the_past(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_the_end_of_a_series_is_enough(rule: Rule) -> None:
     values = noise(1, 300)
-    whole, first = excess(values, rule), 150
-    end = excess(values[first - rule.context :], rule)
+    whole, first = excess(values, rule, recurring=np.zeros(300)), 150
+    end = excess(values[first - rule.context :], rule, recurring=np.zeros(150 + rule.context))
     assert np.array_equal(end.share[rule.context :], whole.share[first:])
     assert np.array_equal(end.length[rule.context :], whole.length[first:])
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_the_end_of_a_long_series_is_enough(rule: Rule) -> None:
+    values = noise(5, 1700) * (1 + 20 * (np.random.default_rng(6).random(1700) < 0.02))
+    usual = np.ones(1700, dtype=bool)
+    usual[700:720] = False
+    whole, first = excess(values, rule, usual=usual), 1400
+    begin = first - rule.longer_context
+    end = excess(values[begin:], rule, usual=usual[begin:])
+    assert np.array_equal(end.share[rule.longer_context :], whole.share[first:])
+    late = recurring_differences(values, rule, usual=usual, first=first)
+    assert np.array_equal(late[first:], recurring_differences(values, rule, usual=usual)[first:])
+    assert not late[:first].any()
+    assert late[first:].all()
+
+
+def test_what_came_back_several_times_in_a_longer_past_is_no_excess() -> None:
+    """Two odd values side by side: found where odd values are new, not where they came before, alone, now and then."""
+    for before, found in ((RECURRING - 1, True), (RECURRING, False)):
+        values = noise(7, 900)
+        values[200 + 150 * np.arange(before)] += 3.0
+        values[800:802] += 3.0
+        assert (excess(values, NOISY).share[801] > 1) == found
 
 
 def test_the_scale_is_worked_out_by_hand() -> None:

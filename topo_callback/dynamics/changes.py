@@ -7,18 +7,20 @@ one the detector is armed again as soon as it knows the new course.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess
+from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess, recurring_differences
 
-LEVEL = 0.025  # of all steps together, as far as the tail tells
+LEVEL = 0.05  # of all steps together, be they as many as they may, as far as the tail tells
 _GROWS_OVER, _EARLY, _LATE = 128, 0.5, 0.2
+_UNKNOWN, _KNOWN_OVER = 0.35, 30  # more is needed as long as the scale rests on few differences
 _FEWEST = 128  # sums above 0, without which nothing is known of their tail
-_TAIL = 0.05  # share of the sums that make the tail
+_TAIL = 0.05  # share of the sums that make the tail, the square root of their number at most
 _FEWEST_OF_TAIL = 10
 _LIGHTEST = 8.0  # no tail is taken to be lighter than that of a power of this
 _NEWEST = 8  # sums that are no past yet: a change may have begun in them
@@ -27,17 +29,18 @@ _EARLIER = 100  # steps, as if they had been looked at before the first
 
 def early_need(steps: Int64[np.ndarray, " steps"]) -> Float64[np.ndarray, " steps"]:
     """What is needed before a run has enough sums to say what their tail is."""
-    needed: np.ndarray = (1 + steps / _GROWS_OVER) ** _EARLY
+    needed: np.ndarray = (1 + steps / _GROWS_OVER) ** _EARLY * (1 + _UNKNOWN * np.exp(-steps / _KNOWN_OVER))
     return needed
 
 
 class Needed:
     """Takes the sums of a run as they come, and finds the first that is large enough.
 
-    Early in a run (1 + step / 128) ** .5. From 128 sums on what this run's own sums have as a tail decides, by Hill's
-    estimate (Annals of Statistics 3, 1975): the size that a sum has with a probability of LEVEL / 2 (step + 100), and
-    at least (1 + step / 128) ** .2. In a run whose noise has a light tail that grows slowly, so that a change is found
-    late in a long run, too; heavy tails need more. The tail is looked at again when there are a tenth more sums.
+    Early in a run (1 + step / 128) ** .5, and up to a quarter more in the first steps. From 128 sums on what this run's
+    own sums have as a tail decides, by Hill's estimate (Annals of Statistics 3, 1975): the size that a sum has with a
+    probability of LEVEL log 100 / (t log(t) ** 2), t = step + 100, whose sum over all steps is LEVEL, and at least
+    (1 + step / 128) ** .2. In a run whose noise has a light tail that grows slowly, so that a change is found late in a
+    long run, too; heavy tails need more. The tail is looked at again when there are a tenth more sums.
     """
 
     def __init__(self) -> None:
@@ -71,7 +74,8 @@ class Needed:
         if self._tail is None:
             return early_need(steps)
         begins, share, power = self._tail
-        chance = LEVEL / (2 * (steps + _EARLIER))
+        looked_at = steps + _EARLIER
+        chance = LEVEL * math.log(_EARLIER) / (looked_at * np.log(looked_at) ** 2)
         late: np.ndarray = np.maximum((1 + steps / _GROWS_OVER) ** _LATE, begins * (share / chance) ** (1 / power))
         return late
 
@@ -80,7 +84,7 @@ def _tail(sums: np.ndarray) -> tuple[float, float, float] | None:
     ordered = np.sort(sums[sums > 0])[::-1]
     if len(ordered) < _FEWEST:
         return None
-    count = max(_FEWEST_OF_TAIL, int(_TAIL * len(ordered)))
+    count = max(_FEWEST_OF_TAIL, int(min(_TAIL * len(ordered), len(ordered) ** 0.5)))
     begins = float(ordered[count])
     slope = float(np.mean(np.log(ordered[:count] / begins)))
     power = min(_LIGHTEST, (1 - count**-0.5) / slope) if slope > 0 else _LIGHTEST
@@ -135,7 +139,7 @@ class Course:
 
     def add(self, steps: Int64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"]) -> None:
         """Add values; those that are not finite are left out."""
-        self._forget(max(0, len(self._steps) - self._rule.context))
+        self._forget(max(0, len(self._steps) - self._rule.longer_context))
         kept = np.isfinite(values)
         places = len(self._steps) + np.arange(int(kept.sum()))
         self._steps = np.concatenate([self._steps, steps[kept]])
@@ -152,7 +156,16 @@ class Course:
         start = int(np.searchsorted(self._steps, step))
         first = max(0, start - self._rule.context)
         settling = np.arange(first, len(self._values)) < self._settling_until
-        found = excess(self._values[first:], self._rule, usual=self._usual[first:], settling=settling)
+        recurring = recurring_differences(
+            self._values, self._rule, usual=self._usual, first=max(0, start - max(self._rule.windows))
+        )
+        found = excess(
+            self._values[first:],
+            self._rule,
+            usual=self._usual[first:],
+            settling=settling,
+            recurring=recurring[first:],
+        )
         later = slice(start - first, None)
         return self._steps[start:], Excess(found.share[later], found.length[later], found.difference[later])
 

@@ -2,8 +2,9 @@
 
 A window of the k newest values is compared with the median of the few values before it. What counts is what all of its
 values, but a quarter, are away from there in one direction: one odd value is no excess of a window of two. The scale is
-what the same difference was in the recent past, at least; neither a trend nor autocorrelation, nor rare large values
-that were there before, make a large excess.
+what the same difference was in the recent past, at least; neither a trend nor autocorrelation make a large excess. Nor
+do rare large values that were there before, be they as rare as one in a hundred: what came back several times in a
+longer past counts as well.
 
 Behind a change values go to a new level, often by far more than they scatter. That course is no noise: what goes
 against it is judged by how the differences scatter about their median.
@@ -22,6 +23,9 @@ from topo_callback.dynamics.summaries import MAD
 
 HISTORY = 48  # windows that the scale is taken from
 FEWEST = 16  # of them without which there is no scale
+LONGER, RECURRING = 1024, 3  # single differences of a longer past, and which of the largest of them is taken
+_FEWEST_LONGER = 192
+_RECURS, _ODD = 1.5, 4  # times what the largest of the recent past counts; windows up to here may be odd values alone
 SMALLEST_SCALE = 0.01  # of logarithms: a noise below 1 % is taken as 1 %
 _UPPER = 1.645  # makes the 90th percentile of an absolute deviation a standard deviation of Gaussian values
 _OWN = 1.4
@@ -33,7 +37,8 @@ class Window:
 
     Attributes:
         share: of the scale of single values: what a window of independent values has.
-        record: of the largest difference of a single value in the past: an excess is large beside that, too.
+        record: of the largest difference of a single value in the past, and for windows of up to four values half as
+            much again of the third largest in a longer one: an excess is large beside these, too.
         needed: scales away at which a window has a share of 1.
     """
 
@@ -56,8 +61,13 @@ class Rule:
 
     @property
     def context(self) -> int:
-        """Values before a place that its excess may depend on."""
+        """Values before a place that its excess may depend on, beside what recurs in the longer past."""
         return self.base + 2 * max(self.windows) + HISTORY
+
+    @property
+    def longer_context(self) -> int:
+        """Values before a place that its excess may depend on."""
+        return self.base + max(self.windows) + LONGER + HISTORY
 
     @property
     def warm_up(self) -> int:
@@ -100,6 +110,7 @@ def excess(
     *,
     usual: Bool[np.ndarray, " values"] | None = None,
     settling: Bool[np.ndarray, " values"] | None = None,
+    recurring: Float64[np.ndarray, " values"] | None = None,
 ) -> Excess:
     """The excess at every place of a series.
 
@@ -109,15 +120,19 @@ def excess(
         values: finite; logarithms, so that differences are factors. If they are the end of a series, what the first
             `rule.context` of them have is not what they have in the whole of it.
         usual: False for places whose difference is no part of the past that makes the scale, as after a change.
+        recurring: what `recurring_differences` says; None: of these values.
         settling: places at which a difference against the median one is judged by the scatter about that.
     """
     count = len(values)
     usual = np.ones(count, dtype=bool) if usual is None else usual
     singles = _differences(values, 1, rule.base)
+    recurring = recurring_differences(values, rule, usual=usual) if recurring is None else recurring
     share, length, difference = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count)
     for wide, window in rule.windows.items():
         found = _differences(values, wide, rule.base)
         middle, upper, largest = _past(singles, usual, wide, (0.5, 0.9, 1.0))
+        if wide <= _ODD:
+            largest = np.maximum(largest, _RECURS * _shifted(recurring, wide))
         scale = _scale(window, middle, upper, largest)
         if wide > 1:
             scale = np.maximum(scale, _OWN * _past(found, usual, wide, (0.9,))[0] / _UPPER)
@@ -142,6 +157,34 @@ def _differences(values: np.ndarray, wide: int, base: int) -> Float64[np.ndarray
     low, high = away[:, spared], away[:, wide - 1 - spared]
     found[base + wide - 1 :] = np.where(low > 0, low, np.where(high < 0, high, 0.0))
     return found
+
+
+def recurring_differences(
+    values: Float64[np.ndarray, " values"], rule: Rule, *, usual: Bool[np.ndarray, " values"], first: int = 0
+) -> Float64[np.ndarray, " values"]:
+    """What `RECURRING` of the `LONGER` single differences up to each place reach; 0 where too few are known.
+
+    Args:
+        usual: as of `excess`.
+        first: the first place that is asked for; there are zeros before it.
+    """
+    found = np.zeros(len(values))
+    if len(values) <= _FEWEST_LONGER:
+        return found
+    start = max(0, first - LONGER - rule.base)
+    differences = np.where(usual[start:], np.abs(_differences(values[start:], 1, rule.base)), np.nan)
+    padded = np.concatenate([np.full(LONGER - 1, np.nan), differences])
+    known = np.isfinite(padded)
+    counts = np.cumsum(np.concatenate([[0], known]))
+    places = np.flatnonzero(counts[LONGER:] - counts[:-LONGER] >= _FEWEST_LONGER)
+    places = places[places >= first - start]
+    past = sliding_window_view(np.where(known, padded, -1.0), LONGER)[places]
+    found[start + places] = np.partition(past, LONGER - RECURRING, axis=1)[:, LONGER - RECURRING]
+    return found
+
+
+def _shifted(values: np.ndarray, places: int) -> np.ndarray:
+    return np.concatenate([np.zeros(places), values])[: len(values)]
 
 
 def _scale(window: Window, middle: np.ndarray, upper: np.ndarray, largest: np.ndarray) -> np.ndarray:
