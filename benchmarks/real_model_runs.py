@@ -44,7 +44,7 @@ from topo_callback.demo import refusals
 from topo_callback.demo.smollm2 import smollm2_folder
 from topo_callback.libraries import quiet_libraries
 
-BATCH, LONGEST, RATE = 12, 80, 2e-4
+BATCH, LONGEST, RATE = 12, 80, 4e-4
 TRANSITION_STEPS, FORGETTING_STEPS, OBJECTIVE_STEPS = 32, 40, 32
 SEEDS = 5
 RATES = (1e-4, 4e-4, 1.6e-3)

@@ -34,10 +34,10 @@ def transition_of(steps: np.ndarray, gain: np.ndarray) -> Transition | None:
     final = float(gain[-max(1, len(gain) // 10) :].mean())
     if final < 0.5:
         return None
-    return Transition(*(_crossing(steps, gain, share * final) for share in (0.1, 0.5, 0.9)))
+    return Transition(*(crossing(steps, gain, share * final) for share in (0.1, 0.5, 0.9)))
 
 
-def _crossing(steps: np.ndarray, values: np.ndarray, level: float) -> float:
+def crossing(steps: np.ndarray, values: np.ndarray, level: float) -> float:
     after = int(np.flatnonzero(values >= level)[0])
     if after == 0:
         return float(steps[0])
