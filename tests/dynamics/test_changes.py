@@ -43,7 +43,7 @@ def test_nothing_is_found_in_a_quiet_run(seed: int) -> None:
         ("moved", 60.0, 101, 1),  # weights that were replaced
         ("loss", 3.0, 102, 2),  # two batches of garbage
         ("loss", 2.8, 200, 3),
-        ("grad_norm", 3.0, 200, 2),
+        ("grad_norm", 3.0, 200, 3),
         ("grad_norm", 0.3, 200, 2),
     ],
 )

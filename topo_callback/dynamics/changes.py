@@ -16,9 +16,9 @@ from jaxtyping import Float64, Int64
 
 from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess, recurring_differences
 
-LEVEL = 0.05  # of all steps together, be they as many as they may, as far as the tail tells
+LEVEL = 0.03  # of all steps together, be they as many as they may, as far as the tail tells
 _GROWS_OVER, _EARLY, _LATE = 128, 0.5, 0.2
-_UNKNOWN, _KNOWN_OVER = 0.35, 30  # more is needed as long as the scale rests on few differences
+_UNKNOWN, _KNOWN_OVER = 0.6, 30  # more is needed as long as the scale rests on few differences
 _FEWEST = 128  # sums above 0, without which nothing is known of their tail
 _TAIL = 0.05  # share of the sums that make the tail, the square root of their number at most
 _FEWEST_OF_TAIL = 10
@@ -36,7 +36,7 @@ def early_need(steps: Int64[np.ndarray, " steps"]) -> Float64[np.ndarray, " step
 class Needed:
     """Takes the sums of a run as they come, and finds the first that is large enough.
 
-    Early in a run (1 + step / 128) ** .5, and up to a quarter more in the first steps. From 128 sums on what this run's
+    Early in a run (1 + step / 128) ** .5, and more in the first steps, whose scale is new. From 128 sums on what this run's
     own sums have as a tail decides, by Hill's estimate (Annals of Statistics 3, 1975): the size that a sum has with a
     probability of LEVEL log 100 / (t log(t) ** 2), t = step + 100, whose sum over all steps is LEVEL, and at least
     (1 + step / 128) ** .2. In a run whose noise has a light tail that grows slowly, so that a change is found late in a
