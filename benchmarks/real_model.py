@@ -199,7 +199,7 @@ def transition_lines(runs: Sequence[Run]) -> Iterator[str]:
     for kind in ("refusals", "everything", "removal"):
         moved = [run for run in of_kind[kind] if np.isfinite(_time(run))]
         if len(moved) >= 3:
-            yield f"\nWho sees it when, {kind}, {len(moved)} runs: steps behind the midpoint of refusal, below 0 ahead.\n"
+            yield f"\nWho sees it when, {kind}, {len(moved)} runs: steps behind the midpoint of refusal.\n"
             yield from _lead_lines(moved, of_kind["benign"])
 
 
