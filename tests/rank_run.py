@@ -246,10 +246,10 @@ def no_budget(run: Run) -> None:
 def geometry_raises(run: Run) -> None:
     """Something of ours breaks on the first rank, after the clouds are gathered."""
 
-    def fail(old: Any, reader: Any, clouds: Any) -> Any:
+    def fail(old: Any, *arguments: Any) -> Any:
         if run.step == 2:
             raise RuntimeError("injected: the geometry is unwell")
-        return old(reader, clouds)
+        return old(*arguments)
 
     run.replace(Reader, "_geometry", fail)
 

@@ -172,7 +172,8 @@ def test_no_gradient_is_recorded() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("make", [offset, two_clusters, lambda: cloud(20, 1100)])
 def test_devices_without_float64(make: Callable[[], Tensor], metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geometry, "_has_float64", lambda device: False)
+    monkeypatch.setattr(geometry, "has_float64", lambda device: False)
+    monkeypatch.setattr(geometry, "widest", lambda device: torch.float32)
     points = make()
     expected = reference(points, metric)
     got = condensed_distances(points, metric=metric).double().numpy()

@@ -21,7 +21,7 @@ from topo_callback.dynamics.dominance import Dominance, DominanceWatch, dominanc
 from topo_callback.geometry import condensed_distances, largest_coordinate, point_norms
 from topo_callback.measurement import measure_sample
 from topo_callback.page.summary import summary
-from topo_callback.reader.reader import point_facts
+from topo_callback.reader.means import point_facts
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 

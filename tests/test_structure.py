@@ -19,10 +19,10 @@ PACKAGE = Path(topo_callback.__file__).parent
 ORDER = (
     "_lazy", "errors", "terminal", "tables", "subsamples", "libraries",
     "setting_kinds", "setting_effects", "groups",
-    "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
+    "devices", "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "data_rows", "records", "training_loop",
     "dynamics", "trajectory", "measurement",
-    "state", "probe", "capture", "geometry",
+    "state", "probe", "capture", "tiles", "geometry",
     "sinks", "figures", "comparison", "controls", "page", "worker",
     "distributed", "studies", "reader", "watching",
     "callback", "loop", "scan", "pruning", "integrations", "demo", "commands", "cli", "__main__", "__init__",

@@ -53,3 +53,11 @@ def test_fault_17_training_is_bit_identical_with_and_without_the_callback(
 @pytest.mark.parametrize(("watch", "changed"), [("dataloader", "random_states"), ("train_mode", "weights")])
 def test_the_comparison_notices_a_monitor_that_disturbs(watch: str, changed: str, without: Hashes) -> None:
     assert without[f"full,{watch}"][changed] != without["full,none"][changed]
+
+
+@pytest.mark.slow
+def test_nor_with_an_optimizer_whose_state_has_8_bits(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    found = run(tmp_path, "eight_bits,none", "eight_bits,callback")
+    assert found["eight_bits,none"] == found["eight_bits,callback"]
+    assert len(Trajectory.load(tmp_path / "eight_bits,callback").steps) == 10

@@ -2,8 +2,9 @@
 
     python undisturbed_run.py OUTPUT_DIR KIND,WATCH [KIND,WATCH ...]
 
-KIND: full | lora | neftune | checkpointing, or one of STATEFUL. WATCH: none | callback | dataloader | train_mode; the
-last two watch in ways that are known to disturb, so that the comparison is seen to notice.
+KIND: full | lora | neftune | checkpointing | eight_bits (of the optimizer's state), or one of STATEFUL. WATCH: none |
+callback | dataloader | train_mode; the last two watch in ways that are known to disturb, so that the comparison is seen
+to notice.
 """
 
 from __future__ import annotations
@@ -186,6 +187,7 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
         seed=3,
         neftune_noise_alpha=5.0 if kind == "neftune" else None,
         gradient_checkpointing=kind == "checkpointing",
+        **({"optim": "adamw_bnb_8bit"} if kind == "eight_bits" else {}),
     )
     witness = Witness()
     callbacks: list[Any] = [witness]

@@ -9,33 +9,41 @@ tiles of one fixed size: the memory budget decides whether the float64 copy is k
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
+from topo_callback.devices import has_float64, widest
 from topo_callback.errors import ConfigurationError
+from topo_callback.tiles import COLUMNS, TILE, Rows, centred_rows, slices, uncentred_rows
 
 METRICS = ("euclidean", "cosine", "correlation")
-TILE = 256  # points on each side of a tile
-COLUMNS = 1024  # coordinates in one product
 PAIRS = 512  # near pairs computed at once
+ROWS = 32  # of a strip, whose places among the pairs are computed at once
 # Pairs nearer than this times their squared norms are computed from differences. The error of the Gram form is some
 # 10 units of 1e-16 of the squared norms, so above it a squared distance is right to 1e-8, a sixth of float32's unit.
 NEAR = 1e-7
+_MARK = -1.0  # in the place of the distance of such a pair, until it is computed
 
 
 def condensed_distances(
-    cloud: Num[Tensor, "points width"], *, metric: str = "euclidean", device_bytes: int = 1 << 30
+    cloud: Num[Tensor, "points width"],
+    *,
+    metric: str = "euclidean",
+    device_bytes: int = 1 << 30,
+    one_point: bool | None = None,
 ) -> Float[Tensor, " pairs"]:
     """All pairwise distances, in the condensed order of scipy's `pdist`: (0,1), (0,2), ..., (1,2), ...
 
     Args:
-        cloud: points in any floating type, on any device.
+        cloud: points in any floating type, on any device. An accelerator is waited for once, and once more for every
+            256 points where there are pairs that are very near.
         metric: "euclidean"; "cosine" is 1 - <u, v>/(|u||v|), "correlation" the same of rows less their mean.
         device_bytes: memory that may be used beside the cloud and the result; at least `least_bytes`.
+        one_point: whether all points are equal and finite, from `looked_at`; None: the device is asked.
 
     Returns:
         float32 on the cloud's device, within one float32 rounding of float64 (without float64 on the device, MPS:
@@ -45,38 +53,81 @@ def condensed_distances(
     Raises:
         ConfigurationError: unknown metric, or a budget below `least_bytes`.
     """
+    one_point = bool(_one_point(cloud)) if metric == "euclidean" and one_point is None else bool(one_point)
+    return next(layer_distances([cloud], metric=metric, device_bytes=device_bytes, one_point=[one_point]))
+
+
+def layer_distances(
+    clouds: Sequence[Num[Tensor, "points width"]] | Num[Tensor, "layers points width"],
+    *,
+    metric: str,
+    device_bytes: int,
+    one_point: Sequence[bool],
+) -> Iterator[Float[Tensor, " pairs"]]:
+    """`condensed_distances` of each of some clouds of one shape, in their order.
+
+    An accelerator is waited for once for as many clouds as an eighth of `device_bytes` has room for their distances,
+    which is memory beside that budget, and once more for every 256 points of one where pairs are very near.
+    """
     if metric not in METRICS:
         raise ConfigurationError(f"unknown metric {metric!r}; accepted: {', '.join(METRICS)}")
-    points, width = cloud.shape
+    points, width = clouds[0].shape
     least = least_bytes(points, width)
     if device_bytes < least:
         raise ConfigurationError(
             f"device_bytes={device_bytes}: {points} points of width {width} need at least {least}; raise device_bytes"
         )
-    with torch.no_grad():
-        cloud = cloud.detach()
-        condensed = torch.zeros(points * (points - 1) // 2, dtype=torch.float32, device=cloud.device)
-        if metric == "euclidean" and _one_point(cloud):
-            return condensed  # the embedding under last-token pooling; every pair would be computed twice below
-        exact = _has_float64(cloud.device)
-        rows = _rows(cloud, metric, torch.float64 if exact else torch.float32)
+    together = max(1, device_bytes // (8 * 4 * max(1, points * (points - 1) // 2)))
+    halved = metric != "euclidean"
+    for some in slices(len(clouds), together):
+        with torch.no_grad():
+            group = [
+                _Distances(clouds[place].detach(), metric, device_bytes, one_point=one_point[place] and not halved)
+                for place in range(some.start, some.stop)
+            ]
+            marked = torch.stack([each.marked for each in group]).tolist()
+            for each, count in zip(group, marked, strict=True):
+                if count:
+                    _fill_marked(each.condensed, each.apart, halved=halved)
+            found = [each.condensed for each in group]
+            del group, each
+        while found:
+            yield found.pop(0)
+
+
+class _Distances:
+    """The distances of a cloud, pairs that are very near still marked.
+
+    Attributes:
+        condensed: the distances.
+        marked: how many of them are marks, on the device.
+        apart: the points, without a centre.
+    """
+
+    def __init__(self, cloud: Tensor, metric: str, device_bytes: int, *, one_point: bool) -> None:
+        points, width = cloud.shape
+        self.condensed = condensed = torch.zeros(points * (points - 1) // 2, dtype=torch.float32, device=cloud.device)
+        self.marked = torch.zeros((), dtype=torch.int64, device=cloud.device)
+        exact = has_float64(cloud.device)
+        rows = centred_rows(cloud, metric, torch.float64 if exact else torch.float32)
         # the centre, which one far point can carry away from all others, is no part of a difference
-        apart = replace(rows, centre=None)
-        if exact and least + 8 * points * width <= device_bytes:
+        self.apart = replace(rows, centre=None)
+        if one_point:
+            return  # the embedding under last-token pooling; every pair would be computed twice
+        if exact and least_bytes(points, width) + 8 * points * width <= device_bytes:
             rows = rows.kept()
         filled = 0
-        for block in _slices(points, TILE):
-            strip = _strip(rows, apart, block, exact=exact, halved=metric != "euclidean")
-            first = torch.arange(points, device=cloud.device)[block, None]
-            values = strip.masked_select(torch.arange(points, device=cloud.device) > first)
-            condensed[filled : filled + len(values)] = values
-            filled += len(values)
-        return condensed
+        for block in slices(points, TILE):
+            strip = _strip(rows, block, exact=exact, halved=metric != "euclidean")
+            for values in _beyond_diagonal(strip, block.start):
+                condensed[filled : filled + len(values)] = values
+                filled += len(values)
+                self.marked += (values < 0).sum()
 
 
 def least_bytes(points: int, width: int) -> int:
     """The smallest `device_bytes` that `condensed_distances` accepts: a fixed part, one strip, and some vectors."""
-    return (24 << 20) + 10 * TILE * points + 8 * (3 * points + 2 * width)
+    return (24 << 20) + (10 * TILE + 40 * ROWS) * points + 8 * (3 * points + 2 * width)
 
 
 def nearest_neighbours(distances: Float[Tensor, " ..."], k: int) -> Int[Tensor, "points {k}"]:
@@ -118,12 +169,23 @@ def nearest_neighbours(distances: Float[Tensor, " ..."], k: int) -> Int[Tensor, 
 def invalid_points(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> int:
     """How many points have no distance: a NaN or infinite coordinate; for cosine also a zero row, for correlation a
     constant one."""
+    return int(_bad_points(cloud, metric))
+
+
+def _bad_points(cloud: Tensor, metric: str) -> Tensor:
     bad = ~torch.isfinite(cloud).all(dim=1)
     if metric == "cosine":
         bad |= (cloud == 0).all(dim=1)
     elif metric == "correlation":
         bad |= (cloud == cloud[:, :1]).all(dim=1)
-    return int(bad.sum())
+    return bad.sum()
+
+
+def looked_at(clouds: Num[Tensor, "layers points width"], *, metric: str = "euclidean") -> list[tuple[int, bool]]:
+    """Of each cloud its `invalid_points`, and whether all its points are equal and finite. The device is waited for
+    once."""
+    seen = torch.stack([torch.stack((_bad_points(each, metric), _one_point(each).long())) for each in clouds])
+    return [(bad, bool(one)) for bad, one in seen.tolist()]
 
 
 def point_norms(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> Float[Tensor, " points"]:
@@ -134,12 +196,12 @@ def point_norms(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean"
     """
     with torch.no_grad():
         cloud = cloud.detach()
-        dtype = torch.float64 if _has_float64(cloud.device) else torch.float32
+        dtype = widest(cloud.device)
         if metric == "cosine":
             return torch.ones(len(cloud), dtype=torch.float32, device=cloud.device)
         norms: Tensor = torch.linalg.vector_norm(cloud, dim=1, dtype=dtype)
         if metric == "correlation":
-            scale = _uncentred(cloud, metric, dtype).scale
+            scale = uncentred_rows(cloud, metric, dtype).scale
             assert scale is not None
             norms = norms / scale[:, 0]
         return norms.float()
@@ -151,139 +213,100 @@ def largest_coordinate(cloud: Num[Tensor, "points width"], *, metric: str = "euc
     Of the points that the metric sees: normalised ones for "cosine" and "correlation". None where all points are equal
     or one is not finite. In float64 (float32 where the device has none), some 1,000 coordinates at a time.
     """
+    index, share = leading_coordinate(cloud, metric=metric).tolist()
+    return None if math.isnan(share) else (int(index), share)
+
+
+def leading_coordinate(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> Tensor:
+    """`largest_coordinate` on the device of the cloud, which is not waited for: [2], coordinate and share, both NaN
+    where there is none. In float64 (float32 where the device has none)."""
     with torch.no_grad():
         cloud = cloud.detach()
-        rows = _uncentred(cloud, metric, torch.float64 if _has_float64(cloud.device) else torch.float32)
+        rows = uncentred_rows(cloud, metric, widest(cloud.device))
         points, width = cloud.shape
         sums = torch.zeros(width, dtype=rows.dtype, device=cloud.device)
-        for columns in _slices(width, COLUMNS):
+        for columns in slices(width, COLUMNS):
             part = rows.tile(slice(0, points), columns)
             part = part - part[:1]  # exactly 0 where all points are equal
             sums[columns] = (part - part.mean(0)).square_().sum(0)
-        total = float(sums.sum())
-        if not 0 < total < math.inf:
-            return None
-        index = int(sums.argmax())
-        return index, float(sums[index]) / total
+        total = sums.sum()
+        found = torch.stack((sums.argmax().to(sums.dtype), sums.max() / total))
+        return torch.where((total > 0) & (total < math.inf), found, math.nan)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The points whose Euclidean distances are wanted, (cloud - shifts) / scale - centre, computed tile by tile."""
-
-    cloud: Tensor  # [points, width]
-    dtype: torch.dtype
-    shifts: tuple[Tensor, ...] = ()  # [points, 1] each
-    scale: Tensor | None = None  # [points, 1]
-    centre: Tensor | None = None  # [width]
-
-    def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
-        """Contiguous, and perhaps the memory of the cloud itself: not to be written to."""
-        tile = self.cloud[rows, columns].to(self.dtype)
-        for shift in self.shifts:
-            tile = tile - shift[rows]
-        if self.scale is not None:
-            tile = tile / self.scale[rows]
-        if self.centre is not None:
-            tile = tile - self.centre[columns]
-        return tile.contiguous()
-
-    def kept(self) -> _Rows:
-        """The same numbers, computed once and for all."""
-        points, width = self.cloud.shape
-        whole = torch.empty((points, width), dtype=self.dtype, device=self.cloud.device)
-        for rows in _slices(points, TILE):
-            for columns in _slices(width, COLUMNS):
-                whole[rows, columns] = self.tile(rows, columns)
-        return _Rows(whole, self.dtype)
-
-    def row_sums(self, *, squared: bool) -> Tensor:
-        """Sum of the coordinates of each point, or of their squares: [points]."""
-        points, width = self.cloud.shape
-        sums = torch.zeros(points, dtype=self.dtype, device=self.cloud.device)
-        for rows in _slices(points, TILE):
-            for columns in _slices(width, COLUMNS):
-                tile = self.tile(rows, columns)
-                sums[rows] += (tile.square() if squared else tile).sum(1)
-        return sums
-
-    def mean(self) -> Tensor:
-        """Mean over the points: [width]."""
-        points, width = self.cloud.shape
-        sums = torch.zeros(width, dtype=self.dtype, device=self.cloud.device)
-        for rows in _slices(points, TILE):
-            for columns in _slices(width, COLUMNS):
-                sums[columns] += self.tile(rows, columns).sum(0)
-        return sums / points
-
-
-def _rows(cloud: Tensor, metric: str, dtype: torch.dtype) -> _Rows:
-    rows = _uncentred(cloud, metric, dtype)
-    # direct differences, the way without float64, are better off without a rounded centre
-    return replace(rows, centre=rows.mean()) if dtype == torch.float64 else rows
-
-
-def _uncentred(cloud: Tensor, metric: str, dtype: torch.dtype) -> _Rows:
-    rows = _Rows(cloud, dtype)
-    if metric == "correlation":
-        # a second mean takes away what the rounding of the first one leaves of a row far from zero
-        for _ in range(2):
-            mean = rows.row_sums(squared=False) / cloud.shape[1]
-            rows = replace(rows, shifts=(*rows.shifts, mean[:, None]))
-        constant = (cloud == cloud[:, :1]).all(dim=1)  # there the remainder must not count as a direction
-        rows.shifts[-1].masked_fill_(constant[:, None], math.nan)
-    if metric != "euclidean":
-        rows = replace(rows, scale=rows.row_sums(squared=True).sqrt_()[:, None])  # a zero row gives 0 / 0
-    return rows
-
-
-def _strip(rows: _Rows, apart: _Rows, block: slice, *, exact: bool, halved: bool) -> Tensor:
+def _strip(rows: Rows, block: slice, *, exact: bool, halved: bool) -> Tensor:
     """Distances from the points of `block` to the points from its first one on: float32 [block, points].
 
-    `apart` are the rows without their centre, for differences.
+    Pairs that are very near are marked where distances are `exact`, by products in float64.
     """
     points = rows.cloud.shape[0]
     size = len(range(points)[block])
     strip = torch.zeros((size, points), dtype=torch.float32, device=rows.cloud.device)
-    for other in _slices(points, TILE, start=block.start):
-        squares = _squares(rows, apart, block, other) if exact else _differences_squared(apart, block, other)
-        strip[:, other] = (squares.mul_(0.5) if halved else squares.sqrt_()).float()
+    for other in slices(points, TILE, start=block.start):
+        squares, near = _squares(rows, block, other) if exact else (_differences_squared(rows, block, other), None)
+        distances = (squares.mul_(0.5) if halved else squares.sqrt_()).float()
+        strip[:, other] = distances if near is None else distances.masked_fill_(near, _MARK)
     return strip
 
 
-def _squares(rows: _Rows, apart: _Rows, block: slice, other: slice) -> Tensor:
-    """Squared distances between two blocks of points in float64, by products and, for near pairs, by differences."""
+def _beyond_diagonal(strip: Tensor, start: int) -> Iterator[Tensor]:
+    """The distances of a strip in the condensed order, part by part; its first row is that of the point `start`."""
+    size, points = strip.shape
+    if strip.device.type == "cpu":
+        own = torch.arange(start, start + size)[:, None]
+        yield strip.masked_select(torch.arange(points) > own)
+        return
+    # how many there are is known here, and an accelerator need not be asked
+    for rows in slices(size, ROWS):
+        first = start + rows.start
+        own = torch.arange(rows.stop - rows.start, device=strip.device)
+        lengths = points - 1 - first - own
+        count = (rows.stop - rows.start) * (2 * (points - 1 - first) - (rows.stop - rows.start) + 1) // 2
+        row = torch.repeat_interleave(own, lengths, output_size=count)
+        begin = lengths.cumsum(0) - lengths
+        column = torch.arange(count, device=strip.device).sub_(begin[row]).add_(row).add_(1)
+        yield strip[rows, first:].reshape(-1)[row.mul_(points - first).add_(column)]
+
+
+def _squares(rows: Rows, block: slice, other: slice) -> tuple[Tensor, Tensor]:
+    """(Squared distances between two blocks of points, by products in float64; which pairs are too near for that.)"""
     device = rows.cloud.device
     own_norm = torch.zeros(block.stop - block.start, dtype=rows.dtype, device=device)
     other_norm = torch.zeros(other.stop - other.start, dtype=rows.dtype, device=device)
     products = torch.zeros((len(own_norm), len(other_norm)), dtype=rows.dtype, device=device)
-    for columns in _slices(rows.cloud.shape[1], COLUMNS):
+    for columns in slices(rows.cloud.shape[1], COLUMNS):
         left, right = rows.tile(block, columns), rows.tile(other, columns)
         products.addmm_(left, right.T)
         own_norm += left.square().sum(1)
         other_norm += right.square().sum(1)
     norms = own_norm[:, None] + other_norm[None, :]
     squares = norms - products.mul_(2)
-    near = squares <= norms.mul_(NEAR)
-    if block == other:
-        near.triu_(1)  # the rest of a tile on the diagonal is not read
-        squares.triu_(1)
-    first, second = near.nonzero(as_tuple=True)
-    for pairs in _slices(len(first), PAIRS):
-        squares[first[pairs], second[pairs]] = _pair_squares(
-            apart, first[pairs] + block.start, second[pairs] + other.start
-        )
-    return squares
+    return squares, squares <= norms.mul_(NEAR)
 
 
-def _pair_squares(rows: _Rows, first: Tensor, second: Tensor) -> Tensor:
+def _fill_marked(condensed: Tensor, rows: Rows, *, halved: bool) -> None:
+    """Put the distances of the marked pairs in their places, from differences of the rows, which have no centre."""
+    points = len(rows.cloud)
+    number = torch.arange(points, device=condensed.device)
+    starts = number * (2 * points - number - 1) // 2  # the place of the pair of a point and the next
+    for block in slices(points, TILE):
+        begin, end = (each * (2 * points - each - 1) // 2 for each in (block.start, block.stop))
+        marked = (condensed[begin:end] < 0).nonzero()[:, 0].add_(begin)
+        for places in marked.split(PAIRS):  # type: ignore[no-untyped-call]
+            first = torch.searchsorted(starts, places, right=True) - 1
+            second = places - starts[first] + first + 1
+            squares = _pair_squares(rows, first, second)
+            condensed[places] = (squares.mul_(0.5) if halved else squares.sqrt_()).float()
+
+
+def _pair_squares(rows: Rows, first: Tensor, second: Tensor) -> Tensor:
     total = torch.zeros(len(first), dtype=rows.dtype, device=first.device)
-    for columns in _slices(rows.cloud.shape[1], COLUMNS):
+    for columns in slices(rows.cloud.shape[1], COLUMNS):
         total += (rows.tile(first, columns) - rows.tile(second, columns)).square_().sum(1)
     return total
 
 
-def _differences_squared(rows: _Rows, block: slice, other: slice) -> Tensor:
+def _differences_squared(rows: Rows, block: slice, other: slice) -> Tensor:
     """Squared distances between two blocks of points from differences, for devices without float64."""
     few = 8  # rows at once: 8 x 256 x 1024 differences are 8 MiB
     parts = []
@@ -292,21 +315,12 @@ def _differences_squared(rows: _Rows, block: slice, other: slice) -> Tensor:
         total = torch.zeros(
             (own.stop - own.start, other.stop - other.start), dtype=rows.dtype, device=rows.cloud.device
         )
-        for columns in _slices(rows.cloud.shape[1], COLUMNS):
+        for columns in slices(rows.cloud.shape[1], COLUMNS):
             left, right = rows.tile(own, columns), rows.tile(other, columns)
             total += (left[:, None, :] - right[None, :, :]).square_().sum(2)
         parts.append(total)
     return torch.cat(parts)
 
 
-def _one_point(cloud: Tensor) -> bool:
-    return bool(((cloud == cloud[:1]) & torch.isfinite(cloud[:1])).all())
-
-
-def _slices(length: int, size: int, *, start: int = 0) -> Iterator[slice]:
-    for first in range(start, length, size):
-        yield slice(first, min(first + size, length))
-
-
-def _has_float64(device: torch.device) -> bool:
-    return device.type != "mps"
+def _one_point(cloud: Tensor) -> Tensor:
+    return ((cloud == cloud[:1]) & torch.isfinite(cloud[:1])).all()

@@ -66,7 +66,7 @@ class Accounts:
         held: bytes that are allocated now, of each device.
         peak: the most of `held` since `clear`, or since the module's `reset_peak_memory_stats`.
         fails_at: the allocation, counted from 1, at which memory runs out, once.
-        fails_above: bytes of one device above which memory runs out.
+        fails_in: memory runs out wherever a site contains this.
         lost_after: operations after which the device is gone.
         breaks_after: operations after which a kernel fails, and with it every later call.
         broken: after an index out of range, what every later call raises.
@@ -78,7 +78,7 @@ class Accounts:
     held: Counter[int] = field(default_factory=Counter)
     peak: Counter[int] = field(default_factory=Counter)
     fails_at: int = 0
-    fails_above: int = 0
+    fails_in: str = ""
     lost_after: int = -1
     breaks_after: int = -1
     broken: str = ""
@@ -86,7 +86,8 @@ class Accounts:
 
     def clear(self) -> None:
         self.transfers.clear()
-        self.allocations = self.fails_at = self.fails_above = 0
+        self.allocations = self.fails_at = 0
+        self.fails_in = ""
         self.lost_after = self.breaks_after = -1
         self.broken, self.float64 = "", True
         self.peak = Counter(self.held)
@@ -121,7 +122,7 @@ class Accounts:
             torch.OutOfMemoryError: it has run out.
         """
         self.allocations += 1
-        if self.allocations == self.fails_at or 0 < self.fails_above < self.held[index] + size:
+        if self.allocations == self.fails_at or (self.fails_in and self.fails_in in site()):
             raise torch.OutOfMemoryError(f"standin out of memory: tried to allocate {size} bytes")
         self.held[index] += size
         self.peak[index] = max(self.peak[index], self.held[index])

@@ -31,19 +31,9 @@ class OnDevice(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, host: Tensor, index: int) -> OnDevice:
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
-            cls,
-            host.shape,
-            strides=host.stride(),
-            storage_offset=host.storage_offset(),
-            dtype=host.dtype,
-            layout=host.layout,
-            device=torch.device(NAME, index),
-        )
-
-    def __init__(self, host: Tensor, index: int) -> None:
-        pass
+    def __new__(cls, values: Tensor, requires_grad: bool = False) -> Any:
+        """What accelerate asks of the class of a parameter."""
+        return torch.nn.Parameter(values, requires_grad)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"OnDevice({host_of(self)}, device={self.device})"
@@ -114,7 +104,8 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if special is not None:
         return special(function, args, kwargs)
     index = _place(name, args, kwargs)
-    if name in _SIZED or (name in _INDEXED and _counted(name, args)):
+    sized = name in _SIZED and kwargs.get("output_size") is None
+    if sized or (name in _INDEXED and _counted(name, args)):
         ACCOUNTS.note("index" if name in _INDEXED else "size", blocking=True)
     return _computed(function, args, kwargs, index)
 
@@ -161,7 +152,15 @@ def _shown(host: Tensor, index: int, owner: OnDevice | None = None) -> OnDevice:
     """A tensor of the device that shows the memory of one of the processor: the owner's, or memory of its own."""
     if host.dtype is torch.float64 and not ACCOUNTS.float64:
         raise TypeError(f"Cannot convert a {NAME} Tensor to float64 dtype as the device doesn't support float64")
-    made = OnDevice(host, index)
+    made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        OnDevice,
+        host.shape,
+        strides=host.stride(),
+        storage_offset=host.storage_offset(),
+        dtype=host.dtype,
+        layout=host.layout,
+        device=torch.device(NAME, index),
+    )
     if owner is not None:
         torch._functionalize_unsafe_set(made, owner)  # type: ignore[attr-defined]
         return made
@@ -240,6 +239,7 @@ def _arrive() -> None:
     while _PENDING:
         target, values = _PENDING.pop(0)
         target.copy_(values)
+    _MODULE.passed = _MODULE.recorded
 
 
 def _copied(target: Tensor, source: Tensor, *, non_blocking: bool) -> None:
@@ -346,26 +346,27 @@ class _Generator:
 
 
 class _Event:
-    """Done once somebody has asked twice, or waited."""
+    """Done once it has been asked twice, or somebody has waited since it was recorded."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._left = 0
+        self._left, self._number = 0, 0
 
     def record(self, stream: Any = None) -> None:
-        self._left = 1
+        _MODULE.recorded += 1
+        self._left, self._number = 1, _MODULE.recorded
 
     def query(self) -> bool:
-        if self._left > 0:
-            self._left -= 1
+        ACCOUNTS.operation("query")
+        if self._number > _MODULE.passed and self._left:
+            self._left = 0
             return False
         _arrive()
         return True
 
     def synchronize(self) -> None:
-        if self._left > 0:
-            ACCOUNTS.note("wait", blocking=True)
-        self._left = 0
         ACCOUNTS.operation("synchronize")
+        if self._number > _MODULE.passed:
+            ACCOUNTS.note("wait", blocking=True)
         _arrive()
 
 
@@ -382,7 +383,7 @@ class _Module:
     Event = _Event
 
     def __init__(self) -> None:
-        self.entered = self.current = 0
+        self.entered = self.current = self.recorded = self.passed = 0
         self.states = [torch.Generator().manual_seed(0).get_state() for _ in range(DEVICES)]
         self.default_generators = [_Generator(index) for index in range(DEVICES)]
 
@@ -405,8 +406,8 @@ class _Module:
         return False
 
     def manual_seed_all(self, seed: int) -> None:
-        for each in self.default_generators:
-            each.manual_seed(seed)
+        for index in range(DEVICES):
+            _Generator(index).manual_seed(seed)
 
     manual_seed = manual_seed_all
 

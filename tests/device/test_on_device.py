@@ -19,9 +19,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from topo_callback import Probe, TopologyConfig, Trajectory
 from topo_callback.capture.device_rips import device_persistence
+from topo_callback.capture.limits import model_limits, tried_limits
 from topo_callback.capture.tokens import MEASURES, token_numbers
 from topo_callback.config import STUDIES
 from topo_callback.distributed.ranks import Ranks
+from topo_callback.errors import ProbeError
 from topo_callback.geometry import (
     METRICS,
     condensed_distances,
@@ -75,6 +77,7 @@ def test_clouds_of_a_family(family: str) -> None:
         assert torch.equal(host_of(clouds(tiny(family).to(NAME), probe)), here)
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
 @pytest.mark.parametrize("family", mostly_slow(LORA_TARGETS, "qwen2"))
 def test_clouds_of_a_family_with_lora(family: str) -> None:
     torch.manual_seed(0)
@@ -82,6 +85,26 @@ def test_clouds_of_a_family_with_lora(family: str) -> None:
     here = clouds(model, prompts())
     with stand_in():
         assert torch.equal(host_of(clouds(model.to(NAME), prompts())), here)
+
+
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES, "gpt2", "t5"))
+def test_no_index_out_of_range_reaches_the_device(family: str) -> None:
+    """It would fail every later call of the process: what cannot be read is found out on the processor's side."""
+    settings = {"decoder_start_token_id": 100} if family == "t5" else {}
+    with stand_in() as accounts:
+        model = tiny(family, **settings).to(NAME)
+        limits = model_limits(model)
+        with pytest.raises(ProbeError, match="token id 101"):
+            limits.check(Probe(((3, 101), (4, 5)), (2, 2)))
+        tried = tried_limits(model, limits, tuple(3 + i % 90 for i in range(80)))
+        if tried.tokens is not None and tried.tokens < 80:
+            with pytest.raises(ProbeError, match="has 80 tokens"):
+                tried.check(Probe((tuple(3 + i % 90 for i in range(80)), (4, 5)), (80, 2)))
+        if family != "t5":
+            clouds(model, prompts((min(80, tried.tokens or 80), 100 % 7, 3)))
+        else:
+            clouds(model, prompts())
+        assert accounts.broken == ""
 
 
 @pytest.mark.parametrize("metric", METRICS)

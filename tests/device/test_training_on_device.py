@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from device.training_run import SAMPLED, STEPS
 from ranks_launch import launch_ranks
+from tiers import mostly_slow
 
 SCRIPT = Path(__file__).with_name("training_run.py")
 # of the weights' path: its 65,536 places as int64, and as float32 what they hold now and held before
@@ -45,6 +46,32 @@ def test_a_planted_wait_is_noticed(tmp_path: Path) -> None:
     assert all(seen["waiting"]["ours"].values())
 
 
+def test_a_sample_waits_a_few_times(seen: dict[str, Any]) -> None:
+    """Beside the four of the sample: its text of general language, the rows of the steps, the path of the weights."""
+    layers = 2
+    for step in SAMPLED[1:]:
+        assert sum(seen["callback"]["ours"][str(step)].values()) == 4 + 1 + 1 + 1 <= 2 * layers + 3
+
+
+@pytest.mark.slow
+def test_a_device_that_fails_costs_the_sample_and_training_gets_its_own_error(tmp_path: Path) -> None:
+    (seen,) = launch(tmp_path, "none", "memory", "memory_of_training", "lost", "kernel")
+    first, second, third = SAMPLED
+    assert seen["memory"]["error"] is None
+    assert seen["memory"]["left"] == seen["none"]["left"]
+    assert seen["memory"]["steps"] == [first, third]
+    ((step, cause),) = seen["memory"]["skipped"]
+    assert step == second
+    assert "out of memory with 1 prompts per forward pass" in cause or "out of memory" in cause
+    for fault, said in (("lost", "the device is gone"), ("kernel", "device-side assert triggered")):
+        assert said in seen[fault]["error"]
+        assert seen[fault]["step"] == second
+        assert [step for step, _ in seen[fault]["skipped"]] == [second]
+        assert [f"step {second} could not be read and is skipped" in line for line in seen[fault]["warned"]] == [True]
+    assert seen["memory_of_training"]["error"].startswith("OutOfMemoryError: standin out of memory")
+    assert seen["memory_of_training"]["skipped"] == []
+
+
 def test_the_memory_of_a_sample_is_returned(seen: dict[str, Any]) -> None:
     watched, alone = seen["callback"], seen["none"]
     held = [one - other for one, other in zip(watched["held"], alone["held"], strict=True)]
@@ -55,8 +82,10 @@ def test_the_memory_of_a_sample_is_returned(seen: dict[str, Any]) -> None:
     assert max(each for step, each in enumerate(peaks, 1) if step not in SAMPLED) <= OF_PATH + OF_ROWS + 65_536 * 4
 
 
-def test_two_ranks_read_what_one_reads(tmp_path: Path) -> None:
-    alone = launch(tmp_path / "one", "ranks")
-    first, second = launch(tmp_path / "two", "ranks", ranks=2)
+@pytest.mark.parametrize("kind", mostly_slow(["ranks", "offloaded"], "ranks"))
+def test_two_ranks_read_what_one_reads(kind: str, tmp_path: Path) -> None:
+    """Each with a copy on its device; or on the processor, sharded by FSDP2 and offloaded."""
+    alone = launch(tmp_path / "one", kind)
+    first, second = launch(tmp_path / "two", kind, ranks=2)
     assert first == alone[0]
     assert second is None

@@ -1,10 +1,11 @@
 """Fine-tuning runs of a Trainer whose device is the stand-in; each leaves hashes of all that training leaves behind.
 
     python device/training_run.py FOLDER WATCH [WATCH ...]
-    python device/training_run.py FOLDER ranks
+    python device/training_run.py FOLDER ranks|offloaded
 
 WATCH: none | callback | waiting (a callback that reads a number at every step, to be noticed) | one of `FAULTS`. The
-second form, on one rank or several, reads one sample of a model that every rank has a copy of on the device.
+second form, on one rank or several, reads one sample of a model that every rank has a copy of on the device; or, on the
+processor, of one that FSDP2 shards and offloads where there are several ranks.
 """
 
 from __future__ import annotations
@@ -76,14 +77,14 @@ class Planting(TrainerCallback):
         if state.global_step != SAMPLED[1]:
             return
         if self.fault == "memory":
-            ACCOUNTS.fails_above = ACCOUNTS.held[0] + 10_000
+            ACCOUNTS.fails_in = "capture/"
         elif self.fault == "lost":
             ACCOUNTS.lost_after = 150
         elif self.fault == "kernel":
             ACCOUNTS.breaks_after = 150
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-        ACCOUNTS.fails_above = 0
+        ACCOUNTS.fails_in = ""
         if state.global_step == SAMPLED[1] and self.fault == "memory_of_training":
             ACCOUNTS.fails_at = ACCOUNTS.allocations + 100
 
@@ -142,26 +143,39 @@ def train(folder: Path, watch: str) -> dict[str, Any]:
     return seen
 
 
-def read_on_ranks(folder: str) -> None:
+def shard_and_offload(model: Any) -> None:
+    """FSDP2 with its parameters in the processor's memory; nothing is pinned, for there is no accelerator."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+
+    mesh = init_device_mesh("cpu", (int(os.environ["WORLD_SIZE"]),))
+    for module in (*model.model.layers, model):
+        fully_shard(module, mesh=mesh, offload_policy=CPUOffloadPolicy(pin_memory=False))
+
+
+def read_on_ranks(folder: str, *, offloaded: bool) -> None:
     """Read a sample together with the other ranks, if any; gloo sends from the processor's memory."""
     rank = begin_rank(60) if "RANK" in os.environ else 0
+    device = "cpu" if offloaded else NAME
     probe = Probe.from_rows(list(TEXTS[:18]), tiny_tokenizer())
     config = TopologyConfig(neighbours=3, probe_batch=4, token_measures=("curvature",), next_token_prompts=7)
     with stand_in():
-        model = tiny_llama(tiny_tokenizer(), layers=3).to(NAME)
-        reader = Reader(model, probe, config, Ranks.here(torch.device(NAME)))
+        model = tiny_llama(tiny_tokenizer(), layers=3).to(device)
+        if offloaded and "RANK" in os.environ:
+            shard_and_offload(model)
+        reader = Reader(model, probe, config, Ranks.here(torch.device(device)))
         reader.agree(model)
         sample = reader.read(model, 0, {})
     seen = None
     if sample is not None:
-        arrays = (sample.distances, sample.neighbours, sample.centroids, sample.token_numbers, sample.next_token_codes)
+        arrays = (sample.distances, sample.norms, sample.centroids, sample.token_numbers, sample.next_token_codes)
         seen = [digest(np.ascontiguousarray(each).tobytes()) for each in arrays]
     write_seen(folder, rank, seen)
 
 
 def main(folder: str, *watches: str) -> None:
-    if watches == ("ranks",):
-        read_on_ranks(folder)
+    if watches[0] in ("ranks", "offloaded"):
+        read_on_ranks(folder, offloaded=watches[0] == "offloaded")
         return
     os.environ["ACCELERATE_TORCH_DEVICE"] = f"{NAME}:0"
     torch.set_num_threads(1)

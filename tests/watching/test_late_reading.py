@@ -1,13 +1,13 @@
-"""Numbers on a device are read late, in their order and places, and without waiting where CUDA tells when."""
+"""Numbers on a device are read late, in their order and places, and without waiting where the device tells when."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+from device.stand_in import NAME, stand_in
 from torch import Tensor
 
 from topo_callback.watching import late_reading
@@ -69,40 +69,18 @@ def test_the_newest_row_can_wait_and_be_completed() -> None:
     late.complete(1, 7.0)
 
 
-class Event:
-    """An event of CUDA that is over when a test says so."""
-
-    over = False
-    waits = 0
-
-    def record(self, stream: Any) -> None:
-        pass
-
-    def query(self) -> bool:
-        return Event.over
-
-    def synchronize(self) -> None:
-        Event.waits += not Event.over
-
-
 def test_rows_under_way_are_not_waited_for() -> None:
-    """With events of CUDA played by the test; on a GPU nothing else differs but the pinned memory."""
-
-    def copied(values: Tensor) -> tuple[Tensor, Event]:
-        return values.clone(), Event()
-
-    late = LateReading()
-    Event.over, Event.waits = False, 0
-    with mock.patch.object(late_reading, "_copied", copied):
+    late, found = LateReading(), []
+    with stand_in() as accounts:
+        values = torch.arange(40.0, device=NAME)
         for step in range(40):
-            late.give((float(step), number(step)))
-            assert late.ready() == []
-        assert Event.waits == 0
-        Event.over = True
-        assert [row[0] for row in late.ready()] == list(range(32))
-        Event.over = False
-        assert [row[0] for row in late.all()] == list(range(32, 40))
-        assert Event.waits == 1
+            late.give((float(step), values[step]))
+            found += late.ready()
+        assert sum(accounts.blocking().values()) == 0
+        assert [row[0] for row in found] == list(range(32))
+        found += late.all()
+        assert accounts.blocking() == {"devices.py:wait wait": 1}
+    assert found == [[float(step)] * 2 for step in range(40)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture.blocks import find_language_model
 from topo_callback.capture.model_facts import Kind, model_device
+from topo_callback.devices import free_bytes
 from topo_callback.errors import ConfigurationError, ProbeError
 
 POOLINGS = ("last_prompt_token", "last_token", "mean")
@@ -204,10 +205,9 @@ def _row_bytes(model: nn.Module, tokens: int) -> int:
 
 
 def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # what the caching allocator holds but does not use can be given to us as well
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = free_bytes(device)
+    if free is not None:
+        return free
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)

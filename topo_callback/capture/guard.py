@@ -24,13 +24,13 @@ from topo_callback.state.opaque import Opaque, StandIn
 from topo_callback.state.reachable import Reachable
 from topo_callback.state.writes import (
     Writes,
+    differing,
     digest,
     is_leaf,
     is_sparse,
     memory_of,
     overwrite,
     plain_tensors,
-    same_bytes,
     same_sparse,
 )
 
@@ -85,16 +85,46 @@ def _refused(lost: list[str]) -> UnsupportedModelError:
 
 def rewind(model: nn.Module) -> None:
     """Between two passes inside `untouched(model)`: the next one begins where the first one did, but for hooks."""
-    guard = next((guard for guard in reversed(_ACTIVE) if guard.model is model), None)
+    guard = _guard_of(model)
+    if guard is not None:
+        guard.rewind()
+        guard.undo_unseen()
+
+
+def begin_pass(model: nn.Module) -> None:
+    """A pass begins inside `untouched(model)`, where the one before it began, if there was one.
+
+    What no operation said of that one is undone here and not at its end: to see it, an accelerator is waited for, and
+    after the last pass that is done anyway.
+    """
+    guard = _guard_of(model)
+    if guard is not None:
+        if guard.passed:
+            guard.undo_unseen()
+        guard.passed = True
+
+
+def end_pass(model: nn.Module) -> None:
+    """A pass has ended inside `untouched(model)`: all else is put back, but for hooks."""
+    guard = _guard_of(model)
     if guard is not None:
         guard.rewind()
 
 
+def _guard_of(model: nn.Module) -> Guard | None:
+    return next((guard for guard in reversed(_ACTIVE) if guard.model is model), None)
+
+
 class Guard:
-    """What a model holds, and how to put it back."""
+    """What a model holds, and how to put it back.
+
+    Attributes:
+        passed: a forward pass has been made since.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.passed = False
         self._known = known = _KNOWN.setdefault(model, _Known())
         self._state = Reachable(model)
         # their data are exchanged, by DeepSpeed and FSDP1, whose own account says which are there
@@ -120,13 +150,12 @@ class Guard:
         self.writes = Writes((held.tensor for held in self._tensors), doubting=not known.read, doubted=known.doubted)
 
     def rewind(self) -> None:
-        """Put back objects and tensors, as far as that can be done without digests; hooks stay."""
+        """Put back objects and what operations wrote; hooks stay."""
         self._put_opaque_back()
         self._state.put_back(hooks=False)
         for held in self._tensors:
             held.put_back()
         self.writes.put_back()
-        self._put_copies_back()
 
     def put_back(self) -> list[str]:
         """Put everything back; what could not be, by its module."""
@@ -155,9 +184,9 @@ class Guard:
                     self._state.replace(*opaque.renew())
         return lost
 
-    def _put_copies_back(self) -> set[int]:
+    def undo_unseen(self) -> set[int]:
         """Undo what no operation says, where there is a copy; of which tensors there is one."""
-        changed = [not same_bytes(held.tensor, copy) for held, copy in self._copied]
+        changed = differing([(held.tensor, copy) for held, copy in self._copied])
         for held, copy in itertools.compress(self._copied, changed):
             self._known.unseen.add(held.owner)
             overwrite(held.tensor, copy)
@@ -166,12 +195,13 @@ class Guard:
     def _unseen(self, exchanged: set[int]) -> list[str]:
         """Undo what no operation says; where there is no copy, the modules."""
         lost = []
-        copied = self._put_copies_back()
-        for held, before in self._digests:
-            copied.add(id(held))
-            after = digest(held.tensor)
-            if after is None or not torch.equal(before, after):
-                lost.append(held.said)
+        copied = self.undo_unseen()
+        copied |= {id(held) for held, _ in self._digests}
+        digests = [(held, before, digest(held.tensor)) for held, before in self._digests]
+        lost += [held.said for held, _, after in digests if after is None]
+        known = [(held, before, after) for held, before, after in digests if after is not None]
+        changed = differing([(before, after) for _, before, after in known])
+        lost += [held.said for held, _, _ in itertools.compress(known, changed)]
         for held in self._tensors:
             if id(held) not in copied | exchanged and held.version_moved() and held.memory not in self.writes.written:
                 lost.append(held.said)

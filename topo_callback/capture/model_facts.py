@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -107,10 +108,33 @@ def model_device(model: nn.Module) -> torch.device:
     runs; then the device counts on which accelerate runs the model.
     """
     first = next(model.parameters()).device
+    if first.type == "cpu":
+        # FSDP2 may keep parameters in the processor's memory and compute elsewhere
+        return next(_devices_of_shards(model), first)
     if first.type != "meta":
         return first
+    return next(_devices_of_hooks(model), first)
+
+
+def computing_devices(model: nn.Module) -> set[torch.device]:
+    """Every device that a forward pass may compute on, and draw random numbers on: where parameters and buffers are,
+    and where accelerate and FSDP2 bring those that they keep elsewhere."""
+    held = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    return held | set(_devices_of_hooks(model)) | set(_devices_of_shards(model))
+
+
+def _devices_of_hooks(model: nn.Module) -> Iterator[torch.device]:
+    """Where accelerate runs modules whose parameters it moves."""
     for module in model.modules():
         device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
         if device is not None:
-            return torch.device(device)
-    return first
+            yield torch.device(device)
+
+
+def _devices_of_shards(model: nn.Module) -> Iterator[torch.device]:
+    """Where FSDP2 computes."""
+    for module in model.modules():
+        state = getattr(module, "_get_fsdp_state", None)
+        device = getattr(state(), "_device", None) if callable(state) else None
+        if isinstance(device, torch.device):
+            yield device

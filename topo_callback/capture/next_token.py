@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float16
+from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, find_language_model
 from topo_callback.capture.layout import StateLayout
+from topo_callback.devices import sent
 from topo_callback.errors import USERS_OWN
 from topo_callback.measures.behaviour import LEAST_ROOT
 
@@ -69,7 +70,7 @@ class NextTokens:
         self.codes = self.of_tokens = None
         cut: list[bool] = []
         positions = batch.input_ids.shape[1] if self._losses and stack.kind != "encoder-decoder" else 1
-        wanted = torch.tensor([point in self.points for point in batch.points.tolist()])
+        chosen = [row for row, point in enumerate(batch.points.tolist()) if point in self.points]
 
         def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             hidden = args[0] if args else None
@@ -86,7 +87,7 @@ class NextTokens:
                 start = layout.first(hidden.shape[1], tokens)
                 return (hidden[:, start : start + tokens], *args[1:])
             where = hidden.device
-            place = (batch.prompt_ends - 1 + layout.first(hidden.shape[1], tokens)).to(where)
+            place = sent(batch.prompt_ends - 1 + layout.first(hidden.shape[1], tokens), where)
             return (hidden[torch.arange(len(batch), device=where), place][:, None], *args[1:])
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -97,7 +98,7 @@ class NextTokens:
                 self.missing = "the model gives no logits [rows, tokens, vocabulary]"
             elif not failures:
                 try:
-                    self._take(logits, batch, wanted)
+                    self._take(logits, batch, chosen)
                 except USERS_OWN:
                     raise
                 except BaseException as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
@@ -119,19 +120,19 @@ class NextTokens:
         self,
         logits: Float[Tensor, "rows positions vocabulary"],
         batch: ProbeBatch,
-        wanted: Bool[Tensor, " rows"],
+        chosen: list[int],
     ) -> None:
         """Keep what is wanted of a batch; a row at a time where every token has logits, for they are large."""
         if not self._losses:
-            self.codes = codes_of(torch.log_softmax(logits[wanted.to(logits.device), 0].float(), dim=1))
+            rows = sent(torch.tensor(chosen, dtype=torch.int64), logits.device)
+            self.codes = codes_of(torch.log_softmax(logits[rows, 0].float(), dim=1))
             return
-        chosen = wanted.nonzero()[:, 0].tolist()
         losses = torch.full((len(chosen), self._losses), torch.nan, dtype=torch.float32, device=logits.device)
         codes = []
         for place, row in enumerate(chosen):
             end = int(batch.prompt_ends[row])
             logarithms = torch.log_softmax(logits[row, :end].float(), dim=1)
-            following = batch.input_ids[row, 1:end, None].to(logits.device)
+            following = sent(batch.input_ids[row, 1:end, None], logits.device)
             losses[place, : end - 1] = -logarithms[:-1].gather(1, following)[:, 0]
             codes.append(codes_of(logarithms[-1:]))
         self.codes, self.of_tokens = torch.cat(codes) if codes else logits[:0, 0].half(), losses

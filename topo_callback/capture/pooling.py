@@ -14,6 +14,7 @@ from topo_callback.capture.blocks import BlockStack
 from topo_callback.capture.calls import first_tensor
 from topo_callback.capture.layout import StateLayout
 from topo_callback.capture.tokens import TokenCloud, token_numbers
+from topo_callback.devices import sent
 from topo_callback.errors import USERS_OWN, UnsupportedModelError
 
 
@@ -27,6 +28,7 @@ class Pooling:
         self._tokens = 1 if self._decoder else batch.input_ids.shape[1]
         first, end = batch.spans.unbind(1)
         self._single = bool((end - first == 1).all())
+        self._sent: dict[tuple[str, torch.device], Tensor] = {}  # once in a pass, not in each layer
 
     def points(self, hidden: Tensor) -> Float[Tensor, "rows width"]:
         """The point of each row, float32: one token's vector, or the mean of those in the row's span.
@@ -40,12 +42,14 @@ class Pooling:
             return hidden[:, front].float()
         first, end = batch.spans.unbind(1)
         if self._single:
-            return hidden[torch.arange(len(batch)).to(where), (end - 1 + front).to(where)].float()
-        place = torch.arange(hidden.shape[1]) - front
-        inside = ((place >= first[:, None]) & (place < end[:, None])).to(where)
+            rows = torch.arange(len(batch), device=where)
+            return hidden[rows, self._on("end", end, where) - 1 + front].float()
+        place = torch.arange(hidden.shape[1], device=where) - front
+        first, end = self._on("first", first, where)[:, None], self._on("end", end, where)[:, None]
+        inside = (place >= first) & (place < end)
         # not a product with the mask: 0 * NaN in the padding would spoil the row
         total = torch.where(inside[:, :, None], hidden, 0).sum(1, dtype=torch.float32)
-        return total / (end - first).to(where)[:, None]
+        return total / (end - first)
 
     def token_numbers(self, hidden: Tensor, names: Sequence[str]) -> Float[Tensor, "rows measures"]:
         """Numbers of each row's tokens, from the first up to and with the last one of its span; see `token_numbers`.
@@ -56,12 +60,19 @@ class Pooling:
         if self._decoder:
             return torch.full((len(hidden), len(names)), torch.nan, dtype=torch.float32, device=hidden.device)
         front = self._front(hidden)
-        return token_numbers(hidden[:, front : front + self._tokens], self._batch.spans[:, 1], names)
+        counts = self._on("end", self._batch.spans[:, 1], hidden.device)
+        return token_numbers(hidden[:, front : front + self._tokens], counts, names)
 
     def take_tokens(self, layer: int, hidden: Tensor, cloud: TokenCloud) -> None:
         """Have a token cloud take the states of its tokens at this layer."""
         hidden = self._arranged(hidden)
         cloud.take(layer, hidden, self._front(hidden), self._batch)
+
+    def _on(self, name: str, values: Tensor, device: torch.device) -> Tensor:
+        """Values of the batch on a device."""
+        if (name, device) not in self._sent:
+            self._sent[name, device] = sent(values, device)
+        return self._sent[name, device]
 
     def _front(self, hidden: Tensor) -> int:
         return self._layout.first(hidden.shape[1], self._tokens)

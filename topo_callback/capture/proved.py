@@ -22,6 +22,7 @@ from topo_callback.capture.calls import Traversal
 from topo_callback.capture.proof import FewPrompts, Proof, Prover
 from topo_callback.capture.reading import quiet, read_batch
 from topo_callback.capture.survey import survey, surveyed_prompt
+from topo_callback.devices import sent
 from topo_callback.errors import TopologyError
 
 
@@ -119,7 +120,7 @@ def read_clouds(
             )
             if clouds is None:
                 clouds = rows.new_empty((len(layers), points, rows.shape[2]))
-            clouds[:, batch.points.to(rows.device)] = rows
+            clouds[:, sent(batch.points, rows.device)] = rows
     assert clouds is not None
     return clouds
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,14 @@ from torch import Tensor, nn
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import Traversal, check_calls, distinct_blocks, listening
-from topo_callback.capture.guard import rewind, untouched
+from topo_callback.capture.guard import begin_pass, end_pass, untouched
 from topo_callback.capture.layout import expected_layout
-from topo_callback.capture.model_facts import model_device
+from topo_callback.capture.model_facts import computing_devices, model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling, Taking
 from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
 from topo_callback.capture.tokens import TokenCloud
+from topo_callback.devices import generator_states, seed_generators, sent
 from topo_callback.errors import USERS_OWN, TopologyError
 
 
@@ -104,10 +104,11 @@ def run_forward(
         failures: what hooks could not do; raised here when the pass is over.
         seed: of the random states.
     """
+    begin_pass(model)
     _seed(model, seed)
     output = None
     with contextlib.ExitStack() as context:
-        context.callback(rewind, model)  # the next pass begins where this one did
+        context.callback(end_pass, model)  # the next one begins where this one did
         if is_sharded(model):
             context.callback(reshard, model)
             context.enter_context(to_the_end(model, distinct_blocks(stack), failures))
@@ -128,13 +129,7 @@ def _seed(model: nn.Module, seed: int) -> None:
     """Set the random states that `quiet(model)` keeps: of python, numpy, the CPU and the model's own devices."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the global state is what a model draws from
-    torch.default_generator.manual_seed(seed)
-    for device in {parameter.device for parameter in model.parameters()}:
-        if device.type == "cuda":
-            index = torch.cuda.current_device() if device.index is None else device.index
-            torch.cuda.default_generators[index].manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
+    seed_generators(seed, computing_devices(model))
 
 
 @contextlib.contextmanager
@@ -150,7 +145,7 @@ def quiet(model: nn.Module) -> Iterator[None]:
         UnsupportedModelError: the model was changed in a way that cannot be put back.
     """
     flags = [(module, module.training) for module in model.modules()]
-    states = _random_states({tensor.device for tensor in (*model.parameters(), *model.buffers())})
+    states = _random_states(computing_devices(model))
     dtype = torch.get_default_dtype()
     try:
         for module, _ in flags:
@@ -179,15 +174,8 @@ def _random_states(devices: set[torch.device]) -> list[tuple[Callable[[Any], Non
     states: list[tuple[Callable[[Any], None], Any]] = [
         (random.setstate, random.getstate()),
         (np.random.set_state, np.random.get_state()),  # noqa: NPY002 - the global state is what must be kept
-        (torch.set_rng_state, torch.get_rng_state()),
     ]
-    for device in devices:
-        if device.type == "mps":
-            states.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
-        elif device.type not in ("cpu", "meta"):
-            of_kind = torch.get_device_module(device)
-            states.append((functools.partial(of_kind.set_rng_state, device=device), of_kind.get_rng_state(device)))
-    return states
+    return states + generator_states(devices)
 
 
 def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device, *, all_to_head: bool) -> dict[str, Any]:
@@ -197,9 +185,9 @@ def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device, *, all_to
     """
     names = inspect.signature(type(find_language_model(model)).forward).parameters
     takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in names.values())
-    inputs: dict[str, Any] = {"input_ids": batch.input_ids.to(device)}
+    inputs: dict[str, Any] = {"input_ids": sent(batch.input_ids, device)}
     if batch.masked and ("attention_mask" in names or takes_more):
-        inputs["attention_mask"] = batch.attention_mask.to(device)
+        inputs["attention_mask"] = sent(batch.attention_mask, device)
     if "use_cache" in names:
         inputs["use_cache"] = False
     if "logits_to_keep" in names and not all_to_head:
@@ -212,13 +200,15 @@ def takes(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(type(find_language_model(model)).forward).parameters
 
 
-def decoder_start(model: nn.Module, rows: int, device: torch.device) -> dict[str, Tensor]:
-    """What the decoder of an encoder-decoder is given: its start token; nothing for other models."""
+def decoder_start(model: nn.Module, rows: int, device: torch.device, *, another: bool = False) -> dict[str, Tensor]:
+    """What the decoder of an encoder-decoder is given: its start token, or another one; nothing for other models."""
     if not takes(model, "decoder_input_ids"):
         return {}
     names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
     found = (getattr(find_language_model(model).config, name, None) for name in names)
-    start = next((token for token in found if isinstance(token, int)), 0)
+    start = next((token for token in found if isinstance(token, int) and token >= 0), 0)
+    if another:
+        start = start - 1 if start > 0 else 1  # one above may be beyond the embedding
     return {"decoder_input_ids": torch.full((rows, 1), start, device=device)}
 
 

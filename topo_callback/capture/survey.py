@@ -75,9 +75,9 @@ def survey(
     thrifty = {"use_cache": False, "logits_to_keep": 1}
     options: dict[str, Any] = {name: value for name, value in thrifty.items() if takes(model, name)}
 
-    def look(ids: tuple[int, ...], *, rows: int = 1, start: int = 0) -> Seen:
+    def look(ids: tuple[int, ...], *, rows: int = 1, another: bool = False) -> Seen:
         inputs = {"input_ids": torch.tensor([ids] * rows, device=where), **options}
-        inputs |= {name: each + start for name, each in decoder_start(model, rows, where).items()}
+        inputs |= decoder_start(model, rows, where, another=another)
         found: list[Seen] = []
         together(lambda: found.append(_look(model, stack, inputs)))
         return found[0]
@@ -93,7 +93,7 @@ def survey(
     shape = tuple(seen.first.shape)
     layout = StateLayout()
     if len(shape) > 2 and seen.first.device.type != "meta":
-        changed = look(token_ids, start=1) if decoder else look((*token_ids[:-1], _another(token_ids)))
+        changed = look(token_ids, another=True) if decoder else look((*token_ids[:-1], _another(token_ids)))
         if shape[:-1] != (1, tokens) or tokens in (1, shape[-1]):
             twice = look(token_ids, rows=2)
             layout = _layout(seen.first, twice.first, changed.first, tokens, stack)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from topo_callback.capture.batches import ProbeBatch, TokenisedPrompts
 from topo_callback.capture.model_facts import Kind
+from topo_callback.devices import sent, widest
 from topo_callback.measures.distances import COARSE_ROUNDING, POINT_ROUNDING
 
 LEAST_TOKENS = 3
@@ -77,10 +78,10 @@ def token_numbers(
         and the chunk's Gram matrices. Deterministic; a row's numbers depend on the shape of the batch by rounding only.
     """
     rows, tokens, width = hidden.shape
-    exact = torch.float32 if hidden.device.type == "mps" else torch.float64
+    exact = widest(hidden.device)
     numbers = torch.full((rows, len(names)), torch.nan, dtype=torch.float32, device=hidden.device)
     chunk = max(1, CHUNK_BYTES // (8 * tokens * width))
-    counts = counts.to(hidden.device)
+    counts = sent(counts, hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
@@ -233,8 +234,8 @@ class TokenCloud:
     def take(self, layer: int, hidden: Float[Tensor, "rows tokens width"], shift: int, batch: ProbeBatch) -> None:
         """Keep the states of one layer; `shift` virtual tokens come before the first."""
         places = self._inside(batch)
-        rows = torch.tensor([row for _, row, _ in places], dtype=torch.int64, device=hidden.device)
-        positions = torch.tensor([position + shift for _, _, position in places], dtype=torch.int64, device=rows.device)
+        found = torch.tensor([[row, position + shift] for _, row, position in places], dtype=torch.int64)
+        rows, positions = sent(found.reshape(-1, 2), hidden.device).unbind(1)
         self.states[layer] = hidden[rows, positions].float()
 
     def _inside(self, batch: ProbeBatch) -> list[tuple[int, int, int]]:

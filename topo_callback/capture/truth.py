@@ -21,6 +21,7 @@ from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.pooling import Pooling
 from topo_callback.capture.reading import decoder_start, run_forward, takes
 from topo_callback.capture.tokens import TokenCloud
+from topo_callback.devices import sent
 from topo_callback.errors import USERS_OWN, UnsupportedModelError
 
 # Largest relative difference of a state that rounding explains, by the coarsest type in which a block computes: some
@@ -90,7 +91,7 @@ def read_alone(
             failures.append(error)
 
     device = model_device(model)
-    inputs: dict[str, Any] = {"input_ids": batch.input_ids.to(device), **decoder_start(model, 1, device)}
+    inputs: dict[str, Any] = {"input_ids": sent(batch.input_ids, device), **decoder_start(model, 1, device)}
     if not cached:
         inputs["use_cache"] = False
     end = int(batch.prompt_ends[0])

@@ -16,6 +16,7 @@ from topo_callback.capture import NextTokens, ProbeBatch, TokenCloud, find_block
 from topo_callback.capture.batches import PADDED
 from topo_callback.capture.calls import Traversal
 from topo_callback.config import TopologyConfig
+from topo_callback.devices import copies_of, sent
 from topo_callback.distributed.ranks import Gathering, Ranks
 from topo_callback.errors import USERS_OWN, TopologyError, described
 from topo_callback.terminal import show_if_asked
@@ -172,18 +173,27 @@ def assembled(
     gathered: Sequence[Float[Tensor, "layers rows columns"]],
     measures: int,
     device: torch.device,
-) -> tuple[Float[Tensor, "layers points width"], Float[np.ndarray, "layers measures points"]]:
-    """Clouds in the order of the probe, on a device, and the numbers of tokens, float32, that the columns end with."""
+) -> tuple[Float[Tensor, "layers points width"], Float[Tensor, "layers measures points"]]:
+    """Clouds in the order of the probe, on a device, and the numbers of tokens that the columns end with, there too.
+
+    A device is waited for, once, only where what was gathered is to go from it to the processor.
+    """
     points = sum(len(batch) for batch in batches)
     layers, _, columns = gathered[0].shape
     width = columns - measures
-    clouds = torch.empty((layers, points, width), dtype=torch.float32, device=device)
-    numbers = np.empty((layers, measures, points), dtype=np.float32)
-    for batch, part in zip(batches, gathered, strict=False):  # the last batch may be there twice
-        part = part[:, : len(batch)]
-        clouds[:, batch.points.to(device)] = part[:, :, :width].to(device)
-        numbers[:, :, batch.points.numpy()] = part[:, :, width:].mT.cpu().numpy()
-    return clouds, numbers
+    if device.type == "cpu":
+        array = np.empty((layers, points, columns), dtype=np.float32)
+        with copies_of(None) as copies:
+            for batch, part in zip(batches, gathered, strict=False):  # the last batch may be there twice
+                copies.into(array, part[:, : len(batch)], (slice(None), batch.points.numpy()))
+        whole = torch.from_numpy(array)
+    else:
+        whole = torch.empty((layers, points, columns), dtype=torch.float32, device=device)
+        for batch, part in zip(batches, gathered, strict=False):
+            whole[:, sent(batch.points, device)] = sent(part[:, : len(batch)], device)
+    if measures == 0:
+        return whole, whole.new_empty((layers, 0, points))
+    return whole[:, :, :width].contiguous(), whole[:, :, width:].mT.contiguous()
 
 
 def assembled_tokens(
@@ -196,6 +206,6 @@ def assembled_tokens(
     layers, _, width = gathered[0].shape
     states = torch.empty((layers, len(cloud.places), width), dtype=torch.float32, device=device)
     for batch, part in zip(batches, gathered, strict=False):  # the last batch may be there twice
-        inside = torch.tensor(cloud.of(batch), dtype=torch.int64, device=device)
-        states[:, inside] = part[:, : len(inside)].to(device)
+        inside = sent(torch.tensor(cloud.of(batch), dtype=torch.int64), device)
+        states[:, inside] = sent(part[:, : len(inside)], device)
     return states

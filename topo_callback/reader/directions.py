@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from topo_callback.devices import HostCopies, copies_of, sent
 from topo_callback.errors import USERS_OWN, ConfigurationError, described
 
 MOST_BYTES = 1 << 30  # 128 layers of width 16,384 in float32 are 8 MB
@@ -76,21 +77,26 @@ class Directions:
         return said
 
     def projections(
-        self, clouds: Float[Tensor, "layers points width"], layers: Sequence[int], invalid: Mapping[int, str]
+        self,
+        clouds: Float[Tensor, "layers points width"],
+        layers: Sequence[int],
+        invalid: Mapping[int, str],
+        copies: HostCopies | None = None,
     ) -> dict[str, Any]:
         """`direction_names` and `projections` of a `Sample`, by the names of its fields; nothing without directions.
 
-        Cost: one more pass over the clouds in float64.
+        Cost: one more pass over the clouds in float64. Arguments are those of `point_facts`.
         """
         if not self.names:
             return {}
         values = np.full((len(layers), len(self.names), clouds.shape[1]), np.nan)
-        for row, layer in enumerate(layers):
-            held = [place for place, name in enumerate(self.names) if layer in self.vectors[name]]
-            if held and layer not in invalid:
-                cloud = clouds[row].cpu() if clouds.device.type == "mps" else clouds[row]
-                stacked = torch.from_numpy(np.stack([self.vectors[self.names[place]][layer] for place in held]))
-                values[row, held] = (stacked.to(cloud.device) @ cloud.double().T).cpu().numpy()
+        with copies_of(copies) as under_way:
+            for row, layer in enumerate(layers):
+                held = [place for place, name in enumerate(self.names) if layer in self.vectors[name]]
+                if held and layer not in invalid:
+                    stacked = torch.from_numpy(np.stack([self.vectors[self.names[place]][layer] for place in held]))
+                    lengths = sent(stacked, clouds.device) @ clouds[row].double().T
+                    under_way.into(values, lengths, (row, held))
         return {"direction_names": self.names, "projections": values}
 
     def __bool__(self) -> bool:

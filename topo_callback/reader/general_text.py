@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float16, Float32
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from topo_callback.capture import NextTokens, ProbeBatch, make_batches
 from topo_callback.capture.blocks import find_language_model
 from topo_callback.capture.limits import model_limits
 from topo_callback.config import TopologyConfig
+from topo_callback.devices import HostCopies, copies_of
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError, Read, Turns
 from topo_callback.errors import TopologyError
@@ -75,10 +77,13 @@ class GeneralTextReading:
         limits.check(text)
         return text
 
-    def read(self, model: nn.Module, batch_size: int, next_token_missing: str) -> dict[str, Any]:
+    def read(
+        self, model: nn.Module, batch_size: int, next_token_missing: str, copies: HostCopies | None = None
+    ) -> dict[str, Any]:
         """What a Sample has of it: fields by their names, and `facts`. All ranks call this together.
 
         Args:
+            copies: with which arrays are filled once they are waited for; None: they are waited for here.
             model: as the trainer's events give it.
             batch_size: prompts per forward pass, at most; halved from then on when memory runs out.
             next_token_missing: why next-token distributions of this model cannot be taken, or nothing.
@@ -100,7 +105,7 @@ class GeneralTextReading:
             except AgreedError as error:
                 code, cause = error.code, error.cause
             else:
-                fields = self._fields(batches, read) if self._ranks.first and not read.missing else {}
+                fields = self._fields(batches, read, copies) if self._ranks.first and not read.missing else {}
                 facts = {"general_text_missing": read.missing} if read.missing else {"general_text_hash": text.hash}
                 return {**fields, "facts": {**facts, "general_text_seconds": round(time.perf_counter() - started, 6)}}
             # here nothing holds the memory of the attempt any more
@@ -113,22 +118,25 @@ class GeneralTextReading:
         assert self._batch_size is not None
         return make_batches(text, self._batch_size, "last_prompt_token", pad_id=self._pad_id, rows=self._turns.rows)
 
-    def _fields(self, batches: Sequence[ProbeBatch], read: Read) -> dict[str, Any]:
-        return {
-            "general_text_codes": _in_order(batches, read.codes),
-            "general_text_losses": _in_order(batches, read.losses),
-            "general_text_points": _in_order(batches, read.columns),
-        }
+    def _fields(self, batches: Sequence[ProbeBatch], read: Read, copies: HostCopies | None) -> dict[str, Any]:
+        with copies_of(copies) as under_way:
+            return {
+                "general_text_codes": _in_order(batches, read.codes, under_way),
+                "general_text_losses": _in_order(batches, read.losses, under_way),
+                "general_text_points": _in_order(batches, read.columns, under_way),
+            }
 
 
 def _in_order(
-    batches: Sequence[ProbeBatch], parts: Sequence[Tensor]
+    batches: Sequence[ProbeBatch], parts: Sequence[Tensor], copies: HostCopies
 ) -> Float16[np.ndarray, "passages columns"] | Float32[np.ndarray, "passages columns"]:
     """What batches gave, [1, rows, columns] each with some rows unused, in the order of the passages."""
-    rows: dict[int, np.ndarray] = {}
+    passages = sum(len(batch) for batch in batches)
+    kind = np.float16 if parts[0].dtype == torch.float16 else np.float32
+    found = np.empty((passages, parts[0].shape[2]), dtype=kind)
     for batch, part in zip(batches, parts, strict=False):  # the last batch may be there twice
-        rows.update(zip(batch.points.tolist(), part[0].cpu().numpy(), strict=False))
-    return np.stack([rows[point] for point in sorted(rows)])
+        copies.into(found, part[0, : len(batch)], batch.points.numpy())
+    return found
 
 
 def _fitting(model: nn.Module, text: Probe) -> int:

@@ -6,19 +6,20 @@ Beside the distances, a sample keeps of the points where they are, how large, an
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from topo_callback.capture import (
     NextTokens,
     model_device,
 )
+from topo_callback.devices import HostCopies, MemoryAccount, where_wide
 from topo_callback.distributed.turns import (
     OUT_OF_MEMORY,
     AgreedError,
@@ -27,15 +28,9 @@ from topo_callback.distributed.turns import (
     assembled,
     assembled_tokens,
 )
-from topo_callback.geometry import (
-    condensed_distances,
-    invalid_points,
-    largest_coordinate,
-    nearest_neighbours,
-    point_norms,
-)
+from topo_callback.geometry import layer_distances, looked_at, nearest_neighbours
 from topo_callback.reader.agreed_reading import AgreedReading, ReadingError
-from topo_callback.reader.means import group_facts, left_out_means
+from topo_callback.reader.means import group_facts, left_out_means, norms_of, point_facts
 from topo_callback.records.sample import Sample
 from topo_callback.studies import Reading, StudyResults
 
@@ -56,10 +51,12 @@ class Reader(AgreedReading):
         if self._unproved:
             self._prove_late(model)
         started = time.perf_counter()
+        device = model_device(model)
+        memory, copies = MemoryAccount(device), HostCopies()
         dtypes: dict[int, torch.dtype] = {}
         read = self._read_clouds(model, dtypes)
         forward_seconds = time.perf_counter() - started
-        general = self._general.read(model, self.batch_size, self._next_token_missing)
+        general = self._general.read(model, self.batch_size, self._next_token_missing, copies)
         read_seconds = time.perf_counter() - started
         forwards = self._turns.forwards
         variants = self._studies.read(model, self.batch_size) if self._config.studies else {}
@@ -68,19 +65,19 @@ class Reader(AgreedReading):
             return None
         resumed = time.perf_counter()
         try:
-            clouds, tokens = assembled(self._batches, read.columns, len(self._taken), device=model_device(model))
+            clouds, of_tokens = assembled(self._batches, read.columns, len(self._taken), device)
             read.columns.clear()
-            next_token_codes = self._next_token_codes(read.codes)
+            next_token_codes = self._next_token_codes(read.codes, copies)
             read.codes.clear()
-            distances, neighbours, invalid = self._geometry(clouds)
-            of_points: dict[str, Any] = point_facts(clouds, self.layers, invalid, self._config.metric)
-            of_points |= group_facts(clouds, self.layers, invalid, self._probe.groups, self._config.errors)
-            of_points |= self.directions.projections(clouds, self.layers, invalid)
-            if self.directions or self.drift_lens.wanted:
-                of_points["left_out_means"] = left_out_means(clouds, self.layers, invalid, self._probe.groups)
-            token_cloud = self._token_geometry(read.tokens, clouds.device)
+            distances, neighbours, invalid = self._geometry(clouds, copies)
+            of_points = self._point_facts(where_wide(clouds), invalid, copies)
+            token_cloud = self._token_geometry(read.tokens, device, copies)
+            tokens = np.empty(tuple(of_tokens.shape), dtype=np.float32)
+            copies.into(tokens, of_tokens)
+            copies.wait()
         except torch.OutOfMemoryError as error:
             raise ReadingError(f"out of memory for the distances of {self._most_points} points") from error
+        del of_tokens
         geometry_seconds = time.perf_counter() - resumed
         of_general = general.pop("facts")
         results = StudyResults()
@@ -91,6 +88,7 @@ class Reader(AgreedReading):
                 "study_seconds": round(study_seconds + time.perf_counter() - resumed - geometry_seconds, 6),
                 "study_forwards": self._turns.forwards - forwards,
             }
+        del clouds  # so that what is kept is what nobody gives back
         own = len(self._token_measures)
         sample = Sample(
             step=step,
@@ -110,6 +108,7 @@ class Reader(AgreedReading):
             facts={
                 **facts,
                 **of_general,
+                **memory.facts(),
                 **({"next_token_missing": read.missing} if read.missing else {}),
                 **({"token_cloud_missing": self._no_token_cloud} if self._no_token_cloud else {}),
                 "dtype": ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes.values()})),
@@ -193,7 +192,21 @@ class Reader(AgreedReading):
         """Why next-token distributions of this model would be wrong, or nothing."""
         return "" if self.proof is None else self.proof.next_token_missing
 
-    def _next_token_codes(self, gathered: list[Float[Tensor, "one rows vocabulary"]]) -> np.ndarray | None:
+    def _point_facts(
+        self, clouds: Float[Tensor, "layers points width"], invalid: dict[int, str], copies: HostCopies
+    ) -> dict[str, Any]:
+        """What a Sample has of the points beside their distances, by the names of its fields."""
+        groups = self._probe.groups
+        found: dict[str, Any] = point_facts(clouds, self.layers, invalid, self._config.metric, copies)
+        found |= group_facts(clouds, self.layers, invalid, groups, self._config.errors, copies)
+        found |= self.directions.projections(clouds, self.layers, invalid, copies)
+        if self.directions or self.drift_lens.wanted:
+            found["left_out_means"] = left_out_means(clouds, self.layers, invalid, groups, copies)
+        return found
+
+    def _next_token_codes(
+        self, gathered: list[Float[Tensor, "one rows vocabulary"]], copies: HostCopies
+    ) -> np.ndarray | None:
         """The codes of the next-token probabilities, float16 [prompts asked for, vocabulary], in probe order."""
         if not gathered:
             return None
@@ -201,28 +214,28 @@ class Reader(AgreedReading):
         codes = np.empty((len(place), gathered[0].shape[2]), dtype=np.float16)
         for batch, part in zip(self._batches, gathered, strict=False):
             rows = [place[point] for point in asked(batch, self._next_token_points)]
-            codes[rows] = part[0, : len(rows)].cpu().numpy()
+            copies.into(codes, part[0, : len(rows)], rows)
         return codes
 
     def _token_geometry(
-        self, gathered: list[Float[Tensor, "layers rows width"]], device: torch.device
+        self, gathered: list[Float[Tensor, "layers rows width"]], device: torch.device, copies: HostCopies
     ) -> dict[str, Any]:
         """What a Sample has of the token cloud, by the names of its fields."""
         if self._token_cloud is None:
             return {}
         states = assembled_tokens(self._batches, gathered, self._token_cloud, device)
         gathered.clear()
-        distances, neighbours, invalid = self._geometry(states)
+        distances, neighbours, invalid = self._geometry(states, copies)
         return {
             "token_places": np.array(self._token_cloud.places, dtype=np.int32),
             "token_distances": distances,
             "token_neighbours": neighbours,
-            "token_norms": norms_of(states, self.layers, invalid, self._config.metric),
+            "token_norms": norms_of(where_wide(states), self.layers, invalid, self._config.metric, copies),
             "token_invalid": invalid,
         }
 
     def _geometry(
-        self, clouds: Float[Tensor, "layers points width"]
+        self, clouds: Float[Tensor, "layers points width"], copies: HostCopies
     ) -> tuple[np.ndarray, np.ndarray | None, dict[int, str]]:
         """Distances float32 [layers, pairs], neighbours int32 [layers, points, k], and the layers without them.
 
@@ -233,50 +246,17 @@ class Reader(AgreedReading):
         here = clouds.device.type != "cpu"
         neighbours = np.full((len(self.layers), points, k), -1, dtype=np.int32) if here else None
         invalid: dict[int, str] = {}
-        for row, layer in enumerate(self.layers):
-            cloud = clouds[row]
-            bad = invalid_points(cloud, metric=self._config.metric)
+        metric, budget = self._config.metric, self._config.device_bytes
+        seen = looked_at(clouds, metric=metric)
+        for layer, (bad, _) in zip(self.layers, seen, strict=True):
             if bad:
                 invalid[layer] = f"{bad} of {points} points have no distance (not finite, or without direction)"
-                continue
-            condensed = condensed_distances(cloud, metric=self._config.metric, device_bytes=self._config.device_bytes)
-            distances[row] = condensed.cpu().numpy()
+        rows = [row for row, (bad, _) in enumerate(seen) if not bad]
+        one_point = [seen[row][1] for row in rows]
+        valid = [clouds[row] for row in rows]
+        found = layer_distances(valid, metric=metric, device_bytes=budget, one_point=one_point) if rows else ()
+        for row, condensed in zip(rows, found, strict=True):
+            copies.into(distances, condensed, row)
             if neighbours is not None:
-                neighbours[row] = nearest_neighbours(condensed, k).cpu().numpy()
+                copies.into(neighbours, nearest_neighbours(condensed, k), row)
         return distances, neighbours, invalid
-
-
-def point_facts(
-    clouds: Float[Tensor, "layers points width"], layers: Sequence[int], invalid: Mapping[int, str], metric: str
-) -> dict[str, np.ndarray]:
-    """`centroids`, `norms` and `largest_coordinates` of a `Sample`, by the names of its fields.
-
-    Cost: three passes over the clouds in float64, on their device: 1 to 2 ms for 256 points of width 768 on a CPU,
-    where the distances take 8.
-    """
-    centroids = np.zeros((len(layers), clouds.shape[2]))
-    largest = np.full((len(layers), 2), np.nan)
-    for row, layer in enumerate(layers):
-        if layer not in invalid:
-            # float32 would lose a drift of 1e-6 beside a coordinate of 3,000; MPS has nothing else
-            cloud = clouds[row].cpu() if clouds.device.type == "mps" else clouds[row]
-            centroids[row] = cloud.mean(dim=0, dtype=torch.float64).cpu().numpy()
-            found = largest_coordinate(clouds[row], metric=metric)
-            if found is not None:
-                largest[row] = found
-    return {
-        "centroids": centroids,
-        "norms": norms_of(clouds, layers, invalid, metric),
-        "largest_coordinates": largest,
-    }
-
-
-def norms_of(
-    clouds: Float[Tensor, "layers points width"], layers: Sequence[int], invalid: Mapping[int, str], metric: str
-) -> Float32[np.ndarray, "layers points"]:
-    """`geometry.point_norms` of every layer, 0 for invalid ones."""
-    norms = np.zeros(clouds.shape[:2], dtype=np.float32)
-    for row, layer in enumerate(layers):
-        if layer not in invalid:
-            norms[row] = point_norms(clouds[row], metric=metric).cpu().numpy()
-    return norms

@@ -7,7 +7,7 @@ on `.data` and in C++. Custom operations are not believed: what they could write
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -161,6 +161,31 @@ def same_bytes(one: Tensor, other: Tensor) -> bool:
     if word is not None and not one.is_neg() and not other.is_neg():
         return torch.equal(one.detach().view(word), other.detach().view(word))
     return all(torch.equal(mine, theirs) for mine, theirs in zip(_words(one), _words(other), strict=True))
+
+
+def differing(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    """Which pairs of tensors of one shape and type hold other bytes. Each accelerator is waited for once."""
+    found = [False] * len(pairs)
+    asked: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    for place, (one, other) in enumerate(pairs):
+        if one.device.type == "cpu":
+            found[place] = not same_bytes(one, other)
+        elif one.numel():
+            asked.setdefault(one.device, []).append((place, _differ(one, other)))
+    for answers in asked.values():
+        places, flags = zip(*answers, strict=True)
+        for place, differ in zip(places, torch.stack(flags).tolist(), strict=True):
+            found[place] = differ
+    return found
+
+
+def _differ(one: Tensor, other: Tensor) -> Tensor:
+    """Whether two tensors hold other bytes, on their device."""
+    word = _WORDS.get(one.dtype)
+    if word is not None and not one.is_neg() and not other.is_neg():
+        return (one.detach().view(word) != other.detach().view(word)).any()
+    mine, theirs = (torch.cat([part.view(torch.uint8) for part in _words(each)]) for each in (one, other))
+    return (mine != theirs).any()
 
 
 def is_sparse(tensor: Tensor) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture import BlockStack, ProbeBatch
 from topo_callback.config import STUDIES
+from topo_callback.devices import sent, widest
 from topo_callback.measures.missing import Number
 from topo_callback.probe import Probe
 from topo_callback.probe.variants import ProbeVariant
@@ -38,7 +39,7 @@ class Reading:
 
     def cloud(self, row: int, device: torch.device) -> Float[Tensor, "points width"]:
         """The points of the row-th layer on a device, in float64 (float32 on one that has no float64)."""
-        return self.clouds[row].to(device).to(torch.float32 if device.type == "mps" else torch.float64)
+        return sent(self.clouds[row], device).to(widest(device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from topo_callback.capture import ProbeBatch, make_batches, padding_id, read_batch
 from topo_callback.capture.blocks import bare, find_language_model
+from topo_callback.devices import widest
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.studies.registry import ModelContext, ModelStudy, NoStudyError, StudyNumbers, register
 
@@ -121,7 +122,7 @@ def more_active(differences: Float[Tensor, "sequences neurons"], level: float = 
     count, neurons = differences.shape
     if count < 2:
         raise ValueError(f"at least 2 sequences are needed for a t test, got {count}")
-    wide = differences.double() if differences.device.type != "mps" else differences
+    wide = differences.to(widest(differences.device))
     mean, error = wide.mean(dim=0), wide.std(dim=0) / count**0.5
     above: Tensor = mean > float(student.isf(level / neurons, count - 1)) * error
     return above

@@ -202,7 +202,7 @@ class StudyRunner:
             raise
         except BaseException as error:  # noqa: BLE001 - on this rank only, and no collective depends on it
             return f"a variant of the probe could not be kept: {type(error).__name__}"
-        return Reading(clouds, variant.points, _by_name(names, torch.from_numpy(numbers)))
+        return Reading(clouds, variant.points, _by_name(names, numbers))
 
     def numbers(
         self,
@@ -300,8 +300,8 @@ def _by_name(names: Sequence[str], numbers: Float[Tensor, "layers measures point
 
 def _finite_rows(readings: Sequence[Reading]) -> list[int]:
     """The layers whose points are finite in all of the readings."""
-    rows = range(len(readings[0].clouds))
-    return [row for row in rows if all(bool(each.clouds[row].isfinite().all()) for each in readings)]
+    finite = [torch.stack([cloud.isfinite().all() for cloud in each.clouds]).tolist() for each in readings]
+    return [row for row, of_row in enumerate(zip(*finite, strict=True)) if all(of_row)]
 
 
 def _of_rows(reading: Reading, rows: list[int]) -> Reading:

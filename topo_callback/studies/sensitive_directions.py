@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from topo_callback.capture import BlockStack, make_batches, padding_id, read_batch
 from topo_callback.capture.blocks import bare, find_language_model
 from topo_callback.capture.lens import logits_given
+from topo_callback.devices import widest
 from topo_callback.errors import UnsupportedModelError
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.studies.registry import ModelContext, ModelStudy, StudyNumbers, register
@@ -212,7 +213,7 @@ def divergences(logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, " oth
 
     In float64 (float32 on a device without); NaN where a logit of either row is NaN.
     """
-    wide = logits.to(torch.float32 if logits.device.type == "mps" else torch.float64)
+    wide = logits.to(widest(logits.device))
     log_p = torch.log_softmax(wide, dim=1)
     terms = torch.where(log_p[0] == -torch.inf, 0.0, log_p[0].exp() * (log_p[0] - log_p[1:]))  # 0 log 0 = 0
     return terms.sum(dim=1).clamp(min=0.0)

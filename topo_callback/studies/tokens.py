@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from topo_callback.devices import sent
 from topo_callback.geometry import condensed_distances, nearest_neighbours
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.spectrum import matrix_entropy, spectrum
@@ -51,7 +52,7 @@ def compared(name: str, context: StudyContext, row: int, reading: Reading, varia
         template alone.
     """
     chosen = list(variant.points)
-    clouds = (reading.clouds[row][chosen], variant.clouds[row].to(context.device))
+    clouds = (reading.clouds[row][chosen], sent(variant.clouds[row], context.device))
     distances = [condensed_distances(cloud) for cloud in clouds]
     numbers: dict[str, Number] = {}
     ranks, medians = zip(*(_rank_and_median(each) for each in distances), strict=True)

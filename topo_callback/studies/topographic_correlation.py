@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from topo_callback.capture.blocks import bare, find_language_model
+from topo_callback.devices import widest
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.studies.registry import ModelContext, ModelStudy, StudyNumbers, by_layer, register
 
@@ -35,7 +36,7 @@ def topographic_correlation(
     """
     if len(positions) != activations.shape[1]:
         raise ValueError(f"{len(positions)} positions were given for {activations.shape[1]} units; accepted: one each")
-    wide = torch.float32 if activations.device.type == "mps" else torch.float64
+    wide = widest(activations.device)
     values, places = activations.to(wide), positions.to(activations.device, wide)
     if len(values) < LEAST:
         return Missing(f"fewer than {LEAST} points")

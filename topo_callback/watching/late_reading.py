@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from topo_callback.devices import copied_late
+
 _ROWS, _SECONDS = 16, 0.5  # copied to the host together: so many, or those of so long
 
 Value = float | Tensor | None
@@ -20,8 +22,8 @@ class LateReading:
     """Rows of numbers, given one by one, and had back in the same order once the device has got to them.
 
     What is given is copied at once, on its device, into one small tensor a row. Every 16 rows or half a second these
-    are copied together into pinned memory, and read when CUDA says that the copy is done. On the CPU there is nothing
-    to wait for; on other devices a row is had back by `all` only.
+    are copied together into pinned memory, and read when the device says that the copy is done. On the CPU there is
+    nothing to wait for; from a device that cannot copy like that (MPS) a row is had back by `all` only.
     """
 
     def __init__(self) -> None:
@@ -100,36 +102,25 @@ class _Copies:
                 on_device.setdefault(part.device, []).append(part)
         self._copied: dict[torch.device, tuple[Tensor, Any]] = {
             # tensors of several types give one of the widest: nothing is rounded
-            device: _copied(torch.cat(parts))
+            device: copied_late(torch.cat(parts))
             for device, parts in on_device.items()
         }
 
     def done(self) -> bool:
         """Whether all of them can be read without waiting."""
         return all(
-            copy.device.type == "cpu" and (event is None or event.query()) for copy, event in self._copied.values()
+            copy.device.type == "cpu" and (mark is None or mark.passed()) for copy, mark in self._copied.values()
         )
 
     def rows(self) -> list[Values]:
         """What has been copied, in its places. Waits where it is not there yet."""
         numbers = {}
-        for device, (copy, event) in self._copied.items():
-            if event is not None:
-                event.synchronize()
+        for device, (copy, mark) in self._copied.items():
+            if mark is not None:
+                mark.wait()
             numbers[device] = iter(copy.tolist())
         for row in self._rows:
             for places, part in row.parts:
                 for place in places:
                     row.values[place] = next(numbers[part.device])
         return [row.values for row in self._rows]
-
-
-def _copied(values: Float[Tensor, " values"]) -> tuple[Float[Tensor, " values"], Any]:
-    """A copy on the host under way, and the event after it; from devices that cannot tell, the values themselves."""
-    if values.device.type != "cuda":
-        return values, None
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    host.copy_(values, non_blocking=True)
-    event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record(torch.cuda.current_stream(values.device))
-    return host, event

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from topo_callback.devices import HostCopies, sent, widest
 from topo_callback.measures.layer_significance import parameter_change
 
 ENTRIES = 1 << 16
@@ -64,6 +65,7 @@ class WeightPath:
                 self._sizes[layer] = self._sizes.get(layer, 0) + size
         self._last: Tensor | None = None  # the last finite values
         self._newest: Tensor | None = None
+        self._seen: tuple[np.ndarray, float] | None = None  # since the last `step_ended`
         self._length: Tensor | None = None
         self.moved: Tensor | None = None
         total = int(sizes.sum()) if len(sizes) else 0
@@ -83,7 +85,7 @@ class WeightPath:
             if number > 0:
                 places = np.sort(generator.choice(int(sizes[tensor]), size=number, replace=False))
                 device = _local(parameters[tensor]).device
-                self._chosen.append((parameters[tensor], torch.from_numpy(places).to(device)))
+                self._chosen.append((parameters[tensor], sent(torch.from_numpy(places), device)))
                 self._names.append(named[tensor][0])
                 choice.update(f"{named[tensor][0]} {int(sizes[tensor])}\n".encode())
                 choice.update(places.astype("<i8").tobytes())
@@ -94,13 +96,14 @@ class WeightPath:
             self._last = self._read()
             self._newest = self._last
             self.first = self._last.cpu().numpy().copy()
-            wide = torch.float32 if self._last.device.type == "mps" else torch.float64
+            wide = widest(self._last.device)
             self._length = torch.tensor(start, dtype=wide, device=self._last.device)
 
     def step_ended(self) -> None:
         """Add the newest step."""
         if self._last is None or self._length is None:
             return
+        self._seen = None
         now = self._newest = self._read()
         moved = now - self._last
         moved = torch.where(moved.isfinite(), moved, 0.0)
@@ -127,9 +130,8 @@ class WeightPath:
 
         Waits for the device.
         """
-        if self._length is None or self._newest is None or not bool(self._newest.isfinite().any()):
-            return None
-        return float(self._length.item())
+        found = self._arrived()
+        return None if found is None or not np.isfinite(found[0]).any() else found[1]
 
     def layer_changes(self) -> dict[int, tuple[float, float]] | None:
         """How far the trained weights of each layer are from where they were at the start, as norms.
@@ -143,12 +145,12 @@ class WeightPath:
             is 0), ascending; layers of which no entry is followed are left out. None where the start is not known, or
             the blocks are not.
         """
-        if self._newest is None or self.first is None or self._block is None:
+        found = self._arrived()
+        if found is None or self.first is None or self._block is None:
             return None
         ends = np.cumsum([len(places) for _, places in self._chosen])[:-1]
         first, now = (
-            dict(zip(self._names, np.split(entries, ends), strict=True))
-            for entries in (self.first, self._newest.cpu().numpy())
+            dict(zip(self._names, np.split(entries, ends), strict=True)) for entries in (self.first, found[0])
         )
         followed: dict[int, int] = {}
         for name, values in first.items():
@@ -159,6 +161,18 @@ class WeightPath:
             layer: (change * math.sqrt(self._sizes[layer] / followed[layer]), relative)
             for layer, (change, relative) in parameter_change(first, now, self._layer_of).items()
         }
+
+    def _arrived(self) -> tuple[Float32[np.ndarray, " entries"], float] | None:
+        """What the followed entries were at the last `step_ended`, and the path up to there; one wait in a step."""
+        if self._newest is None or self._length is None:
+            return None
+        if self._seen is None:
+            entries, length, copies = np.empty(len(self._newest), dtype=np.float32), np.empty(()), HostCopies()
+            copies.into(entries, self._newest)
+            copies.into(length, self._length)
+            copies.wait()
+            self._seen = entries, float(length)
+        return self._seen
 
     def _layer_of(self, name: str) -> int | None:
         """The layer of a parameter by its name; None outside the blocks."""
