@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scan.checkpoints import save_model
 from small_runs import LIGHT
 from studies.model_contexts import probe_of
 from tiers import mostly_slow
+from tiny import tiny_llama, tiny_tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from topo_callback import Probe, TopologyConfig, Trajectory
@@ -157,6 +159,35 @@ def test_a_whole_reading() -> None:
     here = read(tiny("llama"), probe, config)
     with stand_in():
         assert_same(read(tiny("llama").to(NAME), probe, config), here)
+
+
+def test_a_drift_in_words_and_along_a_direction(tmp_path: Path) -> None:
+    np.savez(tmp_path / "refusal.npz", direction=np.random.default_rng(0).normal(size=32))
+    tokenizer = tiny_tokenizer()
+    probe = Probe.from_rows([f"text number {i} says that {i * 7 % 23} and {i}" for i in range(40)], tokenizer)
+    probe = dataclasses.replace(probe, processing_class=tokenizer)
+    config = TopologyConfig(
+        layers="all", neighbours=3, drift_words=3, directions=(str(tmp_path / "refusal.npz"),), general_text=0
+    )
+    samples = []
+    for device in ("cpu", NAME):
+        with stand_in():
+            model = tiny_llama(tokenizer).to(device)
+            reader = Reader(model, probe, config, Ranks())
+            reader.agree(model)
+            reader.read(model, 0, {})
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(1.05)
+            samples.append(reader.read(model, 1, {}))
+    here, there = samples
+    assert here is not None
+    assert there is not None
+    assert_same(there, here)
+    assert there.drift_words == here.drift_words
+    assert there.drift_words is not None
+    assert there.drift_words.readings
+    np.testing.assert_array_equal(there.projections, here.projections)
 
 
 @pytest.mark.parametrize("study", mostly_slow(STUDIES, "random_tokens", "sensitive_directions", "repetition_neurons"))

@@ -18,6 +18,7 @@ from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import first_tensor
 from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.reading import decoder_start, run_forward, takes
+from topo_callback.devices import sent
 from topo_callback.errors import USERS_OWN, UnsupportedModelError
 
 _TOKEN = 1  # of the pass; no state of it is left where the vectors take over
@@ -101,7 +102,7 @@ def _last_block(stack: BlockStack, vectors: Tensor | None, own: list[Tensor] | N
         if isinstance(hidden, (tuple, list)):
             return type(hidden)([replaced(hidden[0]), *hidden[1:]])
         assert vectors is not None
-        return vectors[:, None].to(hidden.device, hidden.dtype)
+        return sent(vectors[:, None], hidden.device).to(hidden.dtype)
 
     def after(module: nn.Module, args: Any, output: Any) -> Any:
         if own is not None:

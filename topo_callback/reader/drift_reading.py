@@ -26,6 +26,7 @@ from topo_callback.capture.blocks import find_language_model
 from topo_callback.capture.lens import check_lens, logits_of_vectors
 from topo_callback.capture.sharded import is_whole
 from topo_callback.config import TopologyConfig
+from topo_callback.devices import copies_of, sent
 from topo_callback.distributed.turns import REFUSED, AgreedError, Turns
 from topo_callback.errors import USERS_OWN, ConfigurationError, UnsupportedModelError, described
 from topo_callback.measures.uncertainty import LEFT_OUT, recorded_error, standard_error
@@ -194,7 +195,7 @@ class DriftLens:
         logits: Float[Tensor, "means vocabulary"],
         angles: Float64[np.ndarray, " _"],
     ) -> DriftReading:
-        turned = torch.from_numpy(np.sin(angles)).to(logits)[:, None]
+        turned = sent(torch.from_numpy(np.sin(angles)).to(logits.dtype), logits.device)[:, None]
         scores = (logits - logits.mean(dim=1, keepdim=True)) * turned
         count = min(self._config.drift_words, scores.shape[1] // 2)
         ways = [torch.topk(scores[0], count, largest=largest).indices for largest in (True, False)]
@@ -205,7 +206,10 @@ class DriftLens:
         self, scores: Float[Tensor, "means vocabulary"], tokens: Int[Tensor, " tokens"], group: str | None
     ) -> tuple[Word, ...]:
         assert self._vocabulary is not None
-        values = scores[:, tokens].cpu().double().numpy()
+        values, places = np.empty((len(scores), len(tokens))), np.empty(len(tokens), dtype=np.int64)
+        with copies_of(None) as copies:
+            copies.into(values, scores[:, tokens])
+            copies.into(places, tokens)
         errors: list[float | None] = [None] * len(tokens)
         if len(values) > 1:
             points = len(self._probe) if group is None else len(self._probe.groups.members(group))
@@ -213,7 +217,7 @@ class DriftLens:
             errors = list(recorded_error(standard, LEFT_OUT.wide).tolist())
         return tuple(
             Word(token, self._vocabulary.text(token), float(score), error)
-            for token, score, error in zip(tokens.tolist(), values[0], errors, strict=True)
+            for token, score, error in zip(places.tolist(), values[0], errors, strict=True)
         )
 
 
