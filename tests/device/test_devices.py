@@ -22,6 +22,7 @@ from topo_callback.devices import (
     where_wide,
     widest,
 )
+from topo_callback.pruning.scores import angular_distances
 
 THERE = torch.device(NAME, 1)
 
@@ -44,6 +45,8 @@ def test_float64_is_tried_where_it_is_not_known(accounts: Any) -> None:
     accounts.float64 = False
     values = torch.ones(2, device=THERE)
     assert (widest(THERE), where_wide(values).device.type) == (torch.float32, "cpu")
+    outputs = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert angular_distances(outputs.to(THERE)).tolist() == angular_distances(outputs).tolist()
     devices._tried_float64.cache_clear()
     assert not has_float64(torch.device("mps"))
 

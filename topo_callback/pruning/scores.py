@@ -28,6 +28,7 @@ from topo_callback.capture import (
 )
 from topo_callback.capture.blocks import bare
 from topo_callback.capture.calls import first_tensor
+from topo_callback.devices import where_wide
 from topo_callback.errors import ConfigurationError, ProbeError, RecordError, UnsupportedModelError
 from topo_callback.geometry import condensed_distances, invalid_points, nearest_neighbours
 from topo_callback.homology.barcode import Barcode
@@ -131,7 +132,7 @@ def angular_distances(outputs: Float[Tensor, "layers points width"]) -> Float64[
     Raises:
         ProbeError: a point that is zero or not finite, which has no angle.
     """
-    directions = outputs.double()
+    directions = where_wide(outputs).double()
     norms = directions.norm(dim=2, keepdim=True)
     if not (torch.isfinite(norms) & (norms > 0)).all():
         layer = int((~(torch.isfinite(norms) & (norms > 0))).any(dim=1).flatten().nonzero()[0])
