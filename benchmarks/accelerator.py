@@ -1,7 +1,7 @@
 """A large accelerator: that it reads what the processor reads, and what a sample costs there.
 
     python benchmarks/accelerator.py [--device cuda] [--seconds 500] [--output benchmarks/RESULTS_accelerator.md]
-    python benchmarks/accelerator.py --device cpu --small --output /tmp/small.md
+    python benchmarks/accelerator.py --device cpu --small --output small.md
 
 Weights are random and nothing is fetched. First the checks, each of which says "equal" or how far off it is: distances,
 neighbours, barcodes, a whole reading, and a training run with and without readings under deterministic kernels. Then

@@ -71,7 +71,7 @@ def assert_same(there: Sample, here: Sample) -> None:
         np.testing.assert_array_equal(found, expected.numpy())
 
 
-@pytest.mark.parametrize("family", mostly_slow(FAMILIES, "llama", "t5", "mixtral"))
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES, "llama", "mixtral"))
 def test_clouds_of_a_family(family: str) -> None:
     probe = prompts(completion=1)
     here = clouds(tiny(family), probe)
@@ -190,7 +190,7 @@ def test_a_drift_in_words_and_along_a_direction(tmp_path: Path) -> None:
     np.testing.assert_array_equal(there.projections, here.projections)
 
 
-@pytest.mark.parametrize("study", mostly_slow(STUDIES, "random_tokens", "sensitive_directions", "repetition_neurons"))
+@pytest.mark.parametrize("study", mostly_slow(STUDIES, "random_tokens"))
 def test_a_study(study: str) -> None:
     probe = probe_of(24, tokens=8)
     config = TopologyConfig(layers="all", neighbours=3, studies=(study,))
@@ -238,6 +238,7 @@ def test_scanned_checkpoints(tmp_path: Path) -> None:
         np.testing.assert_array_equal(here.neighbours, there.neighbours)
 
 
+@pytest.mark.slow
 def test_scores_for_pruning() -> None:
     model, probe = tiny("llama"), probe_of(24)
     here = measure_scores(model, probe, neighbours=3)

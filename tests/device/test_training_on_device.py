@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from device.training_run import SAMPLED, STEPS
 from ranks_launch import launch_ranks
-from tiers import mostly_slow
 
 SCRIPT = Path(__file__).with_name("training_run.py")
 # of the weights' path: its 65,536 places as int64, and as float32 what they hold now and held before
@@ -82,7 +81,8 @@ def test_the_memory_of_a_sample_is_returned(seen: dict[str, Any]) -> None:
     assert max(each for step, each in enumerate(peaks, 1) if step not in SAMPLED) <= OF_PATH + OF_ROWS + 65_536 * 4
 
 
-@pytest.mark.parametrize("kind", mostly_slow(["ranks", "offloaded"], "ranks"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ranks", "offloaded"])
 def test_two_ranks_read_what_one_reads(kind: str, tmp_path: Path) -> None:
     """Each with a copy on its device; or on the processor, sharded by FSDP2 and offloaded."""
     alone = launch(tmp_path / "one", kind)
