@@ -19,7 +19,9 @@ from typing import Any, Literal
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import FolderBusyError, RecordError, described
+from topo_callback.records.chain import CLOSED, Chain
 from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.held import Open
 from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
@@ -70,6 +72,7 @@ class DispatcherThread:
         self._pending = 0
         self._changed = threading.Condition()
         self._spool = Spool(folder, config.spool_bytes)
+        self._chain: Chain | None = None
         self._running: Task | None = None
         self._warm = False
         self._last: deque[str] = deque()
@@ -91,6 +94,7 @@ class DispatcherThread:
                 pass
         finally:
             self._end_worker()
+            self._seal(CLOSED, None)
             self._folder.unlock()
 
     def _turn(self) -> bool:
@@ -232,6 +236,7 @@ class DispatcherThread:
             self._deaths = 0
             self._newest = max(self._newest, task.step)
             self._spool.measured(task.step)
+            self._seal("sample", Open(), step=task.step)
             self._resolve(result)
         elif task.kind in _LAST and error is None:
             self._resolve(Concluded(result if isinstance(result, Verdict) else None))
@@ -296,6 +301,13 @@ class DispatcherThread:
             self._folder.note(event, **details)
         except (OSError, RecordError) as error:
             logger.debug("journal entry %s %s not written: %s", event, details, described(error))
+
+    def _seal(self, event: str, is_open: Open | None, **details: Any) -> None:
+        try:
+            self._chain = self._chain or Chain.read(self._folder)
+            self._chain.seal(event, is_open, **details)
+        except (OSError, RecordError) as error:
+            logger.debug("no link could be added to the chain: %s", described(error))
 
     def _start_next(self) -> None:
         if self._running is not None or self.stopped is not None or self._ending or time.monotonic() < self._retry_at:
