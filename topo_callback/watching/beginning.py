@@ -15,6 +15,7 @@ from topo_callback.capture.batches import PADDED
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks, do_together
 from topo_callback.dynamics.findings import check_references
+from topo_callback.dynamics.rules import Rule, read_rules
 from topo_callback.errors import ConfigurationError
 from topo_callback.probe import Probe
 from topo_callback.reader.reader import Reader
@@ -107,6 +108,7 @@ class Beginning:
         self._patience = patience
         self._start = start
         self._probe: Probe | None = None
+        self._rules: tuple[Rule, ...] = ()
         self._watched = Watched()  # what there is of it so far
 
     def watched(self) -> Watched:
@@ -132,6 +134,7 @@ class Beginning:
     def _prepare(self) -> None:
         """Everything that needs neither other ranks nor the disk."""
         args, state, context = self._start.args, self._start.state, self._start.context
+        self._rules = read_rules(self._config.rules)
         self._probe, cut = run_probe(
             self._given.probe,
             self._config,
@@ -190,6 +193,7 @@ class Beginning:
         run = describe_run(
             self._config, self._probe, reader, start.model, start.args, start.state, self._ranks.count, start.context
         )
+        run["rules"] = [rule.to_run() for rule in self._rules]
         if self._config.references is not None:
             self._patience.ask(check_references, self._config.references, run)
         folder = open_folder(
@@ -240,7 +244,13 @@ class Beginning:
             patience=self._patience,
         )
         recorder = Recorder(
-            folder, self._config, sinks, self._given.executor, threads=threads, on_event=self._given.on_event
+            folder,
+            self._config,
+            sinks,
+            self._given.executor,
+            threads=threads,
+            on_event=self._given.on_event,
+            rules=self._rules,
         )
         signals = StepSignals(training, recorder.put_steps, recorder.note)
         self._watched = replace(self._watched, recorder=recorder, training=training, signals=signals)

@@ -60,6 +60,7 @@ class DispatcherThread:
         *,
         threads: int,
         on_exit: Callable[[], None],
+        observe: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.stopped: str | None = None
         self.waiting = 0
@@ -86,6 +87,7 @@ class DispatcherThread:
         self._settled = threading.Event()
         self._exit_registered = False
         self._on_exit = on_exit
+        self._observe = observe  # called with each snapshot, here
         self._thread = threading.Thread(target=self._run, name="topo-dispatcher", daemon=True)
 
     def _run(self) -> None:
@@ -154,6 +156,7 @@ class DispatcherThread:
                 except (RecordError, OSError) as error:
                     logger.debug("record of step %d not handed on: %s", step, described(error))
                     continue
+                self._observe(snapshot)
                 self._outcomes.put(snapshot)
 
     def _end_worker(self) -> None:
@@ -237,6 +240,7 @@ class DispatcherThread:
             self._newest = max(self._newest, task.step)
             self._spool.measured(task.step)
             self._seal("sample", Open(), step=task.step)
+            self._observe(result)
             self._resolve(result)
         elif task.kind in _LAST and error is None:
             self._resolve(Concluded(result if isinstance(result, Verdict) else None))
