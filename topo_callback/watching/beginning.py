@@ -23,7 +23,7 @@ from topo_callback.reader.run_description import describe_run
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.waiting import Patience
 from topo_callback.sinks import default_sinks
-from topo_callback.sinks.defaults import without_sink
+from topo_callback.sinks.defaults import instead_of_a_sink, without_sink
 from topo_callback.sinks.protocol import Sink
 from topo_callback.subsamples import evenly_spaced
 from topo_callback.terminal import say
@@ -226,10 +226,8 @@ class Beginning:
         threads = self._config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._given.sinks if self._given.sinks is not None else default_sinks(args.report_to)
         if self._given.sinks is None and (names := without_sink(args.report_to)):
-            say(
-                f"there is no sink for {', '.join(names)}; the numbers are in the record, and sinks=[...] takes one of "
-                "your own"
-            )
+            instead = instead_of_a_sink(names)
+            say(f"there is no sink for {', '.join(names)}; the numbers are in the record, and {instead}")
         if reader.drift_lens.wanted:
             reader.drift_lens.begin_from(self._patience.ask(start_sample, folder))
         training = TrainingFacts(
