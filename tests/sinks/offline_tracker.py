@@ -74,7 +74,7 @@ def clearml(folder: TrajectoryFolder, root: Path) -> dict[str, Any]:
     )  # fmt: skip
     logged(TrackerSink("clearml"), folder)
     place = Path(str(task.get_offline_mode_folder()))
-    task.close()
+    task.flush(wait_for_uploads=True)  # its end would analyse the packages of this machine for minutes
     lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     events = [event for line in lines for event in (line if isinstance(line, list) else [line])]
     steps = [each["iter"] for each in events if each.get("variant") == "mutual_knn.first"]
@@ -112,6 +112,7 @@ def main(tracker: str, folder: str) -> None:
     root.mkdir()
     found = globals()[tracker](write_trajectory(Path(folder) / "topology"), root)
     (Path(folder) / "found.json").write_text(json.dumps(found))
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -71,25 +71,28 @@ class Chain:
         folder: of the run.
         links: in their order, as far as they can be read.
         damage: what is wrong with the file; "" where nothing is.
+        held: name -> what the newest link says of it.
+        thorough: as of `Digests`.
     """
 
     folder: TrajectoryFolder
     links: list[Link] = field(default_factory=list)
     damage: str = ""
     held: dict[str, Held] = field(default_factory=dict)
+    thorough: bool = False
     _lines: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.digests = Digests(self.folder.path)
+        self.digests = Digests(self.folder.path, thorough=self.thorough)
 
     @classmethod
-    def read(cls, folder: TrajectoryFolder) -> Chain:
+    def read(cls, folder: TrajectoryFolder, *, thorough: bool = False) -> Chain:
         """The chain of a folder; one without links where it has none.
 
         Raises:
             OSError: the disk refuses.
         """
-        chain = cls(folder)
+        chain = cls(folder, thorough=thorough)
         try:
             data = read_plain(folder.chain, MOST_OF_CHAIN)
         except FileNotFoundError:

@@ -17,19 +17,22 @@ from typing import Any
 
 from topo_callback.errors import RecordError
 from topo_callback.records.files import open_plain
+from topo_callback.records.record import own_digest
 
 FOLDERS = ("distances", "pictures", "samples", "spool", "words")
 GROWING = ("journal.jsonl", "logged.csv", "steps.csv", "worker.log")  # appended to, or cut where a run goes back
 REWRITTEN = ("fingerprint.npz", "prompts.jsonl", "report.html", "controls.json", "controls.png")
 FILES = ("run.json", "start-weights.npz", *GROWING, *REWRITTEN)
 NO_FILE = "not a regular file"
+DAMAGED = "not of its own digest:"
 _CHUNK = 1 << 20  # bytes
 _STEP = re.compile(r"step-([0-9]{8,16})\.npz")
 
 
 @dataclass(frozen=True)
 class Held:
-    """One file: its bytes, -1 where it is no regular file, and their SHA-256."""
+    """One file: its bytes, -1 where it is no regular file, and their SHA-256; of a record the one that it ends with,
+    which is of all bytes before."""
 
     size: int
     sha256: str
@@ -66,10 +69,12 @@ class Digests:
 
     Args:
         path: the folder of a run.
+        thorough: records are read whole and held against the digest that they end with, which is taken at its word
+            else: distances can have gigabytes.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, thorough: bool = False) -> None:
+        self._path, self._thorough = path, thorough
         self._known: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._begun: dict[str, tuple[int, Any]] = {}  # of files that grow: bytes so far and their hash
 
@@ -128,8 +133,16 @@ class Digests:
         mark = status.st_size, status.st_mtime_ns, status.st_ino
         known = self._known.get(name)
         if known is None or known[0] != mark:
-            known = self._known[name] = mark, self.beginning(name, status.st_size)
+            known = self._known[name] = mark, self._digest(name, status.st_size)
         return Held(status.st_size, known[1])
+
+    def _digest(self, name: str, size: int) -> str:
+        own = own_digest(self._path / name) if name.endswith(".npz") else None
+        if own is None:
+            return self.beginning(name, size)
+        if self._thorough and self.beginning(name, size - len(own)) != own:
+            return f"{DAMAGED} {self.beginning(name, size)}"
+        return own
 
 
 def differences(

@@ -68,7 +68,7 @@ def verify_folder(folder: TrajectoryFolder, kept_head: str | None = None) -> Ver
     """
     running = folder.is_locked()
     for _ in range(_TRIES if running else 1):
-        chain = Chain.read(folder)
+        chain = Chain.read(folder, thorough=True)
         now = chain.digests.all()
         found = differences(chain.held, now, chain.digests, chain.is_open)
         if not found.contradicted or Chain.read(folder).head == chain.head:
