@@ -16,6 +16,7 @@ from tiny import tiny_tokenizer
 from trajectories import STEPS, write_trajectory
 
 from topo_callback.cli import main
+from topo_callback.config import TopologyConfig
 from topo_callback.records.chain import Chain, seal_files, seal_run, sealed
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.held import Open
@@ -239,6 +240,12 @@ def test_a_run_of_an_older_version_is_told_what_nothing_vouches_for(tmp_path: Pa
     assert found.uncovered[0].startswith("there is no chain: ")
     swapped(folder)
     assert [line for line in verify_folder(folder).contradicted if "holds the sample of step 2" in line]
+    swapped(folder)
+    run = folder.read_run()
+    digest = TopologyConfig.from_dict(run["config"]).hash
+    folder.write_run({**run, "config_hash": digest, "config": {**run["config"], "neighbours": 17}})
+    assert verify_folder(folder).contradicted == ("run.json: the settings are not those of its own digest",)
+    folder.write_run(run)
     finish_folder(folder.path)
     again = verify_folder(folder)
     assert "files were there when the chain began" in again.uncovered[0]

@@ -30,7 +30,9 @@ def test_a_tracker_that_is_not_known_or_cannot_say_its_run_is_refused() -> None:
 
 
 def test_what_a_name_in_report_to_gets() -> None:
-    assert without_sink(["wandb", "comet_ml", "clearml", "swanlab", "none"]) == []
+    missing = [name for name in ("comet_ml", "clearml", "swanlab") if find_spec(name) is None]
+    assert without_sink(["wandb", "comet_ml", "clearml", "swanlab", "none"]) == missing
+    assert instead_of_a_sink(["swanlab"]) == "pip install swanlab, or sinks=[...] takes one of your own"
     assert without_sink(["dvclive", "flyte"]) == ["dvclive", "flyte"]
     assert instead_of_a_sink(["dvclive"]) == "sinks=[...] takes TrackerSink('dvclive', run=...)"
     assert instead_of_a_sink(["flyte"]) == "sinks=[...] takes one of your own"

@@ -25,15 +25,19 @@ _NO_TRACKERS = ("none", "all", "codecarbon")  # what `report_to` may name beside
 
 
 def without_sink(report_to: str | Iterable[str] | None) -> list[str]:
-    """The trackers in `report_to` that get nothing, because there is no sink for them."""
+    """The trackers in `report_to` that get nothing: there is no sink for them, or none without their package."""
     named = [report_to] if isinstance(report_to, str) else list(report_to or ())
-    return [name for name in dict.fromkeys(named) if name not in (*TRACKERS, *_joined(), *_NO_TRACKERS)]
+    served = (*TRACKERS, *_NO_TRACKERS, *filter(_is_installed, _joined()))
+    return [name for name in dict.fromkeys(named) if name not in served]
 
 
 def instead_of_a_sink(names: Iterable[str]) -> str:
     """What to do for trackers that get nothing, in words."""
-    given = [f"TrackerSink({name!r}, run=...)" for name in names if name in CALLS]
-    return f"sinks=[...] takes {' or '.join(given) if given else 'one of your own'}"
+    known = [name for name in names if name in CALLS]
+    missing = [name for name in known if name in _joined()]
+    given = [f"TrackerSink({name!r}, run=...)" for name in known if name not in missing]
+    taken = f"sinks=[...] takes {' or '.join(given) if given else 'one of your own'}"
+    return f"pip install {' '.join(missing)}, or {taken}" if missing else taken
 
 
 def _joined() -> list[str]:
