@@ -58,6 +58,7 @@ CHANGED: dict[str, Any] = {
     "actions": ("log",),
     "stop_dry_run": False,
     "alert_cooldown_seconds": 1.0,
+    "rules": ("loss above 1e9",),
     "references": "no-such-file.npz",
     "threads": 1,
     "deadline_seconds": 300.0,

@@ -20,6 +20,7 @@ from topo_callback import Trajectory
 from topo_callback.errors import RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
+from topo_callback.records.verification import Verification, verify_folder
 from topo_callback.worker.finish import finish_folder
 
 MAX_STEPS = 60
@@ -50,6 +51,8 @@ class KilledRun:
         left_over: temporary files and samples in the spool after `finish_folder`.
         children: processes that the trainer had when it was killed.
         orphan_seconds: until the last of them was gone and no process held the console any more.
+        contradicted: what of the record is not as its chain has it, before `finish_folder` and after it; None where
+            `finish_folder` leaves anything that the chain does not vouch for.
         ended: the run came to its end before the kill.
     """
 
@@ -64,6 +67,7 @@ class KilledRun:
     left_over: tuple[str, ...]
     children: int
     orphan_seconds: float
+    contradicted: tuple[str, ...] | None
     ended: bool
 
 
@@ -118,7 +122,11 @@ def kill_run(context: ForkServerContext, output_dir: Path, seconds: float, *, aw
         orphan_seconds = time.monotonic() - killed
     handed_over = tuple(int(line) for line in log.read_text().split()) if log.exists() else ()
     recorded, spooled, unreadable, state = _look(output_dir)
+    contradicted: tuple[str, ...] | None = () if state is None else _verified(output_dir).contradicted
     completed, left_over = _finish(output_dir) if state is not None else ((), ())
+    if state is not None and contradicted == ():
+        verified = _verified(output_dir)
+        contradicted = None if verified.uncovered else verified.contradicted
     return KilledRun(
         seconds=seconds if ended else moment,
         handed_over=handed_over,
@@ -131,6 +139,7 @@ def kill_run(context: ForkServerContext, output_dir: Path, seconds: float, *, aw
         left_over=left_over,
         children=len(children),
         orphan_seconds=orphan_seconds,
+        contradicted=contradicted,
         ended=ended,
     )
 
@@ -151,6 +160,10 @@ def _look(output_dir: Path) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str
         else:
             spooled.append(step)
     return trajectory.steps, tuple(spooled), tuple(unreadable), trajectory.state
+
+
+def _verified(output_dir: Path) -> Verification:
+    return verify_folder(TrajectoryFolder.find(output_dir))
 
 
 def _finish(output_dir: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:

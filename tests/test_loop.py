@@ -264,8 +264,8 @@ def test_the_model_is_read_under_the_loops_autocast(dtype: torch.dtype, tmp_path
 
 
 def test_a_tracker_without_a_sink_is_said_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Loop(steps=1).watch(tmp_path, report_to=["swanlab"], sinks=None).finish()
-    assert "there is no sink for swanlab; the numbers are in the record" in capsys.readouterr().err
+    Loop(steps=1).watch(tmp_path, report_to=["flyte"], sinks=None).finish()
+    assert "there is no sink for flyte; the numbers are in the record" in capsys.readouterr().err
 
 
 def test_a_disabled_loop_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,6 @@ def test_a_scan_has_no_use_for_what_only_a_training_run_has() -> None:
     assert set(watching_settings()) == {
         "samples", "steps", "sample_on_save", "max_overhead", "adaptive", "actions", "stop_dry_run",
         "alert_cooldown_seconds", "folder", "deadline_seconds", "worker_bytes", "spool_bytes", "drain_seconds", "page",
-        "drift_words",
+        "drift_words", "rules",
     }  # fmt: skip
     assert not set(watching_settings()) & set(deciding_settings())

@@ -199,6 +199,7 @@ def train(output_dir: str, kind: str, watch: str) -> dict[str, str]:
         config = TopologyConfig(
             prompts=24, max_overhead=None, neighbours=3, measures=("scale", "mutual_knn"), token_measures="all",
             general_text=8, drain_seconds=200.0, pictures=0,
+            rules=("loss above 0 for 2", "mutual_knn.first below 2", "grad_norm z above 3"),
         )  # fmt: skip
         callbacks.insert(0, TopologyCallback(probe, config=config, processing_class=tokenizer))
     elif watch != "none":

@@ -19,12 +19,13 @@ from topo_callback.commands import (
     run,
     scan,
     summary,
+    verify,
 )
 from topo_callback.commands.arguments import CommandParser
 from topo_callback.errors import TopologyError
 from topo_callback.terminal import show_if_asked
 
-_COMMANDS = (demo, run, finish, scan, summary, report, events, calibrate, compare, controls, prune, compile)
+_COMMANDS = (demo, run, finish, scan, summary, report, events, verify, calibrate, compare, controls, prune, compile)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

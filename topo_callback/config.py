@@ -82,7 +82,7 @@ def kind_of(name: str) -> Kind:
     return Kind.of(_hints()[name], words, empty=name in _MAY_BE_EMPTY, every=every)
 
 
-_MAY_BE_EMPTY = ("measures", "token_measures", "studies", "directions", "actions")
+_MAY_BE_EMPTY = ("measures", "token_measures", "studies", "directions", "actions", "rules")
 
 
 @dataclass(frozen=True)
@@ -248,6 +248,12 @@ class TopologyConfig:
     )
     stop_dry_run: bool = _knob(True, WATCHING, "say where the action 'stop' would stop training, and go on")
     alert_cooldown_seconds: float = _knob(300.0, WATCHING, "a tracker's alert of one kind comes at most this often")
+    rules: Sequence[str] = _knob(
+        (),
+        WATCHING,
+        "rules of your own on recorded numbers, each a line such as 'entropy below 0.1 for 8 do alert' or a YAML or "
+        "JSON file with several; nobody knows how often they err",
+    )
     references: str | None = _knob(
         None, NOTHING, "file of reference runs from `topo-callback calibrate`; None: a run is judged by itself alone"
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 NOISY_LOGGERS = ("accelerate", "datasets", "filelock", "httpx", "huggingface_hub", "peft", "torch", "trl", "wandb")
@@ -87,6 +90,20 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@lru_cache(maxsize=1)
+def _own_code() -> str:
+    home, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(home.rglob("*.py")):
+        digest.update(f"{path.relative_to(home).as_posix()}\n".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def code_version() -> dict[str, str]:
+    """This package's `version` and the `sha256` of its modules, names and contents, as they are on this disk."""
+    return {"version": versions(("topo_callback",)).get("topo_callback", "not installed"), "sha256": _own_code()}
 
 
 def dtype_argument(dtype: Any) -> dict[str, Any]:

@@ -201,7 +201,12 @@ def checked_settings(given: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dic
     found: dict[str, Any] = {}
     for name, value in given.items():
         kind = kinds[name]
-        if kind.element is str and isinstance(value, str) and value == "all" and name not in ("actions", "directions"):
+        if (
+            kind.element is str
+            and isinstance(value, str)
+            and value == "all"
+            and name not in ("actions", "directions", "rules")
+        ):
             value = kind.every
         try:
             found[name] = kind.check(value)
@@ -228,6 +233,8 @@ def _accepted(name: str, kind: Kind) -> str:
         return f"a non-empty list of steps of at least 0{none}"
     if name == "directions":
         return "a list of files, or a mapping of names to files"
+    if name == "rules":
+        return "a list of rules, each a line, and of files with rules"
     if kind.element is not None:
         return f"{'' if name == 'actions' else repr('all') + ', or '}a list of {', '.join(kind.words)}"
     if kind.plain == (bool,):

@@ -103,8 +103,9 @@ def test_runs_are_of_one_type_with_one_name_and_one_help() -> None:
             assert action.dest == "recorded", where
             reading[command] = action.type
     assert reading == {
-        "finish": LocalRun, "summary": RecordedRun, "report": run_or_objective, "events": RecordedRun,
-        "calibrate": RecordedRun, "compare": runs_of_objective, "controls": RecordedRun, "prune": RecordedRun,
+        "finish": LocalRun, "verify": LocalRun, "summary": RecordedRun, "report": run_or_objective,
+        "events": RecordedRun, "calibrate": RecordedRun, "compare": runs_of_objective, "controls": RecordedRun,
+        "prune": RecordedRun,
     }  # fmt: skip
 
 

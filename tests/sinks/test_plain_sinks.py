@@ -157,7 +157,7 @@ def test_sinks_follow_the_trainer(report_to: object, expected: list[str]) -> Non
     ("report_to", "expected"),
     [
         (None, []), ([], []), ("none", []), ("all", []), (["wandb", "codecarbon", "mlflow"], []),
-        ("comet_ml", ["comet_ml"]), (["swanlab", "wandb", "clearml", "swanlab"], ["swanlab", "clearml"]),
+        ("flyte", ["flyte"]), (["dvclive", "wandb", "neptune", "dvclive"], ["dvclive", "neptune"]),
     ],
 )  # fmt: skip
 def test_a_tracker_that_gets_nothing_is_named(report_to: str | list[str] | None, expected: list[str]) -> None:

@@ -61,6 +61,7 @@ def _controls(given: argparse.Namespace) -> None:
     from topo_callback.controls.controls import zigzag_controls
     from topo_callback.controls.files import content, write_controls
     from topo_callback.controls.tables import write_tables
+    from topo_callback.records.chain import seal_files
     from topo_callback.records.trajectory import Trajectory
     from topo_callback.terminal import say
 
@@ -79,6 +80,7 @@ def _controls(given: argparse.Namespace) -> None:
     )
     output = given.output_dir or (trajectory.folder if given.recorded.is_local else Path(_OF_WANDB))
     written = write_controls(controls, output)
+    seal_files(output, tuple(path.name for path in written), "controls")
 
     def found() -> dict[str, Any]:
         return {**content(controls), "files": written}

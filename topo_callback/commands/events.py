@@ -26,6 +26,12 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     add_run(parser)
     parser.add_argument("--references", type=file_to_read, metavar="FILE", help="from `topo-callback calibrate`")
     parser.add_argument(
+        "--rules",
+        type=file_to_read,
+        metavar="FILE",
+        help="YAML or JSON with rules of your own (default: those that the run was recorded with)",
+    )
+    parser.add_argument(
         "--fail-on",
         action="extend",
         type=_kinds,
@@ -51,28 +57,34 @@ def _kinds(text: str) -> tuple[str, ...]:
 def _events(given: argparse.Namespace) -> int:
     from topo_callback.dynamics import References, Series, find_events
     from topo_callback.dynamics.reorganisation import OF_OTHERS, rates_in_words
-    from topo_callback.errors import RecordError
+    from topo_callback.dynamics.rules import RuleWatch, numbers_of, read_rules, rule_events, rules_of
+    from topo_callback.errors import ConfigurationError, RecordError
     from topo_callback.records.trajectory import Trajectory
 
     references = None if given.references is None else References.load(given.references)
     trajectory = Trajectory.load(given.recorded.folder())
     findings = find_events(Series.of(trajectory), references)
+    rules = rules_of(trajectory.run) if given.rules is None else read_rules([str(given.rules)])
+    refused = RuleWatch(rules).unknown(numbers_of(map(trajectory.overview, trajectory.steps)))
+    if refused and given.rules is not None:
+        raise ConfigurationError("; ".join(f"rule {name!r}: {said}" for name, said in refused.items()))
+    events = sorted([*findings.events, *rule_events(trajectory, rules)], key=lambda event: event.known_at)
     stops = [entry for entry in trajectory.journal if entry["event"] == "training_stopped"]
     if trajectory.damaged and not trajectory.steps:
         raise RecordError(f"{trajectory.folder}: no readable sample ({len(trajectory.damaged)} damaged)")
     left_out = [f"{name} cannot be read and is left out" for name in sorted(trajectory.damaged)]
-    notes = [*left_out, *findings.notes]
-    rates = list(rates_in_words(findings.events))
+    notes = [*left_out, *findings.notes, *(f"rule {name!r}: {said}" for name, said in refused.items())]
+    rates = list(rates_in_words(events))
     failed = [
         event
-        for event in findings.events
+        for event in events
         if event.kind in given.fail_on or (ANY in given.fail_on and event.measured and event.kind not in OF_OTHERS)
     ]
 
     def content() -> dict[str, Any]:
         return {
             "run_id": trajectory.run.get("run_id"),
-            "events": [{**dataclasses.asdict(event), "said": event.said} for event in findings.events],
+            "events": [{**dataclasses.asdict(event), "said": event.said} for event in events],
             "stopped": stops,
             "false_alarms": rates,
             "notes": notes,
@@ -80,7 +92,7 @@ def _events(given: argparse.Namespace) -> int:
         }
 
     def write(out: TextStream) -> None:
-        for event in findings.events:
+        for event in events:
             out.write(f"step {event.known_at}: {event.said}\n")
         for entry in stops:
             out.write(
@@ -91,7 +103,7 @@ def _events(given: argparse.Namespace) -> int:
             out.write(f"false alarms: {line}\n")
         for note in notes:
             out.write(f"note: {note}\n")
-        if not findings.events:
+        if not events:
             out.write("no events\n")
 
     answer(given, content, write)

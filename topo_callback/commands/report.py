@@ -45,6 +45,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 def _report(given: argparse.Namespace) -> None:
     from topo_callback.page.page import report_page, write_page
     from topo_callback.probe.files import read_texts
+    from topo_callback.records.chain import seal_files
     from topo_callback.records.trajectory import Trajectory
 
     folders, objectives = _folders(given.recorded)
@@ -55,6 +56,7 @@ def _report(given: argparse.Namespace) -> None:
         _check_probe(Trajectory.load(source), trajectories)
     page = report_page(trajectories, objectives=objectives, axis=given.align, prompts=prompts, words=given.words)
     written = write_page(given.output, page)
+    seal_files(written.parent, (written.name,), "report")
     size = len(page.encode())
     answer(
         given,

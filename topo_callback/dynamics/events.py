@@ -29,6 +29,7 @@ from topo_callback.dynamics.onsets import (
 from topo_callback.dynamics.reference_course import ReferenceCourse
 from topo_callback.dynamics.references import References
 from topo_callback.dynamics.reorganisation import Event, Window, layers_in_words, reorganisation
+from topo_callback.dynamics.rules import rule_events, rules_of
 from topo_callback.dynamics.series import HEADLINE, Series
 from topo_callback.dynamics.summaries import summarise
 from topo_callback.dynamics.training import CALIBRATED, SEQUENTIAL, has_plan, training_events, unsaid
@@ -160,8 +161,9 @@ def find_events(series: Series, references: References | None = None, *, measure
 
 
 def events_of_run(trajectory: Trajectory) -> tuple[Event, ...]:
-    """The events that the record shows, and those that were told while the run went on and need its references."""
-    found = list(find_events(Series.of(trajectory)).events)
+    """The events that the record shows, those of rules of one's own that it has, and those that were told while the run
+    went on and need its references."""
+    found = [*find_events(Series.of(trajectory)).events, *rule_events(trajectory, rules_of(trajectory.run))]
     known = {(event.kind, event.level, event.first_step) for event in found}
     for entry in trajectory.journal:
         if entry["event"] == "event" and entry.get("level") == CALIBRATED:

@@ -22,7 +22,7 @@ from topo_callback.dynamics.summaries import MAD
 KINDS = (
     "change", "divergence", "not_finite", "explained",
     "onset", "peak", "settled", "late_reorganisation", "collapse", "invalid_layers",
-    "groups_part", "groups_merge", "group_answers",
+    "groups_part", "groups_merge", "group_answers", "rule",
 )  # fmt: skip
 """All kinds of events."""
 OF_OTHERS = ("explained", "peak", "settled")
@@ -42,7 +42,7 @@ class Event:
     Attributes:
         kind: `change`, `divergence` or `not_finite`, of training; `explained`, of a change; `onset`, `peak`, `settled`,
             `late_reorganisation`, `collapse` or `invalid_layers`, of representations; `groups_part`, `groups_merge` or
-            `group_answers`, of groups of prompts.
+            `group_answers`, of groups of prompts; `rule`, of a rule of one's own.
         level: `sequential` or `calibrated`, the decision it belongs to; `observed` for facts that are no test; `noted`
             for what a rule says of which nobody knows how often it is wrong.
         first_step: where it begins.
@@ -57,6 +57,7 @@ class Event:
         measured: whether it is known how often a run in which nothing happened is told this (docs/events.md); without
             that nothing follows from an event: no alert, no checkpoint, no stop. Facts count as known.
         groups: the names of the probe's groups that it is of; none for other events.
+        rule: the name of the rule of one's own that came true; "" for other events.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class Event:
     explanation: str
     measured: bool = True
     groups: tuple[str, ...] = ()
+    rule: str = ""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Event:
@@ -93,6 +95,8 @@ def is_measured(fields: Mapping[str, Any]) -> bool:
 def event_words(kind: str, explanation: str, *, measured: bool) -> str:
     """An event in one line, with what is to be known of a rule without an error rate."""
     words = f"{kind.replace('_', ' ')}: {explanation}"
+    if kind == "rule":  # whose explanation says so, wherever it is read
+        return words
     return words if measured else f"noted, no alarm: {words}; {UNMEASURED}"
 
 

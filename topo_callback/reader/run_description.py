@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from topo_callback.capture.blocks import find_blocks, find_language_model
+from topo_callback.capture.model_facts import model_device
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import USERS_OWN
 from topo_callback.libraries import versions
@@ -70,6 +71,7 @@ def describe_run(
             "depth": reader.depth,
             "width": reader.width,
             "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            **_device(model),
         },
         "reading": {
             "pooling": reader.pooling,
@@ -84,6 +86,12 @@ def describe_run(
         "training": describe_training(model, args, state, world_size, context or {}),
         "versions": versions(("topo_callback", "torch", "transformers", "trl", "peft", "accelerate")),
     }
+
+
+def _device(model: nn.Module) -> dict[str, str]:
+    """The kind of device that the model is on; nothing of a mere outline."""
+    kind = model_device(model).type
+    return {} if kind == "meta" else {"device": kind}
 
 
 def _rendered(probe: Probe) -> dict[str, Any]:

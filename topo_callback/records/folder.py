@@ -16,6 +16,7 @@
     steps.csv                     one line for each optimizer step: loss, gradient norm, rates
     logged.csv                    one line for each step at which the trainer logged a reward, a divergence, ...
     journal.jsonl                 what was lost, thinned, decided; one JSON object a line
+    chain.jsonl                   digests of all of it, each line bound to the one before, for `topo-callback verify`
     worker.log  lock
 
 Symbolic links in a run's folder are not followed, neither for reading nor for writing or dropping.
@@ -63,6 +64,7 @@ class TrajectoryFolder:
         self.words = path / "words"
         self.run_file = path / "run.json"
         self.journal_file = path / "journal.jsonl"
+        self.chain = path / "chain.jsonl"
         self.page = path / "report.html"
         self.prompts = path / "prompts.jsonl"
         self.worker_log = path / "worker.log"

@@ -23,7 +23,7 @@ import numpy as np
 
 from topo_callback.errors import RecordError, described
 from topo_callback.homology.machine import memory_here
-from topo_callback.records.files import open_plain, read_plain
+from topo_callback.records.files import open_plain, read_end, read_plain
 
 SCHEMA = 2  # 1: centroids in float32, no norms, no largest coordinates
 _LABEL = b"topo_callback sha256:"
@@ -101,6 +101,19 @@ def decode_record(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[s
             f"{name}: schema {schema} is newer than {SCHEMA}, the newest this version reads; upgrade topo_callback"
         )
     return arrays, manifest
+
+
+def own_digest(path: Path) -> str | None:
+    """The SHA-256 that a record ends with, as it says; None of a file that does not end as one.
+
+    Raises:
+        RecordError: it is no regular file. OSError: it cannot be read.
+    """
+    end, _ = read_end(path, len(_LABEL) + _DIGEST_LENGTH)
+    digest = end[len(_LABEL) :]
+    if end[: len(_LABEL)] != _LABEL or len(digest) != _DIGEST_LENGTH or not set(digest) <= set(b"0123456789abcdef"):
+        return None
+    return digest.decode()
 
 
 def _members(data: bytes) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.homology.machine import allowed_threads
+from topo_callback.records.chain import sealed
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan.planning import Plan
 from topo_callback.scan.unit import is_done, skipped_reason, units_folder
@@ -52,8 +53,9 @@ def start_over(plan: Plan) -> None:
     """
     plan.folder.lock()
     try:
-        dropped = plan.folder.drop_after(-1)
-        plan.folder.note("resumed", step=plan.series.checkpoints[0].step, dropped=dropped)
+        with sealed(plan.folder, "resuming", wrote=(plan.folder.run_file.name,), run=True, after=-1):
+            dropped = plan.folder.drop_after(-1)
+            plan.folder.note("resumed", step=plan.series.checkpoints[0].step, dropped=dropped)
     finally:
         plan.folder.unlock()
 
@@ -73,7 +75,8 @@ def measure_series(plan: Plan, report: Callable[[int], None] = lambda step: None
     folder = plan.folder
     folder.lock()
     try:
-        return _measure(plan, folder, report)
+        with sealed(folder, "scan", wrote=(folder.run_file.name, folder.prompts.name), run=True):
+            return _measure(plan, folder, report)
     except OSError as error:
         raise RecordError(
             f"{folder.path} cannot be written ({error.strerror or error}); what is done stays, run again to go on"

@@ -13,12 +13,13 @@ from topo_callback._lazy import lazy_attribute, lazy_directory
 if TYPE_CHECKING:
     from topo_callback.sinks.console import ConsoleSink
     from topo_callback.sinks.defaults import default_sinks
+    from topo_callback.sinks.gauges import OpenTelemetrySink, PrometheusSink
     from topo_callback.sinks.headline import depth_numbers, layer_numbers
     from topo_callback.sinks.live import LiveSink
     from topo_callback.sinks.mlflow import MlflowSink
-    from topo_callback.sinks.prometheus import PrometheusSink
     from topo_callback.sinks.protocol import MemorySink, Sink
     from topo_callback.sinks.tensorboard import TensorBoardSink
+    from topo_callback.sinks.tracker import TrackerSink
     from topo_callback.sinks.trackio import TrackioSink
     from topo_callback.sinks.wandb import WandbSink
 
@@ -27,9 +28,11 @@ __all__ = [
     "LiveSink",
     "MemorySink",
     "MlflowSink",
+    "OpenTelemetrySink",
     "PrometheusSink",
     "Sink",
     "TensorBoardSink",
+    "TrackerSink",
     "TrackioSink",
     "WandbSink",
     "default_sinks",
@@ -42,9 +45,11 @@ _HOME = {
     "LiveSink": "live",
     "MemorySink": "protocol",
     "MlflowSink": "mlflow",
-    "PrometheusSink": "prometheus",
+    "OpenTelemetrySink": "gauges",
+    "PrometheusSink": "gauges",
     "Sink": "protocol",
     "TensorBoardSink": "tensorboard",
+    "TrackerSink": "tracker",
     "TrackioSink": "trackio",
     "WandbSink": "wandb",
     "default_sinks": "defaults",

@@ -9,6 +9,7 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.rules import Rule
 from topo_callback.dynamics.training import OF_TRAINING
 from topo_callback.errors import USERS_OWN, described
 from topo_callback.terminal import say, show_if_asked
@@ -31,6 +32,7 @@ class Actions:
         tell: hands every event to the sinks that keep them.
         alert: hands one of known error rate to the sinks that have alerts.
         known: events that the journal has from before a resume.
+        rules: of one's own, for what follows when one comes true.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Actions:
         tell: Callable[[Event], None],
         alert: Callable[[Event], None],
         known: Iterable[Mapping[str, Any]] = (),
+        rules: Sequence[Rule] = (),
     ) -> None:
         self._config = config
         self._functions = tuple(on_event)
@@ -50,6 +53,7 @@ class Actions:
         self._alert = alert
         self._asked = 0
         self._stopping: Event | None = None
+        self._rules = {rule.name: rule for rule in rules}
         self._known = {_identity(event) for event in known}
         self._settled = any(event["kind"] == "settled" and Event.of(event).measured for event in known)
 
@@ -71,6 +75,8 @@ class Actions:
                 say(f"step {event.known_at}: {event.said}")
             if event.measured:
                 self._act(event)
+            elif event.rule in self._rules:
+                self._follow(event, self._rules[event.rule])
             for function in self._functions:
                 self._call(function, event)
 
@@ -91,6 +97,17 @@ class Actions:
         if "save" in self._config.actions and event.kind in _SAVING:
             self._asked |= SAVE
         if "stop" in self._config.actions and event.kind in _STOPPING:
+            self._stop(event)
+
+    def _follow(self, event: Event, rule: Rule) -> None:
+        """What follows from a rule of one's own: just what it asks for."""
+        if "warn" in rule.do:
+            logger.warning("step %d: %s", event.known_at, event.said)
+        if "alert" in rule.do:
+            self._alert(event)
+        if "save" in rule.do:
+            self._asked |= SAVE
+        if "stop" in rule.do:
             self._stop(event)
 
     def _stop(self, event: Event) -> None:
@@ -136,5 +153,6 @@ def _identity(event: Mapping[str, Any]) -> tuple[Any, ...]:
     and changes of training may come again elsewhere."""
     if event["kind"] in OF_TRAINING or event["level"] in ("observed", "noted", "sequential"):
         of_groups = tuple(event.get("groups", ()))
-        return event["kind"], event["level"], event["first_step"], tuple(event["layers"]), of_groups
+        of_whom = (*of_groups, event.get("rule", ""))
+        return event["kind"], event["level"], event["first_step"], tuple(event["layers"]), of_whom
     return event["kind"], event["level"]

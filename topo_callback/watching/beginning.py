@@ -15,6 +15,7 @@ from topo_callback.capture.batches import PADDED
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks, do_together
 from topo_callback.dynamics.findings import check_references
+from topo_callback.dynamics.rules import Rule, read_rules
 from topo_callback.errors import ConfigurationError
 from topo_callback.probe import Probe
 from topo_callback.reader.reader import Reader
@@ -22,7 +23,7 @@ from topo_callback.reader.run_description import describe_run
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.waiting import Patience
 from topo_callback.sinks import default_sinks
-from topo_callback.sinks.defaults import without_sink
+from topo_callback.sinks.defaults import instead_of_a_sink, without_sink
 from topo_callback.sinks.protocol import Sink
 from topo_callback.subsamples import evenly_spaced
 from topo_callback.terminal import say
@@ -107,6 +108,7 @@ class Beginning:
         self._patience = patience
         self._start = start
         self._probe: Probe | None = None
+        self._rules: tuple[Rule, ...] = ()
         self._watched = Watched()  # what there is of it so far
 
     def watched(self) -> Watched:
@@ -132,6 +134,7 @@ class Beginning:
     def _prepare(self) -> None:
         """Everything that needs neither other ranks nor the disk."""
         args, state, context = self._start.args, self._start.state, self._start.context
+        self._rules = read_rules(self._config.rules)
         self._probe, cut = run_probe(
             self._given.probe,
             self._config,
@@ -190,6 +193,7 @@ class Beginning:
         run = describe_run(
             self._config, self._probe, reader, start.model, start.args, start.state, self._ranks.count, start.context
         )
+        run["rules"] = [rule.to_run() for rule in self._rules]
         if self._config.references is not None:
             self._patience.ask(check_references, self._config.references, run)
         folder = open_folder(
@@ -222,10 +226,8 @@ class Beginning:
         threads = self._config.threads or default_threads(ranks_here, args.dataloader_num_workers)
         sinks = self._given.sinks if self._given.sinks is not None else default_sinks(args.report_to)
         if self._given.sinks is None and (names := without_sink(args.report_to)):
-            say(
-                f"there is no sink for {', '.join(names)}; the numbers are in the record, and sinks=[...] takes one of "
-                "your own"
-            )
+            instead = instead_of_a_sink(names)
+            say(f"there is no sink for {', '.join(names)}; the numbers are in the record, and {instead}")
         if reader.drift_lens.wanted:
             reader.drift_lens.begin_from(self._patience.ask(start_sample, folder))
         training = TrainingFacts(
@@ -240,7 +242,13 @@ class Beginning:
             patience=self._patience,
         )
         recorder = Recorder(
-            folder, self._config, sinks, self._given.executor, threads=threads, on_event=self._given.on_event
+            folder,
+            self._config,
+            sinks,
+            self._given.executor,
+            threads=threads,
+            on_event=self._given.on_event,
+            rules=self._rules,
         )
         signals = StepSignals(training, recorder.put_steps, recorder.note)
         self._watched = replace(self._watched, recorder=recorder, training=training, signals=signals)

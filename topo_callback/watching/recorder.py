@@ -14,6 +14,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
 from topo_callback.dynamics.dominance import DominanceWatch
+from topo_callback.dynamics.rules import Rule
 from topo_callback.dynamics.series import training_of
 from topo_callback.dynamics.training import OF_TRAINING
 from topo_callback.dynamics.verdict import Verdict
@@ -68,11 +69,13 @@ class Recorder:
         *,
         threads: int,
         on_event: Sequence[EventFunction] = (),
+        rules: Sequence[Rule] = (),
     ) -> None:
         self.folder = folder
         self._config = config
         self._sinks = list(sinks)
         self._on_event = on_event
+        self._rules = tuple(rules)
         self.pace = Pace()
         self.actions = self._actions(())
         self._dominance = DominanceWatch(self.note)
@@ -85,8 +88,10 @@ class Recorder:
         self._handed_over: set[int] = set()  # without an outcome yet
         if executor is None:
             executor = take_early(folder.worker_log, threads=threads, memory_bytes=config.worker_bytes)
-        self._dispatcher = Dispatcher(folder, config, executor, threads=threads, on_exit=self.close_at_exit)
-        self._training = StepsRecord(folder, self._dispatcher.tell, references=config.references)
+        self._dispatcher = Dispatcher(
+            folder, config, executor, threads=threads, on_exit=self.close_at_exit, observe=self._observe
+        )
+        self._training = StepsRecord(folder, self._dispatcher.tell, references=config.references, rules=self._rules)
 
     def start(self, patience: Patience | None = None) -> None:
         """Start sinks and worker, first with what an earlier process of this run left in the spool.
@@ -134,6 +139,9 @@ class Recorder:
         """Hand over what the trainer has logged; returns at once."""
         if rows:
             self._training.put_logged(rows)
+
+    def _observe(self, snapshot: Snapshot) -> None:
+        self._training.observe(snapshot)
 
     def note(self, event: str, **details: Any) -> None:
         """Write a decision to the journal; returns at once."""
@@ -278,7 +286,13 @@ class Recorder:
 
     def _actions(self, known: Sequence[Mapping[str, Any]]) -> Actions:
         return Actions(
-            self._config, on_event=self._on_event, note=self.note, tell=self._tell_event, alert=self._alert, known=known
+            self._config,
+            on_event=self._on_event,
+            note=self.note,
+            tell=self._tell_event,
+            alert=self._alert,
+            known=known,
+            rules=self._rules,
         )
 
     def _tell_event(self, event: Event) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 from topo_callback.capture.batches import PADDED, ROWS
 from topo_callback.errors import ConfigurationError, LateError, RecordError, described
 from topo_callback.reading_conditions import changed_conditions, differences_of_reading
+from topo_callback.records.chain import seal_run
 from topo_callback.records.files import MOST_OF_A_NAME, read_json
 from topo_callback.records.folder import TrajectoryFolder, named_beside, writing_key
+from topo_callback.records.held import Open
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
 from topo_callback.records.record import read_record, write_whole
 from topo_callback.records.sample import Sample
@@ -127,8 +129,10 @@ def _go_on(found: _Found, run: Mapping[str, Any], step: int) -> TrajectoryFolder
         # first, since it fails where the journal is no file, and then nothing has been dropped
         dropped = [each for each in folder.steps(folder.samples) if each > last]
         folder.note("resumed", step=step, dropped=dropped, **_rounded_otherwise(found.run, run))
+        seal_run(folder, "resuming", Open(run=True, after=last), wrote=(folder.journal_file.name,))
         folder.drop_after(last)
         folder.write_run({**found.run, **run, "run_id": folder.run_id})
+        seal_run(folder, "resumed", Open(run=True))
     except BaseException:
         folder.unlock()
         raise
@@ -150,6 +154,7 @@ def _begin(root: Path, run: Mapping[str, Any], step: int, damage: str) -> Trajec
     try:
         folder.write_run({**run, "run_id": folder.run_id})
         folder.note("started", step=step, dropped=[], **({"beside": damage} if damage else {}))
+        seal_run(folder, "began", Open(run=True))
     except BaseException:
         folder.unlock()
         raise

@@ -19,7 +19,9 @@ from typing import Any, Literal
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import FolderBusyError, RecordError, described
+from topo_callback.records.chain import CLOSED, Chain
 from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.held import Open
 from topo_callback.records.record import read_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
@@ -58,6 +60,7 @@ class DispatcherThread:
         *,
         threads: int,
         on_exit: Callable[[], None],
+        observe: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.stopped: str | None = None
         self.waiting = 0
@@ -70,6 +73,7 @@ class DispatcherThread:
         self._pending = 0
         self._changed = threading.Condition()
         self._spool = Spool(folder, config.spool_bytes)
+        self._chain: Chain | None = None
         self._running: Task | None = None
         self._warm = False
         self._last: deque[str] = deque()
@@ -83,6 +87,7 @@ class DispatcherThread:
         self._settled = threading.Event()
         self._exit_registered = False
         self._on_exit = on_exit
+        self._observe = observe  # called with each snapshot, here
         self._thread = threading.Thread(target=self._run, name="topo-dispatcher", daemon=True)
 
     def _run(self) -> None:
@@ -91,6 +96,7 @@ class DispatcherThread:
                 pass
         finally:
             self._end_worker()
+            self._seal(CLOSED, None)
             self._folder.unlock()
 
     def _turn(self) -> bool:
@@ -150,6 +156,7 @@ class DispatcherThread:
                 except (RecordError, OSError) as error:
                     logger.debug("record of step %d not handed on: %s", step, described(error))
                     continue
+                self._observe(snapshot)
                 self._outcomes.put(snapshot)
 
     def _end_worker(self) -> None:
@@ -232,6 +239,8 @@ class DispatcherThread:
             self._deaths = 0
             self._newest = max(self._newest, task.step)
             self._spool.measured(task.step)
+            self._seal("sample", Open(), step=task.step)
+            self._observe(result)
             self._resolve(result)
         elif task.kind in _LAST and error is None:
             self._resolve(Concluded(result if isinstance(result, Verdict) else None))
@@ -296,6 +305,13 @@ class DispatcherThread:
             self._folder.note(event, **details)
         except (OSError, RecordError) as error:
             logger.debug("journal entry %s %s not written: %s", event, details, described(error))
+
+    def _seal(self, event: str, is_open: Open | None, **details: Any) -> None:
+        try:
+            self._chain = self._chain or Chain.read(self._folder)
+            self._chain.seal(event, is_open, **details)
+        except (OSError, RecordError) as error:
+            logger.debug("no link could be added to the chain: %s", described(error))
 
     def _start_next(self) -> None:
         if self._running is not None or self.stopped is not None or self._ending or time.monotonic() < self._retry_at:

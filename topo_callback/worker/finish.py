@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from topo_callback.errors import USERS_OWN, RecordError, described
+from topo_callback.records.chain import seal_files, sealed
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.worker.failed_measures import FailedMeasures
 from topo_callback.worker.self_check import EngineCheckError
@@ -42,32 +43,42 @@ def finish_folder(path: str | Path) -> Finished:
     """
     folder = TrajectoryFolder.find(Path(path))
     folder.lock()
-    measured, failed, undrawn = [], {}, None
-    failures = FailedMeasures()
     try:
-        for step in folder.steps(folder.spool):
-            try:
-                failures.observe(measure_spooled(str(folder.path), step))
-            except EngineCheckError:
-                raise
-            except RecordError as error:
-                failed[step] = str(error)
-            except USERS_OWN:
-                raise
-            except BaseException as error:  # noqa: BLE001 - whatever is in one file, the others are measured
-                failed[step] = described(error)
-            else:
-                measured.append(step)
-                folder.note("recovered", step=step)
-        try:
-            draw_run(str(folder.path))
-        except USERS_OWN:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the numbers are recorded all the same
-            undrawn = described(error)
+        with sealed(folder, "finish"):
+            finished = _measure(folder)
     finally:
         folder.unlock()
-    return Finished(folder.path, tuple(measured), failed, undrawn, _page(folder))
+    finished = replace(finished, unwritten=_page(folder))  # which says whether a process writes the folder
+    seal_files(folder.path, (folder.page.name,), "page")
+    return finished
+
+
+def _measure(folder: TrajectoryFolder) -> Finished:
+    measured: list[int] = []
+    failed: dict[int, str] = {}
+    undrawn = None
+    failures = FailedMeasures()
+    for step in folder.steps(folder.spool):
+        try:
+            failures.observe(measure_spooled(str(folder.path), step))
+        except EngineCheckError:
+            raise
+        except RecordError as error:
+            failed[step] = str(error)
+        except USERS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever is in one file, the others are measured
+            failed[step] = described(error)
+        else:
+            measured.append(step)
+            folder.note("recovered", step=step)
+    try:
+        draw_run(str(folder.path))
+    except USERS_OWN:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the numbers are recorded all the same
+        undrawn = described(error)
+    return Finished(folder.path, tuple(measured), failed, undrawn)
 
 
 def _page(folder: TrajectoryFolder) -> str | None:

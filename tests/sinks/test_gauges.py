@@ -1,4 +1,4 @@
-"""What a Prometheus scraper reads of a run, by its own parser."""
+"""What a Prometheus scraper reads of a run, by its own parser, and what OpenTelemetry's own reader does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 from topo_callback import Event
 from topo_callback.dynamics.verdict import Measured, Verdict
 from topo_callback.errors import ConfigurationError
-from topo_callback.sinks import PrometheusSink, Sink, layer_numbers
+from topo_callback.sinks import OpenTelemetrySink, PrometheusSink, Sink, layer_numbers
 
 parser: Any = pytest.importorskip("prometheus_client.parser", reason="prometheus_client is not installed")
 VERDICT = Verdict("finished", 6, 0, 16, answers_moved=Measured(0.2, 0.03), course="answers", over=True, moved=True)
@@ -62,3 +62,34 @@ def test_the_file_has_the_newest_numbers_events_and_the_verdict(tmp_path: Path) 
 def test_a_file_that_no_collector_would_read_is_refused(name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=said):
         PrometheusSink(tmp_path / name)
+
+
+def test_opentelemetry_has_the_same_numbers(tmp_path: Path) -> None:
+    sdk = pytest.importorskip("opentelemetry.sdk.metrics", reason="opentelemetry-sdk is not installed")
+    reader = sdk.export.InMemoryMetricReader()
+    provider = sdk.MeterProvider([reader])
+    folder = write_trajectory(tmp_path / "topology")
+    sink = OpenTelemetrySink(provider.get_meter("test"))
+    assert isinstance(sink, Sink)
+    sink.start(folder.read_run(), folder.path)
+    for snapshot in make_snapshots():
+        sink.log(snapshot)
+    sink.event(Event("change", "sequential", 3, 4, 5, (), 2.0, None, "it changed"))
+    sink.conclude(VERDICT)
+    sink.finish(folder.path)
+    found = {
+        (metric.name, *(str(value) for key, value in sorted(point.attributes.items()) if key != "run")): point.value
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+        if point.attributes["run"] == folder.run_id
+    }
+    newest = make_snapshots()[-1]
+    assert found["topo_callback.step",] == STEPS[-1]
+    assert found["topo_callback.measure", "h1_bars"] == newest.median("h1_bars")
+    by_layer = newest.numbers["mutual_knn.first"]
+    assert found["topo_callback.layer_measure", str(LAYERS[1]), "mutual_knn.first"] == by_layer[LAYERS[1]]
+    assert found["topo_callback.events", "change"] == 1
+    assert found["topo_callback.verdict", "answers_moved"] == 0.2
+    provider.shutdown()

@@ -1,0 +1,169 @@
+"""Rules of one's own: what a line means, when it comes true, and what follows, live and from the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import train
+from trajectories import write_trajectory
+
+from topo_callback import Trajectory
+from topo_callback.cli import main
+from topo_callback.dynamics.events import events_of_run
+from topo_callback.dynamics.rules import FEWEST, KIND, WITHOUT_RATE, Rule, RuleWatch, read_rules
+from topo_callback.errors import ConfigurationError
+from topo_callback.page.page import report_page
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
+from topo_callback.records.training_steps import COLUMNS, TrainingSteps
+
+
+def losses(values: list[float]) -> TrainingSteps:
+    rows = [(float(step), float(value), *[None] * (len(COLUMNS) - 2)) for step, value in enumerate(values, 1)]
+    return TrainingSteps.of(rows)
+
+
+def told(line: str, values: list[float]) -> list[tuple[int, int]]:
+    """First and last step of every event that one rule on the loss tells."""
+    return [(event.first_step, event.known_at) for event in RuleWatch([Rule.of(line)]).take_steps(losses(values))]
+
+
+def test_a_line_and_a_mapping_say_the_same() -> None:
+    line = Rule.of("gone: entropy below 0.1 in layers 1,5-7 for 8 do alert+save")
+    assert line == Rule("gone", "entropy", "below", 0.1, False, 8, (1, 5, 6, 7), ("alert", "save"))
+    same = {"name": "gone", "number": "entropy", "below": 0.1, "layers": "1,5-7", "for": 8, "do": ["alert", "save"]}
+    assert Rule.of(same) == Rule.of(line.to_run()) == line
+    assert Rule.of("kl z above 6") == Rule("kl z above 6", "kl", "above", 6.0, z=True)
+    assert Rule.of({"number": "kl", "z_above": 6}).condition == "kl z above 6"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("entropy is low", "'entropy is low' is no rule; write"),
+        ("entropy below low", "is no rule; it needs number and one of above, below, z_above, z_below"),
+        ("entropy below nan", "finite bound"),
+        ("entropy below 0 for 0", "for 0; accepted: 1 to 10000 values"),
+        ("entropy below 0 do stopp", "do 'stopp'; accepted: warn, alert, save, stop; did you mean 'stop'?"),
+        ({"number": "kl", "abov": 1}, "a rule has 'abov'; accepted: .*did you mean 'above'?"),
+        ({"number": "kl", "above": 1, "below": 0}, "a rule has one bound"),
+        ({"number": "kl"}, "it needs number and one of"),
+        (7, "a rule is a int"),
+    ],
+)
+def test_what_is_no_rule_is_refused_with_what_is_accepted(given: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        Rule.of(given)
+
+
+def test_rules_come_from_lines_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules:\n- {name: gone, number: entropy, below: 0.1, for: 8, do: stop}\n- kl above 1\n")
+    assert [rule.name for rule in read_rules([str(file), "loss above 9"])] == ["gone", "kl above 1", "loss above 9"]
+    (tmp_path / "rules.json").write_text('["kl above 1"]')
+    with pytest.raises(ConfigurationError, match="two rules are called 'kl above 1'"):
+        read_rules([str(file), str(tmp_path / "rules.json")])
+    file.write_text("a text")
+    with pytest.raises(ConfigurationError, match="holds a str; accepted: a list of rules"):
+        read_rules([str(file)])
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_rules([str(tmp_path / "none.yaml")])
+
+
+def test_a_rule_comes_true_once_until_it_has_not_been_true_in_between() -> None:
+    values = [1.0, 5, 5, 1, 5, 5, 5, 5, 1, 5, 5, 5]
+    assert told("loss above 4 for 3", values) == [(5, 7), (10, 12)]
+    assert told("loss above 4", values) == [(2, 2), (5, 5), (10, 10)]
+    assert told("loss below 4 for 2", values) == []
+    assert told("loss above 4", [float("nan"), float("inf")]) == [(2, 2)]
+
+
+def test_z_is_against_the_runs_own_past_which_what_was_told_does_not_enter() -> None:
+    past = np.random.default_rng(0).normal(3.0, 0.1, 40).tolist()
+    assert told("loss z above 6", [*past, 9.0]) == [(41, 41)]
+    assert told("loss z below 6", [*past, 9.0, -9.0]) == [(42, 42)]
+    assert told("loss z above 6 for 3", [*past, 9.0, 9.0, 3.0]) == []
+    # a step that lasts stays far from the past before it, and is told once
+    assert told("loss z above 6", [*past, *[9.0] * 80]) == [(41, 41)]
+    assert told("loss z above 6", [*past[: FEWEST - 1], 9.0]) == []
+    assert told("loss z above 6", [3.0] * 40 + [9.0]) == []  # a past that never moved has no scale
+
+
+def test_how_rows_are_portioned_makes_no_difference() -> None:
+    values = [1.0, 5, 5, 1, 5, 5, 5, 5]
+    watch = RuleWatch([Rule.of("loss above 4 for 3")])
+    found = [event for value in losses(values).step for event in watch.take_steps(_one(values, int(value)))]
+    assert [(event.first_step, event.known_at) for event in found] == told("loss above 4 for 3", values)
+    assert watch.take_steps(losses(values)) == []  # steps that were seen are not looked at again
+
+
+def _one(values: list[float], step: int) -> TrainingSteps:
+    return TrainingSteps.of([(float(step), float(values[step - 1]), *[None] * (len(COLUMNS) - 2))])
+
+
+def test_logged_numbers_and_samples_have_rules_too(tmp_path: Path) -> None:
+    logged = TrainingSteps.of(
+        [
+            (step, *(0.05 if name == "entropy" and step > 3 else None for name in LOGGED_COLUMNS[1:]))
+            for step in (2.0, 4.0)
+        ],
+        LOGGED_COLUMNS,
+    )
+    (event,) = RuleWatch([Rule.of("entropy below 0.1")]).take_logged(logged)
+    assert (event.known_at, event.kind, event.measured, event.rule) == (4, KIND, False, "entropy below 0.1")
+    assert WITHOUT_RATE in event.said
+    trajectory = Trajectory.load(write_trajectory(tmp_path / "topology").path)
+    watch = RuleWatch(read_rules(["mutual_knn.first below 2", "all: mutual_knn.first below 2 in layers 2,4"]))
+    found = [event for step in trajectory.steps for event in watch.take_sample(trajectory.overview(step))]
+    assert [(event.known_at, event.layers) for event in found] == [(1, ()), (1, (2, 4))]
+    assert watch.unknown(["mutual_knn.first"]) == {}
+    said = RuleWatch([Rule.of("mutual_kn.first below 1")]).unknown(["mutual_knn.first"])
+    assert said == {"mutual_kn.first below 1": "there is no number 'mutual_kn.first'; did you mean 'mutual_knn.first'?"}
+
+
+def test_a_rule_is_followed_in_a_real_run_and_its_record_says_the_same(
+    engines_ready: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = (
+        "high: loss above 1 for 2 do alert+save", "kept: mutual_knn.first below 2", "entrpy below 1",
+        "never: loss above 1e9 do stop",
+    )  # fmt: skip
+    settings = {"rules": rules, "actions": (), "drain_seconds": 60.0}
+    result = tmp_path / "result"
+    train(str(tmp_path / "run"), max_steps=6, settings=settings, result=str(result))
+    assert json.loads(result.read_text()) == {"steps": [1, 2, 3, 4, 5, 6], "error": None}
+    trajectory = Trajectory.load(tmp_path / "run")
+    assert [rule["name"] for rule in trajectory.run["rules"]] == ["high", "kept", "entrpy below 1", "never"]
+    live = [entry for entry in trajectory.journal if entry["event"] == "event"]
+    assert [(entry["rule"], entry["first_step"], entry["known_at"]) for entry in live] == [
+        ("high", 1, 2),
+        ("kept", 1, 1),
+    ]
+    assert list((tmp_path / "run").glob("checkpoint-*")) != []
+    assert "rule 'entrpy below 1' never comes true: there is no number 'entrpy'; did you mean 'entropy'?" in caplog.text
+    of_record = [event for event in events_of_run(trajectory) if event.kind == KIND]
+    assert {event.rule for event in of_record} == {"high", "kept"}
+    (told_live,) = (entry for entry in live if entry["rule"] == "high")
+    (recorded,) = (dataclasses.asdict(event) for event in of_record if event.rule == "high")
+    assert {name: told_live[name] for name in recorded} == {**recorded, "layers": [], "groups": []}
+    page = report_page(trajectory)
+    assert WITHOUT_RATE in page
+    capsys.readouterr()
+    assert main(["events", str(tmp_path / "run"), "--fail-on", "any"]) == 0
+    assert f"({WITHOUT_RATE})" in capsys.readouterr().out
+    assert main(["events", str(tmp_path / "run"), "--fail-on", "rule"]) == 1
+    file = tmp_path / "rules.yaml"
+    file.write_text("- other: loss above 0")
+    assert main(["events", str(tmp_path / "run"), "--rules", str(file)]) == 2
+    file.write_text('- "other: loss above 0"')
+    capsys.readouterr()
+    assert main(["events", str(tmp_path / "run"), "--rules", str(file), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [event["rule"] for event in printed["events"] if event["kind"] == KIND] == ["other"]
+    file.write_text('- "los above 0"')
+    assert main(["events", str(tmp_path / "run"), "--rules", str(file)]) == 2
+    assert "there is no number 'los'; did you mean 'loss'?" in capsys.readouterr().err
