@@ -36,11 +36,11 @@ def early_need(steps: Int64[np.ndarray, " steps"]) -> Float64[np.ndarray, " step
 class Needed:
     """Takes the sums of a run as they come, and finds the first that is large enough.
 
-    Early in a run (1 + step / 128) ** .5, and more in the first steps, whose scale is new. From 128 sums on what this run's
-    own sums have as a tail decides, by Hill's estimate (Annals of Statistics 3, 1975): the size that a sum has with a
-    probability of LEVEL log 100 / (t log(t) ** 2), t = step + 100, whose sum over all steps is LEVEL, and at least
-    (1 + step / 128) ** .2. In a run whose noise has a light tail that grows slowly, so that a change is found late in a
-    long run, too; heavy tails need more. The tail is looked at again when there are a tenth more sums.
+    Early in a run (1 + step / 128) ** .5, and more in the first steps, whose scale is new. From 128 sums on what this
+    run's own sums have as a tail decides, by Hill's estimate (Annals of Statistics 3, 1975): the size that a sum has
+    with a probability of LEVEL log 100 / (t log(t) ** 2), t = step + 100, whose sum over all steps is LEVEL, and at
+    least (1 + step / 128) ** .2. In a run whose noise has a light tail that grows slowly, so that a change is found
+    late in a long run, too; heavy tails need more. The tail is looked at again when there are a tenth more sums.
     """
 
     def __init__(self) -> None:
