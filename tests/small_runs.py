@@ -80,6 +80,7 @@ def _train(
     *,
     max_steps: int,
     save_steps: int = 0,
+    save_total_limit: int | None = None,
     resume: str | None = None,
     die_at: int | None = None,
     die_when: str | None = None,
@@ -98,6 +99,7 @@ def _train(
         steps: receives the steps trained here.
         max_steps: optimizer steps of the whole run.
         save_steps: a checkpoint after every so many; 0: none.
+        save_total_limit: of these, how many are kept.
         resume: checkpoint to go on from.
         die_at: SIGKILL at the end of this step, once the samples of all steps before it are recorded ...
         die_when: ... and this file exists.
@@ -149,6 +151,7 @@ def _train(
         logging_steps=2,
         save_strategy="steps" if save_steps else "no",
         save_steps=save_steps or 500,
+        save_total_limit=save_total_limit,
         learning_rate=1e-2,
         use_cpu=True,
         report_to=list(report_to),

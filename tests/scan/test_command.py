@@ -131,3 +131,28 @@ def test_the_settings_file_of_a_training_run_serves_a_scan(
     assert "unknown setting neighbors in" in run_scan(*given, "--topo-config", file)
     file.write_text("samples: 0\n")
     assert "samples=0; accepted" in run_scan(*given, "--topo-config", file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no checkpoint is given; name models, checkpoint folders or output_dirs, or --watch"),
+        (("--watch", "{models}", "{models}/small"), "CHECKPOINT is not for --watch, which follows one folder"),
+        (("--watch", "{models}", "--shard", "1/2"), "--shard is not for --watch"),
+        (("{models}/small", "--until", "3"), "--until is of --watch FOLDER; leave it out"),
+    ],
+)
+def test_what_goes_with_watch_and_what_does_not(arguments: tuple[str, ...], message: str, models: Path) -> None:
+    given = (*(text.format(models=models) for text in arguments), "--prompts", str(models / "probe.txt"))
+    assert message in run_scan(*given)
+
+
+def test_a_folder_is_followed(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "step_7").symlink_to(models / "small")
+    given = ("--watch", tmp_path / "run", "--prompts", models / "probe.txt", "--every", "0.05", "--until", "1", *LIGHT)
+    assert "the trajectory would go into the folder" in run_scan(*given, "--output-dir", tmp_path)
+    assert run_scan(*given, "--output-dir", tmp_path / "scan", "--topo-page", "false") == ""
+    assert Trajectory.load(tmp_path / "scan").steps == (7,)
+    assert "1 samples in" in capsys.readouterr().out
+    assert not (tmp_path / "scan" / "run" / "report.html").exists()

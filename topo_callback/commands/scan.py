@@ -13,6 +13,8 @@ from topo_callback.commands.arguments import (
     add_output_dir,
     add_settings,
     answer,
+    file_to_read,
+    folder_to_write,
     given_settings,
     not_negative,
     positive,
@@ -23,26 +25,30 @@ from topo_callback.terminal import TextStream
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from topo_callback.config import TopologyConfig
     from topo_callback.scan.affinity import Affinity
-    from topo_callback.scan.scanning import Scanned
+    from topo_callback.scan.prompts import Prompts
+    from topo_callback.scan.scanning import Manner, Scanned
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "scan",
-        usage="topo-callback scan CHECKPOINT [CHECKPOINT ...] (--prompts FILE | --prompts-of RUN | --dataset NAME) "
+        usage="topo-callback scan (CHECKPOINT [CHECKPOINT ...] | --watch FOLDER) "
+        "(--prompts FILE | --prompts-of RUN | --dataset NAME) "
         f"[option ...] {USAGE}",
         help="record the trajectory of checkpoints that are there already, or models side by side",
         description="Reads the same prompts from every checkpoint and writes a trajectory like that of the callback. "
         "The checkpoint-* folders of an output_dir are one trajectory, and so are revisions of one hub model and "
-        "models of one shape; others get their own. May be interrupted and run again at any moment. Opens safetensors "
-        "and JSON only.",
-        epilog="example: topo-callback scan runs/sft --base Qwen/Qwen2.5-0.5B --prompts prompts.txt",
+        "models of one shape; others get their own. With --watch it follows a training that goes on. May be "
+        "interrupted and run again at any moment. Opens safetensors and JSON only.",
+        epilog="examples: topo-callback scan runs/sft --base Qwen/Qwen2.5-0.5B --prompts prompts.txt; topo-callback "
+        "scan --watch runs/sft --base Qwen/Qwen2.5-0.5B --prompts prompts.txt --idle 3600",
     )
     parser.add_argument(
         "checkpoints",
-        nargs="+",
+        nargs="*",
         metavar="CHECKPOINT",
         help="a hub name, NAME@REVISION, a folder with a model or PEFT adapter, or the output_dir of a Trainer",
     )
@@ -50,10 +56,40 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument("--separate", action="store_true", help="give models of one shape a trajectory each")
     add_output_dir(parser, "topo-callback-scan", "where trajectory folders go")
     add_json(parser, "each trajectory with what was read, measured and left out, and its verdict")
+    _add_watching(parser)
     _add_reading(parser)
     _add_manner(parser)
     parser.later = _add_settings
     parser.set_defaults(run=_scan)
+
+
+def _add_watching(parser: argparse.ArgumentParser) -> None:
+    watching = parser.add_argument_group("following a training from outside")
+    watching.add_argument(
+        "--watch",
+        type=folder_to_write,
+        metavar="FOLDER",
+        help="read each checkpoint that a training writes into this folder (checkpoint-30, step_30 and the like, up to "
+        "three levels down), when it is whole and at rest; the folder need not be there yet",
+    )
+    watching.add_argument(
+        "--inside",
+        metavar="PATH",
+        help="where in each checkpoint its model is, such as actor/huggingface (default: the one model in it)",
+    )
+    watching.add_argument(
+        "--every", type=_seconds, default=10.0, metavar="SECONDS", help="time between two looks (default: 10)"
+    )
+    watching.add_argument("--until", type=positive, metavar="N", help="end when N checkpoints are recorded")
+    watching.add_argument(
+        "--stop-file",
+        type=file_to_read,
+        metavar="FILE",
+        help="end when this file is there and all that is whole is read",
+    )
+    watching.add_argument(
+        "--idle", type=_seconds, metavar="SECONDS", help="end when nothing in FOLDER has changed for so long"
+    )
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -120,15 +156,13 @@ def _add_settings(parser: CommandParser) -> None:
 
 def _scan(given: argparse.Namespace) -> None:
     from topo_callback.errors import ConfigurationError
-    from topo_callback.records.results import plain_content
-    from topo_callback.scan.finding import find_series
     from topo_callback.scan.opening import check_device
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.running import require_backend
-    from topo_callback.scan.scanning import Manner, scan
-    from topo_callback.scan.terminal import ProgressBar, affinity_lines, summary_lines
+    from topo_callback.scan.scanning import Manner
     from topo_callback.setting_changes import watching_settings
 
+    _check_given(given)
     manner = Manner(
         jobs=given.jobs,
         devices=tuple(given.devices.split(",")),
@@ -142,35 +176,88 @@ def _scan(given: argparse.Namespace) -> None:
         raise ConfigurationError("--scheduler is of a Dask or Ray cluster; add --backend dask or --backend ray")
     for device in manner.devices:
         check_device(device)
-    config = given_settings(given, unused=watching_settings())
+    unused = tuple(name for name in watching_settings() if given.watch is None or name != "page")
+    config = given_settings(given, unused=unused)
     prompts = Prompts(file=prompts_source(given), dataset=given.dataset, tokenizer=given.tokenizer)
+    try:
+        (_once if given.watch is None else _follow)(given, prompts, config, manner)
+    except KeyboardInterrupt:
+        sys.stderr.write("topo-callback: interrupted; what is done stays, run the same again to go on\n")
+        raise SystemExit(130) from None
+
+
+def _check_given(given: argparse.Namespace) -> None:
+    """What goes with --watch, and what goes without it."""
+    from topo_callback.errors import ConfigurationError
+
+    if given.watch is None:
+        if not given.checkpoints:
+            raise ConfigurationError(
+                "no checkpoint is given; name models, checkpoint folders or output_dirs, or --watch"
+            )
+        options = {
+            "--inside": given.inside,
+            "--until": given.until,
+            "--stop-file": given.stop_file,
+            "--idle": given.idle,
+        }
+        said = "is of --watch FOLDER"
+    else:
+        options = {"CHECKPOINT": given.checkpoints or None, "--shard": given.shard}
+        options |= {"--affinity": given.affinity or None, "--separate": given.separate or None}
+        said = "is not for --watch, which follows one folder"
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigurationError(f"{name} {said}; leave it out")
+
+
+def _follow(given: argparse.Namespace, prompts: Prompts, config: TopologyConfig, manner: Manner) -> None:
+    from topo_callback.records.results import plain_content
+    from topo_callback.scan.following import Follower, Until
+    from topo_callback.scan.terminal import followed_lines
+
+    follower = Follower(
+        given.watch,
+        prompts,
+        given.output_dir,
+        config,
+        base=given.base,
+        inside=given.inside,
+        reading=_reading(given),
+        manner=manner,
+        every=given.every,
+    )
+    result = follower.follow(Until(given.until, given.stop_file, given.idle))
+
+    def write(out: TextStream) -> None:
+        for line in followed_lines(result):
+            out.write(f"{line}\n")
+
+    answer(given, lambda: {**plain_content(result), "verdict": _verdict(result.folder)}, write)
+
+
+def _once(given: argparse.Namespace, prompts: Prompts, config: TopologyConfig, manner: Manner) -> None:
+    from topo_callback.errors import ConfigurationError
+    from topo_callback.records.results import plain_content
+    from topo_callback.scan.finding import find_series
+    from topo_callback.scan.scanning import scan
+    from topo_callback.scan.terminal import ProgressBar, affinity_lines, summary_lines
+
     series = find_series(given.checkpoints, base=given.base, separate=given.separate or given.affinity)
     if given.affinity and len(series) != 2:
         raise ConfigurationError(f"--affinity is of exactly two models; these are {len(series)}")
     progress = ProgressBar()
     try:
-        results = scan(
-            series,
-            prompts,
-            given.output_dir,
-            config,
-            dtype=given.dtype,
-            autocast=given.autocast,
-            attention=given.attention,
-            seed=given.training_seed,
-            manner=manner,
-            progress=progress,
-        )
-    except KeyboardInterrupt:
-        progress.end()
-        sys.stderr.write("topo-callback: interrupted; what is done stays, run the same again to go on\n")
-        raise SystemExit(130) from None
+        results = scan(series, prompts, given.output_dir, config, **_reading(given), manner=manner, progress=progress)
     finally:
         progress.end()
     affinity, files = _affinity(results, given.output_dir) if given.affinity else (None, [])
 
     def content() -> dict[str, Any]:
-        found = [{**plain_content(result), "verdict": _verdict(result)} for result in results]
+        found = [
+            {**plain_content(result), "verdict": None if result.waiting else _verdict(result.folder)}
+            for result in results
+        ]
         return {"trajectories": found, "affinity": affinity, "files": files}
 
     def write(out: TextStream) -> None:
@@ -187,10 +274,15 @@ def _scan(given: argparse.Namespace) -> None:
     answer(given, content, write)
 
 
-def _verdict(result: Scanned) -> dict[str, Any] | None:
+def _reading(given: argparse.Namespace) -> dict[str, Any]:
+    reading = {name: getattr(given, name) for name in ("dtype", "autocast", "attention")}
+    return {**reading, "seed": given.training_seed}
+
+
+def _verdict(folder: Path | None) -> dict[str, Any] | None:
     from topo_callback.dynamics.run_verdict import verdict_of_folder
 
-    verdict = None if result.folder is None or result.waiting else verdict_of_folder(result.folder)
+    verdict = None if folder is None else verdict_of_folder(folder)
     return None if verdict is None else verdict.to_dict()
 
 
@@ -215,3 +307,13 @@ def _shard(text: str) -> tuple[int, int]:
     if not separator or not 1 <= shard[0] <= shard[1]:
         raise argparse.ArgumentTypeError(f"{text!r}; accepted: I/N with 1 <= I <= N")
     return shard
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: a number of seconds above 0")
+    return seconds

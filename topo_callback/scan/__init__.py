@@ -9,15 +9,22 @@ from topo_callback._lazy import lazy_attribute
 if TYPE_CHECKING:
     from topo_callback.scan.affinity import affinity_of, write_affinity
     from topo_callback.scan.finding import find_series
+    from topo_callback.scan.following import Followed, Follower, Until
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.scanning import Manner, Scanned, scan
 
-__all__ = ["Manner", "Prompts", "Scanned", "affinity_of", "find_series", "scan", "write_affinity"]
+__all__ = [
+    "Followed", "Follower", "Manner", "Prompts", "Scanned", "Until", "affinity_of", "find_series", "scan",
+    "write_affinity",
+]  # fmt: skip
 
 _HOME = {
+    "Followed": "following",
+    "Follower": "following",
     "Manner": "scanning",
     "Prompts": "prompts",
     "Scanned": "scanning",
+    "Until": "following",
     "affinity_of": "affinity",
     "find_series": "finding",
     "scan": "scanning",

@@ -34,15 +34,19 @@ class Checkpoint:
         source: a folder or a hub name.
         revision: branch, tag or commit on the hub; None for folders and for the default branch.
         step: optimizer steps done, or its place in the given order.
+        name: what it is called, where that is not the last part of `source`.
     """
 
     source: str
     revision: str | None = None
     step: int = 0
+    name: str | None = None
 
     @property
     def label(self) -> str:
         """A name for messages and records: without the path to a folder."""
+        if self.name is not None:
+            return self.name
         name = Path(self.source).name if Path(self.source).is_absolute() else self.source
         return name if self.revision is None else f"{name}@{self.revision}"
 

@@ -130,7 +130,7 @@ def _series(key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None
     if len(known) < len(steps):
         known = list(range(1 if base else 0, len(steps) + (1 if base else 0)))
     if base is not None:
-        checkpoints.append(replace(_base(base), step=0))
+        checkpoints.append(base_checkpoint(base))
     checkpoints += [replace(member, step=step) for (member, _), step in zip(members, known, strict=True)]
     checkpoints.sort(key=lambda checkpoint: checkpoint.step)
     for one, other in itertools.pairwise(checkpoints):
@@ -145,7 +145,12 @@ def _series(key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None
     )
 
 
-def _base(text: str) -> Checkpoint:
+def base_checkpoint(text: str) -> Checkpoint:
+    """The model that `--base` names, as step 0.
+
+    Raises:
+        ConfigurationError: neither a folder nor a hub name.
+    """
     folder = existing_path(text)
     if folder is not None:
         return Checkpoint(str(folder))

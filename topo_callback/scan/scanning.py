@@ -246,7 +246,7 @@ def _measure(
         if out_of_order(plan):
             start_over(plan)
             _read(_units([plan], manner), plans, results, manner, progress)
-        result.measured = measure_series(plan, lambda step: progress.advance())
+        result.measured = measure_series(plan, lambda snapshot: progress.advance())
     except FolderBusyError:
         if manner.shard is None:
             raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from topo_callback.scan.affinity import Affinity
+    from topo_callback.scan.following import Followed
     from topo_callback.scan.scanning import Scanned
 
 
@@ -56,6 +57,16 @@ def summary_lines(result: Scanned) -> Iterator[str]:
             f"{result.name}: {recorded} of {len(result.steps)} checkpoints in {result.folder} "
             f"({len(result.read)} read now, {len(result.measured)} measured now)"
         )
+
+
+def followed_lines(result: Followed) -> Iterator[str]:
+    """What came of a folder that was followed, and what was left out."""
+    for name, reason in result.skipped.items():
+        yield f"{result.name}: {name} left out: {reason}"
+    where = (
+        "no checkpoint could be read" if result.folder is None else f"{len(result.steps)} samples in {result.folder}"
+    )
+    yield f"{result.name}: {where} ({len(result.read)} read now); ended because {result.ended}"
 
 
 def affinity_lines(affinity: Affinity) -> Iterator[str]:

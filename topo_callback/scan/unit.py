@@ -103,7 +103,7 @@ def read_unit(unit: Unit, probe: Probe, parent: int | None = None) -> Outcome:
     if is_done(folder, unit.step):
         return Outcome(unit, None, os.getpid())
     try:
-        sample, reason = _sample(unit, folder, probe), None
+        sample, reason = read_sample(unit, folder, probe), None
     except UnreadableCheckpointError as error:
         sample, reason = None, " ".join(str(error).split())
     try:
@@ -120,8 +120,12 @@ def read_unit(unit: Unit, probe: Probe, parent: int | None = None) -> Outcome:
     return Outcome(unit, reason, os.getpid())
 
 
-def _sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
-    """One reading, by the same Reader as the callback's."""
+def read_sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
+    """One reading, by the same Reader as the callback's; nothing is written but what run.json learns of it.
+
+    Raises:
+        UnreadableCheckpointError: whatever is wrong with the checkpoint.
+    """
     import torch
 
     from topo_callback.capture.conditions import Conditions, float32_products, run_under_autocast

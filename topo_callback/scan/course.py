@@ -1,0 +1,161 @@
+"""The course of a training that is followed: which checkpoints were read, and whether training has gone back since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from topo_callback.errors import RecordError
+from topo_callback.records.files import read_json
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.record import write_whole
+from topo_callback.scan.settling import Files, Found, Settling, digest_of
+from topo_callback.scan.unit import is_done, units_folder
+from topo_callback.terminal import say
+
+_FILE = "followed.json"
+_MOST_BYTES = 64 << 20
+_PAST = "it is of the training before that went back; it waits until it is written anew"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A checkpoint as it was read.
+
+    Attributes:
+        files: their state.
+        digest: of its weights; empty when it was deleted before that was taken.
+        past: training has gone back behind it since, and its record is dropped.
+    """
+
+    files: Files
+    digest: str
+    past: bool = False
+
+
+class Course:
+    """What was read of which checkpoint, kept beside the trajectory.
+
+    A checkpoint that is written anew, with other weights, says that training was resumed before it or has begun again:
+    its record and all later ones are dropped, and those later checkpoints wait until they are written anew, too.
+
+    Args:
+        folder: of the trajectory.
+        base: whether step 0 is a model beside the checkpoints.
+        leave_out: called with a checkpoint that is not read as it is, and the reason.
+    """
+
+    def __init__(self, folder: TrajectoryFolder, base: bool, leave_out: Callable[[Found, str], None]) -> None:
+        self._folder, self._base, self._leave_out = folder, base, leave_out
+        self._file = units_folder(folder.path) / _FILE
+        self._read: dict[int, _Read] = {}
+
+    def load(self) -> None:
+        """Go on with what an earlier process left; nothing where there is none."""
+        try:
+            content = read_json(self._file, _MOST_BYTES)
+            self._read = {int(step): _known(entry) for step, entry in content.items()}
+        except FileNotFoundError:
+            return
+        except (OSError, RecordError, LookupError, TypeError, ValueError, AttributeError):
+            say(f"{self._file.name} cannot be read: recorded checkpoints are taken for those that are there now")
+
+    def note(self, each: Found, files: Files) -> None:
+        """A checkpoint was read, in this state of its files.
+
+        Raises:
+            RecordError: it cannot be written down.
+        """
+        try:
+            content = digest_of(each.folder)
+        except OSError:  # deleted since; its record stays
+            content = ""
+        self._put(each.step, _Read(files, content))
+
+    def is_new(self, each: Found, settling: Settling) -> bool:
+        """Whether one at rest has to be read. Of one that was written anew, its record and the later ones are dropped.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        files, recorded, known = settling.files(each.step), is_done(self._folder, each.step), self._read.get(each.step)
+        try:
+            if known is not None and known.files != files and known.digest != digest_of(each.folder):
+                if recorded:
+                    self._go_back(each)
+                del self._read[each.step]
+                return True
+            if known is None and recorded:  # read by a scan, or killed before it was noted
+                self.note(each, files)
+        except FileNotFoundError:  # since the look
+            return False
+        if known is not None:
+            self._put(each.step, replace(known, files=files))
+            if known.past:
+                self._leave_out(each, _PAST)
+                return False
+        if not recorded:
+            return True
+        settling.judge(each.step)
+        return False
+
+    def in_order(self, found: dict[int, Found], new: list[Found]) -> list[Found]:
+        """What is to be read, ascending. A record compares with earlier ones: one that comes late moves all later ones,
+        and where some of these are gone, it is left out."""
+        recorded = self._folder.steps(self._folder.samples)
+        late = [each for each in new if recorded and each.step < recorded[-1]]
+        if not late:
+            return new
+        mine = [step for step in recorded if step > 0 or not self._base]
+        gone = [step for step in mine if not self.holds(found, step)]
+        if gone:
+            for each in late:
+                said = f"it came after step {recorded[-1]} was recorded, and step {gone[0]} can no longer be read again"
+                self._leave_out(each, said)
+            return [each for each in new if each not in late]
+        say(f"{late[0].name} came after step {recorded[-1]}: all are of one training, it is supposed, and read again")
+        self._folder.note("resumed", step=mine[0], dropped=self._folder.drop_after(-1))
+        return sorted([*new, *(found[step] for step in mine)], key=lambda each: each.step)
+
+    def holds(self, found: dict[int, Found], step: int) -> bool:
+        """Whether the checkpoint of a step is still the one that was read."""
+        known = self._read.get(step)
+        try:
+            return known is not None and step in found and digest_of(found[step].folder) == known.digest
+        except OSError:
+            return False
+
+    def _go_back(self, each: Found) -> None:
+        units = units_folder(self._folder.path)
+        self._read = {step: replace(read, past=read.past or step > each.step) for step, read in self._read.items()}
+        self._write()  # before the records go: killed in between, it is found out again
+        dropped = self._folder.drop_after(each.step - 1)
+        for step in self._folder.steps(units):
+            if step >= each.step:
+                self._folder.step_file(units, step).unlink(missing_ok=True)
+        self._folder.note("resumed", step=each.step, dropped=dropped)
+        say(f"{each.name} was written anew: the records of steps {_listed(dropped)} are dropped")
+
+    def _put(self, step: int, read: _Read) -> None:
+        if self._read.get(step) != read:
+            self._read[step] = read
+            self._write()
+
+    def _write(self) -> None:
+        content = {str(step): asdict(each) for step, each in sorted(self._read.items())}
+        try:
+            write_whole(self._file, json.dumps(content).encode())
+        except OSError as error:
+            raise RecordError(f"{self._file} cannot be written ({error.strerror or error})") from error
+
+
+def _known(entry: Any) -> _Read:
+    files = tuple((str(name), int(size), int(time)) for name, size, time in entry["files"])
+    return _Read(files, str(entry["digest"]), bool(entry["past"]))
+
+
+def _listed(steps: Sequence[int]) -> str:
+    shown = ", ".join(map(str, steps[:5]))
+    return f"{shown} and {len(steps) - 5} later ones" if len(steps) > 5 else shown or "none"
