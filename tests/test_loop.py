@@ -113,9 +113,34 @@ def test_every_step_has_its_own_loss_and_rate(watched: tuple[Loop, Trajectory, P
     np.testing.assert_allclose(steps.column("learning_rate"), loop.rates, rtol=1e-12)
     np.testing.assert_allclose(steps.column("planned"), loop.rates, rtol=1e-12)
     assert np.isfinite(steps.column("grad_norm")).all()
-    assert [trajectory.snapshot(step).provenance["facts"]["loss"] for step in (1, 6)] == pytest.approx(
-        [loop.losses[0], loop.losses[-1]]
-    )
+    facts = [trajectory.snapshot(step).provenance["facts"] for step in (1, 6)]
+    assert [fact["loss"] for fact in facts] == pytest.approx([loop.losses[0], loop.losses[-1]])
+    assert [fact["learning_rate"] for fact in facts] == pytest.approx([loop.rates[0], loop.rates[-1]])
+
+
+def test_gradients_that_are_zeroed_before_a_step_is_told_have_no_norm(tmp_path: Path) -> None:
+    loop = Loop(steps=2)
+    with loop.watch(tmp_path) as watched:
+        for _ in range(2):
+            loss = loop.step()
+            loop.optimizer.zero_grad(set_to_none=False)
+            watched.step(loss=loss)
+    trajectory = Trajectory.load(tmp_path)
+    assert np.isnan(read_training_steps(trajectory.folder / "steps.csv").column("grad_norm")).all()
+    (said,) = (entry["said"] for entry in trajectory.journal if entry.get("name") == "zeroed")
+    assert said.startswith("the gradients were zeroed before the step was told; give grad_norm")
+
+
+def test_a_loop_may_change_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop(steps=2)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with loop.watch(Path("run")) as watched:
+        loop.run(watched, 1)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        loop.run(watched, 1)
+    assert Trajectory.load(tmp_path / "run").steps == (0, 1, 2)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_training_is_bit_identical_with_and_without(watched: tuple[Loop, Trajectory, Path]) -> None:

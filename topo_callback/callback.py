@@ -115,7 +115,7 @@ class TopologyCallback(TrainerCallback):
             self.config.check_points(len(probe))
         elif probe is not None:
             check_rows(probe)
-        self._attached = Attached(type(self).__name__)  # here, where the callback can be had
+        self._attached = self._attach()  # here, where the callback can be had
         if self._disabled:
             self._attached.dismiss()
         if executor is None and not self._disabled:
@@ -198,6 +198,9 @@ class TopologyCallback(TrainerCallback):
     def take_place_of(self, other: TopologyCallback) -> None:
         """Be the one of the two that is called: nothing is said of the other when the process ends."""
         other._attached.dismiss()
+
+    def _attach(self) -> Attached:
+        return Attached(type(self).__name__)
 
     def _new_monitor(self) -> Monitor:
         given = Given(self.config, self._given, self._processing_class, self._executor, self._sinks, self._on_event)

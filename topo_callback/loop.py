@@ -24,6 +24,7 @@ from topo_callback.probe import Probe
 from topo_callback.sinks.protocol import Sink
 from topo_callback.training_loop import LoopControl, LoopProgress, LoopSettings, described_schedule
 from topo_callback.watching.actions import EventFunction
+from topo_callback.watching.attached import Attached
 
 _Conditions = Callable[[], AbstractContextManager[Any]]
 
@@ -105,7 +106,7 @@ def watch(
         per_device_train_batch_size=batch_size,
         fp16=autocast is torch.float16,
     )
-    callback = TopologyCallback(
+    callback = _OfLoop(
         probe, config=config, processing_class=processing_class, executor=executor, sinks=sinks, on_event=on_event
     )
 
@@ -115,6 +116,13 @@ def watch(
     watched = Watch(callback, model, settings, LoopProgress(total_steps, start_step), conditions, optimizer, scheduler)
     watched._begin(train_dataset, checkpoint)
     return watched
+
+
+class _OfLoop(TopologyCallback):
+    """The callback of a loop that tells its steps."""
+
+    def _attach(self) -> Attached:
+        return Attached(watch.__name__, loop=True)
 
 
 class Watch:

@@ -93,7 +93,7 @@ NO_STEP = "was told that training begins, but of no optimizer step; nothing was 
         ("refused()", ""),
         ("run_script.Attachment(config).attach(); not_trained()", ""),
         ("train_caught(callback())", ""),
-        ("watched(2).finish()", NO_STEP),
+        ("watched(2).finish()", "was told of no optimizer step; call its `step` after each one. Nothing was watched"),
         ("watched(2, start_step=2).finish()", ""),
         ("broken_off()", ""),
         ("pickle.dumps(callback()._attached)", ""),

@@ -20,14 +20,18 @@ _processes: set[int] = set()  # that say at their end what was dropped; a fork m
 class Attached:
     """What one callback has heard of training. Copies of the callback share it.
 
+    Args:
+        name: what the user has called: the class of a callback, or the function of a loop.
+        loop: the user's own loop tells it the steps, by a method `step`.
+
     Attributes:
         place: file and line of the user's that made the callback.
         begun: training has begun with it.
         stepped: an optimizer step was seen.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, loop: bool = False) -> None:
+        self.name, self.loop = name, loop
         self.place = _caller()
         self.begun = self.stepped = False
         self._progress: TrainingProgress | None = None
@@ -70,6 +74,11 @@ class Attached:
             return ""
         if self.begun and not self._has_missed_steps():
             return ""
+        if self.begun and self.loop:
+            return (
+                f"the {self.name} made at {self.place} was told of no optimizer step; call its `step` after each one. "
+                "Nothing was watched after the first sample"
+            )
         if self.begun:
             return (
                 f"the {self.name} made at {self.place} was told that training begins, but of no optimizer step; "

@@ -257,7 +257,8 @@ class Beginning:
 
     @property
     def _root(self) -> Path:
-        return Path(self._config.folder or Path(self._start.args.output_dir) / "topology")
+        """Absolute: the loop may change the working directory."""
+        return Path(self._config.folder or Path(self._start.args.output_dir) / "topology").absolute()
 
 
 def checkpoint_folder(args: TrainingSettings, state: TrainingProgress) -> Path:

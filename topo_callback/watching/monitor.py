@@ -126,6 +126,8 @@ class Monitor:
         if self.signals is not None:
             self.signals.told(loss, norm, rate, scaled=scaled)
         if self._watched.training is not None and step in self._watched.meetings and not self._broken:
+            if rate is None and self.signals is not None:
+                rate = self.signals.rate
             said = {"loss": loss, "grad_norm": norm, "learning_rate": rate}
             found = {name: one_number(value) for name, value in said.items()}
             self._watched.training.logged({name: value for name, value in found.items() if value is not None})

@@ -22,15 +22,16 @@ from topo_callback.records.training_steps import COLUMNS, Row
 from topo_callback.terminal import show_if_asked
 from topo_callback.training_loop import TrainingSettings
 from topo_callback.watching.harmless import unheard
-from topo_callback.watching.late_reading import LateReading, Value
+from topo_callback.watching.late_reading import LateReading, Value, Values
 from topo_callback.watching.loop_locals import LoopLocals
 from topo_callback.watching.training_facts import TrainingFacts
 
-_LOSS = COLUMNS.index("loss")
+_LOSS, _NORM, _MOVED = (COLUMNS.index(name) for name in ("loss", "grad_norm", "moved"))
 _LOGGED_LOSS = "this training loop does not show it; the logged one where every step is logged"
 _FOLLOWED_NORM = "this training loop does not show it; that of the followed weights, after clipping"
 _SHARD_NORM = "estimated from the shards of the first process"
 _UNKNOWN_NORM = "it cannot be had in this training loop"
+_ZEROED = "the gradients were zeroed before the step was told; give grad_norm, or zero them afterwards"
 
 _NO_RATES: tuple[Value, Value, Value, Value] = (None, None, None, None)
 
@@ -114,6 +115,11 @@ class StepSignals:
         value = one_number(rate)
         self._rates = self._ahead if value is None else (value, value, *self._ahead[2:])
 
+    @property
+    def rate(self) -> Value:
+        """The learning rate of the step told last, of the first parameter group; None where it is not known."""
+        return self._rates[0]
+
     @_harmless
     def look_ahead(self, optimizer: Any, scheduler: Any) -> None:
         """Remember the rates of the next step, for a loop whose optimizer has gone on when it tells its numbers."""
@@ -156,7 +162,12 @@ class StepSignals:
         expected = "loss" in self._said and self._logged_at == self._step - 1
         self._pass_on(self._late.all(but_newest=expected and not ended))
 
-    def _pass_on(self, rows: Sequence[Row]) -> None:
+    def _pass_on(self, rows: Sequence[Values]) -> None:
+        for row in rows:
+            # gradients that are zeroed in place are still there, and no norm of them is 0 where the weights moved
+            if not self._exact_norm and row[_NORM] == 0 and row[_MOVED]:
+                row[_NORM] = None
+                self._say("zeroed", self._step + 1, _ZEROED)
         if rows:
             self._hand_on(rows)
 
