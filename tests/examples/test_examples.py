@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import json
 import os
 import subprocess
@@ -33,12 +35,37 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return offline_model(tmp_path_factory.mktemp("model"), pretraining_steps=10)
 
 
-@pytest.mark.parametrize(("example", "folder"), [("sft_lora", "sft-lora"), ("dpo", "dpo"), ("own_loop", "own-loop")])
+@pytest.mark.parametrize(
+    ("example", "folder"),
+    [
+        ("sft_lora", "sft-lora"),
+        ("dpo", "dpo"),
+        ("own_loop", "own-loop"),
+        ("accelerate_loop", "accelerate-loop"),
+        ("metrics_processor", "metrics-processor"),
+    ],
+)
 def test_training(tmp_path: Path, example: str, folder: str, model: str) -> None:
     run(example, tmp_path, "--steps", "3", *(() if example == "sft_lora" else ("--model", model)))
     trajectory = Trajectory.load(tmp_path / folder)
     assert trajectory.state == "finished"
     assert {0, 3} <= set(trajectory.steps)  # those between are left out where they cost too much
+    steps = trajectory.training_steps()
+    assert len(steps) == 3
+    assert steps["loss"].notna().all()
+
+
+def test_torchtitan_calls_what_the_example_has() -> None:
+    processor = pytest.importorskip("torchtitan.components.metrics").MetricsProcessor
+    spec = importlib.util.spec_from_file_location("metrics_processor", ROOT / "examples" / "metrics_processor.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    for name in ("should_log", "log", "close"):
+        given = list(inspect.signature(inspect.unwrap(getattr(processor, name))).parameters)
+        assert given == list(inspect.signature(getattr(example.Watching, name)).parameters)
+    assert {"model_parts", "optimizers"} <= set(processor.__annotations__)
 
 
 def test_scan(tmp_path: Path) -> None:
