@@ -2,8 +2,8 @@
 
 python examples/metrics_processor.py                                                # offline, a small model
 
-`Watching` has the methods and attributes that the Trainer of torchtitan 0.3.0 uses of its MetricsProcessor. In torchtitan
-itself, derive from `torchtitan.components.metrics.MetricsProcessor` as well, and call `begin` once the Trainer has set
+`Watching` has the methods and attributes that the Trainer of torchtitan 0.3.0 uses of its MetricsProcessor. In there
+derive from `torchtitan.components.metrics.MetricsProcessor` as well, and call `begin` once the Trainer has set
 `model_parts`. The model has to be one of transformers, as with its `transformers_modeling_backend`. This was not run
 inside torchtitan, whose processor needs a GPU. Its own models are followed with `topo-callback scan --watch`.
 """
