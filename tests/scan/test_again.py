@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from scan.checkpoints import save_model, scan_run, slow_scan, write_probe
 from small_runs import fork_server
 
 from topo_callback import Trajectory
-from topo_callback.errors import ConfigurationError
+from topo_callback.errors import ConfigurationError, RecordError
 
 STEPS = (1, 2, 3, 4)
 
@@ -114,8 +116,6 @@ def test_a_checkpoint_that_becomes_whole_later_is_put_in_its_place(run: Path, wh
 
 
 def test_a_damaged_unit_is_read_again(run: Path, whole: Any, tmp_path: Path) -> None:
-    from topo_callback.errors import RecordError
-
     scan_run(str(run), str(tmp_path), shard=(1, 2))
     unit = tmp_path / "run" / "units" / "step-00000003.npz"
     unit.write_bytes(unit.read_bytes()[:-9])
@@ -155,8 +155,6 @@ def test_other_settings_are_refused_with_both_values(
 def test_the_folder_of_something_else_is_refused(run: Path, tmp_path: Path) -> None:
     from trajectories import write_trajectory
 
-    from topo_callback.errors import RecordError
-
     os.rename(write_trajectory(tmp_path / "recorded", steps=(0,)).path, tmp_path / "run")
     with pytest.raises(ConfigurationError, match="is the folder of a training run"):
         scan_run(str(run), str(tmp_path))
@@ -184,3 +182,49 @@ def test_two_processes(run: Path, whole: Any, tmp_path: Path, backend: str) -> N
     trajectory = table(tmp_path)
     assert trajectory[["step", "layer", "measure"]].equals(whole[["step", "layer", "measure"]])
     assert trajectory["value"].to_numpy() == pytest.approx(whole["value"].to_numpy(), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # of loky, about the process that is gone
+def test_a_process_of_the_cluster_that_dies(run: Path, tmp_path: Path, backend: str) -> None:
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip({"dask": "distributed", "loky": "joblib"}.get(backend, backend))
+    for step in range(1, 17):
+        shutil.copytree(run / f"checkpoint-{step % 4 + 1}", tmp_path / "run" / f"checkpoint-{step}")
+    shutil.copy(run.parent / "probe.txt", tmp_path)
+    units, killed = tmp_path / "scan" / "run" / "units", []
+
+    def kill() -> None:
+        """Once something was read, end the processes that read."""
+        began = time.monotonic()
+        while not list(units.glob("step-*.npz")) and time.monotonic() - began < 200:
+            time.sleep(0.002)
+        for process in psutil.Process().children(recursive=True):
+            words = " ".join(process.cmdline())
+            if any(each in words for each in ("ray::", "loky", "spawn_main")) and "resource_tracker" not in words:
+                process.kill()
+                killed.append(len(list(units.glob("step-*.npz"))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        killer = threading.Thread(target=kill)
+        killer.start()
+        said = ""
+        try:
+            scan_run(str(tmp_path / "run"), str(tmp_path / "scan"), jobs=2, backend=backend)
+        except RecordError as error:
+            said = str(error)
+        killer.join()
+    # a cluster may also do the work of the lost one again by itself
+    assert said == "" or re.fullmatch(r"a process of the scan failed .*what is done stays: run again to go on.*", said)
+    assert killed
+    assert min(killed) < 16
+    scan_run(str(tmp_path / "run"), str(tmp_path / "scan"))
+    trajectory = Trajectory.load(tmp_path / "scan")
+    assert (trajectory.steps, trajectory.state, trajectory.damaged) == (tuple(range(1, 17)), "finished", {})
+    scan_run(str(tmp_path / "run"), str(tmp_path / "alone"))
+    alone, found = table(tmp_path / "alone"), trajectory.frame()
+    assert found[["step", "layer", "measure"]].equals(alone[["step", "layer", "measure"]])
+    assert found["value"].to_numpy() == pytest.approx(alone["value"].to_numpy(), rel=1e-4, abs=1e-4)

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from topo_callback.storage import is_url
 from topo_callback.terminal import WIDE, TextStream
 
 if TYPE_CHECKING:
@@ -110,10 +111,35 @@ def _no_folder(text: str, accepted: str) -> Path:
 
 def folder_to_write(text: str) -> Path:
     """A folder, of `--output-dir`; it is made if it is not there."""
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"{text} is a URL; accepted: a folder on this machine")
     path = Path(text)
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a file; accepted: a folder")
     return path
+
+
+def place_to_watch(text: str) -> Path | str:
+    """A folder, or the URL of one."""
+    return text if is_url(text) else folder_to_write(text)
+
+
+def url(text: str) -> str:
+    """The URL of a folder in object storage."""
+    if not is_url(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL; accepted: s3://BUCKET/FOLDER and the like")
+    return text
+
+
+def seconds(text: str) -> float:
+    """A time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: a number of seconds above 0")
+    return value
 
 
 def add_output(parser: argparse._ActionsContainer, default: str, help_text: str) -> None:

@@ -12,9 +12,13 @@ from typing import ClassVar
 from topo_callback.commands.arguments import prompts_file
 from topo_callback.comparison.wandb_runs import PREFIX, run_folder
 from topo_callback.errors import ConfigurationError, RecordError, described
+from topo_callback.storage import MOST_BYTES, OF_RUN, Stored, is_url
 
 LOCAL = "a trajectory folder, or the output_dir of a trainer"
-ACCEPTED = "a trajectory folder, the output_dir of a trainer, or wandb:ENTITY/PROJECT/RUN (id or name of a W&B run)"
+ACCEPTED = (
+    "a trajectory folder, the output_dir of a trainer, its URL in object storage (s3://BUCKET/RUN), or "
+    "wandb:ENTITY/PROJECT/RUN (id or name of a W&B run)"
+)
 OBJECTIVE = "OBJECTIVE=RUN[,RUN...]"
 EXAMPLE = "helpful=runs/helpful-0,runs/helpful-1 'harmless=runs/harmless-*'"
 
@@ -36,14 +40,17 @@ class RecordedRun:
 
     @property
     def is_local(self) -> bool:
-        return not self.text.startswith(PREFIX)
+        return not self.text.startswith(PREFIX) and not is_url(self.text)
 
     def folder(self) -> Path:
-        """Where it is read from; a run in W&B is downloaded first.
+        """Where it is read from; a run in W&B or in object storage is downloaded first, as far as it has changed.
 
         Raises:
-            RecordError: there is no such folder. TopologyError: a W&B run that cannot be had, as `run_folder` says.
+            RecordError: there is no such folder. TopologyError: a run elsewhere that cannot be had, as `run_folder` and
+                `Stored.fetch` say.
         """
+        if is_url(self.text):
+            return Stored(self.text).fetch(OF_RUN, MOST_BYTES)
         if not self.is_local:
             return run_folder(self.text)
         try:
@@ -109,7 +116,7 @@ def runs_of_objective(text: str) -> Runs:
 
 def run_or_objective(text: str) -> Runs:
     """A RUN, or the runs of one objective; a folder that has `=` in its name is a RUN."""
-    if "=" in text and not Path(text).exists():
+    if "=" in text and not is_url(text) and not Path(text).exists():
         return runs_of_objective(text)
     return Runs(None, (RecordedRun(text),))
 

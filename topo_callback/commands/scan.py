@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topo_callback.commands.arguments import (
@@ -14,28 +16,32 @@ from topo_callback.commands.arguments import (
     add_settings,
     answer,
     file_to_read,
-    folder_to_write,
     given_settings,
     not_negative,
+    place_to_watch,
     positive,
+    seconds,
+    url,
 )
 from topo_callback.commands.runs import add_prompts, prompts_source
+from topo_callback.storage import OF_CHECKPOINTS, Stored, is_url, written_back
 from topo_callback.terminal import TextStream
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from topo_callback.config import TopologyConfig
     from topo_callback.scan.affinity import Affinity
+    from topo_callback.scan.checkpoint import Series
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.scanning import Manner, Scanned
+
+_OUTPUT = "topo-callback-scan"
 
 
 def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add the subcommand; nothing that it needs is imported before it runs."""
     parser = commands.add_parser(
         "scan",
-        usage="topo-callback scan (CHECKPOINT [CHECKPOINT ...] | --watch FOLDER) "
+        usage="topo-callback scan (CHECKPOINT [CHECKPOINT ...] | --watch PLACE) "
         "(--prompts FILE | --prompts-of RUN | --dataset NAME) "
         f"[option ...] {USAGE}",
         help="record the trajectory of checkpoints that are there already, or models side by side",
@@ -50,11 +56,18 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "checkpoints",
         nargs="*",
         metavar="CHECKPOINT",
-        help="a hub name, NAME@REVISION, a folder with a model or PEFT adapter, or the output_dir of a Trainer",
+        help="a hub name, NAME@REVISION, a folder with a model or PEFT adapter, or the output_dir of a Trainer; also "
+        "the URL of such a folder, such as s3://BUCKET/runs/sft",
     )
     parser.add_argument("--base", metavar="NAME", help="the model that training began with, as step 0")
     parser.add_argument("--separate", action="store_true", help="give models of one shape a trajectory each")
-    add_output_dir(parser, "topo-callback-scan", "where trajectory folders go")
+    add_output_dir(parser, _OUTPUT, "where trajectory folders go")
+    parser.add_argument(
+        "--output-url",
+        type=url,
+        metavar="URL",
+        help="where they go instead, in object storage, such as s3://BUCKET/scans; what is there is gone on with",
+    )
     add_json(parser, "each trajectory with what was read, measured and left out, and its verdict")
     _add_watching(parser)
     _add_reading(parser)
@@ -67,10 +80,10 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
     watching = parser.add_argument_group("following a training from outside")
     watching.add_argument(
         "--watch",
-        type=folder_to_write,
-        metavar="FOLDER",
-        help="read each checkpoint that a training writes into this folder (checkpoint-30, step_30 and the like, up to "
-        "three levels down), when it is whole and at rest; the folder need not be there yet",
+        type=place_to_watch,
+        metavar="PLACE",
+        help="read each checkpoint that a training writes into this folder or URL (checkpoint-30, step_30 and the "
+        "like, up to three levels down), when it is whole and at rest; the folder need not be there yet",
     )
     watching.add_argument(
         "--inside",
@@ -78,7 +91,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
         help="where in each checkpoint its model is, such as actor/huggingface (default: the one model in it)",
     )
     watching.add_argument(
-        "--every", type=_seconds, default=10.0, metavar="SECONDS", help="time between two looks (default: 10)"
+        "--every", type=seconds, default=10.0, metavar="SECONDS", help="time between two looks (default: 10)"
     )
     watching.add_argument("--until", type=positive, metavar="N", help="end when N checkpoints are recorded")
     watching.add_argument(
@@ -88,7 +101,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
         help="end when this file is there and all that is whole is read",
     )
     watching.add_argument(
-        "--idle", type=_seconds, metavar="SECONDS", help="end when nothing in FOLDER has changed for so long"
+        "--idle", type=seconds, metavar="SECONDS", help="end when nothing in FOLDER has changed for so long"
     )
 
 
@@ -180,7 +193,9 @@ def _scan(given: argparse.Namespace) -> None:
     config = given_settings(given, unused=unused)
     prompts = Prompts(file=prompts_source(given), dataset=given.dataset, tokenizer=given.tokenizer)
     try:
-        (_once if given.watch is None else _follow)(given, prompts, config, manner)
+        with written_back(given.output_url) as stored:
+            given.output_dir, given.publish = stored or (given.output_dir, lambda: None)
+            (_once if given.watch is None else _follow)(given, prompts, config, manner)
     except KeyboardInterrupt:
         sys.stderr.write("topo-callback: interrupted; what is done stays, run the same again to go on\n")
         raise SystemExit(130) from None
@@ -189,6 +204,9 @@ def _scan(given: argparse.Namespace) -> None:
 def _check_given(given: argparse.Namespace) -> None:
     """What goes with --watch, and what goes without it."""
     from topo_callback.errors import ConfigurationError
+
+    if given.output_url is not None and given.output_dir != Path(_OUTPUT):
+        raise ConfigurationError("--output-dir and --output-url are two places for the same; give one of them")
 
     if given.watch is None:
         if not given.checkpoints:
@@ -201,7 +219,7 @@ def _check_given(given: argparse.Namespace) -> None:
             "--stop-file": given.stop_file,
             "--idle": given.idle,
         }
-        said = "is of --watch FOLDER"
+        said = "is of --watch"
     else:
         options = {"CHECKPOINT": given.checkpoints or None, "--shard": given.shard}
         options |= {"--affinity": given.affinity or None, "--separate": given.separate or None}
@@ -211,21 +229,42 @@ def _check_given(given: argparse.Namespace) -> None:
             raise ConfigurationError(f"{name} {said}; leave it out")
 
 
+def _here(text: str) -> str:
+    """A checkpoint or output_dir on this machine; one in object storage is downloaded."""
+    return str(Stored(text).fetch(OF_CHECKPOINTS)) if is_url(text) else text
+
+
+def _by_url(series: Series, urls: dict[str, str]) -> Series:
+    """A series from object storage is told from others by its URL: its mirror is elsewhere on each machine."""
+    from topo_callback.scan.checkpoint import digest
+
+    folder = Path(series.checkpoints[-1].source)
+    for place in (folder, folder.parent):
+        if is_url(urls.get(str(place), "")):
+            return replace(series, identity=digest(f"folder {urls[str(place)].rstrip('/')}"))
+    return series
+
+
 def _follow(given: argparse.Namespace, prompts: Prompts, config: TopologyConfig, manner: Manner) -> None:
     from topo_callback.records.results import plain_content
-    from topo_callback.scan.following import Follower, Until
+    from topo_callback.scan.course import Until
+    from topo_callback.scan.following import Follower
     from topo_callback.scan.terminal import followed_lines
 
+    stored = Stored(given.watch) if isinstance(given.watch, str) else None
     follower = Follower(
-        given.watch,
+        given.watch if stored is None else stored.folder,
         prompts,
         given.output_dir,
         config,
-        base=given.base,
+        base=given.base and _here(given.base),
         inside=given.inside,
         reading=_reading(given),
         manner=manner,
         every=given.every,
+        identity=None if stored is None else stored.url,
+        before_look=(lambda: None) if stored is None else lambda: stored.fetch_or_make(OF_CHECKPOINTS),
+        after_record=given.publish,
     )
     result = follower.follow(Until(given.until, given.stop_file, given.idle))
 
@@ -243,7 +282,9 @@ def _once(given: argparse.Namespace, prompts: Prompts, config: TopologyConfig, m
     from topo_callback.scan.scanning import scan
     from topo_callback.scan.terminal import ProgressBar, affinity_lines, summary_lines
 
-    series = find_series(given.checkpoints, base=given.base, separate=given.separate or given.affinity)
+    checkpoints, base = [*map(_here, given.checkpoints)], given.base and _here(given.base)
+    series = find_series(checkpoints, base=base, separate=given.separate or given.affinity)
+    series = [_by_url(each, dict(zip(checkpoints, given.checkpoints, strict=True))) for each in series]
     if given.affinity and len(series) != 2:
         raise ConfigurationError(f"--affinity is of exactly two models; these are {len(series)}")
     progress = ProgressBar()
@@ -307,13 +348,3 @@ def _shard(text: str) -> tuple[int, int]:
     if not separator or not 1 <= shard[0] <= shard[1]:
         raise argparse.ArgumentTypeError(f"{text!r}; accepted: I/N with 1 <= I <= N")
     return shard
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r}; accepted: a number of seconds above 0")
-    return seconds

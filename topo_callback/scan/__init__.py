@@ -8,8 +8,9 @@ from topo_callback._lazy import lazy_attribute
 
 if TYPE_CHECKING:
     from topo_callback.scan.affinity import affinity_of, write_affinity
+    from topo_callback.scan.course import Followed, Until
     from topo_callback.scan.finding import find_series
-    from topo_callback.scan.following import Followed, Follower, Until
+    from topo_callback.scan.following import Follower
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.scanning import Manner, Scanned, scan
 
@@ -19,12 +20,12 @@ __all__ = [
 ]  # fmt: skip
 
 _HOME = {
-    "Followed": "following",
+    "Followed": "course",
     "Follower": "following",
     "Manner": "scanning",
     "Prompts": "prompts",
     "Scanned": "scanning",
-    "Until": "following",
+    "Until": "course",
     "affinity_of": "affinity",
     "find_series": "finding",
     "scan": "scanning",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import RecordError
@@ -33,6 +34,42 @@ class _Read:
     files: Files
     digest: str
     past: bool = False
+
+
+@dataclass(frozen=True)
+class Until:
+    """When following ends; without any of these, by an interrupt only.
+
+    Attributes:
+        count: that many checkpoints are recorded, those of earlier calls included, and the base not.
+        stop_file: that file is there. What is whole by then is still read.
+        idle: so many seconds nothing has changed in the folder.
+    """
+
+    count: int | None = None
+    stop_file: Path | None = None
+    idle: float | None = None
+
+
+@dataclass
+class Followed:
+    """What came of following a folder.
+
+    Attributes:
+        folder: of the trajectory; None while nothing was read.
+        name: of the trajectory.
+        steps: that are recorded.
+        read: steps read now, some perhaps twice.
+        skipped: name -> why it was left out, or is not whole.
+        ended: why it ended; empty while it goes on.
+    """
+
+    folder: Path | None
+    name: str
+    steps: tuple[int, ...] = ()
+    read: list[int] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    ended: str = ""
 
 
 class Course:
@@ -146,6 +183,7 @@ class Course:
     def _write(self) -> None:
         content = {str(step): asdict(each) for step, each in sorted(self._read.items())}
         try:
+            self._file.parent.mkdir(exist_ok=True)  # object storage keeps no empty folder
             write_whole(self._file, json.dumps(content).encode())
         except OSError as error:
             raise RecordError(f"{self._file} cannot be written ({error.strerror or error})") from error

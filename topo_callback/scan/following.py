@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from topo_callback.scan.checkpoint import (
     folder_name,
     local_folder,
 )
-from topo_callback.scan.course import Course
+from topo_callback.scan.course import Course, Followed, Until
 from topo_callback.scan.distributed_checkpoint import convert, is_distributed
 from topo_callback.scan.finding import base_checkpoint
 from topo_callback.scan.measuring import measure_locked
@@ -37,42 +36,6 @@ from topo_callback.terminal import say
 from topo_callback.worker.task import write_run_page
 
 _LAST_LOOKS = 30  # after the stop file, at folders that still change
-
-
-@dataclass(frozen=True)
-class Until:
-    """When following ends; without any of these, by an interrupt only.
-
-    Attributes:
-        count: that many checkpoints are recorded, those of earlier calls included, and the base not.
-        stop_file: that file is there. What is whole by then is still read.
-        idle: so many seconds nothing has changed in the folder.
-    """
-
-    count: int | None = None
-    stop_file: Path | None = None
-    idle: float | None = None
-
-
-@dataclass
-class Followed:
-    """What came of following a folder.
-
-    Attributes:
-        folder: of the trajectory; None while nothing was read.
-        name: of the trajectory.
-        steps: that are recorded.
-        read: steps read now, some perhaps twice.
-        skipped: name -> why it was left out, or is not whole.
-        ended: why it ended; empty while it goes on.
-    """
-
-    folder: Path | None
-    name: str
-    steps: tuple[int, ...] = ()
-    read: list[int] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-    ended: str = ""
 
 
 class Follower:
@@ -91,6 +54,9 @@ class Follower:
         reading: `dtype`, `autocast`, `attention` and `seed`, as of `scan`.
         manner: processes and devices; no shard.
         every: seconds between two looks.
+        identity: what tells this folder from another of its name; None: its path.
+        before_look: called before each look, as to bring `root` up to date.
+        after_record: called after new records, as to copy them elsewhere.
     """
 
     def __init__(
@@ -105,12 +71,17 @@ class Follower:
         reading: dict[str, Any] | None = None,
         manner: Manner | None = None,
         every: float = 10.0,
+        identity: str | None = None,
+        before_look: Callable[[], object] = lambda: None,
+        after_record: Callable[[], object] = lambda: None,
     ) -> None:
         self._root, self._output = root.absolute(), output_dir.absolute()
         self._config, self._manner = config or TopologyConfig(), manner or Manner()
         self._probe_of = prompts.reader(self._config)
+        self._identity = digest(f"folder {identity or self._root.resolve()}")
         self._base = None if base is None else base_checkpoint(base)
         self._inside, self._reading, self._every = inside, reading or {}, every
+        self._before_look, self._after_record = before_look, after_record
         name = folder_name(self._root.name)
         self.result = Followed(None, name)
         self._folder = TrajectoryFolder(self._output / name)
@@ -156,6 +127,7 @@ class Follower:
         while True:
             # before the look, which then sees all that was written before the file
             stopping = until.stop_file is not None and until.stop_file.exists()
+            self._before_look()
             found = find_below(self._root, self._inside)
             resting = self._settling.at_rest(found)
             self._take(found, resting)
@@ -260,6 +232,7 @@ class Follower:
         folder = self._folder
         if measure_locked(folder, folder.read_run(), checkpoints, self._console.log, to_be_continued=True):
             self._draw_page()
+            self._after_record()
 
     def _settle(self, each: Found, reason: str | None) -> None:
         """A checkpoint was read; what was read of one that changed meanwhile counts for nothing."""
@@ -277,7 +250,7 @@ class Follower:
         self.result.read.append(each.step)
 
     def _planned(self, checkpoints: list[Checkpoint]) -> Plan:
-        series = Series(self.result.name, digest(f"folder {self._root.resolve()}"), tuple(checkpoints))
+        series = Series(self.result.name, self._identity, tuple(checkpoints))
         plan = plan_series(
             series,
             self._output,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from topo_callback.scan.affinity import Affinity
-    from topo_callback.scan.following import Followed
+    from topo_callback.scan.course import Followed
     from topo_callback.scan.scanning import Scanned
 
 
