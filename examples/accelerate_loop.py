@@ -11,11 +11,11 @@ import argparse
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from topo_callback.demo.offline import offline_model, offline_questions
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
 
 import topo_callback
+from topo_callback.demo.surroundings import offline_model, offline_questions
 
 BATCH, ACCUMULATED, LENGTH = 8, 2, 96
 

@@ -14,11 +14,11 @@ import argparse
 from typing import Any
 
 import torch
-from topo_callback.demo.offline import offline_model, offline_questions
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import topo_callback
+from topo_callback.demo.surroundings import offline_model, offline_questions
 
 BATCH, LENGTH = 8, 96
 

@@ -54,7 +54,9 @@ def test_a_folder_with_a_sign_in_its_name_is_a_run(tmp_path: Path) -> None:
 
 
 def test_errors_say_what_was_given_and_what_is_accepted(tmp_path: Path) -> None:
-    accepted = r"accepted: a trajectory folder, the output_dir of a trainer, or wandb:ENTITY/PROJECT/RUN"
+    accepted = (
+        r"accepted: a trajectory folder, the output_dir of a trainer, the URL of either .*, or wandb:ENTITY/PROJECT/RUN"
+    )
     with pytest.raises(RecordError, match=f"no trajectory at {tmp_path}/none: there is no such folder; {accepted}"):
         RecordedRun(f"{tmp_path}/none").folder()
     with pytest.raises(ArgumentTypeError, match=f"'' names no run; {accepted}"):

@@ -139,7 +139,7 @@ def test_the_settings_file_of_a_training_run_serves_a_scan(
         ((), "no checkpoint is given; name models, checkpoint folders or output_dirs, or --watch"),
         (("--watch", "{models}", "{models}/small"), "CHECKPOINT is not for --watch, which follows one folder"),
         (("--watch", "{models}", "--shard", "1/2"), "--shard is not for --watch"),
-        (("{models}/small", "--until", "3"), "--until is of --watch FOLDER; leave it out"),
+        (("{models}/small", "--until", "3"), "--until is of --watch; leave it out"),
     ],
 )
 def test_what_goes_with_watch_and_what_does_not(arguments: tuple[str, ...], message: str, models: Path) -> None:

@@ -16,7 +16,7 @@ from topo_callback.storage import MOST_BYTES, OF_RUN, Stored, is_url
 
 LOCAL = "a trajectory folder, or the output_dir of a trainer"
 ACCEPTED = (
-    "a trajectory folder, the output_dir of a trainer, its URL in object storage (s3://BUCKET/RUN), or "
+    "a trajectory folder, the output_dir of a trainer, the URL of either (s3://BUCKET/RUN), or "
     "wandb:ENTITY/PROJECT/RUN (id or name of a W&B run)"
 )
 OBJECTIVE = "OBJECTIVE=RUN[,RUN...]"
