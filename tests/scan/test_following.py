@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from ranks_launch import launch_ranks
 from scan.checkpoints import SETTINGS, save_model, scan_run, write_probe
 from tiers import mostly_slow
 from tiny import tiny_llama, tiny_tokenizer
@@ -17,6 +18,7 @@ from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, FolderBusyError
 from topo_callback.scan import Followed, Follower, Manner, Prompts, Until
+from topo_callback.scan.distributed_checkpoint import convert
 from topo_callback.scan.settling import Settling, find_below
 
 STEPS = (1, 2, 3, 4)
@@ -431,3 +433,21 @@ def test_what_was_read_of_damaged_notes_is_said(saved: Path, run: Path, capsys: 
     notes.write_text('{"1": 5}')
     assert follow(run).read == []
     assert "followed.json cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_two_ranks_have_sharded_is_put_together(saved: Path, run: Path) -> None:
+    from safetensors.torch import load_file
+
+    model, checkpoint = saved / "run" / "checkpoint-1", run / "checkpoint-5"
+    script = Path(__file__).with_name("sharded_run.py")
+    whole = launch_ranks(script, run.parent / "ranks", str(model), str(checkpoint), seconds=200).well()[0]
+    parts = checkpoint / "pytorch_model_fsdp_0"
+    assert len(list(parts.glob("*.distcp"))) == 2
+    convert(parts, [model], run.parent / "converted", allow_pickle=True)
+    found = {
+        name: weight.double().sum().item()
+        for name, weight in load_file(run.parent / "converted" / "model.safetensors").items()
+    }
+    assert found == pytest.approx(whole)
+    assert follow(run, manner=Manner(allow_pickle=True), base=str(model)).steps == (0, 5)

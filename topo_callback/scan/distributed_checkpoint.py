@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,10 @@ def _model_of(folder: Path) -> dict[str, Any]:
     }
     names = _names(state, index.planner_data or {})
     wanted = {key: state[key] for key in names}
-    load(wanted, checkpoint_id=folder, no_dist=True)
+    with warnings.catch_warnings():
+        # torch says that this is one process, as it was told
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        load(wanted, checkpoint_id=folder, no_dist=True)
     return {names[key]: tensor for key, tensor in wanted.items()}
 
 
