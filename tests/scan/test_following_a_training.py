@@ -114,7 +114,8 @@ def test_a_training_is_killed_and_resumed_and_so_is_what_follows_it(
     for step in range(9):
         one, other = followed.snapshot(step).numbers, trained.snapshot(step).numbers
         expected = {name: values for name, values in other.items() if name not in OF_TRAINING}
-        assert {name: one[name] for name in expected} == expected
+        for name, values in expected.items():  # processes place arrays otherwise, which moves the last digits of sums
+            assert dict(one[name]) == pytest.approx(dict(values), rel=1e-6, abs=1e-9, nan_ok=True), (step, name)
         # the callback keeps what step 4 is compared with for one checkpoint, the newest; here step 3 was read again
         assert {name.endswith(".previous") for name in {*one} - {*expected}} <= {step == 4}
     assert "checkpoint-4 was written anew: the records of steps 4, 5 are dropped" in (tmp_path / "console").read_text()
