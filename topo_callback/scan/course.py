@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from topo_callback.errors import RecordError
+from topo_callback.records.chain import sealed
 from topo_callback.records.files import read_json
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
@@ -153,7 +154,8 @@ class Course:
                 self._leave_out(each, said)
             return [each for each in new if each not in late]
         say(f"{late[0].name} came after step {recorded[-1]}: all are of one training, it is supposed, and read again")
-        self._folder.note("resumed", step=mine[0], dropped=self._folder.drop_after(-1))
+        with sealed(self._folder, "resuming", wrote=(self._folder.run_file.name,), run=True, after=-1):
+            self._folder.note("resumed", step=mine[0], dropped=self._folder.drop_after(-1))
         return sorted([*new, *(found[step] for step in mine)], key=lambda each: each.step)
 
     def holds(self, found: dict[int, Found], step: int) -> bool:
@@ -168,11 +170,12 @@ class Course:
         units = units_folder(self._folder.path)
         self._read = {step: replace(read, past=read.past or step > each.step) for step, read in self._read.items()}
         self._write()  # before the records go: killed in between, it is found out again
-        dropped = self._folder.drop_after(each.step - 1)
-        for step in self._folder.steps(units):
-            if step >= each.step:
-                self._folder.step_file(units, step).unlink(missing_ok=True)
-        self._folder.note("resumed", step=each.step, dropped=dropped)
+        with sealed(self._folder, "resuming", wrote=(self._folder.run_file.name,), run=True, after=each.step - 1):
+            dropped = self._folder.drop_after(each.step - 1)
+            for step in self._folder.steps(units):
+                if step >= each.step:
+                    self._folder.step_file(units, step).unlink(missing_ok=True)
+            self._folder.note("resumed", step=each.step, dropped=dropped)
         say(f"{each.name} was written anew: the records of steps {_listed(dropped)} are dropped")
 
     def _put(self, step: int, read: _Read) -> None:
