@@ -7,13 +7,12 @@ Kernels for numba, hence without annotations.
 import numpy as np
 
 from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
 from topo_callback.homology.rips_graph_kernels import (
     BINS,
     count_edges,
     deal_edges,
-    nearest_rows,
     neighbour_count,
-    neighbourhood_edges,
     relabelled_rows,
     row_statistics,
     sort_bucket,
@@ -27,29 +26,39 @@ from topo_callback.homology.rips_lune_kernels import (
 )
 from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
 
-TILE = 64
+TILE = 32
 
 
 @kernel
 def is_distance_matrix(distances, first_row, last_row):
     """Whether rows [first_row, last_row) hold a zero diagonal and, from the diagonal on, equal non-negative pairs."""
     points = distances.shape[0]
+    # tiles, because one of the two walks jumps a whole row per entry
+    mirrored = np.empty((TILE, TILE), distances.dtype)
     for row_start in range(first_row, last_row, TILE):
         row_end = min(row_start + TILE, last_row)
         for column_start in range(row_start, points, TILE):
             column_end = min(column_start + TILE, points)
-            good = True
-            # tiles, because one of the two walks jumps a whole row per entry
+            for column in range(column_start, column_end):
+                below = distances[column, row_start:row_end]
+                for row in range(below.size):
+                    mirrored[row, column - column_start] = below[row]
             for row in range(row_start, row_end):
-                for column in range(column_start, column_end):
-                    value = distances[row, column]
-                    good &= (value >= 0) & (value == distances[column, row])
-            if not good:
-                return False
+                tile = mirrored[row - row_start, : column_end - column_start]
+                if not _are_equal_lengths(distances[row, column_start:column_end], tile):
+                    return False
         for row in range(row_start, row_end):
             if distances[row, row] != 0:
                 return False
     return True
+
+
+@kernel
+def _are_equal_lengths(lengths, others):
+    good = True
+    for place in range(lengths.size):
+        good &= (lengths[place] >= 0) & (lengths[place] == others[place])
+    return good
 
 
 @kernel
@@ -146,7 +155,7 @@ def cloud_bars(keys, limit, bucket_edges):
     central = np.empty((points, points), np.uint32)
     relabelled_rows(keys, central_order(totals), central, 0, points)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
-    nearest_rows(central, nearest, 0, points)
+    near_rows(central, nearest, 0, points)
     graph = neighbourhood_edges(central, nearest, cut, 0, 1)
     sort_bucket(central, graph, 0, graph.size)
     deaths, births, closes = graph_classes(central, graph)

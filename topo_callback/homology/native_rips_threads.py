@@ -17,12 +17,11 @@ from topo_callback.homology.native_rips_kernels import (
     graph_classes,
     graph_keys,
 )
+from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
 from topo_callback.homology.rips_graph_kernels import (
     count_edges,
     deal_edges,
-    nearest_rows,
     neighbour_count,
-    neighbourhood_edges,
     relabelled_rows,
     row_statistics,
     sort_bucket,
@@ -171,7 +170,7 @@ def neighbourhood_graph(
     points = len(central)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
     shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
-    team.run(lambda member: nearest_rows(central, nearest, *shares[member]))
+    team.run(lambda member: near_rows(central, nearest, *shares[member]))
     parts: list[Codes] = [np.empty(0, np.uint32)] * team.members
 
     def collect(member: int) -> None:

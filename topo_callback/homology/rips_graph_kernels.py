@@ -3,7 +3,6 @@
 
 Distances come as `keys`: uint32 [points, points] of the same order as the distances. An edge (a, b), a < b, has the
 code a << 16 | b, and comes before another one when its (key, code) is smaller: one total order, the same everywhere.
-The graphs are those of nearest points, the relative neighbourhood graph and its spanning forest.
 """
 
 import numpy as np
@@ -156,32 +155,6 @@ def neighbour_count(points):
 
 
 @kernel
-def nearest_rows(keys, nearest, first_row, last_row):
-    """Write the nearest points of each row, nearest first, to `nearest` [points, count]."""
-    points = keys.shape[0]
-    count = nearest.shape[1]
-    best = np.empty(count, np.uint32)
-    for row in range(first_row, last_row):
-        found = 0
-        worst = np.uint32(0xFFFFFFFF)
-        for column in range(points):
-            key = keys[row, column]
-            if key >= worst or column == row:
-                continue
-            place = found if found < count else count - 1
-            while place > 0 and best[place - 1] > key:
-                best[place] = best[place - 1]
-                nearest[row, place] = nearest[row, place - 1]
-                place -= 1
-            best[place] = key
-            nearest[row, place] = column
-            if found < count:
-                found += 1
-            if found == count:
-                worst = best[count - 1]
-
-
-@kernel
 def precedes(keys, first, second, key, code):
     """Whether the edge between two points comes before the edge of the given key and code."""
     other = keys[first, second]
@@ -189,83 +162,6 @@ def precedes(keys, first, second, key, code):
         return other < key
     low, high = min(first, second), max(first, second)
     return ((low << 16) | high) < code
-
-
-@kernel
-def neighbourhood_edges(keys, nearest, cut, member, members):
-    """The codes of the edges up to the key `cut` with an empty lune, of rows member, member + members, ...
-
-    The lune of an edge holds the points whose edges to both its ends come before it. A look at the points near one end
-    discards nearly all edges; ties are left for the full test, which knows the total order.
-    """
-    points = keys.shape[0]
-    shortcut = np.empty(points, np.uint32)
-    codes = np.empty(4 * points + 16, np.uint32)
-    count = 0
-    for row in range(member, points, members):
-        # the longer edge of the best path of two edges through a point near this end
-        shortcut[row + 1 :] = np.uint32(0xFFFFFFFF)
-        for near in range(nearest.shape[1]):
-            witness = nearest[row, near]
-            _shorten(shortcut[row + 1 :], keys[row, witness], keys[witness, row + 1 :])
-        for column in range(row + 1, points):
-            key = keys[row, column]
-            if shortcut[column] >= key and key <= cut and _has_empty_lune(keys, nearest, row, column):
-                if count == codes.size:
-                    larger = np.empty(2 * count, np.uint32)
-                    larger[:count] = codes
-                    codes = larger
-                codes[count] = (row << 16) | column
-                count += 1
-    return codes[:count]
-
-
-@kernel
-def _shorten(shortcut, reach, onward):
-    """On whole arrays from index 0, so that the compiler sees that it may use vector registers: 6 times faster."""
-    for place in range(shortcut.size):
-        shortcut[place] = min(shortcut[place], max(reach, onward[place]))
-
-
-@kernel
-def _has_empty_lune(keys, nearest, row, column):
-    key = keys[row, column]
-    for near in range(nearest.shape[1]):
-        witness = nearest[column, near]
-        if max(keys[column, witness], keys[row, witness]) < key:
-            return False
-    if shortest_path(keys[row], keys[column]) < key:
-        return False
-    # the two ends themselves are tied
-    if _paths_of(keys[row], keys[column], key) == 2:
-        return True
-    code = (row << 16) | column
-    for witness in range(keys.shape[0]):
-        if (
-            witness != row
-            and witness != column
-            and precedes(keys, row, witness, key, code)
-            and precedes(keys, column, witness, key, code)
-        ):
-            return False
-    return True
-
-
-@kernel
-def shortest_path(first, second):
-    """The longer edge of the best path of two edges, from the rows of its two ends."""
-    least = np.uint32(0xFFFFFFFF)
-    for point in range(first.size):
-        least = min(least, max(first[point], second[point]))
-    return least
-
-
-@kernel
-def _paths_of(first, second, key):
-    count = np.uint32(0)
-    for point in range(first.size):
-        count += np.uint32(max(first[point], second[point]) == key)
-    return count
 
 
 @kernel
