@@ -33,7 +33,7 @@ from rips_device import device_lines
 from rips_inputs import activation_distances, shared_file, standard_input
 
 from topo_callback.homology import Barcode, rips_persistence, rips_persistence_batch
-from topo_callback.versions import versions
+from topo_callback.libraries import versions
 
 RESULTS = Path(__file__).with_name("RESULTS_rips.md")
 TWO_THREADS = "native on two threads"

@@ -51,7 +51,7 @@ def class_deaths(keys, graph, closes, cut, most_scans):
     while True:
         state = (bits, summary, ends, links, free_slots, owners, free_bits, heads, heap_keys, heap_codes, scratch)
         told = annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies)
-        if told == DONE or told == GAVE_UP:
+        if told in (DONE, GAVE_UP):
             return deaths, dies, told == DONE
         if told == GROW_EDGES:
             larger = np.zeros((words, 2 * slots), np.uint64)
@@ -87,8 +87,8 @@ def _doubled(values):
 def annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies):
     """Work off births and triangles in the total order, until all is done or something must grow.
 
-    `bits` holds the annotations, bit c of the column of an active edge; bit t of `summary` says that some word t, t + 64,
-    ... of an edge is not 0. Active edges of a point are a list, linked both ways, of ends: end 2 s + i of the edge s.
+    `bits` holds the annotations, one column for each active edge; bit t of `summary` says that some word t, t + 64, ...
+    of a column is not 0. Active edges of a point are a list, linked both ways, of ends: end 2 s + i of the edge s.
     """
     bits, summary, ends, links, free_slots, owners, free_bits, heads, heap_keys, heap_codes, scratch = state
     words = bits.shape[0]

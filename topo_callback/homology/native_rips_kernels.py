@@ -6,25 +6,15 @@ Kernels for numba, hence without annotations.
 
 import numpy as np
 
+from topo_callback.homology.annotation_kernels import class_deaths
 from topo_callback.homology.jit_kernels import kernel
-from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
+from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges, row_maxima
 from topo_callback.homology.rips_graph_kernels import (
     BINS,
-    count_edges,
-    deal_edges,
     neighbour_count,
-    relabelled_rows,
-    row_statistics,
     sort_bucket,
     spanning_forest,
 )
-from topo_callback.homology.rips_lune_kernels import (
-    MOST_SMALL_POINTS,
-    empty_adjacency,
-    lune_relations,
-    small_lune_relations,
-)
-from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
 
 TILE = 32
 
@@ -139,72 +129,52 @@ def graph_classes(keys, graph):
 
 
 @kernel
-def cloud_bars(keys, limit, bucket_edges):
-    """H0 and H1 of one cloud on one thread: (H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies).
+def cloud_bars(keys, limit, most_scans):
+    """H0 and H1 of one cloud on one thread, by annotations.
 
     Args:
-        keys: uint32 [points, points].
+        keys: uint32 or uint64 [points, points], at least two points.
         limit: the greatest key that may enter.
-        bucket_edges: about how many edges are swept before the next look at whether all classes are dead.
+        most_scans: give up after looking so often for the next triangle of an edge.
+
+    Returns:
+        (H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies, whether this was finished).
     """
     points = keys.shape[0]
-    totals = np.empty(points, np.uint64)
-    longest = np.empty(points, np.uint32)
-    row_statistics(keys, totals, longest, 0, points)
+    longest = np.empty(points, keys.dtype)
+    row_maxima(keys, longest, 0, points)
     cut = min(limit, longest.min())
-    central = np.empty((points, points), np.uint32)
-    relabelled_rows(keys, central_order(totals), central, 0, points)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
-    near_rows(central, nearest, 0, points)
-    graph = neighbourhood_edges(central, nearest, cut, 0, 1)
-    sort_bucket(central, graph, 0, graph.size)
-    deaths, births, closes = graph_classes(central, graph)
-    class_deaths = np.zeros(births.size, np.uint32)
-    pool_starts = np.full(births.size, -1, np.int64)
-    if births.size > 0:
-        floor, shift = binning(cut, graph_keys(central, graph))
-        counts = count_edges(central, cut, floor, shift, 0, points)
-        bucket_of_bin, starts = bucket_layout(counts, bucket_edges)
-        codes = np.empty(starts[-1], np.uint32)
-        deal_edges(central, cut, floor, shift, bucket_of_bin, starts.copy(), codes, 0, points)
-        adjacency = empty_adjacency(points)
-        table = edge_lookup(graph, closes)
-        pool = np.empty(1024, np.uint64)
-        killed = np.zeros(2, np.int64)
-        for bucket in range(starts.size - 1):
-            sort_bucket(central, codes, starts[bucket], starts[bucket + 1])
-            if points <= MOST_SMALL_POINTS:
-                relations = small_lune_relations(central, adjacency, codes, starts[bucket], starts[bucket + 1])
-            else:
-                relations = lune_relations(central, adjacency, nearest, codes, starts[bucket], starts[bucket + 1])
-            table, pool = reduce_relations(central, codes, relations, table, pool, pool_starts, class_deaths, killed)
-            if killed[0] == births.size:
-                break
-    return deaths, births, class_deaths, pool_starts >= 0
+    near_rows(keys, nearest, 0, points)
+    graph = neighbourhood_edges(keys, nearest, cut, 0, 1)
+    sort_bucket(keys, graph, 0, graph.size)
+    deaths, births, closes = graph_classes(keys, graph)
+    last, dies, finished = class_deaths(keys, graph, closes, cut, most_scans)
+    return deaths, births, last, dies, finished
 
 
 @kernel
 def graph_keys(keys, graph):
     """The keys of edges given by code."""
-    found = np.empty(graph.size, np.uint32)
+    found = np.empty(graph.size, keys.dtype)
     for place in range(graph.size):
         found[place] = keys[graph[place] >> 16, graph[place] & 0xFFFF]
     return found
 
 
 @kernel
-def bars_of_clouds(distances, keys, limit, bucket_edges):
+def bars_of_clouds(distances, keys, limit, most_scans):
     """The bars of each cloud in canonical order: by dimension, birth and death, those of length 0 left out.
 
     Args:
         distances: float32 [clouds, points, points], at least two points.
         keys: their bit patterns, uint32.
         limit: the greatest key that may enter.
-        bucket_edges: as for `cloud_bars`.
+        most_scans: as for `cloud_bars`.
 
     Returns:
         (The first cloud that is not a distance matrix or -1, where the bars of each cloud start and the end, how many
-        of a cloud's bars are components, births and deaths as float32).
+        of a cloud's bars are components, -1 for a cloud that was given up, births and deaths as float32).
     """
     clouds, points = distances.shape[0], distances.shape[1]
     starts = np.zeros(clouds + 1, np.int64)
@@ -215,7 +185,11 @@ def bars_of_clouds(distances, keys, limit, bucket_edges):
     for cloud in range(clouds):
         if not is_distance_matrix(distances[cloud], 0, points):
             return cloud, starts, components, births, deaths
-        merges, loops, ends, dies = cloud_bars(keys[cloud], limit, bucket_edges)
+        merges, loops, ends, dies, finished = cloud_bars(keys[cloud], limit, most_scans)
+        if not finished:
+            components[cloud] = -1
+            starts[cloud + 1] = count
+            continue
         most = count + points + loops.size
         if most > births.size:
             births = _grown(births, 2 * most)

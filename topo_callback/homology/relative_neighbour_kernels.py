@@ -11,7 +11,7 @@ import numpy as np
 from topo_callback.homology.jit_kernels import kernel
 from topo_callback.homology.triangle_kernels import edge_code, greatest_key, lune_exceeds
 
-LANES = 64
+LANES = 32
 
 
 @kernel
@@ -38,53 +38,48 @@ def near_rows(keys, nearest, first_row, last_row):
     """
     points, count = keys.shape[0], nearest.shape[1]
     none = greatest_key(keys)
-    lanes = min(LANES, points)
-    least = np.empty(lanes, keys.dtype)
-    place_of = np.empty(lanes, np.int32)
-    best = np.empty(count, keys.dtype)
+    least, best, lanes = np.empty(LANES, keys.dtype), np.empty(count, keys.dtype), np.empty(count, np.int64)
+    full = points // LANES * LANES
     for row in range(first_row, last_row):
         values = keys[row]
-        least[:] = none
-        start = 0
-        while start + lanes <= points:
-            _least_of(least, place_of, values[start : start + lanes], start)
-            start += lanes
-        for point in range(start, points):
-            if values[point] < least[point - start]:
-                least[point - start] = values[point]
-                place_of[point - start] = point
+        _write_least(values[:full], least)
+        for point in range(full, points):
+            least[point - full] = min(least[point - full], values[point])
         # the point itself is the nearest of its group
-        own = row % lanes
+        own = row % LANES
         least[own] = none
-        for point in range(own, points, lanes):
-            if point != row and values[point] < least[own]:
-                least[own] = values[point]
-                place_of[own] = point
+        for point in range(own, points, LANES):
+            if point != row:
+                least[own] = min(least[own], values[point])
         found = 0
-        for lane in range(lanes):
+        for lane in range(LANES):
             key = least[lane]
-            if lane == own and key == none:
-                continue  # a group without another point
-            if found == count and key >= best[count - 1]:
+            if key == none or (found == count and key >= best[count - 1]):
                 continue
             place = found if found < count else count - 1
             while place > 0 and best[place - 1] > key:
-                best[place] = best[place - 1]
-                nearest[row, place] = nearest[row, place - 1]
+                best[place], lanes[place] = best[place - 1], lanes[place - 1]
                 place -= 1
-            best[place] = key
-            nearest[row, place] = place_of[lane]
+            best[place], lanes[place] = key, lane
             found = min(found + 1, count)
-        for place in range(found, count):
-            nearest[row, place] = nearest[row, 0]
+        for place in range(count):
+            if place >= found:  # fewer groups than places
+                nearest[row, place] = nearest[row, 0]
+                continue
+            point = lanes[place]
+            while values[point] != best[place] or point == row:
+                point += LANES
+            nearest[row, place] = point
 
 
 @kernel
-def _least_of(least, place_of, values, start):
-    for lane in range(values.size):
-        closer = values[lane] < least[lane]
-        place_of[lane] = start + lane if closer else place_of[lane]
-        least[lane] = min(least[lane], values[lane])
+def _write_least(values, least):
+    """Write the least of each LANES-th value."""
+    least[:] = greatest_key(least)
+    for start in range(values.size // LANES):
+        part = values[start * LANES : start * LANES + LANES]
+        for lane in range(LANES):
+            least[lane] = min(least[lane], part[lane])
 
 
 @kernel

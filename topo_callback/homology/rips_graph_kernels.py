@@ -70,44 +70,40 @@ def sort_bucket(keys, codes, start, end):
     size = end - start
     if size < 2:
         return
-    values = np.empty(size, np.uint32)
-    lowest = np.uint32(0xFFFFFFFF)
-    highest = np.uint32(0)
+    values, target_values = np.empty(size, keys.dtype), np.empty(size, keys.dtype)
+    lowest = highest = keys[codes[start] >> 16, codes[start] & 0xFFFF]
     for place in range(size):
         code = codes[start + place]
         key = keys[code >> 16, code & 0xFFFF]
         values[place] = key
         lowest = min(lowest, key)
         highest = max(highest, key)
-    spread = highest - lowest
-    source_codes = codes[start:end]
-    target_values = np.empty(size, np.uint32)
-    target_codes = np.empty(size, np.uint32)
+    spread = np.uint64(highest - lowest)
+    source_codes, target_codes = codes[start:end], np.empty(size, np.uint32)
     bits = 0
-    while bits < 32 and (spread >> bits) > 0:
+    while bits < 64 and spread >> np.uint64(bits) > 0:
         bits += 1
     # short digits cost less each, long ones are fewer
     digit_bits = 8 if size < 1024 or (bits + 7) // 8 == (bits + 10) // 11 else 11
-    shift = 0
     passes = 0
     counts = np.empty(1 << digit_bits, np.int64)
-    mask = np.uint32((1 << digit_bits) - 1)
-    while shift < 32 and (spread >> shift) > 0:
+    mask = np.uint64((1 << digit_bits) - 1)
+    while passes * digit_bits < bits:
+        shift = np.uint64(passes * digit_bits)
         counts[:] = 0
         for place in range(size):
-            counts[((values[place] - lowest) >> shift) & mask] += 1
+            counts[(np.uint64(values[place] - lowest) >> shift) & mask] += 1
         total = 0
         for digit in range(counts.size):
             total, counts[digit] = total + counts[digit], total
         for place in range(size):
-            digit = ((values[place] - lowest) >> shift) & mask
+            digit = (np.uint64(values[place] - lowest) >> shift) & mask
             target = counts[digit]
             counts[digit] = target + 1
             target_values[target] = values[place]
             target_codes[target] = source_codes[place]
         values, target_values = target_values, values
         source_codes, target_codes = target_codes, source_codes
-        shift += digit_bits
         passes += 1
     if passes % 2 == 1:
         codes[start:end] = source_codes
@@ -151,7 +147,7 @@ def rank_keys(values, order, points):
 @kernel
 def neighbour_count(points):
     """How many near points are worth a look: more find more shortcuts, but take longer to find themselves."""
-    return min(points - 1, max(5, min(16, points // 32)))
+    return min(points - 1, 8)
 
 
 @kernel
