@@ -363,7 +363,7 @@ def longer_bars(bars: Bars) -> list[tuple[int, int]]:
 
 @pytest.mark.slow
 def test_a_threshold_is_a_way_out_at_twenty_thousand_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real size: a sweep of all edges is refused; with a threshold both ways are equal to ripser.py on a sparse matrix."""
+    """Real size: a sweep of all edges is refused; below a threshold both ways give the bars of ripser.py."""
     ripser = pytest.importorskip("ripser").ripser
     points = np.random.default_rng(5).random((20_000, 2)).astype(np.float32)
     distances = np.zeros((len(points), len(points)), np.float32)

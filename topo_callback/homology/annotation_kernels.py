@@ -14,7 +14,7 @@ edges is worked off in the total order.
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import kernel, trailing_zeros
+from topo_callback.homology.jit_kernels import grown, kernel, trailing_zeros
 from topo_callback.homology.rips_graph_kernels import precedes
 from topo_callback.homology.triangle_kernels import greatest_key, is_before, lune_exceeds, next_triangle, pop, push
 
@@ -25,77 +25,86 @@ _ONE = np.uint64(1)
 
 
 @kernel
-def class_deaths(keys, graph, closes, cut, most_scans):
+def class_deaths(keys, cones, coned, graph, closes, cut, most_scans):
     """(H1 deaths as keys, whether each class dies, whether this was finished), classes in the order of their births.
 
     Args:
         keys: uint32 or uint64 [points, points], square and symmetric.
+        cones: of the same type and shape, each at least as great; looked at where `coned`.
+        coned: from its key in `cones` on each edge fills a triangle with one point more, which all edges go to at 0.
         graph: the codes of the edges of the relative neighbourhood graph up to `cut`, in the total order.
         closes: which of them close a cycle: the births.
         cut: the greatest key that may enter.
         most_scans: give up after looking so often for the next triangle of an edge.
     """
     points = keys.shape[0]
-    classes = closes.sum()
+    classes = 0
+    for closing in closes:
+        classes += closing
     deaths, dies = np.zeros(classes, keys.dtype), np.zeros(classes, np.bool_)
     slots, words = 256, 2
     bits = np.zeros((words, slots), np.uint64)
-    summary, ends, links = np.zeros(slots, np.uint64), np.zeros(2 * slots, np.int32), np.zeros((2 * slots, 2), np.int32)
-    free_slots = np.empty(slots, np.int32)
-    owners, free_bits = np.zeros(64 * words, np.int32), np.arange(64 * words)
-    heads = np.full(points, -1, np.int32)
-    heap_keys, heap_codes = np.empty(4 * points + 256, keys.dtype), np.empty(4 * points + 256, np.uint32)
+    summary, ends = np.zeros(slots, np.uint64), np.zeros(2 * slots, np.int32)
+    before, after = np.zeros(2 * slots, np.int32), np.zeros(2 * slots, np.int32)
+    free_slots = np.zeros(slots, np.int32)
+    owners, free_bits = np.zeros(64 * words, np.int32), np.zeros(64 * words, np.int32)
+    for bit in range(64 * words):
+        free_bits[bit] = bit
+    heads = np.zeros(points, np.int32)
+    for point in range(points):
+        heads[point] = -1
+    heap_keys, heap_codes = np.zeros(4 * points + 256, keys.dtype), np.zeros(4 * points + 256, np.uint32)
     scratch = np.zeros((5, max(points, 64)), np.int32)
     numbers = np.zeros(NUMBERS, np.int64)
     numbers[FREE_BITS] = 64 * words
     while True:
-        state = (bits, summary, ends, links, free_slots, owners, free_bits, heads, heap_keys, heap_codes, scratch)
-        told = annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies)
+        lists = (ends, before, after, heads, free_slots)
+        state = (bits, summary, lists, owners, free_bits, heap_keys, heap_codes, scratch)
+        told = annotate(keys, cones, coned, graph, closes, cut, most_scans, state, numbers, deaths, dies)
         if told in (DONE, GAVE_UP):
             return deaths, dies, told == DONE
         if told == GROW_EDGES:
-            larger = np.zeros((words, 2 * slots), np.uint64)
-            larger[:, :slots] = bits
-            bits = larger
-            summary, ends, free_slots = _doubled(summary), _doubled(ends), _doubled(free_slots)
-            larger_links = np.zeros((4 * slots, 2), np.int32)
-            larger_links[: 2 * slots] = links
-            links = larger_links
+            bits = _grown_bits(bits, words, 2 * slots)
+            summary, ends = grown(summary, slots, 2 * slots), grown(ends, 2 * slots, 4 * slots)
+            before, after = grown(before, 2 * slots, 4 * slots), grown(after, 2 * slots, 4 * slots)
+            free_slots = grown(free_slots, slots, 2 * slots)
             slots *= 2
         elif told == GROW_CLASSES:
-            larger = np.zeros((2 * words, slots), np.uint64)
-            larger[:words] = bits
-            bits = larger
-            owners = _doubled(owners)
-            # none is free now
-            free_bits = np.arange(64 * words, 2 * 64 * words)
+            bits = _grown_bits(bits, 2 * words, slots)
+            owners = grown(owners, 64 * words, 128 * words)
+            free_bits = np.zeros(128 * words, np.int32)
+            for bit in range(64 * words):  # none is free now
+                free_bits[bit] = 64 * words + bit
             numbers[FREE_BITS] = 64 * words
-            free_bits = _doubled(free_bits)
             words *= 2
         else:
-            heap_keys, heap_codes = _doubled(heap_keys), _doubled(heap_codes)
+            size = heap_keys.size
+            heap_keys, heap_codes = grown(heap_keys, size, 2 * size), grown(heap_codes, size, 2 * size)
 
 
 @kernel
-def _doubled(values):
-    larger = np.zeros(2 * values.size, values.dtype)
-    larger[: values.size] = values
+def _grown_bits(bits, words, slots):
+    larger = np.zeros((words, slots), np.uint64)
+    for word in range(bits.shape[0]):
+        for slot in range(bits.shape[1]):
+            larger[word, slot] = bits[word, slot]
     return larger
 
 
 @kernel
-def annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies):
+def annotate(keys, cones, coned, graph, closes, cut, most_scans, state, numbers, deaths, dies):
     """Work off births and triangles in the total order, until all is done or something must grow.
 
     `bits` holds the annotations, one column for each active edge; bit t of `summary` says that some word t, t + 64, ...
     of a column is not 0. Active edges of a point are a list, linked both ways, of ends: end 2 s + i of the edge s.
     """
-    bits, summary, ends, links, free_slots, owners, free_bits, heads, heap_keys, heap_codes, scratch = state
+    bits, summary, lists, owners, free_bits, heap_keys, heap_codes, scratch = state
+    ends, _, after, heads, free_slots = lists
     words = bits.shape[0]
     none = greatest_key(keys)
     value, reference = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
     by_first, by_second, others, place_of = scratch[0], scratch[1], scratch[2], scratch[3]
-    room = heap_keys.size - 2 * keys.shape[0] - 2
+    room = heap_keys.size - 2 * keys.shape[0] - 4
     while True:
         place = numbers[PLACE]
         while place < graph.size and not closes[place]:
@@ -140,16 +149,17 @@ def annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies)
                 waiting = pop(heap_keys, heap_codes, waiting)
             numbers[WAITING] = waiting
             first, second = np.int64(code >> 16), np.int64(code & 0xFFFF)
-            # active edges from one end to a point of the lune
+            is_cone = coned and key != keys[first, second]
+            # active edges from one end to a point of the lune; or the edge itself, which is filled alone
             end = np.int64(heads[first])
             while end >= 0:
                 point = np.int64(ends[end ^ 1])
-                if precedes(keys, second, point, key, code):
+                if point == second if is_cone else precedes(keys, second, point, key, code):
                     by_first[involved], by_second[involved], others[involved] = end >> 1, -1, point
                     involved += 1
                     place_of[point] = involved
-                end = np.int64(links[end, 1])
-            end = np.int64(heads[second])
+                end = np.int64(after[end])
+            end = np.int64(-1 if is_cone else heads[second])
             while end >= 0:
                 point = np.int64(ends[end ^ 1])
                 if precedes(keys, first, point, key, code):
@@ -159,7 +169,7 @@ def annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies)
                         by_first[involved], by_second[involved], others[involved] = -1, end >> 1, point
                         involved += 1
                         place_of[point] = involved
-                end = np.int64(links[end, 1])
+                end = np.int64(after[end])
             for which in range(involved):
                 place_of[others[which]] = 0
             if involved == 0:
@@ -168,7 +178,11 @@ def annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies)
             # another point of the lune, beside which neither edge is active, makes the annotation 0
             carried = np.uint64(0)
             start = 0
-            if not lune_exceeds(keys, first, second, key, code, involved):
+            if (
+                not is_cone
+                and not (coned and cones[first, second] <= key)
+                and not lune_exceeds(keys, first, second, key, code, involved)
+            ):
                 carried = _sum_of(bits, summary, by_first[0], by_second[0], reference, carried, reference)
                 start = 1
             for which in range(start, involved):
@@ -184,7 +198,7 @@ def annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies)
                 mask = _ONE << np.uint64(bit & 63)
                 if carried >> np.uint64((bit >> 6) & 63) & _ONE and reference[bit >> 6] & mask:
                     carried = _add(reference, carried, value, filled)
-                _add_where(bits, summary, value, filled, bit >> 6, mask, ends, links, heads, free_slots, numbers)
+                _add_where(bits, summary, value, filled, bit >> 6, mask, lists, numbers)
         # those that are still active name their next triangle
         for which in range(involved):
             for slot in (by_first[which], by_second[which]):
@@ -198,8 +212,10 @@ def annotate(keys, graph, closes, cut, most_scans, state, numbers, deaths, dies)
             else:
                 slot = numbers[SLOTS]
                 numbers[SLOTS] += 1
-            _activate(slot, first, second, bits, summary, reference, carried, ends, links, heads)
+            _activate(slot, first, second, bits, summary, reference, carried, lists)
             _wait(keys, first, second, key, code, cut, heap_keys, heap_codes, numbers)
+            if coned and cones[first, second] <= cut:
+                numbers[WAITING] = push(heap_keys, heap_codes, numbers[WAITING], cones[first, second], code)
 
 
 @kernel
@@ -268,8 +284,9 @@ def _add(reference, carried, value, filled):
 
 
 @kernel
-def _add_where(bits, summary, value, filled, word, mask, ends, links, heads, free_slots, numbers):
+def _add_where(bits, summary, value, filled, word, mask, lists, numbers):
     """Add a value to the annotations of all active edges with a bit; those that become 0 are active no more."""
+    ends, before, after, heads, free_slots = lists
     row = bits[word]
     for start in range(0, numbers[SLOTS], 64):
         stop = min(start + 64, numbers[SLOTS])
@@ -293,13 +310,13 @@ def _add_where(bits, summary, value, filled, word, mask, ends, links, heads, fre
             if some:
                 continue
             for end in range(2 * slot, 2 * slot + 2):
-                before, after = np.int64(links[end, 0]), np.int64(links[end, 1])
-                if before >= 0:
-                    links[before, 1] = after
+                previous, following = np.int64(before[end]), np.int64(after[end])
+                if previous >= 0:
+                    after[previous] = following
                 else:
-                    heads[ends[end]] = after
-                if after >= 0:
-                    links[after, 0] = before
+                    heads[ends[end]] = following
+                if following >= 0:
+                    before[following] = previous
             free_slots[numbers[FREE_SLOTS]] = slot
             numbers[FREE_SLOTS] += 1
 
@@ -313,8 +330,9 @@ def _any_of(row, mask):
 
 
 @kernel
-def _activate(slot, first, second, bits, summary, reference, carried, ends, links, heads):
+def _activate(slot, first, second, bits, summary, reference, carried, lists):
     """Make an edge active: with its annotation, and in the lists of its ends."""
+    ends, before, after, heads, _ = lists
     left = carried
     while left:
         group = trailing_zeros(left)
@@ -324,10 +342,10 @@ def _activate(slot, first, second, bits, summary, reference, carried, ends, link
     summary[slot] = carried
     ends[2 * slot], ends[2 * slot + 1] = first, second
     for end in range(2 * slot, 2 * slot + 2):
-        after = np.int64(heads[ends[end]])
-        links[end, 0], links[end, 1] = -1, after
-        if after >= 0:
-            links[after, 0] = end
+        following = np.int64(heads[ends[end]])
+        before[end], after[end] = -1, following
+        if following >= 0:
+            before[following] = end
         heads[ends[end]] = end
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt, UInt32, UInt64
@@ -20,7 +21,7 @@ from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.jit_kernels import for_kernels
 from topo_callback.homology.machine import ThreadTeam
-from topo_callback.homology.native_rips_kernels import bars_of_clouds
+from topo_callback.homology.native_rips_kernels import bars_of_clouds, difference_bars
 from topo_callback.homology.native_rips_threads import (
     WITHOUT_SIGN,
     annotated_bars,
@@ -38,6 +39,7 @@ SMALL_BUCKET_EDGES = 2048
 MOST_BYTES = 1_000_000_000
 # so many edges have 10,000 points; without a copy in central order each of them takes longer
 MOST_EDGES_WITHOUT_COPY = 50_000_000
+FEWEST_SCANS = 10_000
 # pairs that are looked at to name a threshold
 SAMPLED_PAIRS = 1 << 20
 # shares for each thread: a thread that other work holds up leaves the rest to the others
@@ -57,8 +59,8 @@ class KeyedDistances:
     keys: UInt32[np.ndarray, "points points"] | UInt64[np.ndarray, "points points"]
     values: Float64[np.ndarray, " ranks"] | None
 
-    def limit(self, threshold: float) -> np.uint32 | np.uint64:
-        """The greatest key of a finite distance up to `threshold`."""
+    def limit(self, threshold: float) -> Any:
+        """The greatest key of a finite distance up to `threshold`: np.uint32, or np.uint64 for keys of that type."""
         if self.values is not None:
             highest = np.nextafter(threshold, -np.inf) if np.isinf(threshold) else threshold
             return np.uint32(np.searchsorted(self.values, highest, side="right") - 1)
@@ -105,8 +107,11 @@ def without_sign(keys: UInt[np.ndarray, "*shape"]) -> UInt[np.ndarray, "*shape"]
 
 
 def most_scans(points: int) -> int:
-    """After looking so often for the next triangle of an edge, sweeping all edges takes no longer: about 30 ns each."""
-    return int(points * (points - 1) / 2 * 30 / (60 + 0.15 * points))
+    """After looking so often for the next triangle of an edge, sweeping all edges takes no longer: about 30 ns each.
+
+    At least so often that a small cloud is never swept, since the sweep may have to be compiled.
+    """
+    return max(FEWEST_SCANS, int(points * (points - 1) / 2 * 30 / (60 + 0.15 * points)))
 
 
 def native_persistence(
@@ -152,6 +157,31 @@ def native_persistence(
         renumber = room_for_copy(source, limit, team)
         bars = threaded_bars(source.keys, limit, bucket_edges(points, team.members), team, renumber=renumber)
     return barcode_of_bars(source, points, *bars)
+
+
+def difference_lengths(
+    own: Float[np.ndarray, "points points"], smaller: Float[np.ndarray, "points points"]
+) -> Float64[np.ndarray, " bars"] | None:
+    """The lengths of the H1 bars of the Rips filtration of `smaller`, over which that of `own` is filled by a cone.
+
+    The cone's point is there from 0 on, and with it the edges to all others; it and an edge make a triangle from the
+    length of the edge in `own` on. All bars end.
+
+    Args:
+        own, smaller: float32 or float64, one type, valid distance matrices without `inf`; `smaller` nowhere greater.
+
+    Returns:
+        The lengths, those of 0 among them; None where so many edges carry a class that annotations give up.
+    """
+    if not 2 <= len(own) <= MOST_POINTS:
+        return np.empty(0) if len(own) < 2 else None
+    unsigned = np.uint32 if own.dtype == np.float32 else np.uint64
+    keys = [without_sign(for_kernels(distances).view(unsigned)) for distances in (own, smaller)]
+    births, deaths, finished = difference_bars(*keys, most_scans(len(own)))
+    if not finished:
+        return None
+    source = KeyedDistances(keys[0], None)
+    return source.decoded(deaths) - source.decoded(births)
 
 
 def bucket_edges(points: int, members: int) -> int:

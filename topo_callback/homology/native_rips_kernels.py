@@ -7,7 +7,7 @@ Kernels for numba, hence without annotations.
 import numpy as np
 
 from topo_callback.homology.annotation_kernels import class_deaths
-from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.jit_kernels import grown, kernel
 from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges, row_maxima
 from topo_callback.homology.rips_graph_kernels import (
     BINS,
@@ -125,7 +125,13 @@ def graph_classes(keys, graph):
     """(H0 deaths, H1 births, whether each edge closes a cycle) of the neighbourhood graph's edges in order, as keys."""
     closes = spanning_forest(graph, keys.shape[0])
     found = graph_keys(keys, graph)
-    return found[~closes], found[closes], closes
+    deaths, births = np.empty(graph.size, keys.dtype), np.empty(graph.size, keys.dtype)
+    merges = 0
+    for place in range(graph.size):
+        births[place - merges] = found[place]
+        deaths[merges] = found[place]
+        merges += not closes[place]
+    return deaths[:merges], births[: graph.size - merges], closes
 
 
 @kernel
@@ -143,14 +149,45 @@ def cloud_bars(keys, limit, most_scans):
     points = keys.shape[0]
     longest = np.empty(points, keys.dtype)
     row_maxima(keys, longest, 0, points)
-    cut = min(limit, longest.min())
+    cut = limit
+    for key in longest:
+        cut = min(cut, key)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
     near_rows(keys, nearest, 0, points)
     graph = neighbourhood_edges(keys, nearest, cut, 0, 1)
     sort_bucket(keys, graph, 0, graph.size)
     deaths, births, closes = graph_classes(keys, graph)
-    last, dies, finished = class_deaths(keys, graph, closes, cut, most_scans)
+    last, dies, finished = class_deaths(keys, keys, False, graph, closes, cut, most_scans)
     return deaths, births, last, dies, finished
+
+
+@kernel
+def difference_bars(own, smaller, most_scans):
+    """(Births, deaths as keys, whether this was finished) of H1 of a cloud whose subcomplex is filled by a cone.
+
+    Args:
+        own: uint32 or uint64 [points, points], the keys by which edges enter the subcomplex, all finite.
+        smaller: the keys by which they enter the complex, of the same type, none of them greater.
+        most_scans: as for `cloud_bars`.
+    """
+    points = own.shape[0]
+    cut = own[0, 0]
+    for row in range(points):
+        for column in range(points):
+            cut = max(cut, own[row, column])
+    nearest = np.empty((points, neighbour_count(points)), np.int32)
+    near_rows(smaller, nearest, 0, points)
+    graph = neighbourhood_edges(smaller, nearest, cut, 0, 1)
+    sort_bucket(smaller, graph, 0, graph.size)
+    # the point of the cone joins all components at once, so every edge closes a cycle, some of which are filled at once
+    closes, births, count = np.zeros(graph.size, np.bool_), np.empty(graph.size, own.dtype), 0
+    for place in range(graph.size):
+        first, second = graph[place] >> 16, graph[place] & 0xFFFF
+        closes[place] = own[first, second] > smaller[first, second]
+        births[count] = smaller[first, second]
+        count += closes[place]
+    deaths, _, finished = class_deaths(smaller, own, True, graph, closes, cut, most_scans)
+    return births[:count], deaths, finished
 
 
 @kernel
@@ -192,8 +229,8 @@ def bars_of_clouds(distances, keys, limit, most_scans):
             continue
         most = count + points + loops.size
         if most > births.size:
-            births = _grown(births, 2 * most)
-            deaths = _grown(deaths, 2 * most)
+            births = grown(births, count, 2 * most)
+            deaths = grown(deaths, count, 2 * most)
         for death in merges.view(np.float32):
             if death > 0:
                 births[count] = 0
@@ -220,10 +257,3 @@ def bars_of_clouds(distances, keys, limit, most_scans):
                 count += 1
         starts[cloud + 1] = count
     return -1, starts, components, births[:count], deaths[:count]
-
-
-@kernel
-def _grown(values, size):
-    larger = np.empty(size, values.dtype)
-    larger[: values.size] = values
-    return larger

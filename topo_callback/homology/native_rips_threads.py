@@ -118,7 +118,7 @@ def annotated_bars(
     cut = min(limit, longest.min())
     _, graph = neighbourhood_graph(keys, cut, team)
     deaths, births, closes = graph_classes(keys, graph)
-    last, dies, finished = class_deaths(keys, graph, closes, cut, most_scans)
+    last, dies, finished = class_deaths(keys, keys, False, graph, closes, cut, most_scans)
     return (deaths, births, last, dies) if finished else None
 
 

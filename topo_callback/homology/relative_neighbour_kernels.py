@@ -8,7 +8,7 @@ that are left are tested against every point.
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.jit_kernels import grown, kernel
 from topo_callback.homology.triangle_kernels import edge_code, greatest_key, lune_exceeds
 
 LANES = 32
@@ -96,9 +96,7 @@ def neighbourhood_edges(keys, nearest, cut, member, members):
     for row in range(member, points, members):
         count = _edges_without_shortcut(keys, nearest, row, cut, shortcut, candidates)
         if found + count > codes.size:
-            larger = np.empty(2 * (found + count), np.uint32)
-            larger[:found] = codes[:found]
-            codes = larger
+            codes = grown(codes, found, 2 * (found + count))
         for place in range(count):
             codes[found] = (row << 16) | candidates[place]
             found += _has_empty_lune(keys, nearest, row, np.int64(candidates[place]))

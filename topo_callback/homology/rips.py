@@ -22,7 +22,7 @@ from topo_callback.homology.native_rips import (
 )
 from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
 
-Engine = Literal["auto", "native", "gudhi", "ripser"]
+Engine = Literal["auto", "native", "gudhi", "ripser", "redzed"]
 # beyond about so many points the H2 of the whole cloud costs more than a training run can spare
 MOST_POINTS_FOR_H2 = 400
 
@@ -46,8 +46,8 @@ def rips_persistence(
             the diagonal; at least one point. The triangle inequality is not needed.
         max_dimension: the highest homological dimension, 0 or more.
         threshold: the longest edge that enters, in the unit of the distances; 0 or more.
-        engine: "native" (this package's own, dimensions 0 and 1), "gudhi", "ripser", or "auto": native up to
-            dimension 1, gudhi beyond. From dimension 2 on, a cloud of more than about 400 points is a case for
+        engine: "native" (this package's own, dimensions 0 and 1), "gudhi", "ripser", "redzed", or "auto": native up
+            to dimension 1, gudhi beyond. From dimension 2 on, a cloud of more than about 400 points is a case for
             `landmark_persistence`.
         threads: how many the native engine uses, by default one for each core allowed; the others use one.
 
@@ -142,6 +142,10 @@ def _computed(
         from topo_callback.homology.other_engines import ripser_persistence
 
         return ripser_persistence(checked, max_dimension=max_dimension, threshold=threshold)
+    if engine == "redzed":
+        from topo_callback.homology.other_engines import redzed_persistence
+
+        return redzed_persistence(checked, max_dimension=max_dimension, threshold=threshold)
     from topo_callback.homology.other_engines import gudhi_persistence
 
     return gudhi_persistence(checked, max_dimension=max_dimension, threshold=threshold)
@@ -282,7 +286,7 @@ def landmark_persistence(
         distances: as in `rips_persistence`.
         max_dimension: the highest homological dimension, 0 or more.
         count: how many landmarks at most.
-        engine: as in `rips_persistence`; dimension 2 needs "gudhi" or "ripser", and "auto" takes gudhi for it.
+        engine: as in `rips_persistence`; dimension 2 needs another one than "native", and "auto" takes gudhi for it.
 
     Returns:
         The barcode in the unit of the distances, with the landmarks and their covering radius.

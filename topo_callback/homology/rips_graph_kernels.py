@@ -97,16 +97,17 @@ def sort_bucket(keys, codes, start, end):
         for digit in range(counts.size):
             total, counts[digit] = total + counts[digit], total
         for place in range(size):
-            digit = (np.uint64(values[place] - lowest) >> shift) & mask
-            target = counts[digit]
-            counts[digit] = target + 1
+            bin_of = (np.uint64(values[place] - lowest) >> shift) & mask
+            target = counts[bin_of]
+            counts[bin_of] = target + 1
             target_values[target] = values[place]
             target_codes[target] = source_codes[place]
         values, target_values = target_values, values
         source_codes, target_codes = target_codes, source_codes
         passes += 1
     if passes % 2 == 1:
-        codes[start:end] = source_codes
+        for place in range(size):
+            codes[start + place] = source_codes[place]
 
 
 @kernel
@@ -163,7 +164,9 @@ def precedes(keys, first, second, key, code):
 @kernel
 def spanning_forest(codes, points):
     """Whether each edge, given in order, closes a cycle rather than merging two components."""
-    parent = np.arange(points)
+    parent = np.empty(points, np.int64)
+    for point in range(points):
+        parent[point] = point
     closes = np.empty(codes.size, np.bool_)
     for place in range(codes.size):
         first = _root(parent, np.int64(codes[place] >> 16))
