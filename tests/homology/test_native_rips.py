@@ -30,7 +30,7 @@ from topo_callback.homology.native_rips import keyed
 from topo_callback.homology.native_rips_kernels import cloud_bars, graph_classes
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
-from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
+from topo_callback.homology.rips import rips_persistence, rips_persistence_batch, rips_persistence_of_parts
 from topo_callback.homology.rips_graph_kernels import neighbour_count, sort_bucket
 from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations, small_lune_relations
 
@@ -309,6 +309,35 @@ def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:
             rips_persistence_batch(clouds.astype(dtype), threads=1)
     with pytest.raises(ValueError, match=r"distances\[2\]\[1, 3\] is -1"):
         rips_persistence_batch(clouds, threads=2)
+
+
+@given(tied_matrices(most_points=30), st.data())
+@settings(max_examples=60, deadline=None)
+def test_parts_by_index_are_clouds_of_their_own(distances: np.ndarray, data: st.DataObject) -> None:
+    index = st.integers(0, len(distances) - 1)
+    parts = data.draw(
+        st.lists(st.lists(index, min_size=data.draw(st.integers(1, 2)), max_size=20).map(np.array), max_size=5)
+    )
+    threshold, dtype = data.draw(st.sampled_from([np.inf, 2.0])), data.draw(st.sampled_from([np.float32, np.float64]))
+    distances = distances.astype(dtype) / 3
+    expected = [native(np.ascontiguousarray(distances[np.ix_(part, part)]), threshold) for part in parts]
+    assert rips_persistence_of_parts(distances, parts, threshold=threshold) == expected
+    if parts:
+        assert rips_persistence_of_parts(distances, parts, threshold=threshold, engine="gudhi") == expected
+
+
+@pytest.mark.usefixtures("sweep")
+def test_parts_that_are_given_up_are_swept() -> None:
+    distances = minilm_distances(MINILM_LAYERS[0])
+    parts = [np.arange(0, 70), np.arange(30, 140)]
+    expected = [rips_persistence(distances[np.ix_(part, part)], engine="gudhi") for part in parts]
+    assert rips_persistence_of_parts(distances, parts) == expected
+
+
+@pytest.mark.parametrize("part", [[], [0, 5], [-1, 2]])
+def test_parts_that_are_none_are_named(part: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"parts\[1\] is .*; expected are indices from 0 to 4"):
+        rips_persistence_of_parts(regular_polygon(5), [np.array([0, 1]), np.array(part, dtype=np.int64)])
 
 
 def test_dimension_two_is_refused() -> None:

@@ -9,19 +9,20 @@ noisy circle, all edges are swept in their order instead, and a small matrix of 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, UInt, UInt32, UInt64
+from jaxtyping import Float, Float32, Float64, Int64, UInt, UInt32, UInt64
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.jit_kernels import for_kernels
 from topo_callback.homology.machine import ThreadTeam
-from topo_callback.homology.native_rips_kernels import bars_of_clouds, difference_bars
+from topo_callback.homology.native_rips_kernels import bars_of_clouds, bars_of_parts, difference_bars
 from topo_callback.homology.native_rips_threads import (
     WITHOUT_SIGN,
     annotated_bars,
@@ -272,24 +273,62 @@ def batch_persistence(
         first, last = share
         part = distances[first:last]
         keys = without_sign(part.view(np.uint32))
-        wrong, starts, components, births, deaths = bars_of_clouds(part, keys, limit, scans)
+        wrong, *bars = bars_of_clouds(part, keys, limit, scans)
         if wrong >= 0:
             raise NotADistanceMatrixError(first + int(wrong))
-        births, deaths = births.astype(np.float64), deaths.astype(np.float64)
-        found = []
-        for place, merged in enumerate(components.tolist()):
-            if merged < 0:  # given up
-                with ThreadTeam(1) as alone:
-                    found.append(native_persistence(part[place], max_dimension=1, threshold=threshold, team=alone))
-                continue
-            start, end = int(starts[place]), int(starts[place + 1])
-            dimension = np.zeros(end - start, np.int64)
-            dimension[merged:] = 1
-            found.append(Barcode.ordered(dimension, births[start:end], deaths[start:end]))
-        return found
+        return _barcodes(*bars, lambda place: part[place], threshold)
 
     shares = list(pairwise(ends))
     if threads == 1:
         return [barcode for share in shares for barcode in compute(share)]
     with ThreadPoolExecutor(threads) as pool:
         return [barcode for found in pool.map(compute, shares) for barcode in found]
+
+
+def parts_persistence(
+    distances: Float[np.ndarray, "points points"],
+    parts: Sequence[Int64[np.ndarray, " _"]],
+    *,
+    threshold: float,
+    threads: int,
+) -> list[Barcode]:
+    """The barcodes in dimensions 0 and 1 of parts of at least two points of a matrix that has been checked."""
+    source = bit_patterns(distances)
+    limit = source.limit(threshold)
+    ends = np.unique(np.linspace(0, len(parts), min(len(parts), threads * SHARES) + 1).astype(int)).tolist()
+
+    def compute(share: tuple[int, int]) -> list[Barcode]:
+        here = parts[share[0] : share[1]]
+        sizes = [len(part) for part in here]
+        bounds = np.cumsum([0, *sizes]).astype(np.int64)
+        scans = np.array([most_scans(size) for size in sizes], dtype=np.int64)
+        bars = bars_of_parts(source.keys, np.concatenate(here), bounds, limit, scans)
+        return _barcodes(*bars, lambda place: distances[np.ix_(here[place], here[place])], threshold)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [barcode for found in pool.map(compute, pairwise(ends)) for barcode in found]
+
+
+def _barcodes(
+    starts: Int64[np.ndarray, " ends"],
+    components: Int64[np.ndarray, " clouds"],
+    births: UInt[np.ndarray, " bars"],
+    deaths: UInt[np.ndarray, " bars"],
+    cloud: Callable[[int], Float[np.ndarray, "points points"]],
+    threshold: float,
+) -> list[Barcode]:
+    """The barcodes of what `bars_of_clouds` gives; `cloud` gives the distances of one that was given up."""
+    decode = KeyedDistances(births[:0, None], None).decoded
+    born, died = decode(births), decode(deaths)
+    died[deaths == np.iinfo(deaths.dtype).max] = np.inf
+    found = []
+    for place, merged in enumerate(components.tolist()):
+        if merged < 0:
+            with ThreadTeam(1) as alone:
+                found.append(native_persistence(cloud(place), max_dimension=1, threshold=threshold, team=alone))
+            continue
+        start, end = int(starts[place]), int(starts[place + 1])
+        dimension = np.zeros(end - start, np.int64)
+        dimension[merged:] = 1
+        found.append(Barcode.ordered(dimension, born[start:end], died[start:end]))
+    return found

@@ -15,6 +15,7 @@ from topo_callback.homology.rips_graph_kernels import (
     sort_bucket,
     spanning_forest,
 )
+from topo_callback.homology.triangle_kernels import greatest_key
 
 TILE = 32
 
@@ -204,56 +205,82 @@ def bars_of_clouds(distances, keys, limit, most_scans):
     """The bars of each cloud in canonical order: by dimension, birth and death, those of length 0 left out.
 
     Args:
-        distances: float32 [clouds, points, points], at least two points.
-        keys: their bit patterns, uint32.
+        distances: float32 or float64 [clouds, points, points], at least two points.
+        keys: their bit patterns without sign, uint32 or uint64.
         limit: the greatest key that may enter.
         most_scans: as for `cloud_bars`.
 
     Returns:
         (The first cloud that is not a distance matrix or -1, where the bars of each cloud start and the end, how many
-        of a cloud's bars are components, -1 for a cloud that was given up, births and deaths as float32).
+        of a cloud's bars are components, -1 for a cloud that was given up, births and deaths as keys, the greatest one
+        for never).
     """
-    clouds, points = distances.shape[0], distances.shape[1]
-    starts = np.zeros(clouds + 1, np.int64)
-    components = np.zeros(clouds, np.int64)
-    births = np.empty(2 * clouds * points, np.float32)
-    deaths = np.empty(2 * clouds * points, np.float32)
-    count = 0
+    clouds, points = keys.shape[0], keys.shape[1]
+    starts, components = np.zeros(clouds + 1, np.int64), np.zeros(clouds, np.int64)
+    births, deaths = np.empty(2 * clouds * points, keys.dtype), np.empty(2 * clouds * points, keys.dtype)
     for cloud in range(clouds):
         if not is_distance_matrix(distances[cloud], 0, points):
             return cloud, starts, components, births, deaths
-        merges, loops, ends, dies, finished = cloud_bars(keys[cloud], limit, most_scans)
-        if not finished:
-            components[cloud] = -1
-            starts[cloud + 1] = count
-            continue
-        most = count + points + loops.size
-        if most > births.size:
-            births = grown(births, count, 2 * most)
-            deaths = grown(deaths, count, 2 * most)
-        for death in merges.view(np.float32):
-            if death > 0:
-                births[count] = 0
-                deaths[count] = death
-                count += 1
-        for _ in range(points - merges.size):
-            births[count] = 0
-            deaths[count] = np.inf
+        births, deaths = _add_bars(keys[cloud], cloud, limit, most_scans, starts, components, births, deaths)
+    return -1, starts, components, births[: starts[clouds]], deaths[: starts[clouds]]
+
+
+@kernel
+def bars_of_parts(keys, members, bounds, limit, most_scans):
+    """The same of the points members[bounds[i]:bounds[i + 1]] of one cloud, for each i at least two, without checks.
+
+    Args:
+        keys: uint32 or uint64 [points, points].
+        members: int64, points of the parts, one part after the other.
+        bounds: int64 [parts + 1].
+        limit, most_scans: as for `bars_of_clouds`, most_scans int64 [parts].
+    """
+    parts = bounds.size - 1
+    starts, components = np.zeros(parts + 1, np.int64), np.zeros(parts, np.int64)
+    births, deaths = np.empty(2 * members.size, keys.dtype), np.empty(2 * members.size, keys.dtype)
+    for part in range(parts):
+        chosen = members[bounds[part] : bounds[part + 1]]
+        cloud = np.empty((chosen.size, chosen.size), keys.dtype)
+        for row in range(chosen.size):
+            source = keys[chosen[row]]
+            for column in range(chosen.size):
+                cloud[row, column] = source[chosen[column]]
+        births, deaths = _add_bars(cloud, part, limit, most_scans[part], starts, components, births, deaths)
+    return starts, components, births[: starts[parts]], deaths[: starts[parts]]
+
+
+@kernel
+def _add_bars(keys, cloud, limit, most_scans, starts, components, births, deaths):
+    """Write the bars of one cloud behind those of the clouds before it; births and deaths, which may have grown."""
+    points, count = keys.shape[0], starts[cloud]
+    merges, loops, ends, dies, finished = cloud_bars(keys, limit, most_scans)
+    if not finished:
+        components[cloud], starts[cloud + 1] = -1, count
+        return births, deaths
+    never = greatest_key(keys)
+    most = count + points + loops.size
+    if most > births.size:
+        births, deaths = grown(births, count, 2 * most), grown(deaths, count, 2 * most)
+    for death in merges:
+        if death > 0:
+            births[count], deaths[count] = 0, death
             count += 1
-        components[cloud] = count - starts[cloud]
-        first = count
-        loop_births, loop_deaths = loops.view(np.float32), ends.view(np.float32)
-        for loop in range(loops.size):
-            birth = loop_births[loop]
-            death = loop_deaths[loop] if dies[loop] else np.float32(np.inf)
-            if death > birth:
-                # births ascend already; those that are equal are put in order of their deaths
-                place = count
-                while place > first and births[place - 1] == birth and deaths[place - 1] > death:
-                    deaths[place] = deaths[place - 1]
-                    place -= 1
-                births[count] = birth
-                deaths[place] = death
-                count += 1
-        starts[cloud + 1] = count
-    return -1, starts, components, births[:count], deaths[:count]
+    for _ in range(points - merges.size):
+        births[count], deaths[count] = 0, never
+        count += 1
+    components[cloud] = count - starts[cloud]
+    first = count
+    for loop in range(loops.size):
+        birth = loops[loop]
+        death = ends[loop] if dies[loop] else never
+        if death > birth:
+            # births ascend already; those that are equal are put in order of their deaths
+            place = count
+            while place > first and births[place - 1] == birth and deaths[place - 1] > death:
+                deaths[place] = deaths[place - 1]
+                place -= 1
+            births[count] = birth
+            deaths[place] = death
+            count += 1
+    starts[cloud + 1] = count
+    return births, deaths

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
@@ -19,6 +20,7 @@ from topo_callback.homology.native_rips import (
     NotADistanceMatrixError,
     batch_persistence,
     native_persistence,
+    parts_persistence,
 )
 from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
 
@@ -112,6 +114,46 @@ def rips_persistence_batch(
         return [compute(cloud) for cloud in range(len(distances))]
     with ThreadPoolExecutor(members) as pool:
         return list(pool.map(compute, range(len(distances))))
+
+
+def rips_persistence_of_parts(
+    distances: Float[np.ndarray, "points points"],
+    parts: Sequence[Int[np.ndarray, " _"]],
+    *,
+    max_dimension: int = 1,
+    threshold: float = math.inf,
+    engine: Engine = "auto",
+    threads: int | None = None,
+) -> list[Barcode]:
+    """`rips_persistence` of parts of one cloud by index, such as split halves or all but one block; checked once.
+
+    Args:
+        distances, max_dimension, threshold, engine: as in `rips_persistence`.
+        parts: for each part the indices of its points, at least one; parts may overlap and differ in size.
+        threads: how many parts are worked on at once, by default one for each core allowed.
+
+    Returns:
+        One Barcode for each part, in order.
+
+    Raises:
+        ValueError, ConfigurationError: as `rips_persistence`; a part without points, or with an index out of range.
+    """
+    chosen = _checked_settings(max_dimension, threshold, engine)
+    members = max(1, min(threads or allowed_threads(), len(parts)))
+    with ThreadTeam(members) as team:
+        checked = checked_distances(distances, team)
+    rows = [np.ascontiguousarray(part, dtype=np.int64) for part in parts]
+    for place, row in enumerate(rows):
+        if row.size == 0 or row.min() < 0 or row.max() >= len(checked):
+            raise ValueError(
+                f"parts[{place}] is {row.tolist()[:5]}...; expected are indices from 0 to {len(checked) - 1}"
+            )
+    rounded = rounded_down(threshold, checked.dtype)
+    if rows and chosen == "native" and max_dimension == 1 and min(map(len, rows)) > 1:
+        return parts_persistence(checked, rows, threshold=rounded, threads=members)
+    with ThreadTeam(1) as alone:
+        clouds = (np.ascontiguousarray(checked[np.ix_(row, row)]) for row in rows)
+        return [_computed(cloud, chosen, max_dimension, rounded, alone) for cloud in clouds]
 
 
 def _is_for_batch(distances: Float[np.ndarray, "clouds points points"]) -> bool:
