@@ -72,8 +72,11 @@ class KeyedDistances:
     def decoded(self, keys: UInt[np.ndarray, " bars"]) -> Float64[np.ndarray, " bars"]:
         """The distances that these keys stand for."""
         if self.values is not None:
-            return self.values[keys]
-        return keys.view(np.float64 if keys.dtype == np.uint64 else np.float32).astype(np.float64)
+            distances: Float64[np.ndarray, " bars"] = self.values[keys]
+            return distances
+        patterns: Any = np.float64 if keys.dtype == np.uint64 else np.float32
+        lengths: Float64[np.ndarray, " bars"] = keys.view(patterns).astype(np.float64)
+        return lengths
 
 
 def keyed(distances: Float[np.ndarray, "points points"]) -> KeyedDistances:
@@ -182,7 +185,8 @@ def difference_lengths(
     if not finished:
         return None
     source = KeyedDistances(keys[0], None)
-    return source.decoded(deaths) - source.decoded(births)
+    lengths: Float64[np.ndarray, " bars"] = source.decoded(deaths) - source.decoded(births)
+    return lengths
 
 
 def bucket_edges(points: int, members: int) -> int:
@@ -273,10 +277,10 @@ def batch_persistence(
         first, last = share
         part = distances[first:last]
         keys = without_sign(part.view(np.uint32))
-        wrong, *bars = bars_of_clouds(part, keys, limit, scans)
+        wrong, *rest = bars_of_clouds(part, keys, limit, scans)
         if wrong >= 0:
             raise NotADistanceMatrixError(first + int(wrong))
-        return _barcodes(*bars, lambda place: part[place], threshold)
+        return _barcodes(tuple(rest), lambda place: part[place], threshold)
 
     shares = list(pairwise(ends))
     if threads == 1:
@@ -303,21 +307,19 @@ def parts_persistence(
         bounds = np.cumsum([0, *sizes]).astype(np.int64)
         scans = np.array([most_scans(size) for size in sizes], dtype=np.int64)
         bars = bars_of_parts(source.keys, np.concatenate(here), bounds, limit, scans)
-        return _barcodes(*bars, lambda place: distances[np.ix_(here[place], here[place])], threshold)
+        return _barcodes(bars, lambda place: distances[np.ix_(here[place], here[place])], threshold)
 
     with ThreadPoolExecutor(threads) as pool:
         return [barcode for found in pool.map(compute, pairwise(ends)) for barcode in found]
 
 
 def _barcodes(
-    starts: Int64[np.ndarray, " ends"],
-    components: Int64[np.ndarray, " clouds"],
-    births: UInt[np.ndarray, " bars"],
-    deaths: UInt[np.ndarray, " bars"],
+    bars: tuple[Any, ...],
     cloud: Callable[[int], Float[np.ndarray, "points points"]],
     threshold: float,
 ) -> list[Barcode]:
-    """The barcodes of what `bars_of_clouds` gives; `cloud` gives the distances of one that was given up."""
+    """The barcodes of what `bars_of_parts` gives; `cloud` gives the distances of one that was given up."""
+    starts, components, births, deaths = bars
     decode = KeyedDistances(births[:0, None], None).decoded
     born, died = decode(births), decode(deaths)
     died[deaths == np.iinfo(deaths.dtype).max] = np.inf
