@@ -14,7 +14,7 @@ edges is worked off in the total order.
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import grown, kernel, trailing_zeros
+from topo_callback.homology.jit_kernels import grown, grown_table, kernel, trailing_zeros
 from topo_callback.homology.rips_graph_kernels import precedes
 from topo_callback.homology.triangle_kernels import greatest_key, is_before, lune_exceeds, next_triangle, pop, push
 
@@ -64,13 +64,13 @@ def class_deaths(keys, cones, coned, graph, closes, cut, most_scans):
         if told in (DONE, GAVE_UP):
             return deaths, dies, told == DONE
         if told == GROW_EDGES:
-            bits = _grown_bits(bits, words, 2 * slots)
+            bits = grown_table(bits, words, 2 * slots)
             summary, ends = grown(summary, slots, 2 * slots), grown(ends, 2 * slots, 4 * slots)
             before, after = grown(before, 2 * slots, 4 * slots), grown(after, 2 * slots, 4 * slots)
             free_slots = grown(free_slots, slots, 2 * slots)
             slots *= 2
         elif told == GROW_CLASSES:
-            bits = _grown_bits(bits, 2 * words, slots)
+            bits = grown_table(bits, 2 * words, slots)
             owners = grown(owners, 64 * words, 128 * words)
             free_bits = np.zeros(128 * words, np.int32)
             for bit in range(64 * words):  # none is free now
@@ -80,15 +80,6 @@ def class_deaths(keys, cones, coned, graph, closes, cut, most_scans):
         else:
             size = heap_keys.size
             heap_keys, heap_codes = grown(heap_keys, size, 2 * size), grown(heap_codes, size, 2 * size)
-
-
-@kernel
-def _grown_bits(bits, words, slots):
-    larger = np.zeros((words, slots), np.uint64)
-    for word in range(bits.shape[0]):
-        for slot in range(bits.shape[1]):
-            larger[word, slot] = bits[word, slot]
-    return larger
 
 
 @kernel

@@ -111,11 +111,21 @@ def _cache_directory(chosen: str) -> Path:
 
 
 @kernel
-def grown(values, used, size):  # type: ignore[no-untyped-def]
+def grown(values, used, size):
     """A larger array with the first `used` values; entry by entry, since a slice of a slice compiles for seconds."""
     larger = np.zeros(size, values.dtype)
     for place in range(used):
         larger[place] = values[place]
+    return larger
+
+
+@kernel
+def grown_table(table, rows, columns):
+    """The same of a table, all of whose entries are kept."""
+    larger = np.zeros((rows, columns), table.dtype)
+    for row in range(table.shape[0]):
+        for column in range(table.shape[1]):
+            larger[row, column] = table[row, column]
     return larger
 
 
