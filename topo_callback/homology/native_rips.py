@@ -74,9 +74,14 @@ class KeyedDistances:
         if self.values is not None:
             distances: Float64[np.ndarray, " bars"] = self.values[keys]
             return distances
-        patterns: Any = np.float64 if keys.dtype == np.uint64 else np.float32
-        lengths: Float64[np.ndarray, " bars"] = keys.view(patterns).astype(np.float64)
-        return lengths
+        return lengths_of(keys)
+
+
+def lengths_of(patterns: UInt[np.ndarray, " bars"]) -> Float64[np.ndarray, " bars"]:
+    """The numbers that have these bit patterns, of single precision or, in 64 bits, of double precision."""
+    precision: Any = np.float64 if patterns.dtype == np.uint64 else np.float32
+    lengths: Float64[np.ndarray, " bars"] = patterns.view(precision).astype(np.float64)
+    return lengths
 
 
 def keyed(distances: Float[np.ndarray, "points points"]) -> KeyedDistances:
@@ -184,8 +189,7 @@ def difference_lengths(
     births, deaths, finished = difference_bars(*keys, most_scans(len(own)))
     if not finished:
         return None
-    source = KeyedDistances(keys[0], None)
-    lengths: Float64[np.ndarray, " bars"] = source.decoded(deaths) - source.decoded(births)
+    lengths: Float64[np.ndarray, " bars"] = lengths_of(deaths) - lengths_of(births)
     return lengths
 
 
@@ -320,8 +324,7 @@ def _barcodes(
 ) -> list[Barcode]:
     """The barcodes of what `bars_of_parts` gives; `cloud` gives the distances of one that was given up."""
     starts, components, births, deaths = bars
-    decode = KeyedDistances(births[:0, None], None).decoded
-    born, died = decode(births), decode(deaths)
+    born, died = lengths_of(births), lengths_of(deaths)
     died[deaths == np.iinfo(deaths.dtype).max] = np.inf
     found = []
     for place, merged in enumerate(components.tolist()):
