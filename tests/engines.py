@@ -40,7 +40,7 @@ class Engines:
         """Compile the engines unless that is done; one process does, the others wait."""
         if self._ready:
             return
-        code = "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')"
+        code = "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto', 2)"
         with time_limit_paused(), FileLock(f"{self.stamp}.lock"):
             if not self.stamp.exists():
                 subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

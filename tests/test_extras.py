@@ -10,7 +10,7 @@ import pytest
 from topo_callback import TopologyCallback, TopologyConfig
 from topo_callback.errors import MissingExtraError
 
-ENGINES = ("gudhi", "ripser", "dionysus")
+ENGINES = ("gudhi", "ripser", "redzed_tda", "dionysus")
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def without_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"engine": "gudhi"}, "engine='gudhi' with max_dimension=1 needs the package gudhi"),
         ({"engine": "ripser"}, "engine='ripser' with max_dimension=1 needs the package ripser"),
+        ({"engine": "redzed"}, "engine='redzed' with max_dimension=1 needs the package redzed-tda"),
         ({"max_dimension": 2}, "engine='auto' with max_dimension=2 needs the package gudhi"),
         ({"max_dimension": 2, "engine": "native"}, "engine='native' with max_dimension=2 needs the package gudhi"),
         ({"zigzag_engine": "dionysus"}, "zigzag_engine='dionysus' needs the package dionysus"),

@@ -38,7 +38,7 @@ from topo_callback.setting_kinds import Kind, checked_settings
 METRICS = ("euclidean", "cosine", "correlation")
 POOLINGS = ("auto", "last_prompt_token", "last_token", "mean")
 TAPS = ("block", "post_attention_norm")
-RIPS_ENGINES = ("auto", "native", "gudhi", "ripser")
+RIPS_ENGINES = ("auto", "native", "gudhi", "ripser", "redzed")
 ZIGZAG_ENGINES = ("auto", "native", "dionysus", "off")
 ACTIONS = ("log", "alert", "save", "stop")
 STUDIES = (
@@ -321,6 +321,7 @@ class TopologyConfig:
         A configuration may name any of them: a record can be read where less is installed than it was made with.
         """
         rips = "gudhi" if self.max_dimension == 2 and self.engine in ("auto", "native") else self.engine
+        rips = "redzed-tda" if rips == "redzed" else rips
         needed = [
             (f"engine={self.engine!r} with max_dimension={self.max_dimension}", rips, "max_dimension=1, engine='auto'"),
             (f"zigzag_engine={self.zigzag_engine!r}", self.zigzag_engine, "zigzag_engine='auto'"),
@@ -331,7 +332,10 @@ class TopologyConfig:
             if name in self.measures
         ]
         for what, package, instead in needed:
-            if package in ("gudhi", "ripser", "dionysus") and find_spec(package) is None:
+            if (
+                package in ("gudhi", "ripser", "redzed-tda", "dionysus")
+                and find_spec(package.replace("-", "_")) is None
+            ):
                 raise MissingExtraError(
                     f"{what} needs the package {package}, which is not installed; "
                     f'pip install "topo_callback[engines]", or give {instead}'

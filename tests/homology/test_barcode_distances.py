@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from topo_callback.homology.barcode_distances import (
+    UnfinishedMatchingError,
     optimal_matching,
     wasserstein_distance,
     wasserstein_distances,
@@ -84,6 +85,31 @@ def test_the_matching_and_its_lower_bound_meet(first: np.ndarray, second: np.nda
     alone = [np.delete(first, found.pairs[:, 0], axis=0), np.delete(second, found.pairs[:, 1], axis=0)]
     spent = ((first[found.pairs[:, 0]] - second[found.pairs[:, 1]]) ** 2).sum()
     assert found.cost == pytest.approx(spent + sum((np.diff(bars) ** 2).sum() / 2 for bars in alone), abs=1e-9)
+
+
+@pytest.mark.parametrize("most_steps", [0, 1000, 100_000, 500_000])
+def test_a_distance_that_is_given_up_says_between_which_bounds_it_lies(most_steps: int) -> None:
+    generator = np.random.default_rng(7)
+    first, second = random_bars(generator, 200, 2.0), random_bars(generator, 180, 2.0)
+    exact = wasserstein_distance(first, second)
+    with pytest.raises(
+        UnfinishedMatchingError, match=f"200 and 180 bars was given up after {most_steps} steps"
+    ) as given_up:
+        wasserstein_distance(first, second, most_steps=most_steps)
+    least, most = given_up.value.least, given_up.value.most
+    assert least < exact < most
+    # endless bars are part of both bounds
+    endless = [np.concatenate([bars, [[birth, np.inf]]]) for bars, birth in ((first, 1.0), (second, 4.0))]
+    with pytest.raises(UnfinishedMatchingError) as with_endless:
+        wasserstein_distance(*endless, most_steps=most_steps)
+    assert with_endless.value.least == pytest.approx(np.hypot(least, 3.0))
+    assert with_endless.value.most == pytest.approx(np.hypot(most, 3.0))
+
+
+def test_a_limit_that_is_not_reached_changes_nothing() -> None:
+    generator = np.random.default_rng(8)
+    first, second = random_bars(generator, 50, 0.5), random_bars(generator, 60, 0.5)
+    assert wasserstein_distance(first, second, most_steps=10**9) == wasserstein_distance(first, second)
 
 
 @given(whole_bars, whole_bars, whole_bars)

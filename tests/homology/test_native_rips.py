@@ -27,13 +27,20 @@ from topo_callback.homology import native_rips
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.machine import ThreadTeam
 from topo_callback.homology.native_rips import keyed
-from topo_callback.homology.native_rips_kernels import graph_classes
+from topo_callback.homology.native_rips_kernels import cloud_bars, graph_classes
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
-from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
-from topo_callback.homology.rips_graph_kernels import nearest_rows, neighbour_count, neighbourhood_edges, sort_bucket
+from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
+from topo_callback.homology.rips import rips_persistence, rips_persistence_batch, rips_persistence_of_parts
+from topo_callback.homology.rips_graph_kernels import neighbour_count, sort_bucket
 from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations, small_lune_relations
 
 STANDARD = ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"]
+
+
+@pytest.fixture
+def sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations give up at once, so that all edges are swept."""
+    monkeypatch.setattr(native_rips, "most_scans", lambda points: -1)
 
 
 @pytest.fixture
@@ -80,6 +87,43 @@ def test_a_thousand_real_activations_bar_for_bar(layer: int) -> None:
 @settings(max_examples=300, deadline=None)
 def test_the_definition_with_ties_infinities_and_thresholds(distances: np.ndarray, threshold: float) -> None:
     assert native(distances, threshold) == dense_rips_persistence(distances, threshold=threshold)
+
+
+@pytest.mark.parametrize("scans", [-1, 3, 30])
+@given(tied_matrices(most_points=25), st.sampled_from([np.inf, 1.0, 2.0, 20.0]))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_annotations_that_give_up_leave_the_rest_to_a_sweep(
+    scans: int, distances: np.ndarray, threshold: float
+) -> None:
+    expected = native(distances, threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native_rips, "most_scans", lambda points: scans)
+        assert native(distances, threshold) == expected
+        if distances.shape[0] > 1:
+            assert rips_persistence_batch(np.stack([distances] * 2), threshold=threshold) == [expected] * 2
+
+
+def test_a_noisy_circle_is_swept() -> None:
+    """So many edges carry its loop for so long that annotations give up."""
+    generator = np.random.default_rng(0)
+    angle = generator.uniform(0, 2 * np.pi, 200)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.02 * generator.standard_normal((200, 2))
+    distances = euclidean(circle)
+    keys = native_rips.bit_patterns(distances).keys
+    assert not cloud_bars(keys, np.uint32(native_rips.GREATEST_FINITE_KEY), native_rips.most_scans(200))[-1]
+    assert native(distances) == rips_persistence(distances, engine="gudhi")
+
+
+def test_thousands_of_live_classes_outgrow_the_first_tables() -> None:
+    """Edges of length 1 of a random graph, and everything else at 2: all classes live until then."""
+    generator = np.random.default_rng(0)
+    edges = np.triu(generator.random((140, 140)) < 0.9, 1)
+    edges &= ~(np.add.outer(np.arange(140), np.arange(140)) % 2 == 0)  # two sides, hence no triangle
+    distances = np.where(edges | edges.T, 1.0, 2.0).astype(np.float32)
+    np.fill_diagonal(distances, 0)
+    loops = native(distances).of(1)
+    assert len(loops) == edges.sum() - 139 > 4096
+    assert (loops == [1, 2]).all()
 
 
 @given(tied_matrices(most_points=40), st.sampled_from([np.inf, 1.0, 2.0, 20.0]))
@@ -174,7 +218,7 @@ def test_the_neighbourhood_graph_counts_the_simplexwise_classes(distances: np.nd
     keys = keyed(distances).keys
     cut = np.uint32(0x7F7FFFFF)
     nearest = np.empty((points, min(24, points - 1)), np.int32)
-    nearest_rows(keys, nearest, 0, points)
+    near_rows(keys, nearest, 0, points)
     graph = neighbourhood_edges(keys, nearest, cut, 0, 1)
     sort_bucket(keys, graph, 0, graph.size)
     deaths, births, _ = graph_classes(keys, graph)
@@ -246,7 +290,7 @@ def test_lunes_in_registers_give_the_relations_of_lunes_in_rows(points: int, lev
     order = np.argsort(keys[rows, columns], kind="stable")
     codes = ((rows << 16) | columns)[order].astype(np.uint32)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
-    nearest_rows(keys, nearest, 0, points)
+    near_rows(keys, nearest, 0, points)
     general, small = empty_adjacency(points), empty_adjacency(points)
     expected = lune_relations(keys, general, nearest, codes, 0, codes.size)
     found = small_lune_relations(keys, small, codes, 0, codes.size)
@@ -267,11 +311,41 @@ def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:
         rips_persistence_batch(clouds, threads=2)
 
 
+@given(tied_matrices(most_points=30), st.data())
+@settings(max_examples=60, deadline=None)
+def test_parts_by_index_are_clouds_of_their_own(distances: np.ndarray, data: st.DataObject) -> None:
+    index = st.integers(0, len(distances) - 1)
+    parts = data.draw(
+        st.lists(st.lists(index, min_size=data.draw(st.integers(1, 2)), max_size=20).map(np.array), max_size=5)
+    )
+    threshold, dtype = data.draw(st.sampled_from([np.inf, 2.0])), data.draw(st.sampled_from([np.float32, np.float64]))
+    distances = distances.astype(dtype) / 3
+    expected = [native(np.ascontiguousarray(distances[np.ix_(part, part)]), threshold) for part in parts]
+    assert rips_persistence_of_parts(distances, parts, threshold=threshold) == expected
+    if parts:
+        assert rips_persistence_of_parts(distances, parts, threshold=threshold, engine="gudhi") == expected
+
+
+@pytest.mark.usefixtures("sweep")
+def test_parts_that_are_given_up_are_swept() -> None:
+    distances = minilm_distances(MINILM_LAYERS[0])
+    parts = [np.arange(0, 70), np.arange(30, 140)]
+    expected = [rips_persistence(distances[np.ix_(part, part)], engine="gudhi") for part in parts]
+    assert rips_persistence_of_parts(distances, parts) == expected
+
+
+@pytest.mark.parametrize("part", [[], [0, 5], [-1, 2]])
+def test_parts_that_are_none_are_named(part: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"parts\[1\] is .*; expected are indices from 0 to 4"):
+        rips_persistence_of_parts(regular_polygon(5), [np.array([0, 1]), np.array(part, dtype=np.int64)])
+
+
 def test_dimension_two_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="use 'gudhi' beyond"):
         rips_persistence(regular_polygon(5), max_dimension=2, engine="native")
 
 
+@pytest.mark.usefixtures("sweep")
 def test_too_much_memory_is_refused_with_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The threshold that the error names is accepted; there the few edges do without a copy of the distances."""
     distances = euclidean(np.random.default_rng(1).standard_normal((100, 3)))
@@ -285,6 +359,7 @@ def test_too_much_memory_is_refused_with_ways_out(monkeypatch: pytest.MonkeyPatc
     assert native(distances, named) == rips_persistence(distances, threshold=named, engine="gudhi")
 
 
+@pytest.mark.usefixtures("sweep")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_few_edges_need_no_copy_in_central_order(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     monkeypatch.setattr(native_rips, "MOST_BYTES", 650_000)
@@ -316,8 +391,8 @@ def longer_bars(bars: Bars) -> list[tuple[int, int]]:
 
 
 @pytest.mark.slow
-def test_a_threshold_is_a_way_out_at_twenty_thousand_points() -> None:
-    """Real size: without a threshold refused, with one equal to ripser.py on the sparse matrix of the short edges."""
+def test_a_threshold_is_a_way_out_at_twenty_thousand_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real size: a sweep of all edges is refused; below a threshold both ways give the bars of ripser.py."""
     ripser = pytest.importorskip("ripser").ripser
     points = np.random.default_rng(5).random((20_000, 2)).astype(np.float32)
     distances = np.zeros((len(points), len(points)), np.float32)
@@ -325,10 +400,13 @@ def test_a_threshold_is_a_way_out_at_twenty_thousand_points() -> None:
         for start in range(0, len(points), 500):
             distances[start : start + 500] += (points[start : start + 500, None, column] - points[:, column]) ** 2
     np.sqrt(distances, out=distances)
+    monkeypatch.setattr(native_rips, "most_scans", lambda points: -1)
     with pytest.raises(MemoryError, match=r"20000 points .* 2.\d GB .* or a smaller threshold: about 0.\d+ would do"):
         native(distances, threads=2)
     threshold = 0.02
     low, high = np.nonzero(np.triu(distances <= threshold, 1))
     sparse = coo_array((distances[low, high], (low, high)), distances.shape)
     expected = Barcode.from_diagrams(ripser(sparse, maxdim=1, thresh=threshold, distance_matrix=True)["dgms"])
+    assert native(distances, threshold, threads=2) == expected
+    monkeypatch.undo()
     assert native(distances, threshold, threads=2) == expected

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology import (
+    native_rips,
     representation_topology_divergence,
     rips_persistence,
     tree_divergences,
@@ -120,6 +121,14 @@ def test_divergence_with_ties_is_that_of_gudhi(first: np.ndarray, seed: int) -> 
     scales = [np.quantile(each[each > 0], 0.9, method="linear") for each in (squareform(first), squareform(second))]
     expected = slow_divergence(first / scales[0], second / scales[1], "gudhi")
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_divergence_is_the_same_where_annotations_give_up(monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+    first, second = (squareform(one).astype(dtype) for one in clouds(0.5))
+    expected = representation_topology_divergence(first, second)
+    monkeypatch.setattr(native_rips, "most_scans", lambda points: -1)
+    assert representation_topology_divergence(first, second) == expected > 1
 
 
 @pytest.mark.parametrize("copies", [1, 3])

@@ -16,14 +16,15 @@ from topo_callback.errors import ConfigurationError, MissingExtraError
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.rips import checked_distances, landmark_persistence, maxmin_landmarks, rips_persistence
 
-ENGINES = ["auto", "native", "gudhi", "ripser"]
+MODULES = {"gudhi": "gudhi", "ripser": "ripser", "redzed": "redzed_tda"}
+ENGINES = ["auto", "native", *MODULES]
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     """Every engine whose package is installed."""
-    if request.param in ("gudhi", "ripser"):
-        pytest.importorskip(request.param)
+    if request.param in MODULES:
+        pytest.importorskip(MODULES[request.param])
     return str(request.param)
 
 
@@ -77,7 +78,7 @@ def test_no_edge_at_all(engine: str) -> None:
     assert rips_persistence(distances, engine=engine) == barcode_of([[0, np.inf]] * 3, [])
 
 
-@pytest.mark.parametrize("engine", ["auto", "gudhi", "ripser"])
+@pytest.mark.parametrize("engine", ["auto", "gudhi", "ripser", "redzed"])
 def test_octahedron_is_a_sphere(engine: str) -> None:
     distances = octahedron()
     found = rips_persistence(distances, max_dimension=2, engine=engine)
@@ -85,7 +86,7 @@ def test_octahedron_is_a_sphere(engine: str) -> None:
     np.testing.assert_array_equal(found.of(2), [[distances[0, 1], distances[0, 3]]])
 
 
-@pytest.mark.parametrize("engine", ["auto", "gudhi", "ripser"])
+@pytest.mark.parametrize("engine", ["auto", "gudhi", "ripser", "redzed"])
 def test_projective_plane_has_its_torsion(engine: str) -> None:
     """Over Z/2 a projective plane has a class in dimension 1 and one in dimension 2, over other fields neither."""
     found = rips_persistence(projective_plane(), max_dimension=2, engine=engine)
@@ -105,17 +106,19 @@ def test_higher_dimensions_leave_the_lower_ones_alone(max_dimension: int) -> Non
 
 @given(tied_matrices())
 @settings(max_examples=60, deadline=None)
-def test_gudhi_and_ripser_agree_in_three_dimensions(distances: np.ndarray) -> None:
-    pytest.importorskip("ripser")
+def test_other_engines_agree_in_three_dimensions(distances: np.ndarray) -> None:
     expected = rips_persistence(distances, max_dimension=2, engine="gudhi")
-    assert rips_persistence(distances, max_dimension=2, engine="ripser") == expected
+    for engine in ("ripser", "redzed"):
+        pytest.importorskip(MODULES[engine])
+        assert rips_persistence(distances, max_dimension=2, engine=engine) == expected
 
 
 def test_standard_sphere_agrees_in_three_dimensions() -> None:
-    pytest.importorskip("ripser")
     distances = standard_input("sphere_3_192")
     expected = rips_persistence(distances, max_dimension=2, engine="gudhi")
-    assert rips_persistence(distances, max_dimension=2, engine="ripser") == expected
+    for engine in ("ripser", "redzed"):
+        pytest.importorskip(MODULES[engine])
+        assert rips_persistence(distances, max_dimension=2, engine=engine) == expected
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0, 1.5])
@@ -204,17 +207,17 @@ def test_settings_out_of_range_are_named(wrong: dict[str, Any]) -> None:
         rips_persistence(valid(), **wrong)
 
 
-@pytest.mark.parametrize("name", ["gudhi", "ripser"])
+@pytest.mark.parametrize("name", MODULES)
 def test_a_missing_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     imported = builtins.__import__
 
     def without_engine(module: str, *arguments: Any, **settings: Any) -> Any:
-        if module.split(".")[0] == name:
+        if module.split(".")[0] == MODULES[name]:
             raise ImportError(name)
         return imported(module, *arguments, **settings)
 
     monkeypatch.setattr(builtins, "__import__", without_engine)
-    for module in [module for module in sys.modules if module.split(".")[0] == name]:
+    for module in [module for module in sys.modules if module.split(".")[0] == MODULES[name]]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(MissingExtraError, match=r"topo_callback\[engines\]"):
         rips_persistence(valid(), engine=name)

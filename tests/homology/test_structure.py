@@ -17,7 +17,7 @@ from topo_callback import homology
 HOME = Path(homology.__file__).parent
 FILES = {path.stem: ast.parse(path.read_text()) for path in sorted(HOME.glob("*.py"))}
 HEAVY = (
-    "torch", "transformers", "gudhi", "ripser", "dionysus", "sklearn", "matplotlib", "pandas", "wandb",
+    "torch", "transformers", "gudhi", "ripser", "redzed_tda", "dionysus", "sklearn", "matplotlib", "pandas", "wandb",
     "scipy.stats", "scipy.spatial", "scipy.optimize", "scipy.signal",
 )  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_its_modules_make_no_circle() -> None:
 
 
 def test_one_subject_a_file() -> None:
-    assert 20 <= len(FILES) <= 29
+    assert 20 <= len(FILES) <= 32
     assert {name: lines for name in FILES if (lines := len((HOME / f"{name}.py").read_text().splitlines())) > 350} == {}
 
 

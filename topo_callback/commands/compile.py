@@ -27,7 +27,7 @@ def _compile(given: argparse.Namespace) -> None:
     from topo_callback.worker.task import warm_up
 
     started = time.perf_counter()
-    warm_up("auto", "auto")
+    warm_up("auto", "auto", subsamples=2)
     for shape in ((64, 32), (512, 128)):  # the ways of what pruning asks for
         cloud_neighbours(np.random.default_rng(0).normal(size=shape).astype(np.float32), 5)
     seconds = time.perf_counter() - started

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from topo_callback.errors import MissingExtraError
+from topo_callback.errors import MissingExtraError, TopologyError
 from topo_callback.homology.machine import allowed_threads
 from topo_callback.homology.wasserstein_kernels import alignment_cost, greatest_savings, saving_pairs
 
@@ -27,15 +27,35 @@ class Matching:
     Attributes:
         pairs: int64 [matched, 2], rows (bar of the first, bar of the second); all other bars go to the diagonal.
         cost: the sum of squared distances, the square of the 2-Wasserstein distance.
-        lower_bound: no matching costs less, by the dual linear programme; equal to `cost` up to rounding.
+        lower_bound: no matching costs less, by the dual linear programme; equal to `cost` up to rounding, unless the
+            matching was given up.
+        finished: whether this is the best matching, not one that was given up.
     """
 
     pairs: Int64[np.ndarray, "matched 2"]
     cost: float
     lower_bound: float
+    finished: bool = True
 
 
-def wasserstein_distance(first: Float[np.ndarray, "bars 2"], second: Float[np.ndarray, "other_bars 2"]) -> float:
+class UnfinishedMatchingError(TopologyError, RuntimeError):
+    """A distance that was given up after so many steps as were allowed; it lies between `least` and `most`.
+
+    Attributes:
+        least, most: a lower bound by the dual linear programme, and the cost of the matching reached, as distances.
+    """
+
+    def __init__(self, bars: tuple[int, int], steps: int, least: float, most: float) -> None:
+        super().__init__(
+            f"the matching of {bars[0]} and {bars[1]} bars was given up after {steps} steps: the distance is between "
+            f"{least:.6g} and {most:.6g}. Allow more steps, None for no limit, or compare fewer bars"
+        )
+        self.least, self.most = least, most
+
+
+def wasserstein_distance(
+    first: Float[np.ndarray, "bars 2"], second: Float[np.ndarray, "other_bars 2"], *, most_steps: int | None = None
+) -> float:
     """The 2-Wasserstein distance of two barcodes of one dimension (Cohen-Steiner et al., 2010; q = 2, p = 2).
 
     The root of the least sum of squared Euclidean distances, over all ways of pairing bars of one with bars of the
@@ -44,12 +64,15 @@ def wasserstein_distance(first: Float[np.ndarray, "bars 2"], second: Float[np.nd
 
     Args:
         first, second: float [bars, 2], rows (birth, death) in one unit; death may be `inf`.
+        most_steps: give up after looking at pairs so often, each some 5 ns; None: never. Thousands of bars that all lie
+            on top of each other, as of noise, may take minutes.
 
     Returns:
         The distance in the unit of the bars; NaN, a missing value, where the numbers of bars that never die differ.
 
     Raises:
         ValueError: NaN, an infinite birth, or a death before its birth.
+        UnfinishedMatchingError: given up; says between which bounds the distance lies.
     """
     first, second = _checked(first, "first"), _checked(second, "second")
     first_endless, second_endless = (np.sort(bars[np.isinf(bars[:, 1]), 0]) for bars in (first, second))
@@ -62,7 +85,11 @@ def wasserstein_distance(first: Float[np.ndarray, "bars 2"], second: Float[np.nd
         # all born together, as in H0 of a Vietoris-Rips filtration: a problem on a line
         finite_cost = float(alignment_cost(np.sort(first[:, 1] - births[0]), np.sort(second[:, 1] - births[0])))
     else:
-        finite_cost = optimal_matching(first, second).cost
+        matching = optimal_matching(first, second, most_steps=most_steps)
+        if not matching.finished and most_steps is not None:
+            least, most = (math.sqrt(endless_cost + max(0.0, cost)) for cost in (matching.lower_bound, matching.cost))
+            raise UnfinishedMatchingError((len(first), len(second)), most_steps, least, most)
+        finite_cost = matching.cost
     return math.sqrt(endless_cost + finite_cost)
 
 
@@ -88,7 +115,9 @@ def wasserstein_distances(
         return np.array(list(pool.map(lambda pair: wasserstein_distance(*pair), pairs)), dtype=np.float64)
 
 
-def optimal_matching(first: Float[np.ndarray, "bars 2"], second: Float[np.ndarray, "other_bars 2"]) -> Matching:
+def optimal_matching(
+    first: Float[np.ndarray, "bars 2"], second: Float[np.ndarray, "other_bars 2"], *, most_steps: int | None = None
+) -> Matching:
     """The matching of finite bars behind the 2-Wasserstein distance, with a lower bound that certifies it.
 
     Deterministic. Source: Jonker and Volgenant (1987), shortest augmenting paths, on the sparse graph of pairs whose
@@ -96,6 +125,7 @@ def optimal_matching(first: Float[np.ndarray, "bars 2"], second: Float[np.ndarra
 
     Args:
         first, second: float [bars, 2], rows (birth, death), all finite and not checked.
+        most_steps: as in `wasserstein_distance`; what is reached then is a matching, and its lower bound holds.
 
     Returns:
         The pairs, the cost and its lower bound, in the square of the unit of the bars.
@@ -103,7 +133,9 @@ def optimal_matching(first: Float[np.ndarray, "bars 2"], second: Float[np.ndarra
     first_order, first_middle, first_lifetime = _by_midpoint(first)
     second_order, second_middle, second_lifetime = _by_midpoint(second)
     starts, partners, savings = saving_pairs(first_middle, first_lifetime, second_middle, second_lifetime)
-    row_partner, row_dual, column_dual = greatest_savings(starts, partners, savings, second_middle.size)
+    row_partner, row_dual, column_dual, finished = greatest_savings(
+        starts, partners, savings, second_middle.size, np.iinfo(np.int64).max if most_steps is None else most_steps
+    )
     rows = np.flatnonzero(row_partner >= 0)
     columns = row_partner[rows]
     # summed from the distances themselves: the difference of large sums would lose the digits of a small distance
@@ -113,7 +145,7 @@ def optimal_matching(first: Float[np.ndarray, "bars 2"], second: Float[np.ndarra
     cost = float(np.sum(2 * apart**2 + longer**2 / 2) + np.sum(alone**2) / 2)
     diagonal = float(np.sum(first_lifetime**2) + np.sum(second_lifetime**2)) / 2
     pairs = np.stack([first_order[rows], second_order[columns]], axis=1).astype(np.int64)
-    return Matching(pairs, cost, diagonal - float(row_dual.sum() + column_dual.sum()))
+    return Matching(pairs, cost, diagonal - float(row_dual.sum() + column_dual.sum()), bool(finished))
 
 
 def _by_midpoint(

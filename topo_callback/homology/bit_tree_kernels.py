@@ -7,7 +7,7 @@ above 64 words one word whose bits say which of them are not empty. Functions ar
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import kernel, trailing_zeros
+from topo_callback.homology.jit_kernels import grown, kernel, trailing_zeros
 
 SHIFT = np.uint64(6)
 SIX_BITS = np.uint64(63)
@@ -62,9 +62,7 @@ def take_all(words, offsets, entries, used):
     number = smallest(words, offsets)
     while number >= 0:
         if used == entries.size:
-            larger = np.empty(2 * entries.size + 16, entries.dtype)
-            larger[:used] = entries
-            entries = larger
+            entries = grown(entries, used, 2 * used + 16)
         entries[used] = number
         used += 1
         toggle(words, offsets, number)

@@ -15,7 +15,7 @@ near-linear time", arXiv 2103.07353). Triangles are reduced away as everywhere e
 import numpy as np
 
 from topo_callback.homology.bit_tree_kernels import ONE, SHIFT, SIX_BITS, new_bit_tree, smallest, take_all, toggle
-from topo_callback.homology.jit_kernels import kernel, trailing_zeros
+from topo_callback.homology.jit_kernels import grown, kernel, trailing_zeros
 
 
 @kernel
@@ -206,9 +206,7 @@ def with_space(pool, used, more):
     """The pool, larger when fewer than `more` entries are free."""
     if used + more <= pool.size:
         return pool
-    larger = np.empty(2 * (used + more), pool.dtype)
-    larger[:used] = pool[:used]
-    return larger
+    return grown(pool, used, 2 * (used + more))
 
 
 @kernel

@@ -8,7 +8,7 @@ its smallest entry. Columns live in pools: column c is entries[starts[c] : start
 import numpy as np
 
 from topo_callback.homology.bit_tree_kernels import new_bit_tree, smallest, take_all, toggle
-from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.jit_kernels import grown, kernel
 
 ODD = np.uint8(1)
 TOUCHED = np.uint8(2)
@@ -124,9 +124,7 @@ def critical_columns(owner, lower_numbers, lower_count, numbers, count, facets, 
                 for link in range(chain_starts[facet], chain_ends[facet]):
                     many = flip(pool[link], marks, touched, many)
         if used + many > pool.size:
-            larger = np.empty(2 * (used + many), pool.dtype)
-            larger[:used] = pool[:used]
-            pool = larger
+            pool = grown(pool, used, 2 * (used + many))
         for place in range(many):
             number = touched[place]
             if marks[number] & ODD:

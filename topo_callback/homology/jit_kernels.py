@@ -38,11 +38,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     function = inspect.unwrap(function)
     try:
         with _cache_of_these_sources():
-            return _with_forgiving_cache(njit(nogil=True, cache=True)(function))
+            return _with_forgiving_cache(njit(nogil=True, cache=True, no_cfunc_wrapper=True)(function))
     except RuntimeError as error:
         if "cache" not in str(error):
             raise
-        return njit(nogil=True)(function)
+        return njit(nogil=True, no_cfunc_wrapper=True)(function)
 
 
 def _with_forgiving_cache(compiled: Any) -> Any:
@@ -108,6 +108,25 @@ def _cache_directory(chosen: str) -> Path:
     for path in sorted(Path(__file__).parent.glob("*_kernels.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return root / f"kernels-{digest.hexdigest()[:16]}"
+
+
+@kernel
+def grown(values, used, size):
+    """A larger array with the first `used` values; entry by entry, since a slice of a slice compiles for seconds."""
+    larger = np.zeros(size, values.dtype)
+    for place in range(used):
+        larger[place] = values[place]
+    return larger
+
+
+@kernel
+def grown_table(table, rows, columns):
+    """The same of a table, all of whose entries are kept."""
+    larger = np.zeros((rows, columns), table.dtype)
+    for row in range(table.shape[0]):
+        for column in range(table.shape[1]):
+            larger[row, column] = table[row, column]
+    return larger
 
 
 @intrinsic

@@ -6,50 +6,50 @@ Kernels for numba, hence without annotations.
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.annotation_kernels import class_deaths
+from topo_callback.homology.jit_kernels import grown, kernel
+from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges, row_maxima
 from topo_callback.homology.rips_graph_kernels import (
     BINS,
-    count_edges,
-    deal_edges,
-    nearest_rows,
     neighbour_count,
-    neighbourhood_edges,
-    relabelled_rows,
-    row_statistics,
     sort_bucket,
     spanning_forest,
 )
-from topo_callback.homology.rips_lune_kernels import (
-    MOST_SMALL_POINTS,
-    empty_adjacency,
-    lune_relations,
-    small_lune_relations,
-)
-from topo_callback.homology.rips_reduction_kernels import edge_lookup, reduce_relations
+from topo_callback.homology.triangle_kernels import greatest_key
 
-TILE = 64
+TILE = 32
 
 
 @kernel
 def is_distance_matrix(distances, first_row, last_row):
     """Whether rows [first_row, last_row) hold a zero diagonal and, from the diagonal on, equal non-negative pairs."""
     points = distances.shape[0]
+    # tiles, because one of the two walks jumps a whole row per entry
+    mirrored = np.empty((TILE, TILE), distances.dtype)
     for row_start in range(first_row, last_row, TILE):
         row_end = min(row_start + TILE, last_row)
         for column_start in range(row_start, points, TILE):
             column_end = min(column_start + TILE, points)
-            good = True
-            # tiles, because one of the two walks jumps a whole row per entry
+            for column in range(column_start, column_end):
+                below = distances[column, row_start:row_end]
+                for row in range(below.size):
+                    mirrored[row, column - column_start] = below[row]
             for row in range(row_start, row_end):
-                for column in range(column_start, column_end):
-                    value = distances[row, column]
-                    good &= (value >= 0) & (value == distances[column, row])
-            if not good:
-                return False
+                tile = mirrored[row - row_start, : column_end - column_start]
+                if not _are_equal_lengths(distances[row, column_start:column_end], tile):
+                    return False
         for row in range(row_start, row_end):
             if distances[row, row] != 0:
                 return False
     return True
+
+
+@kernel
+def _are_equal_lengths(lengths, others):
+    good = True
+    for place in range(lengths.size):
+        good &= (lengths[place] >= 0) & (lengths[place] == others[place])
+    return good
 
 
 @kernel
@@ -126,121 +126,161 @@ def graph_classes(keys, graph):
     """(H0 deaths, H1 births, whether each edge closes a cycle) of the neighbourhood graph's edges in order, as keys."""
     closes = spanning_forest(graph, keys.shape[0])
     found = graph_keys(keys, graph)
-    return found[~closes], found[closes], closes
+    deaths, births = np.empty(graph.size, keys.dtype), np.empty(graph.size, keys.dtype)
+    merges = 0
+    for place in range(graph.size):
+        births[place - merges] = found[place]
+        deaths[merges] = found[place]
+        merges += not closes[place]
+    return deaths[:merges], births[: graph.size - merges], closes
 
 
 @kernel
-def cloud_bars(keys, limit, bucket_edges):
-    """H0 and H1 of one cloud on one thread: (H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies).
+def cloud_bars(keys, limit, most_scans):
+    """H0 and H1 of one cloud on one thread, by annotations.
 
     Args:
-        keys: uint32 [points, points].
+        keys: uint32 or uint64 [points, points], at least two points.
         limit: the greatest key that may enter.
-        bucket_edges: about how many edges are swept before the next look at whether all classes are dead.
+        most_scans: give up after looking so often for the next triangle of an edge.
+
+    Returns:
+        (H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies, whether this was finished).
     """
     points = keys.shape[0]
-    totals = np.empty(points, np.uint64)
-    longest = np.empty(points, np.uint32)
-    row_statistics(keys, totals, longest, 0, points)
-    cut = min(limit, longest.min())
-    central = np.empty((points, points), np.uint32)
-    relabelled_rows(keys, central_order(totals), central, 0, points)
+    longest = np.empty(points, keys.dtype)
+    row_maxima(keys, longest, 0, points)
+    cut = limit
+    for key in longest:
+        cut = min(cut, key)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
-    nearest_rows(central, nearest, 0, points)
-    graph = neighbourhood_edges(central, nearest, cut, 0, 1)
-    sort_bucket(central, graph, 0, graph.size)
-    deaths, births, closes = graph_classes(central, graph)
-    class_deaths = np.zeros(births.size, np.uint32)
-    pool_starts = np.full(births.size, -1, np.int64)
-    if births.size > 0:
-        floor, shift = binning(cut, graph_keys(central, graph))
-        counts = count_edges(central, cut, floor, shift, 0, points)
-        bucket_of_bin, starts = bucket_layout(counts, bucket_edges)
-        codes = np.empty(starts[-1], np.uint32)
-        deal_edges(central, cut, floor, shift, bucket_of_bin, starts.copy(), codes, 0, points)
-        adjacency = empty_adjacency(points)
-        table = edge_lookup(graph, closes)
-        pool = np.empty(1024, np.uint64)
-        killed = np.zeros(2, np.int64)
-        for bucket in range(starts.size - 1):
-            sort_bucket(central, codes, starts[bucket], starts[bucket + 1])
-            if points <= MOST_SMALL_POINTS:
-                relations = small_lune_relations(central, adjacency, codes, starts[bucket], starts[bucket + 1])
-            else:
-                relations = lune_relations(central, adjacency, nearest, codes, starts[bucket], starts[bucket + 1])
-            table, pool = reduce_relations(central, codes, relations, table, pool, pool_starts, class_deaths, killed)
-            if killed[0] == births.size:
-                break
-    return deaths, births, class_deaths, pool_starts >= 0
+    near_rows(keys, nearest, 0, points)
+    graph = neighbourhood_edges(keys, nearest, cut, 0, 1)
+    sort_bucket(keys, graph, 0, graph.size)
+    deaths, births, closes = graph_classes(keys, graph)
+    last, dies, finished = class_deaths(keys, keys, False, graph, closes, cut, most_scans)
+    return deaths, births, last, dies, finished
+
+
+@kernel
+def difference_bars(own, smaller, most_scans):
+    """(Births, deaths as keys, whether this was finished) of H1 of a cloud whose subcomplex is filled by a cone.
+
+    Args:
+        own: uint32 or uint64 [points, points], the keys by which edges enter the subcomplex, all finite.
+        smaller: the keys by which they enter the complex, of the same type, none of them greater.
+        most_scans: as for `cloud_bars`.
+    """
+    points = own.shape[0]
+    cut = own[0, 0]
+    for row in range(points):
+        for column in range(points):
+            cut = max(cut, own[row, column])
+    nearest = np.empty((points, neighbour_count(points)), np.int32)
+    near_rows(smaller, nearest, 0, points)
+    graph = neighbourhood_edges(smaller, nearest, cut, 0, 1)
+    sort_bucket(smaller, graph, 0, graph.size)
+    # the point of the cone joins all components at once, so every edge closes a cycle, some of which are filled at once
+    closes, births, count = np.zeros(graph.size, np.bool_), np.empty(graph.size, own.dtype), 0
+    for place in range(graph.size):
+        first, second = graph[place] >> 16, graph[place] & 0xFFFF
+        closes[place] = own[first, second] > smaller[first, second]
+        births[count] = smaller[first, second]
+        count += closes[place]
+    deaths, _, finished = class_deaths(smaller, own, True, graph, closes, cut, most_scans)
+    return births[:count], deaths, finished
 
 
 @kernel
 def graph_keys(keys, graph):
     """The keys of edges given by code."""
-    found = np.empty(graph.size, np.uint32)
+    found = np.empty(graph.size, keys.dtype)
     for place in range(graph.size):
         found[place] = keys[graph[place] >> 16, graph[place] & 0xFFFF]
     return found
 
 
 @kernel
-def bars_of_clouds(distances, keys, limit, bucket_edges):
+def bars_of_clouds(distances, keys, limit, most_scans):
     """The bars of each cloud in canonical order: by dimension, birth and death, those of length 0 left out.
 
     Args:
-        distances: float32 [clouds, points, points], at least two points.
-        keys: their bit patterns, uint32.
+        distances: float32 or float64 [clouds, points, points], at least two points.
+        keys: their bit patterns without sign, uint32 or uint64.
         limit: the greatest key that may enter.
-        bucket_edges: as for `cloud_bars`.
+        most_scans: as for `cloud_bars`.
 
     Returns:
         (The first cloud that is not a distance matrix or -1, where the bars of each cloud start and the end, how many
-        of a cloud's bars are components, births and deaths as float32).
+        of a cloud's bars are components, -1 for a cloud that was given up, births and deaths as keys, the greatest one
+        for never).
     """
-    clouds, points = distances.shape[0], distances.shape[1]
-    starts = np.zeros(clouds + 1, np.int64)
-    components = np.zeros(clouds, np.int64)
-    births = np.empty(2 * clouds * points, np.float32)
-    deaths = np.empty(2 * clouds * points, np.float32)
-    count = 0
+    clouds, points = keys.shape[0], keys.shape[1]
+    starts, components = np.zeros(clouds + 1, np.int64), np.zeros(clouds, np.int64)
+    births, deaths = np.empty(2 * clouds * points, keys.dtype), np.empty(2 * clouds * points, keys.dtype)
     for cloud in range(clouds):
         if not is_distance_matrix(distances[cloud], 0, points):
             return cloud, starts, components, births, deaths
-        merges, loops, ends, dies = cloud_bars(keys[cloud], limit, bucket_edges)
-        most = count + points + loops.size
-        if most > births.size:
-            births = _grown(births, 2 * most)
-            deaths = _grown(deaths, 2 * most)
-        for death in merges.view(np.float32):
-            if death > 0:
-                births[count] = 0
-                deaths[count] = death
-                count += 1
-        for _ in range(points - merges.size):
-            births[count] = 0
-            deaths[count] = np.inf
-            count += 1
-        components[cloud] = count - starts[cloud]
-        first = count
-        loop_births, loop_deaths = loops.view(np.float32), ends.view(np.float32)
-        for loop in range(loops.size):
-            birth = loop_births[loop]
-            death = loop_deaths[loop] if dies[loop] else np.float32(np.inf)
-            if death > birth:
-                # births ascend already; those that are equal are put in order of their deaths
-                place = count
-                while place > first and births[place - 1] == birth and deaths[place - 1] > death:
-                    deaths[place] = deaths[place - 1]
-                    place -= 1
-                births[count] = birth
-                deaths[place] = death
-                count += 1
-        starts[cloud + 1] = count
-    return -1, starts, components, births[:count], deaths[:count]
+        births, deaths = _add_bars(keys[cloud], cloud, limit, most_scans, starts, components, births, deaths)
+    return -1, starts, components, births[: starts[clouds]], deaths[: starts[clouds]]
 
 
 @kernel
-def _grown(values, size):
-    larger = np.empty(size, values.dtype)
-    larger[: values.size] = values
-    return larger
+def bars_of_parts(keys, members, bounds, limit, most_scans):
+    """The same of the points members[bounds[i]:bounds[i + 1]] of one cloud, for each i at least two, without checks.
+
+    Args:
+        keys: uint32 or uint64 [points, points].
+        members: int64, points of the parts, one part after the other.
+        bounds: int64 [parts + 1].
+        limit, most_scans: as for `bars_of_clouds`, most_scans int64 [parts].
+    """
+    parts = bounds.size - 1
+    starts, components = np.zeros(parts + 1, np.int64), np.zeros(parts, np.int64)
+    births, deaths = np.empty(2 * members.size, keys.dtype), np.empty(2 * members.size, keys.dtype)
+    for part in range(parts):
+        chosen = members[bounds[part] : bounds[part + 1]]
+        cloud = np.empty((chosen.size, chosen.size), keys.dtype)
+        for row in range(chosen.size):
+            source = keys[chosen[row]]
+            for column in range(chosen.size):
+                cloud[row, column] = source[chosen[column]]
+        births, deaths = _add_bars(cloud, part, limit, most_scans[part], starts, components, births, deaths)
+    return starts, components, births[: starts[parts]], deaths[: starts[parts]]
+
+
+@kernel
+def _add_bars(keys, cloud, limit, most_scans, starts, components, births, deaths):
+    """Write the bars of one cloud behind those of the clouds before it; births and deaths, which may have grown."""
+    points, count = keys.shape[0], starts[cloud]
+    merges, loops, ends, dies, finished = cloud_bars(keys, limit, most_scans)
+    if not finished:
+        components[cloud], starts[cloud + 1] = -1, count
+        return births, deaths
+    never = greatest_key(keys)
+    most = count + points + loops.size
+    if most > births.size:
+        births, deaths = grown(births, count, 2 * most), grown(deaths, count, 2 * most)
+    for death in merges:
+        if death > 0:
+            births[count], deaths[count] = 0, death
+            count += 1
+    for _ in range(points - merges.size):
+        births[count], deaths[count] = 0, never
+        count += 1
+    components[cloud] = count - starts[cloud]
+    first = count
+    for loop in range(loops.size):
+        birth = loops[loop]
+        death = ends[loop] if dies[loop] else never
+        if death > birth:
+            # births ascend already; those that are equal are put in order of their deaths
+            place = count
+            while place > first and births[place - 1] == birth and deaths[place - 1] > death:
+                deaths[place] = deaths[place - 1]
+                place -= 1
+            births[count] = birth
+            deaths[place] = death
+            count += 1
+    starts[cloud + 1] = count
+    return births, deaths

@@ -1,4 +1,4 @@
-"""One large cloud on several threads: the same kernels as on one, the same result."""
+"""One cloud on a team of threads: by annotations, or by a sweep through all edges; the same result on any number."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt32, UInt64
+from jaxtyping import Bool, Int32, Int64, UInt, UInt32, UInt64
 
+from topo_callback.homology.annotation_kernels import class_deaths
 from topo_callback.homology.machine import ThreadTeam, triangle_shares
 from topo_callback.homology.native_rips_kernels import (
     binning,
     bucket_layout,
     central_order,
+    cloud_bars,
     graph_classes,
     graph_keys,
 )
+from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges, row_maxima
 from topo_callback.homology.rips_graph_kernels import (
     count_edges,
     deal_edges,
-    nearest_rows,
     neighbour_count,
-    neighbourhood_edges,
     relabelled_rows,
     row_statistics,
     sort_bucket,
@@ -35,9 +36,9 @@ WITHOUT_SIGN = np.uint32(0x7FFFFFFF)
 Keys = UInt32[np.ndarray, "points points"]
 Codes = UInt32[np.ndarray, " _"]
 Bars = tuple[
-    UInt32[np.ndarray, " components"],
-    UInt32[np.ndarray, " classes"],
-    UInt32[np.ndarray, " classes"],
+    UInt[np.ndarray, " components"],
+    UInt[np.ndarray, " classes"],
+    UInt[np.ndarray, " classes"],
     Bool[np.ndarray, " classes"],
 ]
 
@@ -96,8 +97,33 @@ class SweptCloud:
     pool_starts: Int64[np.ndarray, " classes"]
 
 
+def annotated_bars(
+    keys: UInt[np.ndarray, "points points"], limit: np.uint32 | np.uint64, most_scans: int, team: ThreadTeam | None
+) -> Bars | None:
+    """(H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies) by annotations; None where it gave up.
+
+    Args:
+        keys: bit patterns without sign.
+        limit: the greatest key that may enter.
+        most_scans: give up after looking so often for the next triangle of an edge.
+        team: threads for the neighbourhood graph, which takes most of the time of large clouds; None: one.
+    """
+    if team is None:
+        *bars, finished = cloud_bars(keys, limit, most_scans)
+        return (bars[0], bars[1], bars[2], bars[3]) if finished else None
+    points = len(keys)
+    longest = np.empty(points, keys.dtype)
+    shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
+    team.run(lambda member: row_maxima(keys, longest, *shares[member]))
+    cut = min(limit, longest.min())
+    _, graph = neighbourhood_graph(keys, cut, team)
+    deaths, births, closes = graph_classes(keys, graph)
+    last, dies, finished = class_deaths(keys, keys, False, graph, closes, cut, most_scans)
+    return (deaths, births, last, dies) if finished else None
+
+
 def threaded_bars(keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam, *, renumber: bool = True) -> Bars:
-    """What `cloud_bars` gives, on a team of threads."""
+    """What `annotated_bars` gives, by a sweep through all edges."""
     return bars_of(swept_cloud(keys, limit, bucket_edges, team, renumber=renumber))
 
 
@@ -165,13 +191,13 @@ def _row_sums(keys: Keys, limit: np.uint32, team: ThreadTeam) -> tuple[UInt64[np
 
 
 def neighbourhood_graph(
-    central: Keys, cut: np.uint32, team: ThreadTeam
+    central: UInt[np.ndarray, "points points"], cut: np.uint32 | np.uint64, team: ThreadTeam
 ) -> tuple[Int32[np.ndarray, "points count"], Codes]:
     """(Points near each point, codes of the edges of the relative neighbourhood graph in the total order)."""
     points = len(central)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
     shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
-    team.run(lambda member: nearest_rows(central, nearest, *shares[member]))
+    team.run(lambda member: near_rows(central, nearest, *shares[member]))
     parts: list[Codes] = [np.empty(0, np.uint32)] * team.members
 
     def collect(member: int) -> None:

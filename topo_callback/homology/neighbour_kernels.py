@@ -215,7 +215,9 @@ def _line_from_diagonal(triangle, height, row, line):
     points, block = line.size, row // height
     left, width = block * height, points - block * height
     start = _block_start(height, points, block) + (row - left) * width
-    line[left:] = triangle[start : start + width]
+    part, beyond = line[left:], triangle[start : start + width]
+    for place in range(width):
+        part[place] = beyond[place]
 
 
 @kernel
@@ -248,7 +250,8 @@ def rank_candidates(cloud, points, rows, candidates, counts, found, reach):
     for row in range(*rows):
         filled, point = 0, points[row]
         if counts[row] == DECIDED:
-            found[row] = candidates[row, :k]
+            for place in range(k):
+                found[row, place] = candidates[row, place]
         for place in range(counts[row]):
             column = candidates[row, place]
             if column != point:

@@ -1,4 +1,4 @@
-"""Barcodes by other packages, all of them extras: gudhi and ripser.py for Vietoris-Rips, dionysus for zigzags.
+"""Barcodes by other packages, all extras: gudhi, ripser.py and RedZeD for Vietoris-Rips, dionysus for zigzags.
 
 They are asked for by name, gudhi also for bars of dimension 2, which the native engine lacks. For dionysus the cliques
 are found here in plain Python, sharing no code with the native engine, so that the two can be compared.
@@ -125,6 +125,44 @@ def ripser_persistence(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on the shape of its input
         diagrams = ripser(order, maxdim=max_dimension, distance_matrix=True, coeff=2)["dgms"]
+    lookup = np.append(values.astype(np.float64), np.inf)
+    return Barcode.from_diagrams(
+        lookup[np.where(np.isfinite(diagram), diagram, values.size).astype(np.int64)] for diagram in diagrams
+    )
+
+
+def redzed_persistence(
+    distances: Float[np.ndarray, "points points"], *, max_dimension: int, threshold: float
+) -> Barcode:
+    """The Vietoris-Rips barcode over Z/2 of a matrix that has been checked, by RedZeD (arXiv 2606.06310).
+
+    RedZeD computes in single precision and refuses infinite entries, so it is given ranks, as ripser.py is; what does
+    not enter has a rank beyond its threshold. It needs no more than NumPy and releases the global interpreter lock.
+
+    Args:
+        distances: float32 or float64 [points, points], a valid distance matrix, `inf` allowed off the diagonal.
+        max_dimension: the highest dimension of the bars.
+        threshold: the longest edge that enters.
+
+    Raises:
+        MissingExtraError: redzed-tda is not installed.
+        ConfigurationError: more than 2**24 different distances, whose ranks single precision cannot tell apart.
+    """
+    try:
+        from redzed_tda import rips
+    except ImportError as error:
+        raise MissingExtraError(
+            'engine "redzed" needs the package redzed-tda; pip install "topo_callback[engines]"'
+        ) from error
+    points = len(distances)
+    values, ranks = np.unique(np.abs(distances), return_inverse=True)  # -0 is 0
+    if values.size >= MOST_RANKS:
+        raise ConfigurationError(
+            f"engine is 'redzed' and there are {values.size} different distances; it can tell {MOST_RANKS} apart, "
+            "use engine='gudhi' or 'native'"
+        )
+    last = int(np.flatnonzero(np.isfinite(values) & (values <= threshold))[-1])
+    diagrams = rips(ranks.reshape(points, points), maxdim=max_dimension, threshold=float(last))
     lookup = np.append(values.astype(np.float64), np.inf)
     return Barcode.from_diagrams(
         lookup[np.where(np.isfinite(diagram), diagram, values.size).astype(np.int64)] for diagram in diagrams

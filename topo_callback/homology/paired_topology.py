@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from topo_callback.errors import ConfigurationError
+from topo_callback.homology.native_rips import difference_lengths
 from topo_callback.homology.rips import checked_distances, rips_persistence
 from topo_callback.homology.rips_graph_kernels import packed_triangle, spanning_tree
 
@@ -137,16 +138,31 @@ def tree_similarities(first: Float[np.ndarray, "*one"], second: Float[np.ndarray
 def _bars_of_difference(
     own: Float[np.ndarray, "points points"], smaller: Float[np.ndarray, "points points"], threads: int | None
 ) -> float:
-    """The sum of the lengths of the H1 bars of one order; see `representation_topology_divergence`."""
+    """The sum of the lengths of the H1 bars of one order; see `representation_topology_divergence`.
+
+    The complex of the definition is the mapping cone of the inclusion of one Rips complex, by `own`, into another one,
+    by `smaller`. So is the second with a cone over the first, which has half the points, a quarter of the edges and few
+    ties: there an edge of both is filled once it is in the first.
+    """
+    lengths = difference_lengths(own, smaller)
+    if lengths is None:
+        bars = rips_persistence(_joint_distances(own, smaller), threads=threads).of(1)
+        # once all edges have entered, both blocks and what joins them are filled: no bar of H1 is endless
+        lengths = bars[:, 1] - bars[:, 0]
+    return math.fsum(lengths)
+
+
+def _joint_distances(
+    own: Float[np.ndarray, "points points"], smaller: Float[np.ndarray, "points points"]
+) -> Float[np.ndarray, "joint joint"]:
+    """The matrix of the definition, on 2 points + 1 vertices."""
     points = len(own)
     above = np.where(np.tri(points, k=-1, dtype=bool), np.inf, own)
     joint = np.full((2 * points + 1, 2 * points + 1), np.inf, own.dtype)
     joint[:points, :points], joint[points:-1, points:-1] = own, smaller
     joint[points:-1, :points], joint[:points, points:-1] = above, above.T
     joint[-1, :points] = joint[:points, -1] = joint[-1, -1] = 0
-    bars = rips_persistence(joint, threads=threads).of(1)
-    # once all edges have entered, both blocks and what joins them are filled: no bar of H1 is endless
-    return float((bars[:, 1] - bars[:, 0]).sum())
+    return joint
 
 
 def _tree_length(distances: Float[np.ndarray, "points points"]) -> float:

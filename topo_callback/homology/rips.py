@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
@@ -19,10 +20,11 @@ from topo_callback.homology.native_rips import (
     NotADistanceMatrixError,
     batch_persistence,
     native_persistence,
+    parts_persistence,
 )
 from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
 
-Engine = Literal["auto", "native", "gudhi", "ripser"]
+Engine = Literal["auto", "native", "gudhi", "ripser", "redzed"]
 # beyond about so many points the H2 of the whole cloud costs more than a training run can spare
 MOST_POINTS_FOR_H2 = 400
 
@@ -46,8 +48,8 @@ def rips_persistence(
             the diagonal; at least one point. The triangle inequality is not needed.
         max_dimension: the highest homological dimension, 0 or more.
         threshold: the longest edge that enters, in the unit of the distances; 0 or more.
-        engine: "native" (this package's own, dimensions 0 and 1), "gudhi", "ripser", or "auto": native up to
-            dimension 1, gudhi beyond. From dimension 2 on, a cloud of more than about 400 points is a case for
+        engine: "native" (this package's own, dimensions 0 and 1), "gudhi", "ripser", "redzed", or "auto": native up
+            to dimension 1, gudhi beyond. From dimension 2 on, a cloud of more than about 400 points is a case for
             `landmark_persistence`.
         threads: how many the native engine uses, by default one for each core allowed; the others use one.
 
@@ -114,6 +116,46 @@ def rips_persistence_batch(
         return list(pool.map(compute, range(len(distances))))
 
 
+def rips_persistence_of_parts(
+    distances: Float[np.ndarray, "points points"],
+    parts: Sequence[Int[np.ndarray, " _"]],
+    *,
+    max_dimension: int = 1,
+    threshold: float = math.inf,
+    engine: Engine = "auto",
+    threads: int | None = None,
+) -> list[Barcode]:
+    """`rips_persistence` of parts of one cloud by index, such as split halves or all but one block; checked once.
+
+    Args:
+        distances, max_dimension, threshold, engine: as in `rips_persistence`.
+        parts: for each part the indices of its points, at least one; parts may overlap and differ in size.
+        threads: how many parts are worked on at once, by default one for each core allowed.
+
+    Returns:
+        One Barcode for each part, in order.
+
+    Raises:
+        ValueError, ConfigurationError: as `rips_persistence`; a part without points, or with an index out of range.
+    """
+    chosen = _checked_settings(max_dimension, threshold, engine)
+    members = max(1, min(threads or allowed_threads(), len(parts)))
+    with ThreadTeam(members) as team:
+        checked = checked_distances(distances, team)
+    rows = [np.ascontiguousarray(part, dtype=np.int64) for part in parts]
+    for place, row in enumerate(rows):
+        if row.size == 0 or row.min() < 0 or row.max() >= len(checked):
+            raise ValueError(
+                f"parts[{place}] is {row.tolist()[:5]}...; expected are indices from 0 to {len(checked) - 1}"
+            )
+    rounded = rounded_down(threshold, checked.dtype)
+    if rows and chosen == "native" and max_dimension == 1 and min(map(len, rows)) > 1:
+        return parts_persistence(checked, rows, threshold=rounded, threads=members)
+    with ThreadTeam(1) as alone:
+        clouds = (np.ascontiguousarray(checked[np.ix_(row, row)]) for row in rows)
+        return [_computed(cloud, chosen, max_dimension, rounded, alone) for cloud in clouds]
+
+
 def _is_for_batch(distances: Float[np.ndarray, "clouds points points"]) -> bool:
     """Small clouds in single precision, whose bit patterns are their keys."""
     single, small = distances.dtype == np.float32, 2 <= distances.shape[1] < FEWEST_POINTS_FOR_THREADS
@@ -142,6 +184,10 @@ def _computed(
         from topo_callback.homology.other_engines import ripser_persistence
 
         return ripser_persistence(checked, max_dimension=max_dimension, threshold=threshold)
+    if engine == "redzed":
+        from topo_callback.homology.other_engines import redzed_persistence
+
+        return redzed_persistence(checked, max_dimension=max_dimension, threshold=threshold)
     from topo_callback.homology.other_engines import gudhi_persistence
 
     return gudhi_persistence(checked, max_dimension=max_dimension, threshold=threshold)
@@ -282,7 +328,7 @@ def landmark_persistence(
         distances: as in `rips_persistence`.
         max_dimension: the highest homological dimension, 0 or more.
         count: how many landmarks at most.
-        engine: as in `rips_persistence`; dimension 2 needs "gudhi" or "ripser", and "auto" takes gudhi for it.
+        engine: as in `rips_persistence`; dimension 2 needs another one than "native", and "auto" takes gudhi for it.
 
     Returns:
         The barcode in the unit of the distances, with the landmarks and their covering radius.

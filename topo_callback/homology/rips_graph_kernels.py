@@ -3,7 +3,6 @@
 
 Distances come as `keys`: uint32 [points, points] of the same order as the distances. An edge (a, b), a < b, has the
 code a << 16 | b, and comes before another one when its (key, code) is smaller: one total order, the same everywhere.
-The graphs are those of nearest points, the relative neighbourhood graph and its spanning forest.
 """
 
 import numpy as np
@@ -71,47 +70,44 @@ def sort_bucket(keys, codes, start, end):
     size = end - start
     if size < 2:
         return
-    values = np.empty(size, np.uint32)
-    lowest = np.uint32(0xFFFFFFFF)
-    highest = np.uint32(0)
+    values, target_values = np.empty(size, keys.dtype), np.empty(size, keys.dtype)
+    lowest = highest = keys[codes[start] >> 16, codes[start] & 0xFFFF]
     for place in range(size):
         code = codes[start + place]
         key = keys[code >> 16, code & 0xFFFF]
         values[place] = key
         lowest = min(lowest, key)
         highest = max(highest, key)
-    spread = highest - lowest
-    source_codes = codes[start:end]
-    target_values = np.empty(size, np.uint32)
-    target_codes = np.empty(size, np.uint32)
+    spread = np.uint64(highest - lowest)
+    source_codes, target_codes = codes[start:end], np.empty(size, np.uint32)
     bits = 0
-    while bits < 32 and (spread >> bits) > 0:
+    while bits < 64 and spread >> np.uint64(bits) > 0:
         bits += 1
     # short digits cost less each, long ones are fewer
     digit_bits = 8 if size < 1024 or (bits + 7) // 8 == (bits + 10) // 11 else 11
-    shift = 0
     passes = 0
     counts = np.empty(1 << digit_bits, np.int64)
-    mask = np.uint32((1 << digit_bits) - 1)
-    while shift < 32 and (spread >> shift) > 0:
+    mask = np.uint64((1 << digit_bits) - 1)
+    while passes * digit_bits < bits:
+        shift = np.uint64(passes * digit_bits)
         counts[:] = 0
         for place in range(size):
-            counts[((values[place] - lowest) >> shift) & mask] += 1
+            counts[(np.uint64(values[place] - lowest) >> shift) & mask] += 1
         total = 0
         for digit in range(counts.size):
             total, counts[digit] = total + counts[digit], total
         for place in range(size):
-            digit = ((values[place] - lowest) >> shift) & mask
-            target = counts[digit]
-            counts[digit] = target + 1
+            bin_of = (np.uint64(values[place] - lowest) >> shift) & mask
+            target = counts[bin_of]
+            counts[bin_of] = target + 1
             target_values[target] = values[place]
             target_codes[target] = source_codes[place]
         values, target_values = target_values, values
         source_codes, target_codes = target_codes, source_codes
-        shift += digit_bits
         passes += 1
     if passes % 2 == 1:
-        codes[start:end] = source_codes
+        for place in range(size):
+            codes[start + place] = source_codes[place]
 
 
 @kernel
@@ -152,33 +148,7 @@ def rank_keys(values, order, points):
 @kernel
 def neighbour_count(points):
     """How many near points are worth a look: more find more shortcuts, but take longer to find themselves."""
-    return min(points - 1, max(5, min(16, points // 32)))
-
-
-@kernel
-def nearest_rows(keys, nearest, first_row, last_row):
-    """Write the nearest points of each row, nearest first, to `nearest` [points, count]."""
-    points = keys.shape[0]
-    count = nearest.shape[1]
-    best = np.empty(count, np.uint32)
-    for row in range(first_row, last_row):
-        found = 0
-        worst = np.uint32(0xFFFFFFFF)
-        for column in range(points):
-            key = keys[row, column]
-            if key >= worst or column == row:
-                continue
-            place = found if found < count else count - 1
-            while place > 0 and best[place - 1] > key:
-                best[place] = best[place - 1]
-                nearest[row, place] = nearest[row, place - 1]
-                place -= 1
-            best[place] = key
-            nearest[row, place] = column
-            if found < count:
-                found += 1
-            if found == count:
-                worst = best[count - 1]
+    return min(points - 1, 8)
 
 
 @kernel
@@ -192,86 +162,11 @@ def precedes(keys, first, second, key, code):
 
 
 @kernel
-def neighbourhood_edges(keys, nearest, cut, member, members):
-    """The codes of the edges up to the key `cut` with an empty lune, of rows member, member + members, ...
-
-    The lune of an edge holds the points whose edges to both its ends come before it. A look at the points near one end
-    discards nearly all edges; ties are left for the full test, which knows the total order.
-    """
-    points = keys.shape[0]
-    shortcut = np.empty(points, np.uint32)
-    codes = np.empty(4 * points + 16, np.uint32)
-    count = 0
-    for row in range(member, points, members):
-        # the longer edge of the best path of two edges through a point near this end
-        shortcut[row + 1 :] = np.uint32(0xFFFFFFFF)
-        for near in range(nearest.shape[1]):
-            witness = nearest[row, near]
-            _shorten(shortcut[row + 1 :], keys[row, witness], keys[witness, row + 1 :])
-        for column in range(row + 1, points):
-            key = keys[row, column]
-            if shortcut[column] >= key and key <= cut and _has_empty_lune(keys, nearest, row, column):
-                if count == codes.size:
-                    larger = np.empty(2 * count, np.uint32)
-                    larger[:count] = codes
-                    codes = larger
-                codes[count] = (row << 16) | column
-                count += 1
-    return codes[:count]
-
-
-@kernel
-def _shorten(shortcut, reach, onward):
-    """On whole arrays from index 0, so that the compiler sees that it may use vector registers: 6 times faster."""
-    for place in range(shortcut.size):
-        shortcut[place] = min(shortcut[place], max(reach, onward[place]))
-
-
-@kernel
-def _has_empty_lune(keys, nearest, row, column):
-    key = keys[row, column]
-    for near in range(nearest.shape[1]):
-        witness = nearest[column, near]
-        if max(keys[column, witness], keys[row, witness]) < key:
-            return False
-    if shortest_path(keys[row], keys[column]) < key:
-        return False
-    # the two ends themselves are tied
-    if _paths_of(keys[row], keys[column], key) == 2:
-        return True
-    code = (row << 16) | column
-    for witness in range(keys.shape[0]):
-        if (
-            witness != row
-            and witness != column
-            and precedes(keys, row, witness, key, code)
-            and precedes(keys, column, witness, key, code)
-        ):
-            return False
-    return True
-
-
-@kernel
-def shortest_path(first, second):
-    """The longer edge of the best path of two edges, from the rows of its two ends."""
-    least = np.uint32(0xFFFFFFFF)
-    for point in range(first.size):
-        least = min(least, max(first[point], second[point]))
-    return least
-
-
-@kernel
-def _paths_of(first, second, key):
-    count = np.uint32(0)
-    for point in range(first.size):
-        count += np.uint32(max(first[point], second[point]) == key)
-    return count
-
-
-@kernel
 def spanning_forest(codes, points):
     """Whether each edge, given in order, closes a cycle rather than merging two components."""
-    parent = np.arange(points)
+    parent = np.empty(points, np.int64)
+    for point in range(points):
+        parent[point] = point
     closes = np.empty(codes.size, np.bool_)
     for place in range(codes.size):
         first = _root(parent, np.int64(codes[place] >> 16))

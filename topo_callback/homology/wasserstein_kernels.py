@@ -8,7 +8,7 @@ saves p*p' - 2*(m - m')**2, which is positive only for bars that are close: the 
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import kernel
+from topo_callback.homology.jit_kernels import grown, kernel
 
 
 @kernel
@@ -65,8 +65,8 @@ def saving_pairs(first_middle, first_lifetime, second_middle, second_lifetime):
         high = np.searchsorted(second_middle, first_middle[row] + reach, side="right")
         if count + high - low > capacity:
             capacity = 2 * capacity + high - low
-            partners = _grown(partners, count, capacity)
-            savings = _grown(savings, count, capacity)
+            partners = grown(partners, count, capacity)
+            savings = grown(savings, count, capacity)
         for column in range(low, high):
             apart = first_middle[row] - second_middle[column]
             saving = first_lifetime[row] * second_lifetime[column] - 2 * apart * apart
@@ -79,20 +79,15 @@ def saving_pairs(first_middle, first_lifetime, second_middle, second_lifetime):
 
 
 @kernel
-def _grown(values, count, capacity):
-    larger = np.empty(capacity, values.dtype)
-    larger[:count] = values[:count]
-    return larger
-
-
-@kernel
-def greatest_savings(starts, partners, savings, columns):
-    """A matching of greatest total saving: (partner of each row or -1, dual of each row, dual of each column).
+def greatest_savings(starts, partners, savings, columns, most_steps):
+    """A matching of greatest total saving: (partner of each row or -1, duals of rows, of columns, whether finished).
 
     The Hungarian method by shortest augmenting paths on a sparse graph (Jonker and Volgenant, 1987), where each row
     may also stay alone at no saving. The duals prove that it is the best: both are at least 0, together at least the
-    saving of each pair, equal to it on matched pairs, and 0 on whatever stays alone.
+    saving of each pair, equal to it on matched pairs, and 0 on whatever stays alone. After looking at pairs
+    `most_steps` times, rows that have not had their turn stay alone with a dual above 0, so the two sums differ.
     """
+    steps = 0
     rows = starts.size - 1
     row_dual = np.zeros(rows)
     column_dual = np.zeros(columns)
@@ -110,6 +105,8 @@ def greatest_savings(starts, partners, savings, columns):
     for root in range(rows):
         if starts[root] == starts[root + 1]:
             continue
+        if steps > most_steps:
+            return row_partner, row_dual, column_dual, False
         touched_count = 0
         heap_count = 0
         reached = 0.0
@@ -121,6 +118,7 @@ def greatest_savings(starts, partners, savings, columns):
             if reached + row_dual[row] < alone_at:
                 alone_at = reached + row_dual[row]
                 alone_row = row
+            steps += starts[row + 1] - starts[row]
             for pair in range(starts[row], starts[row + 1]):
                 column = partners[pair]
                 if done[column]:
@@ -171,7 +169,7 @@ def greatest_savings(starts, partners, savings, columns):
         for place in range(touched_count):
             distance[touched[place]] = np.inf
             done[touched[place]] = False
-    return row_partner, row_dual, column_dual
+    return row_partner, row_dual, column_dual, True
 
 
 @kernel

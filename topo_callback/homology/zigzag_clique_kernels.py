@@ -8,7 +8,7 @@ all vertices but the last lie next to each other, sorted by the last one.
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import kernel, trailing_zeros
+from topo_callback.homology.jit_kernels import grown, kernel, trailing_zeros
 
 WORD = 64
 
@@ -199,7 +199,7 @@ def next_cliques(points, starts, last, masks, facets):
                     continue
                 if count == capacity:
                     capacity *= 2
-                    new_last = _grown(new_last, capacity)
+                    new_last = grown(new_last, new_last.size, capacity)
                     new_masks = _grown_rows(new_masks, capacity)
                     new_facets = _grown_rows(new_facets, capacity)
                 new_last[count] = vertex
@@ -229,13 +229,6 @@ def _child(prefix, vertex, starts, last):
 
 
 @kernel
-def _grown(array, capacity):
-    larger = np.empty(capacity, array.dtype)
-    larger[: array.size] = array
-    return larger
-
-
-@kernel
 def _grown_rows(array, capacity):
     larger = np.empty((capacity, array.shape[1]), array.dtype)
     larger[: array.shape[0]] = array
@@ -256,8 +249,8 @@ def runs_of_masks(masks, stages):
         starts[clique] = runs
         if runs + stages > capacity:
             capacity = 2 * capacity + stages
-            first = _grown(first, capacity)
-            last = _grown(last, capacity)
+            first = grown(first, first.size, capacity)
+            last = grown(last, last.size, capacity)
         open_run = False
         for word in range(words):
             bits = masks[clique, word]

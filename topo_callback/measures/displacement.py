@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Float
 
 from topo_callback.measures.missing import NOT_KEPT, UNEQUAL_ENDLESS, Missing, Number, or_missing
 from topo_callback.measures.registry import LayerView, pair_measure
+
+MOST_STEPS = 2_000_000_000  # of a matching, some 10 s
 
 
 @pair_measure("wasserstein")
@@ -19,22 +22,20 @@ def wasserstein(now: LayerView, earlier: LayerView) -> dict[str, Number]:
 
     Order 2 with Euclidean ground distance (Malhotra et al., arXiv 2606.19542). Raw distances are largely a scale
     meter: a pure rescaling moves them as much as a change of shape, so the scaled ones are the headline. Missing
-    where the barcodes have different numbers of bars that never die.
+    where the barcodes have different numbers of bars that never die, or where matching thousands of noisy bars would
+    take longer than some 10 s: the reason then says between which bounds the distance lies.
 
     The distance is a root of a sum over bars and grows as the root of their number: with twice as many prompts
     `wasserstein_h1` of real clouds is 1.41 times as large. `wasserstein_h1_per_bar` is it over the root of the mean
     number of H1 bars of the two, the root mean square move of a bar; missing where neither has one.
     """
-    from topo_callback.homology.barcode_distances import wasserstein_distance
-
     numbers: dict[str, Number] = {}
     for suffix, first, second in (
         ("", now.scaled_barcode, earlier.scaled_barcode),
         ("_raw", now.barcode, earlier.barcode),
     ):
         for dimension in (0, 1):
-            value = wasserstein_distance(first.of(dimension), second.of(dimension))
-            numbers[f"wasserstein_h{dimension}{suffix}"] = or_missing(value, UNEQUAL_ENDLESS)
+            numbers[f"wasserstein_h{dimension}{suffix}"] = _distance(first.of(dimension), second.of(dimension))
     bars = (len(now.barcode.of(1)) + len(earlier.barcode.of(1))) / 2
     whole = numbers["wasserstein_h1"]
     if isinstance(whole, float):
@@ -45,10 +46,17 @@ def wasserstein(now: LayerView, earlier: LayerView) -> dict[str, Number]:
 
 def loop_displacement(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """`wasserstein_h1` alone, the headline of `wasserstein`."""
-    from topo_callback.homology.barcode_distances import wasserstein_distance
+    return {"wasserstein_h1": _distance(now.scaled_barcode.of(1), earlier.scaled_barcode.of(1))}
 
-    value = wasserstein_distance(now.scaled_barcode.of(1), earlier.scaled_barcode.of(1))
-    return {"wasserstein_h1": or_missing(value, UNEQUAL_ENDLESS)}
+
+def _distance(first: Float[np.ndarray, "bars 2"], second: Float[np.ndarray, "other_bars 2"]) -> Number:
+    """Missing, with the bounds reached, where the matching takes longer than a sample may."""
+    from topo_callback.homology.barcode_distances import UnfinishedMatchingError, wasserstein_distance
+
+    try:
+        return or_missing(wasserstein_distance(first, second, most_steps=MOST_STEPS), UNEQUAL_ENDLESS)
+    except UnfinishedMatchingError as given_up:
+        return Missing(str(given_up))
 
 
 @pair_measure("sliced_wasserstein")

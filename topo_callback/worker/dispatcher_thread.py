@@ -319,7 +319,8 @@ class DispatcherThread:
         path = str(self._folder.path)
         if not self._warm:
             self._warm = True
-            self._submit("warm_up", -1, warm_up, self._config.engine, self._config.zigzag_engine)
+            engines = self._config.engine, self._config.zigzag_engine
+            self._submit("warm_up", -1, warm_up, *engines, self._config.subsamples)
         elif self._spool.next_step() is not None and not self._remade():
             return
         elif (step := self._spool.next_step()) is not None:

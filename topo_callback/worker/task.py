@@ -24,7 +24,7 @@ from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.worker.failed_measures import note_failed_measures
 
-_ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "dionysus")
+_ENGINE_PACKAGES = ("topo_callback", "numpy", "scipy", "numba", "gudhi", "ripser", "redzed-tda", "dionysus")
 
 
 def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
@@ -84,10 +84,11 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
     return snapshot
 
 
-def warm_up(engine: str, zigzag_engine: str) -> None:
+def warm_up(engine: str, zigzag_engine: str, subsamples: int = 0) -> None:
     """Import and compile what a measurement needs, and check it on known answers, while the run sets itself up.
 
-    Two small samples are measured, so that kernels are compiled for just the types that real ones have.
+    Two small samples are measured, so that kernels are compiled for just the types that real ones have; those of
+    sub-samples only where there are some.
 
     Raises:
         EngineCheckError: an engine gives a wrong answer.
@@ -96,7 +97,9 @@ def warm_up(engine: str, zigzag_engine: str) -> None:
     from topo_callback.worker.self_check import check_engines
 
     check_engines(engine, zigzag_engine)
-    config = TopologyConfig(engine=engine, zigzag_engine=zigzag_engine, subsamples=2, subsample_size=20)
+    config = TopologyConfig(
+        engine=engine, zigzag_engine=zigzag_engine, subsamples=min(subsamples, 2), subsample_size=20
+    )
     first = measure_sample(_small_sample(0), config)
     history = [NeighbourGraphs.of(first)]
     kept = {0: _small_sample(0)}
