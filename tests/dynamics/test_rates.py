@@ -34,7 +34,7 @@ def test_the_counts_are_those_of_the_benchmarks() -> None:
     assert "| all | 0 of 107 (" in events
     assert "| all | 3 of 110 (" in events
     assert "quiet runs with a divergence: 0 of 147 (" in events
-    assert "all 88 cells together: 11 of 17600 (" in events
+    assert "all 94 cells together: 11 of 18800 (" in events
     assert "| all | 1 of 107 (" in samples
     groups = (ROOT / "benchmarks" / "RESULTS_groups.md").read_text()
     assert "| 48 and 48 | 400 | 11 (1.4-4.9 %) | 1 |" in groups

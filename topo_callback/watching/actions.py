@@ -16,7 +16,7 @@ from topo_callback.terminal import say, show_if_asked
 
 SAVE, STOP = 1, 2  # what the trainer is asked for, one bit each
 _SAVING = ("peak", "settled")
-_STOPPING = ("divergence",)  # told in 11 of 17,600 simulated quiet runs; an onset is in some of a hundred
+_STOPPING = ("divergence",)  # told in 11 of 18,800 simulated quiet runs; an onset is in some of a hundred
 
 logger = logging.getLogger("topo_callback")
 EventFunction = Callable[[Event], object]
