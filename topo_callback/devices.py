@@ -182,6 +182,13 @@ def generator_states(devices: set[torch.device]) -> list[tuple[Callable[[Any], N
     return states
 
 
+def return_cache(device: torch.device) -> None:
+    """Give memory that the caching allocator of an accelerator holds and does not use back to the system."""
+    empty = None if device.type == "cpu" else getattr(torch.get_device_module(device), "empty_cache", None)
+    if empty is not None:
+        empty()
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Memory of a device that can be had now, what PyTorch holds there without using it included; None if unknown."""
     if device.type in ("cpu", "meta"):

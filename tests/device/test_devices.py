@@ -18,6 +18,7 @@ from topo_callback.devices import (
     free_bytes,
     generator_states,
     has_float64,
+    return_cache,
     seed_generators,
     where_wide,
     widest,
@@ -102,3 +103,12 @@ def test_memory_that_is_not_known_is_not_made_up() -> None:
     account = MemoryAccount(THERE)
     kept = torch.ones(1000, device=THERE)
     assert account.facts()["device_bytes_kept"] == 4 * kept.numel()
+
+
+def test_a_cache_is_returned_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned = []
+    return_cache(torch.device("cpu"))
+    return_cache(THERE)  # the stand-in has no cache
+    monkeypatch.setattr(torch.get_device_module(THERE), "empty_cache", lambda: returned.append(True), raising=False)
+    return_cache(THERE)
+    assert returned == [True]

@@ -130,6 +130,7 @@ def read_sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
 
     from topo_callback.capture.conditions import Conditions, float32_products, run_under_autocast
     from topo_callback.capture.limits import model_limits
+    from topo_callback.devices import return_cache
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.errors import TopologyError, described
     from topo_callback.reader.reader import Reader, ReadingError
@@ -182,8 +183,7 @@ def read_sample(unit: Unit, folder: TrajectoryFolder, probe: Probe) -> Sample:
         raise UnreadableCheckpointError(f"cannot be read ({described(error)})") from error
     finally:
         del model
-        if unit.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        return_cache(torch.device(unit.device))
     assert sample is not None
     return sample
 
