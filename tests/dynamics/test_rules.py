@@ -15,11 +15,21 @@ from trajectories import write_trajectory
 from topo_callback import Trajectory
 from topo_callback.cli import main
 from topo_callback.dynamics.events import events_of_run
-from topo_callback.dynamics.rules import FEWEST, KIND, WITHOUT_RATE, Rule, RuleWatch, read_rules
+from topo_callback.dynamics.rules import (
+    FEWEST,
+    KIND,
+    WITHOUT_RATE,
+    Rule,
+    RuleWatch,
+    numbers_of,
+    read_rules,
+    rule_events,
+)
 from topo_callback.errors import ConfigurationError
 from topo_callback.page.page import report_page
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED_COLUMNS
-from topo_callback.records.training_steps import COLUMNS, TrainingSteps
+from topo_callback.records.training_steps import COLUMNS, StepsWriter, TrainingSteps, drop_training_steps
+from topo_callback.watching.recorder import _kept_of
 
 
 def losses(values: list[float]) -> TrainingSteps:
@@ -33,12 +43,13 @@ def told(line: str, values: list[float]) -> list[tuple[int, int]]:
 
 
 def test_a_line_and_a_mapping_say_the_same() -> None:
-    line = Rule.of("gone: entropy below 0.1 in layers 1,5-7 for 8 do alert+save")
-    assert line == Rule("gone", "entropy", "below", 0.1, False, 8, (1, 5, 6, 7), ("alert", "save"))
-    same = {"name": "gone", "number": "entropy", "below": 0.1, "layers": "1,5-7", "for": 8, "do": ["alert", "save"]}
+    line = Rule.of("gone: scale below 0.1 in layers 1,5-7 for 8 do alert+save")
+    assert line == Rule("gone", "scale", "below", 0.1, False, 8, (1, 5, 6, 7), ("alert", "save"))
+    same = {"name": "gone", "number": "scale", "below": 0.1, "layers": "1,5-7", "for": 8, "do": ["alert", "save"]}
     assert Rule.of(same) == Rule.of(line.to_run()) == line
     assert Rule.of("kl z above 6") == Rule("kl z above 6", "kl", "above", 6.0, z=True)
     assert Rule.of({"number": "kl", "z_above": 6}).condition == "kl z above 6"
+    assert Rule.of({"number": "mutual_knn.first", "below": 1, "layers": 8, "name": 5}).layers == (8,)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +64,15 @@ def test_a_line_and_a_mapping_say_the_same() -> None:
         ({"number": "kl", "above": 1, "below": 0}, "a rule has one bound"),
         ({"number": "kl"}, "it needs number and one of"),
         (7, "a rule is a int"),
+        # what YAML and Python would take for another number than was meant
+        ({"number": "kl", "above": True}, "is no rule; it needs number"),
+        ({"number": "kl", "above": 1, "for": 2.7}, "for .a whole number."),
+        ({"number": "mutual_knn.first", "below": 1, "layers": "14-8"}, "layers .such as 8-14."),
+        ({"number": "mutual_knn.first", "below": 1, "layers": "0-4000000000"}, "layers .such as 8-14."),
+        ({"number": "mutual_knn.first", "below": 1, "layers": [1.5]}, "layers .such as 8-14."),
+        ({"number": "kl", "above": 1, "name": ["a"]}, "is no rule; it needs number"),
+        ("loss above 1 in layers 1-3", "'loss above 1 in layers 1,2,3': loss has no layers; leave them out"),
+        ("loss z above -3", "'loss z above -3': z above -3; accepted: above 0 deviations"),
     ],
 )
 def test_what_is_no_rule_is_refused_with_what_is_accepted(given: Any, said: str) -> None:
@@ -120,9 +140,30 @@ def test_logged_numbers_and_samples_have_rules_too(tmp_path: Path) -> None:
     watch = RuleWatch(read_rules(["mutual_knn.first below 2", "all: mutual_knn.first below 2 in layers 2,4"]))
     found = [event for step in trajectory.steps for event in watch.take_sample(trajectory.overview(step))]
     assert [(event.known_at, event.layers) for event in found] == [(1, ()), (1, (2, 4))]
-    assert watch.unknown(["mutual_knn.first"]) == {}
-    said = RuleWatch([Rule.of("mutual_kn.first below 1")]).unknown(["mutual_knn.first"])
+    known = numbers_of(map(trajectory.overview, trajectory.steps))
+    assert watch.unknown(known) == {}
+    (said,) = RuleWatch([Rule.of("mutual_knn.first below 2 in layers 90-99")]).unknown(known).values()
+    assert said == "it is about other layers than mutual_knn.first is there of: 1, 2, 4, 6"
+    said = RuleWatch([Rule.of("mutual_kn.first below 1")]).unknown({"mutual_knn.first": {1}})
     assert said == {"mutual_kn.first below 1": "there is no number 'mutual_kn.first'; did you mean 'mutual_knn.first'?"}
+
+
+def test_a_run_that_goes_on_follows_no_rule_again_that_was_told_between_two_samples(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    newest = folder.steps(folder.samples)[-1]
+    StepsWriter(folder.training_steps).append(
+        [
+            (float(step), 9.0 if step > newest + 2 else 1.0, *[None] * (len(COLUMNS) - 2))
+            for step in range(1, newest + 6)
+        ]
+    )
+    rules = (Rule.of("loss above 4 do stop"),)
+    (event,) = rule_events(Trajectory.load(folder.path), rules)
+    assert event.known_at == newest + 3
+    folder.note("event", **dataclasses.asdict(event))
+    assert [each["rule"] for each in _kept_of(folder).events] == ["loss above 4"]
+    drop_training_steps(folder.training_steps, newest + 1)
+    assert _kept_of(folder).events == []  # it is done anew, and told anew
 
 
 def test_a_rule_is_followed_in_a_real_run_and_its_record_says_the_same(

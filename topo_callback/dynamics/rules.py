@@ -35,7 +35,7 @@ FOLLOWS = ("warn", "alert", "save", "stop")
 PAST, FEWEST = 64, 16  # values that z looks back on, at most and at least
 WITHOUT_RATE = "a rule of your own, without an error rate"
 _FILES = (".yaml", ".yml", ".json")
-_MOST_RULES, _MOST_VALUES = 256, 10_000
+_MOST_RULES, _MOST_VALUES, _MOST_LAYERS = 256, 10_000, 10_000
 _LINE = re.compile(
     r"(?:(?P<name>[^:]+): )?(?P<number>\S+) (?P<z>z )?(?P<side>below|above) (?P<bound>\S+)"
     r"(?: in layers (?P<layers>[0-9,-]+))?(?: for (?P<values>[0-9]+))?(?: do (?P<do>[a-z+]+))?"
@@ -68,14 +68,19 @@ class Rule:
     do: tuple[str, ...] = ("warn",)
 
     def __post_init__(self) -> None:
+        name = self.name or self.condition
         if not self.number or self.side not in ("above", "below") or not isfinite(self.bound):
-            raise ConfigurationError(f"rule {self.name!r}: it has no number, side and finite bound; write {_EXAMPLE!r}")
+            raise ConfigurationError(f"rule {name!r}: it has no number, side and finite bound; write {_EXAMPLE!r}")
+        if self.z and self.bound <= 0:
+            raise ConfigurationError(f"rule {name!r}: z {self.side} {self.bound:g}; accepted: above 0 deviations")
+        if self.layers and self.number in (*OF_STEPS, *LOGGED):
+            raise ConfigurationError(f"rule {name!r}: {self.number} has no layers; leave them out")
         if not 1 <= self.values <= _MOST_VALUES:
-            raise ConfigurationError(f"rule {self.name!r}: for {self.values}; accepted: 1 to {_MOST_VALUES} values")
+            raise ConfigurationError(f"rule {name!r}: for {self.values}; accepted: 1 to {_MOST_VALUES} values")
         for each in self.do:
             if each not in FOLLOWS:
                 raise ConfigurationError(
-                    f"rule {self.name!r}: do {each!r}; accepted: {', '.join(FOLLOWS)}{suggestion(each, FOLLOWS)}"
+                    f"rule {name!r}: do {each!r}; accepted: {', '.join(FOLLOWS)}{suggestion(each, FOLLOWS)}"
                 )
 
     @property
@@ -91,14 +96,10 @@ class Rule:
 
     @classmethod
     def of(cls, given: object) -> Rule:
-        """A rule from a line, or from a mapping as files and run.json have it.
-
-        Raises:
-            ConfigurationError: it is neither; what is accepted is said.
-        """
-        if isinstance(given, str):
-            return cls._of_line(given)
+        """A rule from a line, or a mapping as files and run.json have it; what is neither raises ConfigurationError."""
         if not isinstance(given, Mapping):
+            if isinstance(given, str):
+                return cls._of_line(given)
             raise ConfigurationError(f"a rule is a {type(given).__name__}; write a line such as {_EXAMPLE!r}")
         known = {field.name for field in fields(cls)}
         accepted = sorted({*known - {"side", "bound", "z", "values"}, "above", "below", "z_above", "z_below", "for"})
@@ -117,16 +118,17 @@ class Rule:
                 raise ConfigurationError(f"a rule has {key!r}; accepted: {', '.join(accepted)}{near}")
         try:
             layers, do = found.get("layers", ()), found.get("do", ("warn",))
-            found["layers"] = _layers(layers) if isinstance(layers, str) else tuple(int(each) for each in layers)
+            found["layers"] = _layers(layers)
             found["do"] = tuple(do.split("+") if isinstance(do, str) else map(str, do))
-            found |= {"bound": float(found["bound"]), "values": int(found.get("values", 1)), "z": bool(found["z"])}
-            rule = cls(**{"name": "", **found, "number": str(found["number"])})
+            found |= {"bound": float(_plain(found["bound"])), "values": _whole(found.get("values", 1))}
+            found |= {"z": bool(found["z"]), "name": str(_plain(found.get("name", "")))}
+            rule = cls(**{**found, "number": str(_plain(found["number"]))})
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ConfigurationError):
                 raise
             raise ConfigurationError(
                 f"{dict(given)} is no rule; it needs number and one of above, below, z_above, z_below; accepted "
-                f"besides: name, for, layers, do"
+                f"besides: name, for (a whole number), layers (such as 8-14), do"
             ) from None
         return rule if rule.name else cls(**{**asdict(rule), "name": rule.condition})
 
@@ -146,10 +148,7 @@ class Rule:
 
 
 def read_rules(given: Iterable[str]) -> tuple[Rule, ...]:
-    """Rules, each given as a line or in a file of several.
-
-    Args:
-        given: lines, and YAML or JSON files that hold a list of rules, lines or mappings.
+    """Rules from lines, and from YAML or JSON files that hold a list of rules, lines or mappings.
 
     Raises:
         ConfigurationError: a file that cannot be read, something that is no rule, or a name that two rules have.
@@ -186,12 +185,32 @@ def _listed(file: Path) -> Sequence[object]:
     return content
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def _layers(given: object) -> tuple[int, ...]:
+    """Layers from a text such as "5,8-14", from one or several numbers."""
+    if not isinstance(given, str):
+        return tuple(map(_whole, given if isinstance(given, list | tuple) else [given]))
     found: set[int] = set()
-    for part in text.split(","):
+    for part in given.split(","):
         first, dash, last = part.partition("-")
-        found |= set(range(int(first), int(last if dash else first) + 1))
+        lowest, highest = int(first), int(last if dash else first)
+        if not lowest <= highest < _MOST_LAYERS:
+            raise ValueError(f"layers {part}")
+        found |= set(range(lowest, highest + 1))
     return tuple(sorted(found))
+
+
+def _whole(given: object) -> int:
+    """A whole number, which 2.7 is not."""
+    if float(_plain(given)) != (found := int(_plain(given))):
+        raise ValueError(f"{given} is not whole")
+    return found
+
+
+def _plain(given: Any) -> Any:
+    """A text or a number; YAML reads `yes` and `on` as truths, which Python takes for 1."""
+    if isinstance(given, bool) or not isinstance(given, str | int | float):
+        raise TypeError(f"{given!r} is neither a text nor a number")
+    return given
 
 
 class _Course:
@@ -206,7 +225,7 @@ class _Course:
         self._step = -1
 
     def take(self, step: int, value: float) -> Event | None:
-        """The next value; the event, where the rule comes true with it."""
+        """The next value; the event, where the rule comes true."""
         if step <= self._step:
             return None
         self._step = step
@@ -247,11 +266,7 @@ class _Course:
 
 
 class RuleWatch:
-    """Looks at numbers as they come, and says which rules come true.
-
-    Args:
-        rules: of the run.
-    """
+    """Looks at numbers as they come, and says which of the given rules come true."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         courses = [_Course(rule) for rule in rules]
@@ -282,14 +297,17 @@ class RuleWatch:
             found += [] if event is None else [event]
         return found
 
-    def unknown(self, known: Collection[str]) -> dict[str, str]:
-        """Rules on samples whose number is not among these: name of the rule -> what is wrong, and the nearest."""
-        everything = sorted({*known, *OF_STEPS, *LOGGED})
-        return {
-            course.rule.name: f"there is no number {course.rule.number!r}{suggestion(course.rule.number, everything)}"
-            for course in self._of_samples
-            if course.rule.number not in known
-        }
+    def unknown(self, known: Mapping[str, Collection[int | None]]) -> dict[str, str]:
+        """Rules on samples whose number or layers are none of `numbers_of`: name -> what is wrong, and the nearest."""
+        everything, found = sorted({*known, *OF_STEPS, *LOGGED}), {}
+        for rule in (course.rule for course in self._of_samples):
+            layers = known.get(rule.number, ())
+            if rule.number not in known:
+                found[rule.name] = f"there is no number {rule.number!r}{suggestion(rule.number, everything)}"
+            elif rule.layers and layers and not set(rule.layers) & set(layers):
+                has = ", ".join(str(each) for each in sorted({*layers} - {None}, key=int)) or "none"
+                found[rule.name] = f"it is about other layers than {rule.number} is there of: {has}"
+        return found
 
 
 def _taken(courses: Sequence[_Course], steps: TrainingSteps) -> Iterator[Event]:
@@ -311,18 +329,16 @@ def _value(snapshot: Snapshot, rule: Rule) -> float | None:
     return median(values) if values else None
 
 
-def numbers_of(snapshots: Iterable[Snapshot]) -> set[str]:
-    """The names of the numbers that samples have, or of which they say why not."""
-    return {name for snapshot in snapshots for name in (*snapshot.numbers, *snapshot.missing)}
+def numbers_of(snapshots: Iterable[Snapshot]) -> dict[str, set[int | None]]:
+    """The numbers that samples have, or of which they say why not, and of which layers; None: of the whole depth."""
+    found: dict[str, set[int | None]] = {}
+    for name, layers in (pair for each in snapshots for part in (each.numbers, each.missing) for pair in part.items()):
+        found.setdefault(name, set()).update(layers)
+    return found
 
 
 def rule_events(trajectory: Trajectory, rules: Sequence[Rule]) -> list[Event]:
-    """Everything that rules say of a record, in the order in which it was known.
-
-    Args:
-        trajectory: the record.
-        rules: from `rules_of` or `read_rules`.
-    """
+    """Everything that rules, from `rules_of` or `read_rules`, say of a record, in the order in which it was known."""
     if not rules:
         return []
     watch, folder = RuleWatch(rules), TrajectoryFolder(trajectory.folder)

@@ -124,12 +124,15 @@ class Actions:
         event, self._stopping = self._stopping, None
         if event is None:
             return
+        by, asked = (
+            ("a rule of your own", f"the rule {event.rule!r}") if event.rule else ("the action 'stop'", "actions")
+        )
         words = (
-            f"training is stopped after step {step} by the action 'stop', because of {event.kind} ({event.level}) at "
+            f"training is stopped after step {step} by {by}, because of {event.kind} ({event.level}) at "
             f"step {event.known_at}: {event.explanation}"
         )
         say(words)
-        logger.warning("%s; leave 'stop' out of actions, or set stop_dry_run=True, to train on", words)
+        logger.warning("%s; leave 'stop' out of %s, or set stop_dry_run=True, to train on", words, asked)
         self._note(
             "training_stopped", step=step, kind=event.kind, level=event.level, known_at=event.known_at,
             explanation=event.explanation,

@@ -14,6 +14,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
 from topo_callback.dynamics.dominance import DominanceWatch
+from topo_callback.dynamics.rules import KIND as RULE
 from topo_callback.dynamics.rules import Rule
 from topo_callback.dynamics.series import training_of
 from topo_callback.dynamics.training import OF_TRAINING
@@ -352,11 +353,9 @@ def _kept_of(folder: TrajectoryFolder) -> _Kept:
     journal = folder.journal()
     training = training_of(folder)
     last = -1 if training is None else int(training.step[-1])
-    events = [
-        entry
-        for entry in journal
-        if _is_event(entry) and entry["known_at"] <= (last if entry["kind"] in OF_TRAINING else newest)
-    ]
+    # rules look at steps and at samples, and neither goes beyond the step that the run goes on from
+    until = dict.fromkeys(OF_TRAINING, last) | {RULE: max(last, newest)}
+    events = [entry for entry in journal if _is_event(entry) and entry["known_at"] <= until.get(entry["kind"], newest)]
     return _Kept(folder.read_run(), journal, events, recorded, folder.waiting(), writing_key(folder.path))
 
 

@@ -48,8 +48,7 @@ class StepsRecord:
         rules: Sequence[Rule] = (),
     ) -> None:
         self._rules: RuleWatch | None = RuleWatch(rules) if rules else None
-        self._known_numbers: set[str] = set()
-        self._samples = 0
+        self._first: list[Snapshot] = []
         self._folder, self._tell, self._references = folder, tell, references
         self._writer = StepsWriter(folder.training_steps)
         self._logged = StepsWriter(folder.logged, LOGGED_COLUMNS)
@@ -120,12 +119,13 @@ class StepsRecord:
 
     def _take_sample(self, snapshot: Snapshot) -> list[Event]:
         assert self._rules is not None
-        self._known_numbers |= numbers_of([snapshot])
-        self._samples += 1
-        if self._samples == _BOTH:  # which have everything that a run has
-            for name, said in self._rules.unknown(self._known_numbers).items():
+        if len(self._first) < _BOTH:  # which have everything that a run has
+            self._first.append(snapshot.without_arrays())
+            unknown = self._rules.unknown(numbers_of(self._first)) if len(self._first) == _BOTH else {}
+            for name, said in unknown.items():
                 logger.warning("rule %r never comes true: %s", name, said)
-                self._folder.note("rule_unknown", rule=name, cause=said)
+                with contextlib.suppress(RecordError, OSError):  # a full disk costs no rule
+                    self._folder.note("rule_unknown", rule=name, cause=said)
         return self._rules.take_sample(snapshot)
 
     def _by_rules(self, take: Callable[..., list[Event]], given: Any) -> None:
