@@ -251,16 +251,56 @@ def test_a_run_of_an_older_version_is_told_what_nothing_vouches_for(tmp_path: Pa
     assert "files were there when the chain began" in again.uncovered[0]
 
 
+def test_samples_that_wait_without_a_chain_are_not_vouched_for_by_the_one_that_finish_begins(tmp_path: Path) -> None:
+    folder = write_trajectory(tmp_path / "topology")
+    for path in (*folder.samples.iterdir(), *folder.distances.iterdir()):
+        path.unlink()
+    (folder.spool / "step-00000000.npz").write_bytes(b"of an older version")
+    with sealed(folder, "finish"):
+        pass
+    assert "files were there when the chain began" in verify_folder(folder).uncovered[0]
+
+
+def test_a_record_that_goes_while_it_is_looked_at_contradicts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = written(tmp_path)
+    seal_run(folder, "resumed", Open())
+    waiting = folder.spool / "step-00000099.npz"
+    waiting.write_bytes((folder.samples / "step-00000001.npz").read_bytes())
+    read_run = TrajectoryFolder.read_run
+
+    def measured_meanwhile(self: TrajectoryFolder) -> dict[str, Any]:
+        waiting.unlink(missing_ok=True)
+        return read_run(self)
+
+    monkeypatch.setattr(TrajectoryFolder, "read_run", measured_meanwhile)
+    assert verify_folder(folder).contradicted == ()
+    assert not waiting.exists()
+
+
 def test_commands_that_write_into_the_folder_go_on_with_the_chain(tmp_path: Path) -> None:
     folder = written(tmp_path)
-    folder.page.write_text("a page")
+    with seal_files(folder.path, ("report.html",), "report"):
+        folder.page.write_text("a page")
+        with seal_files(folder.path, ("controls.json",), "controls"):
+            (folder.path / "controls.json").write_text("{}")
+    assert verify_folder(folder).outcome == "whole"
+    folder.page.write_text("another page")
     assert verify_folder(folder).outcome == "contradicted"
-    seal_files(folder.path, ("report.html",), "report")
+    folder.page.write_text("a page")
+    killed = seal_files(folder.path, ("report.html",), "report")
+    killed.__enter__()
+    folder.page.write_text("a page, and no link")
+    assert verify_folder(folder).outcome == "partly"
+    with seal_files(folder.path, ("report.html",), "report"):
+        folder.page.write_text("the next page")
     assert verify_folder(folder).outcome == "whole"
     (folder.path / "mine.txt").write_text("not of the record")
     found = verify_folder(folder)
     assert (found.outcome, found.notes[0]) == ("whole", "not part of the record, nothing is said of it: mine.txt")
-    seal_files(tmp_path, ("report.html",), "report")
+    with seal_files(tmp_path, ("report.html",), "report"):
+        pass
     assert not (tmp_path / "chain.jsonl").exists()
 
 

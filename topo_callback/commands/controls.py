@@ -79,8 +79,8 @@ def _controls(given: argparse.Namespace) -> None:
         progress=say,
     )
     output = given.output_dir or (trajectory.folder if given.recorded.is_local else Path(_OF_WANDB))
-    written = write_controls(controls, output)
-    seal_files(output, tuple(path.name for path in written), "controls")
+    with seal_files(output, ("controls.json", "controls.png"), "controls"):
+        written = write_controls(controls, output)
 
     def found() -> dict[str, Any]:
         return {**content(controls), "files": written}

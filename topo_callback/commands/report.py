@@ -55,8 +55,8 @@ def _report(given: argparse.Namespace) -> None:
     if source is not None and given.prompts_of is not None:
         _check_probe(Trajectory.load(source), trajectories)
     page = report_page(trajectories, objectives=objectives, axis=given.align, prompts=prompts, words=given.words)
-    written = write_page(given.output, page)
-    seal_files(written.parent, (written.name,), "report")
+    with seal_files(given.output.parent, (given.output.name,), "report"):
+        written = write_page(given.output, page)
     size = len(page.encode())
     answer(
         given,

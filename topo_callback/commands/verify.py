@@ -41,8 +41,8 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "--tolerance",
         type=_tolerance,
         metavar="X",
-        help="largest relative difference of a number (default: 0 where device, types and versions are those of the "
-        "run, else 0.001 for float32 and 0.05 for shorter types)",
+        help="largest difference of a number, relative to the largest of its measure (default: 0.001 where the run "
+        "computed in float32 or float64, 0.05 for shorter types)",
     )
     add_json(parser, "what is contradicted, what is not vouched for, and the numbers that differ")
     parser.set_defaults(run=_verify)

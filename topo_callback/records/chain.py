@@ -31,6 +31,7 @@ from topo_callback.records.record import write_whole
 
 MOST_OF_CHAIN = 256 << 20  # bytes
 CLOSED = "closed"
+MADE_BY_SCAN = ("journal.jsonl", "prompts.jsonl", "run.json")  # before its first link
 _BEFORE_HEAD = b', "head": "'
 _AFTER_HEAD = b'"}'
 _DIGITS = 64
@@ -139,7 +140,7 @@ class Chain:
         if self.damage:
             details |= self._begin_anew()
         now = self.digests.all()
-        if not self.links and event != "began" and any(name.startswith("samples/") for name in now):
+        if not self.links and event != "began" and (event != "scan" or now.keys() - set(MADE_BY_SCAN)):
             details["adopted"] = True
         found = differences(self.held, now, self.digests, self.is_open, wrote)
         if is_open is None and self.links and self.is_open is None and now == self.held:
@@ -227,22 +228,43 @@ def sealed(folder: TrajectoryFolder, event: str, *, wrote: Collection[str] = (),
             _warn(folder, error)
 
 
-def seal_files(folder: Path, names: Collection[str], event: str) -> None:
-    """Add a link for files that a command has written into the folder of a run that has a chain; elsewhere nothing.
+@contextlib.contextmanager
+def seal_files(folder: Path, names: Collection[str], event: str) -> Iterator[None]:
+    """Around the writing of files of a command, where they go into the folder of a run that has a chain.
 
-    A run that goes on seals them itself.
+    A closed folder is open meanwhile, so that a command that is killed contradicts nothing. A run that goes on seals
+    the files itself.
+
+    Args:
+        folder: where they go.
+        names: of the files.
+        event: why; "page", "report" or "controls".
     """
     run = TrajectoryFolder(folder)
-    if not set(names) & set(FILES) or not run.chain.is_file():
-        return
+    ours = set(names) & set(FILES) and run.chain.is_file()
+    if ours:
+        _seal_written(run, (), event)
+    try:
+        yield
+    finally:
+        if ours:
+            _seal_written(run, names, event, ends=True)
+
+
+def _seal_written(run: TrajectoryFolder, names: Collection[str], event: str, *, ends: bool = False) -> None:
     try:
         run.lock()
     except (FolderBusyError, RecordError, OSError) as error:
-        logger.debug("%s: no link for %s: %s", folder, ", ".join(names), described(error))
+        logger.debug("%s: no link for %s: %s", run.path, event, described(error))
         return
     try:
         chain = Chain.read(run)
-        chain.seal(event, chain.is_open, wrote=names)
+        newest = chain.links[-1] if chain.links else None
+        if not ends and newest is not None and newest.is_open is None:
+            chain.seal(event, Open(), closes=True)
+        elif ends:
+            closes = newest is not None and bool(newest.details.get("closes"))
+            chain.seal(event, None if closes else chain.is_open, wrote=names)
     except (OSError, RecordError) as error:
         _warn(run, error)
     finally:

@@ -122,6 +122,8 @@ def _of_records(folder: TrajectoryFolder, names: Iterable[str]) -> Iterator[str]
             continue
         try:
             _, manifest = read_record(folder.path / name)
+        except FileNotFoundError:
+            continue  # dropped since its name was read, by a run that goes on
         except (RecordError, OSError) as error:
             yield f"{name}: {error if isinstance(error, RecordError) else described(error)}"
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +147,16 @@ def _compared(
         for layer in before.keys() & after.keys():
             one, other = before[layer], after[layer]
             compared += 1
-            equal += one == other
-            if one == other:
+            if one == other or (isnan(one) and isnan(other)):
+                equal += 1
                 continue
             away = abs(one - other) / scale if scale else np.inf
             largest = max(largest, float(away))
             if not away <= tolerance:
                 differing.append((float(away), (measure, layer, one, other)))
-    differing.sort(key=lambda each: -each[0])
+    if not compared:
+        raise RecordError(f"step {recorded.step}: {label} has none of the numbers of its sample; nothing is compared")
+    differing.sort(key=lambda each: -each[0] if isfinite(each[0]) else -inf)
     return Recomputed(
         recorded.step, label, compared, equal, largest, tolerance, tuple(each for _, each in differing), conditions
     )

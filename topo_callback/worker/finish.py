@@ -48,9 +48,8 @@ def finish_folder(path: str | Path) -> Finished:
             finished = _measure(folder)
     finally:
         folder.unlock()
-    finished = replace(finished, unwritten=_page(folder))  # which says whether a process writes the folder
-    seal_files(folder.path, (folder.page.name,), "page")
-    return finished
+    with seal_files(folder.path, (folder.page.name,), "page"):
+        return replace(finished, unwritten=_page(folder))  # which says whether a process writes the folder
 
 
 def _measure(folder: TrajectoryFolder) -> Finished:
