@@ -6,6 +6,8 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from trajectories import STEPS, write_trajectory
 
 from topo_callback.cli import main
 from topo_callback.config import TopologyConfig
+from topo_callback.errors import RecordError
 from topo_callback.records.chain import Chain, seal_files, seal_run, sealed
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.held import Open
+from topo_callback.records.trajectory import Trajectory
 from topo_callback.records.verification import verify_folder
+from topo_callback.scan.recomputing import _compared
 from topo_callback.worker.finish import finish_folder
 
 
@@ -333,9 +338,25 @@ def test_the_command_has_a_status_for_each_outcome(tmp_path: Path, capsys: pytes
     (tmp_path / "aside").rename(folder.chain)
     removed(folder)
     assert printed(capsys, "verify", folder.path, status=1)["contradicted"] != []
+    (folder.samples / "odd\nnote: \x1b[31m").touch()
+    assert main(["verify", str(folder.path)]) == 1
+    assert "NOT as recorded: samples/odd note: ?[31m: added since" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "none")]) == 2
     with pytest.raises(SystemExit):
         main(["verify", str(folder.path), "--head", "abc"])
+
+
+def test_a_number_that_is_undefined_then_and_now_is_equal_and_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
+    trajectory = Trajectory.load(write_trajectory(tmp_path / "topology").path)
+    recorded = trajectory.snapshot(trajectory.steps[-1])
+    undefined = replace(recorded, numbers={"scale": {1: nan, 2: 1.0}, "kept": {1: 0.5}})
+    same = _compared(undefined, undefined, "again", 1e-3, ())
+    assert (same.compared, same.equal, same.differing) == (3, 3, ())
+    other = replace(recorded, numbers={"scale": {1: 2.0, 2: 1.1}, "kept": {1: 0.5}})
+    said = [(measure, layer) for measure, layer, _, _ in _compared(undefined, other, "again", 1e-3, ()).differing]
+    assert said == [("scale", 1), ("scale", 2)]
+    with pytest.raises(RecordError, match="again has none of the numbers of its sample"):
+        _compared(undefined, replace(recorded, numbers={}), "again", 1e-3, ())
 
 
 def test_a_checkpoint_gives_the_numbers_of_its_step_and_no_other_does(

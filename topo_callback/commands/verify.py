@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from topo_callback.records.verification import Verification
     from topo_callback.scan.recomputing import Recomputed
 
+_MOST_OF_A_LINE = 2_000  # characters
 _STATUS = {"whole": 0, "contradicted": 1, "partly": 3}
 
 
@@ -96,12 +97,13 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _write(out: TextStream, found: Verification, again: Recomputed | None) -> None:
-    for line in found.contradicted:
-        out.write(f"NOT as recorded: {line}\n")
-    for line in found.uncovered:
-        out.write(f"not vouched for: {line}\n")
-    for line in found.notes:
-        out.write(f"note: {line}\n")
+    from topo_callback.page.wording import plain
+
+    said = {"NOT as recorded": found.contradicted, "not vouched for": found.uncovered, "note": found.notes}
+    for what, lines in said.items():
+        for line in lines:
+            # names in a folder may hold line ends and what terminals obey
+            out.write(f"{what}: {plain(line, _MOST_OF_A_LINE)}\n")
     if found.links:
         out.write(f"{found.files} files are as the {found.links} links of the chain have them ({found.state})\n")
         out.write(f"head {found.head}\n")

@@ -116,7 +116,7 @@ def _of_records(folder: TrajectoryFolder, names: Iterable[str]) -> Iterator[str]
         if same_settings and run.get("config_hash", config.hash) != config.hash:
             yield "run.json: the settings are not those of its own digest"
     except (RecordError, ConfigurationError, TypeError, KeyError, ArithmeticError, AttributeError) as error:
-        yield f"run.json: {described(error)}"
+        yield f"run.json: {error if isinstance(error, RecordError) else described(error)}"
     for name in sorted(names):
         if not name.endswith(".npz"):
             continue

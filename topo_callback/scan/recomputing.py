@@ -122,7 +122,11 @@ def _recorded(folder: TrajectoryFolder, step: int) -> Snapshot:
     try:
         return Snapshot.from_record(*read_record(folder.step_file(folder.samples, step)))
     except FileNotFoundError:
-        steps = ", ".join(map(str, folder.steps(folder.samples)))
+        if step in folder.steps(folder.spool):
+            raise ConfigurationError(
+                f"the sample of step {step} still waits to be measured; `topo-callback finish {folder.path}` does it"
+            ) from None
+        steps = ", ".join(map(str, folder.steps(folder.samples))) or "none"
         raise ConfigurationError(f"{folder.path} has no sample of step {step}; sampled steps: {steps}") from None
 
 
