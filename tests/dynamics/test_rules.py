@@ -142,8 +142,8 @@ def test_logged_numbers_and_samples_have_rules_too(tmp_path: Path) -> None:
     assert [(event.known_at, event.layers) for event in found] == [(1, ()), (1, (2, 4))]
     known = numbers_of(map(trajectory.overview, trajectory.steps))
     assert watch.unknown(known) == {}
-    (said,) = RuleWatch([Rule.of("mutual_knn.first below 2 in layers 90-99")]).unknown(known).values()
-    assert said == "it is about other layers than mutual_knn.first is there of: 1, 2, 4, 6"
+    (elsewhere,) = RuleWatch([Rule.of("mutual_knn.first below 2 in layers 90-99")]).unknown(known).values()
+    assert elsewhere == "it is about other layers than mutual_knn.first is there of: 1, 2, 4, 6"
     said = RuleWatch([Rule.of("mutual_kn.first below 1")]).unknown({"mutual_knn.first": {1}})
     assert said == {"mutual_kn.first below 1": "there is no number 'mutual_kn.first'; did you mean 'mutual_knn.first'?"}
 

@@ -305,7 +305,7 @@ class RuleWatch:
             if rule.number not in known:
                 found[rule.name] = f"there is no number {rule.number!r}{suggestion(rule.number, everything)}"
             elif rule.layers and layers and not set(rule.layers) & set(layers):
-                has = ", ".join(str(each) for each in sorted({*layers} - {None}, key=int)) or "none"
+                has = ", ".join(map(str, sorted(each for each in layers if each is not None))) or "none"
                 found[rule.name] = f"it is about other layers than {rule.number} is there of: {has}"
         return found
 
