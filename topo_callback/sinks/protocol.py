@@ -19,8 +19,7 @@ class Sink(Protocol):
     A sink that keeps events may also have a method `event(event)`: it is called once for each `Event` that is found in
     the run, see `topo_callback.dynamics`. One that has alerts may have `alert(event, cooldown_seconds)`, called after
     it for those whose error rate is known, and for rules of one's own that ask for it. And one that says how it all
-    came out may have `conclude(verdict)`, called
-    once before `finish` with the `Verdict` on a run that came to its end.
+    came out may have `conclude(verdict)`, called once before `finish` with the `Verdict` on a run that came to its end.
     """
 
     def start(self, run: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
