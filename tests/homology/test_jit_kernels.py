@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numba import njit
 from scipy.spatial.distance import pdist, squareform
 
 import topo_callback
 from topo_callback.homology import (
     cloud_neighbours,
+    jit_kernels,
     nearest_neighbours,
     representation_topology_divergence,
     rips_persistence,
@@ -94,3 +97,27 @@ def _signatures() -> dict[str, int]:
         for name, value in vars(module).items()
         if hasattr(value, "signatures")
     }
+
+
+def test_a_kernel_is_compiled_once_for_all_constants_that_kernels_give_it() -> None:
+    def number_and_more(number: int, more: int, is_more: bool) -> int:
+        return number + more if is_more else number
+
+    added = jit_kernels._of_any_constant(njit(number_and_more))
+
+    @njit  # type: ignore[untyped-decorator]
+    def with_constants(number: int) -> Any:
+        return added(number, 1, True) + added(number, 2, True) + added(number, 0, False)
+
+    assert with_constants(10) == 11 + 12 + 10
+    assert len(added.signatures) == 1
+
+
+def test_what_is_compiled_is_seen(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np\nfrom topo_callback.homology.jit_kernels import grown, nothing_is_compiled\n"
+        "before = nothing_is_compiled()\ngrown(np.zeros(1), 1, 2)\nprint(before, nothing_is_compiled())"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "False"]

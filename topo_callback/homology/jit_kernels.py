@@ -38,11 +38,28 @@ def kernel(function: Callable[..., Any]) -> Any:
     function = inspect.unwrap(function)
     try:
         with _cache_of_these_sources():
-            return _with_forgiving_cache(njit(nogil=True, cache=True, no_cfunc_wrapper=True)(function))
+            return _of_any_constant(
+                _with_forgiving_cache(njit(nogil=True, cache=True, no_cfunc_wrapper=True)(function))
+            )
     except RuntimeError as error:
         if "cache" not in str(error):
             raise
-        return njit(nogil=True, no_cfunc_wrapper=True)(function)
+        return _of_any_constant(njit(nogil=True, no_cfunc_wrapper=True)(function))
+
+
+def _of_any_constant(compiled: Any) -> Any:
+    """The kernel, compiled once for all constants that other kernels give it.
+
+    numba takes each constant that stands in a call for a type of its own, and would compile the kernel for each.
+    """
+    given = compiled.get_call_template
+
+    def without_constants(arguments: Any, keywords: Any) -> Any:
+        named = {name: types.unliteral(each) for name, each in keywords.items()}
+        return given(tuple(types.unliteral(each) for each in arguments), named)
+
+    compiled.get_call_template = without_constants
+    return compiled
 
 
 def _with_forgiving_cache(compiled: Any) -> Any:
@@ -108,6 +125,12 @@ def _cache_directory(chosen: str) -> Path:
     for path in sorted(Path(__file__).parent.glob("*_kernels.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return root / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def nothing_is_compiled() -> bool:
+    """Whether compiled kernels can be kept on disk and none is there yet, of this version of their sources."""
+    folder = _cache_directory(config.CACHE_DIR)
+    return folder.is_dir() and next(folder.rglob("*.nbi"), None) is None
 
 
 @kernel

@@ -8,7 +8,7 @@ all vertices but the last lie next to each other, sorted by the last one.
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import grown, kernel, trailing_zeros
+from topo_callback.homology.jit_kernels import grown, grown_table, kernel, trailing_zeros
 
 WORD = 64
 
@@ -85,7 +85,8 @@ def union_edges(first_end, second_end, offsets, ranks):
     for edge in range(edges):
         place = by_both[by_upper[edge]]
         sorted_upper[place] = upper_of[edge]
-        sorted_masks[place] = masks[edge]
+        for word in range(words):  # entry by entry, as for `grown`
+            sorted_masks[place, word] = masks[edge, word]
     return starts, sorted_upper, sorted_masks
 
 
@@ -200,8 +201,8 @@ def next_cliques(points, starts, last, masks, facets):
                 if count == capacity:
                     capacity *= 2
                     new_last = grown(new_last, new_last.size, capacity)
-                    new_masks = _grown_rows(new_masks, capacity)
-                    new_facets = _grown_rows(new_facets, capacity)
+                    new_masks = grown_table(new_masks, capacity, words)
+                    new_facets = grown_table(new_facets, capacity, size + 1)
                 new_last[count] = vertex
                 for word in range(words):
                     new_masks[count, word] = common[word]
@@ -226,13 +227,6 @@ def _child(prefix, vertex, starts, last):
         else:
             high = middle
     return low
-
-
-@kernel
-def _grown_rows(array, capacity):
-    larger = np.empty((capacity, array.shape[1]), array.dtype)
-    larger[: array.shape[0]] = array
-    return larger
 
 
 @kernel

@@ -89,6 +89,18 @@ def start_worker(parent: int, memory_bytes: int | None) -> None:
     _step_back()
 
 
+def end_and_print_as(parent: int) -> None:
+    """What holds for the worker holds for a process that it starts: it ends with the worker, and prints no words.
+
+    Its limit of memory and its priority are the worker's anyway.
+
+    Args:
+        parent: process id of the worker.
+    """
+    _end_with(parent)
+    _say_without_words()
+
+
 def enter_run(log_file: str, memory_bytes: int, folder: str) -> None:
     """Go on for a run, in a worker that was started before it: print into its log, under its limit of memory.
 

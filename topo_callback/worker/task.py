@@ -88,18 +88,25 @@ def warm_up(engine: str, zigzag_engine: str, subsamples: int = 0) -> None:
     """Import and compile what a measurement needs, and check it on known answers, while the run sets itself up.
 
     Two small samples are measured, so that kernels are compiled for just the types that real ones have; those of
-    sub-samples only where there are some.
+    sub-samples only where there are some. Where nothing is compiled yet, a second process compiles a part meanwhile.
 
     Raises:
         EngineCheckError: an engine gives a wrong answer.
     """
-    from topo_callback.measurement import measure_sample
+    from topo_callback.worker.second_compiler import second_compiler
     from topo_callback.worker.self_check import check_engines
 
+    with second_compiler(zigzag_engine):
+        from topo_callback.homology.paired_topology import representation_topology_divergence
+        from topo_callback.measurement import measure_sample
+
+        check_engines(engine, "off")
+        config = TopologyConfig(
+            engine=engine, zigzag_engine=zigzag_engine, subsamples=min(subsamples, 2), subsample_size=20
+        )
+        measure_sample(_small_sample(0), replace(config, zigzag_engine="off"))
+        representation_topology_divergence(*_small_sample(0).distances)
     check_engines(engine, zigzag_engine)
-    config = TopologyConfig(
-        engine=engine, zigzag_engine=zigzag_engine, subsamples=min(subsamples, 2), subsample_size=20
-    )
     first = measure_sample(_small_sample(0), config)
     history = [NeighbourGraphs.of(first)]
     kept = {0: _small_sample(0)}

@@ -1,0 +1,74 @@
+"""The second process that compiles at first use: when there is one, and that it ends with the first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from topo_callback.homology import jit_kernels, machine
+from topo_callback.worker import second_compiler as compiling
+
+# waits with its second process until it is ended
+_FIRST = """
+import time
+from topo_callback.worker.second_compiler import second_compiler
+with second_compiler("auto"):
+    print("waits", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_it_ends_with_the_first_process_however_that_ends(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    if machine.allowed_threads() < 2:
+        pytest.skip("a single processor")
+    with subprocess.Popen([sys.executable, "-c", _FIRST], env=environment, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"waits\n"
+        (second,) = psutil.Process(first.pid).children()
+        time.sleep(1.0)  # it has begun
+        first.kill()
+        psutil.wait_procs([second], timeout=20)
+        assert not second.is_running() or second.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("case", ["one processor", "compiled", "engine"])
+def test_there_is_none_where_it_would_not_help(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "allowed_threads", lambda: 1 if case == "one processor" else 2)
+    monkeypatch.setattr(jit_kernels, "nothing_is_compiled", lambda: case != "compiled")
+    before = {child.pid for child in psutil.Process().children()}
+    with compiling.second_compiler("off" if case == "engine" else "auto"):
+        assert {child.pid for child in psutil.Process().children()} == before
+
+
+def test_one_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(machine, "allowed_threads", lambda: 2)
+    monkeypatch.setattr(jit_kernels, "nothing_is_compiled", lambda: True)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with compiling.second_compiler("auto"):
+        pass
+    assert "no second process compiles" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_first_process_finds_what_the_second_compiled(tmp_path: Path) -> None:
+    if machine.allowed_threads() < 2:
+        pytest.skip("a single processor")
+    code = (
+        "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')\n"
+        "from topo_callback.homology.cone_pairing_kernels import pair_edges_in_cone as zigzag\n"
+        "from topo_callback.homology.native_rips_kernels import cloud_bars as rips\n"
+        "from topo_callback.homology.wasserstein_kernels import alignment_cost, greatest_savings\n"
+        "kernels = rips, zigzag, alignment_cost, greatest_savings\n"
+        "print(*[sum(kernel.stats.cache_misses.values()) for kernel in kernels])"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["1", "0", "0", "0"]
+    assert ran.stderr == ""
