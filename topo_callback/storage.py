@@ -118,7 +118,8 @@ class Stored:
             return self.folder
 
     def push(self) -> None:
-        """Let the storage have what the mirror has, and no other file; what has not changed since the last call stays.
+        """Let the storage have what the mirror has; what has not changed since the last call stays, and what the mirror
+        had and no longer has is removed.
 
         Files that name others go last, so that a reader in between finds what they name.
 
@@ -178,7 +179,8 @@ class Stored:
             sign = _sign(self._files.info(to))
             known |= {f"pushed {inside}": [mine, sign], inside: sign}
             self._remember(known)
-        gone = [info["name"] for inside, info in there.items() if inside not in local]
+        # what another process has put there meanwhile is not this one's to remove
+        gone = [info["name"] for path, info in there.items() if path not in local and known.get(path) == _sign(info)]
         if gone:
             self._files.rm(gone)
 
@@ -230,7 +232,8 @@ def written_back(url: str | None) -> Iterator[tuple[Path, Callable[[], None]] | 
         yield None
         return
     stored = Stored(url)
+    folder = stored.fetch_or_make()  # where this fails, nothing is written back
     try:
-        yield stored.fetch_or_make(), stored.push
+        yield folder, stored.push
     finally:
         stored.push()

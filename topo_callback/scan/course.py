@@ -112,8 +112,14 @@ class Course:
             content = ""
         self._put(each.step, _Read(files, content))
 
-    def is_new(self, each: Found, settling: Settling) -> bool:
+    def is_new(self, each: Found, settling: Settling, is_whole: Callable[[Found], bool]) -> bool:
         """Whether one at rest has to be read. Of one that was written anew, its record and the later ones are dropped.
+
+        Args:
+            each: the checkpoint.
+            settling: knows its files.
+            is_whole: asked before records are dropped: of a checkpoint that is being deleted, parts are left. It leaves
+                out what is not whole.
 
         Raises:
             RecordError: the folder cannot be written.
@@ -121,6 +127,8 @@ class Course:
         files, recorded, known = settling.files(each.step), is_done(self._folder, each.step), self._read.get(each.step)
         try:
             if known is not None and known.files != files and known.digest != digest_of(each.folder):
+                if recorded and not is_whole(each):
+                    return False
                 if recorded:
                     self._go_back(each)
                 del self._read[each.step]
@@ -128,6 +136,9 @@ class Course:
             if known is None and recorded:  # read by a scan, or killed before it was noted
                 self.note(each, files)
         except FileNotFoundError:  # since the look
+            return False
+        except OSError as error:
+            self._leave_out(each, f"its weights cannot be read ({error.strerror or error})")
             return False
         if known is not None:
             self._put(each.step, replace(known, files=files))

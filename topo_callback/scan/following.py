@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from topo_callback.errors import USERS_OWN, ConfigurationError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan.checkpoint import (
     Checkpoint,
-    Series,
     UnreadableCheckpointError,
     digest,
     folder_name,
@@ -23,9 +23,10 @@ from topo_callback.scan.checkpoint import (
 from topo_callback.scan.course import Course, Followed, Until
 from topo_callback.scan.distributed_checkpoint import convert, is_distributed
 from topo_callback.scan.finding import base_checkpoint
+from topo_callback.scan.growing import Growing
 from topo_callback.scan.measuring import measure_locked
 from topo_callback.scan.opening import check_checkpoint
-from topo_callback.scan.planning import Plan, make_folder, name_latest, plan_series
+from topo_callback.scan.planning import Plan
 from topo_callback.scan.prompts import Prompts
 from topo_callback.scan.running import require_backend, run_units
 from topo_callback.scan.scanning import Manner
@@ -35,7 +36,7 @@ from topo_callback.sinks.console import ConsoleSink
 from topo_callback.terminal import say
 from topo_callback.worker.task import write_run_page
 
-_LAST_LOOKS = 30  # after the stop file, at folders that still change
+_MANY_LOOKS = 30  # at folders that still change, until this is said, and after the stop file
 
 
 class Follower:
@@ -77,15 +78,23 @@ class Follower:
     ) -> None:
         self._root, self._output = root.absolute(), output_dir.absolute()
         self._config, self._manner = config or TopologyConfig(), manner or Manner()
-        self._probe_of = prompts.reader(self._config)
-        self._identity = digest(f"folder {identity or self._root.resolve()}")
         self._base = None if base is None else base_checkpoint(base)
-        self._inside, self._reading, self._every = inside, reading or {}, every
+        self._inside, self._every = inside, every
         self._before_look, self._after_record = before_look, after_record
         name = folder_name(self._root.name)
         self.result = Followed(None, name)
         self._folder = TrajectoryFolder(self._output / name)
-        self._converted = self._output / f".{name}.converted"
+        self._growing = Growing(
+            name,
+            digest(f"folder {identity or self._root.resolve()}"),
+            self._output,
+            prompts,
+            self._config,
+            base=self._base,
+            reading=reading or {},
+            manner=self._manner,
+        )
+        self._converted = self._output / f".{name}.{uuid.uuid4().hex[:8]}.converted"
         self._settling = Settling()
         self._course = Course(self._folder, base is not None, self._leave_out)
         self._locked = False
@@ -110,20 +119,62 @@ class Follower:
             f"following {self._root}, a look every {self._every:g} s"
             + ("" if self._root.is_dir() else "; not there yet")
         )
-        self._clear()
         try:
             self._lock()
-            self._measure()  # what an earlier process has read
+            self._begin()
             self._loop(until)
+            self._name_unread()
             self._conclude()
+        except OSError as error:
+            raise RecordError(
+                f"{self._folder.path} cannot be written ({described(error)}); what is done stays, run again to go on"
+            ) from error
         finally:
             if self._locked:
                 self._folder.unlock()
             self._clear()
         return self.result
 
+    def _begin(self) -> None:
+        """Check what does not wait for a checkpoint, and go on with what an earlier process has read.
+
+        Raises:
+            ConfigurationError: the base cannot be read, or step 0 would come after recorded ones; what is there was
+                made otherwise.
+        """
+        recorded, base_is_read = self._recorded(), is_done(self._folder, 0)
+        if self._base is not None and recorded and not base_is_read:
+            raise ConfigurationError(
+                f"{self._folder.path} was begun without step 0; leave --base out, or give another --output-dir"
+            )
+        self._growing.check(base_is_read=base_is_read)
+        if self._base is not None and not base_is_read:
+            return  # what waits is measured after it
+        try:
+            first, found = self._base, find_below(self._root, self._inside) if recorded else {}
+            if first is None:
+                first = next((self._checked(found[step]) for step in recorded if step in found), None)
+            if first is not None:
+                self._planned([first])
+        except UnreadableCheckpointError as error:
+            say(f"the first checkpoint of {self.result.name} can no longer be read: {error}")
+        finally:
+            self._clear()
+        self._measure()
+
+    def _name_unread(self) -> None:
+        """Name what was never at rest, at the end."""
+        for step in self._settling.moving:
+            each = find_below(self._root, self._inside).get(step)
+            if each is not None:
+                self._leave_out(each, "its files had not been the same at two looks when following ended")
+
+    def _recorded(self) -> list[int]:
+        return self._folder.steps(self._folder.samples) if self._locked else []
+
     def _loop(self, until: Until) -> None:
         changed, last, looks = time.monotonic(), None, 0
+        waited: dict[int, int] = {}
         while True:
             # before the look, which then sees all that was written before the file
             stopping = until.stop_file is not None and until.stop_file.exists()
@@ -134,13 +185,16 @@ class Follower:
             state = {step: self._settling.files(step) for step in found}
             if resting or state != last:  # reading takes its time, in which others may have come
                 changed, last = time.monotonic(), state
+            waited = {step: waited.get(step, 0) + 1 for step in self._settling.moving}
+            for step in (step for step, times in waited.items() if times == _MANY_LOOKS):
+                say(f"{found[step].name} still changes; it is read when its files are the same at two looks")
             looks += stopping
             if self._locked:
                 self.result.steps = tuple(self._folder.steps(self._folder.samples))
             recorded = [step for step in self.result.steps if step > 0 or self._base is None]
             if until.count is not None and len(recorded) >= until.count:
                 self.result.ended = f"{len(recorded)} checkpoints are recorded"
-            elif stopping and (looks > _LAST_LOOKS or (looks > 1 and not self._settling.moving)):
+            elif stopping and (looks > _MANY_LOOKS or (looks > 1 and not self._settling.moving)):
                 self.result.ended = f"{until.stop_file} is there; remove it to go on"
             elif until.idle is not None and time.monotonic() - changed >= until.idle:
                 self.result.ended = f"nothing has changed for {until.idle:g} s"
@@ -152,18 +206,28 @@ class Follower:
 
     def _take(self, found: dict[int, Found], resting: Sequence[Found]) -> None:
         """Read and measure what is new among those at rest, and name what cannot be read."""
-        new = [each for each in resting if self._course.is_new(each, self._settling)]
-        checkpoints: dict[int, Checkpoint] = {}
-        for each in self._course.in_order(found, new):
+        whole: dict[int, Checkpoint] = {}
+
+        def is_whole(each: Found) -> bool:
             try:
-                checkpoints[each.step] = self._checked(each)
+                if each.step not in whole:
+                    whole[each.step] = self._checked(each)
             except UnreadableCheckpointError as error:
                 self._leave_out(each, str(error))
-        if not checkpoints:
-            return
-        if self._base is not None and 0 not in checkpoints and not is_done(self._folder, 0):
-            checkpoints = {0: self._base, **checkpoints}
+            return each.step in whole
+
+        if self._base is not None:
+            for each in (each for each in resting if each.step == 0):
+                self._leave_out(each, f"step 0 is {self._base.label}, as --base says; leave that out to read this one")
+            resting = [each for each in resting if each.step > 0]
         try:
+            new = [each for each in resting if self._course.is_new(each, self._settling, is_whole) and is_whole(each)]
+            # records are dropped for one that comes late only when it is whole
+            checkpoints = {each.step: whole[each.step] for each in self._course.in_order(found, new) if is_whole(each)}
+            if not checkpoints:
+                return
+            if self._base is not None and not is_done(self._folder, 0) and not self._recorded():
+                checkpoints = {0: self._base, **checkpoints}
             self._read({step: found[step] for step in checkpoints if step in found}, list(checkpoints.values()))
         finally:
             self._clear()
@@ -250,20 +314,9 @@ class Follower:
         self.result.read.append(each.step)
 
     def _planned(self, checkpoints: list[Checkpoint]) -> Plan:
-        series = Series(self.result.name, self._identity, tuple(checkpoints))
-        plan = plan_series(
-            series,
-            self._output,
-            self._config,
-            self._probe_of,
-            **self._reading,
-            device=self._manner.devices[0],
-            allow_pickle=self._manner.allow_pickle,
-        )
-        plan = make_folder(plan)
+        plan = self._growing.plan(checkpoints)
         self._lock()
         self._folder.write_run(plan.run)
-        name_latest(self._output, self.result.name)
         return plan
 
     def _restore_previous(self, plan: Plan, first: int) -> None:
@@ -310,6 +363,9 @@ class Follower:
         if not self._locked and self._folder.run_file.is_file():
             self._folder.lock()
             self._locked = True
+            for left in self._output.glob(f".{self.result.name}.*.converted"):  # by one that was killed
+                if left != self._converted:
+                    shutil.rmtree(left, ignore_errors=True)
             self._course.load()
             self.result.folder = self._folder.path
             self._console.start(self._folder.read_run(), self._folder.path)

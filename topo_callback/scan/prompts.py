@@ -10,7 +10,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, ProbeError
 from topo_callback.probe import Probe
-from topo_callback.probe.files import read_probe
+from topo_callback.probe.files import read_probe, read_rows
 from topo_callback.probe.sampling import MOST_READS_PER_PROMPT, sample_probe
 from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, local_folder
 
@@ -35,6 +35,24 @@ class Prompts:
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.probe, self.file, self.dataset)) != 1:
             raise ConfigurationError("give one of a probe, a file with prompts, and a data set to draw prompts from")
+
+    def check(self) -> None:
+        """Raise ProbeError, or RecordError of a run's folder, unless there is a file where one is named."""
+        if self.file is not None and not read_rows(self.file, 1):
+            raise ProbeError(f"prompts {self.file} has no prompts; give one on each line")
+
+    def check_tokenizer(self, folders: list[Path]) -> None:
+        """Raise UnreadableCheckpointError where the first tokenizer in these folders is needed, and not whole."""
+        from topo_callback.scan.opening import open_tokenizer
+
+        if self.probe is not None or self.tokenizer is not None:
+            return
+        try:
+            found = open_tokenizer(folders)
+        except ConfigurationError as error:
+            raise UnreadableCheckpointError(str(error)) from error
+        if found is None:
+            raise UnreadableCheckpointError("it has no tokenizer; name one with --tokenizer NAME")
 
     def reader(self, config: TopologyConfig) -> Callable[[list[Path]], Probe]:
         """A function from folders that may have a tokenizer to the probe.

@@ -85,7 +85,8 @@ def digest_of(folder: Path) -> str:
         OSError: they are gone, or cannot be read.
     """
     whole = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.name.endswith(_WEIGHTS)):
+    # a pipe would be waited for
+    for path in sorted(path for path in folder.iterdir() if path.name.endswith(_WEIGHTS) and path.is_file()):
         with path.open("rb") as file:
             whole.update(f"{path.name}\n{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
@@ -129,7 +130,7 @@ class Settling:
 
 def _with_a_step(folder: Path, levels: int) -> Iterator[tuple[int, Path]]:
     for entry in _entries(folder):
-        if not entry.is_dir() or entry.name.startswith("."):
+        if entry.name.startswith(".") or not _is_folder(entry):
             continue
         match = _STEP.fullmatch(entry.name)
         if match is None and levels > 1:
@@ -143,8 +144,15 @@ def _models(folder: Path, levels: int = _MOST_LEVELS) -> list[Path]:
     entries = _entries(folder)
     if any(entry.name.endswith(_WEIGHTS) or entry.name in ("config.json", "adapter_config.json") for entry in entries):
         return [folder]
-    below = [Path(entry.path) for entry in entries if entry.is_dir() and not _NOT_THE_MODEL.search(entry.name)]
+    below = [Path(entry.path) for entry in entries if _is_folder(entry) and not _NOT_THE_MODEL.search(entry.name)]
     return [model for each in sorted(below) for model in _models(each, levels - 1)] if levels > 0 else []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into what may not be seen
+        return False
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
