@@ -18,7 +18,7 @@ from trajectories import write_trajectory
 from topo_callback import Trajectory
 from topo_callback.cli import main
 from topo_callback.errors import ConfigurationError, MissingExtraError, RecordError
-from topo_callback.storage import OF_RUN, Stored, is_url
+from topo_callback.storage import OF_RUN, Stored, is_url, written_back
 
 
 @pytest.fixture
@@ -132,6 +132,53 @@ def test_a_file_that_came_short_is_not_kept(
     with pytest.raises(RecordError, match=r"came with 4 bytes, not \d+"):
         stored.fetch(OF_RUN)
     assert not [path for path in stored.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def test_what_is_rotated_while_it_is_fetched_is_left_to_the_next_look(
+    memory: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(write_trajectory(tmp_path / "recorded", steps=(0, 10)).path, f"{memory}/run")
+    stored, files = Stored(f"{memory}/run"), fsspec.filesystem("memory")
+    real, gone = stored._files.get_file, "/bucket/run/samples/step-00000000.npz"
+
+    def rotated(remote: str, local: str) -> None:
+        if files.exists(gone):
+            files.rm(gone)
+        real(remote, local)
+
+    monkeypatch.setattr(stored._files, "get_file", rotated)
+    mirror = stored.fetch_or_make(changing=True)
+    assert [path.name for path in mirror.rglob("*.npz") if path.parent.name == "samples"] == ["step-00000010.npz"]
+
+
+def test_two_that_write_below_one_url_leave_each_other_alone(memory: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):  # two machines; both begin with nothing
+        Stored(f"{memory}/scans", cache=tmp_path / name).fetch_or_make()
+    for name in ("one", "two"):
+        stored = Stored(f"{memory}/scans", cache=tmp_path / name)
+        for file in (stored.folder / name, stored.folder / f"{name}.old"):
+            file.write_text(name)
+        stored.push()
+        (stored.folder / f"{name}.old").unlink()
+        stored.push()
+    assert sorted(fsspec.filesystem("memory").find("/bucket/scans")) == ["/bucket/scans/one", "/bucket/scans/two"]
+
+
+def test_what_could_not_be_fetched_is_not_deleted_there(
+    memory: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(write_trajectory(tmp_path / "recorded", steps=(0, 10)).path, f"{memory}/scans/run")
+    files = fsspec.filesystem("memory")
+    before = files.find("/bucket/scans")
+
+    def refused(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(files), "get_file", refused)
+        with pytest.raises(RecordError, match="No space left"), written_back(f"{memory}/scans"):
+            pass
+    assert files.find("/bucket/scans") == before
 
 
 def test_names_never_lead_out_of_the_mirror(memory: str, cache: Path) -> None:

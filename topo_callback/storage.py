@@ -82,18 +82,19 @@ class Stored:
         self.folder = (cache or cache_folder() / "storage") / key / name
         self._state = self.folder.parent / _STATE
 
-    def fetch(self, wanted: re.Pattern[str], most: int | None = None) -> Path:
+    def fetch(self, wanted: re.Pattern[str], most: int | None = None, *, changing: bool = False) -> Path:
         """Let the mirror have all wanted files as they are now, and no other; what has not changed stays.
 
         Args:
             wanted: of paths inside of the folder.
             most: bytes that may be fetched; None: as many as there is room for.
+            changing: what is deleted or written anew meanwhile is left to the next call, and no error.
 
         Raises:
             RecordError: no answer, nothing there, more than `most` bytes or than there is room for, a torn file.
         """
         try:
-            return self._fetch(wanted, most)
+            return self._fetch(wanted, most, changing)
         except TopologyError:
             raise
         except Exception as error:  # every kind of storage raises kinds of its own
@@ -107,10 +108,10 @@ class Stored:
                 f"{self.url}: cannot be read ({described(error)}); check network and credentials"
             ) from error
 
-    def fetch_or_make(self, wanted: re.Pattern[str] = ALL) -> Path:
+    def fetch_or_make(self, wanted: re.Pattern[str] = ALL, *, changing: bool = False) -> Path:
         """`fetch` of a folder that need not be there yet."""
         try:
-            return self.fetch(wanted)
+            return self.fetch(wanted, changing=changing)
         except NothingStoredError:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self._local(wanted):
@@ -135,7 +136,7 @@ class Stored:
                 f"{self.url}: cannot be written ({described(error)}); {self.folder} has everything"
             ) from error
 
-    def _fetch(self, wanted: re.Pattern[str], most: int | None) -> Path:
+    def _fetch(self, wanted: re.Pattern[str], most: int | None, changing: bool) -> Path:
         there = {inside: info for inside, info in self._listed().items() if wanted.fullmatch(inside)}
         known = self._known()
         new = {
@@ -157,8 +158,17 @@ class Stored:
             target = self.folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{target.name}.tmp")
-            self._files.get_file(info["name"], str(partial))
+            try:
+                self._files.get_file(info["name"], str(partial))
+            except FileNotFoundError:
+                if changing:
+                    partial.unlink(missing_ok=True)
+                    continue
+                raise
             if partial.stat().st_size != int(info["size"]):
+                if changing:
+                    partial.unlink()
+                    continue
                 raise RecordError(f"{self.url}: {inside} came with {partial.stat().st_size} bytes, not {info['size']}")
             os.replace(partial, target)
             known[inside] = _sign(info)
@@ -167,7 +177,7 @@ class Stored:
 
     def _push(self) -> None:
         there, known = self._listed(missing_is_empty=True), self._known()
-        local = self._local(ALL)
+        local, pushed = self._local(ALL), {}
         for inside in sorted(local, key=lambda inside: (Path(inside).name in ("run.json", "latest"), inside)):
             state = (self.folder / inside).stat()
             mine = f"{state.st_size} {state.st_mtime_ns}"
@@ -176,13 +186,16 @@ class Stored:
             to = f"{self._root}/{inside}"
             self._files.makedirs(to.rpartition("/")[0], exist_ok=True)
             self._files.put_file(str(self.folder / inside), to)
-            sign = _sign(self._files.info(to))
-            known |= {f"pushed {inside}": [mine, sign], inside: sign}
-            self._remember(known)
+            pushed[inside] = mine
         # what another process has put there meanwhile is not this one's to remove
         gone = [info["name"] for path, info in there.items() if path not in local and known.get(path) == _sign(info)]
         if gone:
             self._files.rm(gone)
+        # asked of one file, some kinds of storage tell it in another way than in a list
+        signs = {inside: _sign(info) for inside, info in self._listed(missing_is_empty=True).items()} if pushed else {}
+        for inside in pushed.keys() & signs.keys():
+            known |= {f"pushed {inside}": [pushed[inside], signs[inside]], inside: signs[inside]}
+        self._remember(known)
 
     def _listed(self, *, missing_is_empty: bool = False) -> dict[str, Mapping[str, Any]]:
         """Paths inside -> what the storage says of them; names that could lead elsewhere are left out."""

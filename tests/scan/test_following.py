@@ -11,12 +11,11 @@ import pytest
 import torch
 from ranks_launch import launch_ranks
 from scan.checkpoints import SETTINGS, save_model, scan_run, write_probe
-from tiers import mostly_slow
 from tiny import tiny_llama, tiny_tokenizer
 
 from topo_callback import Trajectory
 from topo_callback.config import TopologyConfig
-from topo_callback.errors import ConfigurationError, FolderBusyError
+from topo_callback.errors import ConfigurationError, FolderBusyError, ProbeError, RecordError
 from topo_callback.scan import Followed, Follower, Manner, Prompts, Until
 from topo_callback.scan.distributed_checkpoint import convert
 from topo_callback.scan.settling import Settling, find_below
@@ -107,8 +106,10 @@ def test_while_it_goes_on_the_run_is_running_and_has_one_writer(
 
     def looked(self: Follower) -> None:
         seen.append(recorded(run).state)
+        self._converted.mkdir()
         with pytest.raises(FolderBusyError):
             follow(run)
+        self._converted.rmdir()
 
     monkeypatch.setattr(Follower, "_draw_page", looked)
     follow(run)
@@ -142,7 +143,8 @@ def test_the_same_weights_written_again_are_the_same_checkpoint(saved: Path, run
     assert {path: path.stat().st_mtime_ns for path in (run.parent / "scan" / "run" / "samples").iterdir()} == before
 
 
-@pytest.mark.parametrize("gone", mostly_slow([False, True], True))
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", [False, True])
 def test_one_that_comes_late_is_put_in_its_place_where_all_others_are_there(saved: Path, run: Path, gone: bool) -> None:
     write(saved, run, 1, 3)
     follow(run)
@@ -257,6 +259,7 @@ HALVES = {
 }
 
 
+@pytest.mark.slow
 def test_half_written_is_never_read_and_is_named(saved: Path, run: Path) -> None:
     write(saved, run, 1)
     for step, half in enumerate(HALVES, 20):
@@ -329,6 +332,94 @@ def test_one_that_is_deleted_before_it_is_read_is_named(
 
 
 @pytest.mark.slow
+def test_what_is_left_of_a_deleted_checkpoint_takes_no_record_away(saved: Path, run: Path) -> None:
+    write(saved, run, 1, 2, 3)
+    follow(run)
+    (run / "checkpoint-1" / "model.safetensors").unlink()  # killed in the middle of a rotation
+    write(saved, run, 4)
+    result = follow(run)
+    assert (result.read, result.steps) == ([4], (1, 2, 3, 4))
+    assert result.skipped == {"checkpoint-1": "no model.safetensors"}
+
+
+@pytest.mark.slow
+def test_one_that_comes_late_drops_records_only_when_it_is_whole(saved: Path, run: Path) -> None:
+    write(saved, run, 2, 3)
+    follow(run)
+    write(saved, run, 1)
+    _half_full(run / "checkpoint-1")
+    result = follow(run)
+    assert (result.read, result.steps) == ([], (2, 3))
+
+
+@pytest.mark.slow
+def test_one_that_is_unlike_the_others_is_named_and_the_rest_is_read(saved: Path, run: Path) -> None:
+    write(saved, run, 1, 2, 3)
+    _cut(run / "checkpoint-1" / "tokenizer.json", 0.5)
+    result = follow(run)
+    assert (result.steps, list(result.skipped)) == ((2, 3), ["checkpoint-1"])
+    assert "the tokenizer of checkpoint-1 cannot be read" in result.skipped["checkpoint-1"]
+    shutil.rmtree(run / "checkpoint-1")
+    save_model(run / "checkpoint-4", layers=3)
+    result = follow(run)
+    assert "another depth of the model: 2 there, 3 now" in result.skipped["checkpoint-4"]
+    write(saved, run, 5, of=4)  # its tokenizer was changed by training; a scan reads all with that of the first one
+    tokens = json.loads((run / "checkpoint-2" / "tokenizer.json").read_text())
+    vocabulary = tokens["model"]["vocab"]
+    tokens["model"]["vocab"] = dict(zip(vocabulary, reversed(vocabulary.values()), strict=True))
+    (run / "checkpoint-5" / "tokenizer.json").write_text(json.dumps(tokens))
+    assert follow(run).read == [5]
+    shutil.rmtree(run / "checkpoint-4")
+    assert recorded(run).frame().equals(scanned(run, saved))
+
+
+def test_what_does_not_wait_for_a_checkpoint_is_refused_at_once(run: Path) -> None:
+    (run.parent / "half").mkdir()
+    with pytest.raises(ConfigurationError, match=r"--base half cannot be read: no config\.json"):
+        follow(run, Until(), base=str(run.parent / "half"))
+    (run.parent / "probe.txt").unlink()
+    with pytest.raises(ProbeError, match=r"prompts .*probe\.txt cannot be read"):
+        follow(run, Until())
+
+
+def test_what_never_comes_to_rest_is_named(saved: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "checkpoint-1").mkdir()
+    (run.parent / "stop").touch()
+
+    def grow() -> None:
+        with (run / "checkpoint-1" / "progress.json").open("a") as file:
+            file.write("1")
+
+    result = follow(run, Until(stop_file=run.parent / "stop"), before_look=grow)
+    assert result.skipped == {"checkpoint-1": "its files had not been the same at two looks when following ended"}
+    assert "checkpoint-1 still changes" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_refusal_of_the_disk_is_said_in_one_line(saved: Path, run: Path) -> None:
+    write(saved, run, 1)
+    (run.parent / "scan" / "latest").mkdir(parents=True)
+    with pytest.raises(RecordError, match="cannot be written .*; what is done stays, run again to go on"):
+        follow(run)
+
+
+@pytest.mark.slow
+def test_the_base_comes_first_or_not_at_all(saved: Path, run: Path) -> None:
+    write(saved, run, 1)
+    shutil.copytree(saved / "run" / "checkpoint-3", run / "checkpoint-0")
+    base = str(saved / "run" / "checkpoint-13")
+    result = follow(run, base=base)
+    assert result.skipped == {
+        "checkpoint-0": "step 0 is checkpoint-13, as --base says; leave that out to read this one"
+    }
+    shutil.rmtree(run / "checkpoint-0")
+    shutil.rmtree(run.parent / "scan")
+    follow(run)
+    with pytest.raises(ConfigurationError, match="was begun without step 0; leave --base out"):
+        follow(run, base=base)
+
+
+@pytest.mark.slow
 def test_the_base_is_step_0(saved: Path, run: Path) -> None:
     write(saved, run, 1)
     result = follow(run, Until(count=1), base=str(saved / "run" / "checkpoint-13"))
@@ -393,6 +484,13 @@ def test_where_trainers_write(folders: tuple[str, ...], found: dict[int, str], t
     below = find_below(tmp_path)
     assert {step: each.folder.relative_to(tmp_path).as_posix() for step, each in below.items()} == found
     assert all(each.wrong is None for each in below.values())
+
+
+def test_links_to_themselves_are_no_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-1").mkdir()
+    for link in (tmp_path / "latest", tmp_path / "checkpoint-2", tmp_path / "checkpoint-1" / "model"):
+        link.symlink_to(link.name)
+    assert list(find_below(tmp_path)) == [1]
 
 
 @pytest.mark.slow

@@ -263,7 +263,7 @@ def _follow(given: argparse.Namespace, prompts: Prompts, config: TopologyConfig,
         manner=manner,
         every=given.every,
         identity=None if stored is None else stored.url,
-        before_look=(lambda: None) if stored is None else lambda: stored.fetch_or_make(OF_CHECKPOINTS),
+        before_look=(lambda: None) if stored is None else lambda: stored.fetch_or_make(OF_CHECKPOINTS, changing=True),
         after_record=given.publish,
     )
     result = follower.follow(Until(given.until, given.stop_file, given.idle))

@@ -11,7 +11,7 @@ from typing import Any
 
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.run_verdict import verdict_of_folder
-from topo_callback.errors import USERS_OWN, ConfigurationError, described
+from topo_callback.errors import USERS_OWN, ConfigurationError, RecordError, described
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.scan.checkpoint import (
     Checkpoint,
@@ -228,7 +228,7 @@ class Follower:
                 return
             if self._base is not None and not is_done(self._folder, 0) and not self._recorded():
                 checkpoints = {0: self._base, **checkpoints}
-            self._read({step: found[step] for step in checkpoints if step in found}, list(checkpoints.values()))
+            self._read({step: found[step] for step in checkpoints if step in whole}, list(checkpoints.values()))
         finally:
             self._clear()
 
