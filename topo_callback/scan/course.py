@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from topo_callback.scan.unit import is_done, units_folder
 from topo_callback.terminal import say
 
 _FILE = "followed.json"
+_MANY_LOOKS = 30  # at a checkpoint that changes, until this is said, and after the stop file
 _MOST_BYTES = 64 << 20
 _PAST = "it is of the training before that went back; it waits until it is written anew"
 
@@ -50,6 +52,43 @@ class Until:
     count: int | None = None
     stop_file: Path | None = None
     idle: float | None = None
+
+
+class Ending:
+    """Tells after each look whether following ends, and names what never comes to rest."""
+
+    def __init__(self, until: Until) -> None:
+        self._until, self._stopping, self._looks = until, False, 0
+        self._changed, self._last = time.monotonic(), dict[int, Files]()
+        self._waited: dict[int, int] = {}
+
+    def before_look(self) -> None:
+        stop = self._until.stop_file
+        self._stopping = stop is not None and stop.exists()
+        self._looks += self._stopping
+
+    def after_look(self, found: Mapping[int, Found], settling: Settling, resting: bool, recorded: int) -> str:
+        """Why it ends; empty while it goes on.
+
+        Args:
+            found: the checkpoints of this look.
+            settling: knows their files.
+            resting: whether some were read or left out; that takes its time, in which others may have come.
+            recorded: checkpoints that are recorded.
+        """
+        until, state = self._until, {step: settling.files(step) for step in found}
+        if resting or state != self._last:
+            self._changed, self._last = time.monotonic(), state
+        self._waited = {step: self._waited.get(step, 0) + 1 for step in settling.moving}
+        for step in (step for step, looks in self._waited.items() if looks == _MANY_LOOKS):
+            say(f"{found[step].name} still changes; it is read when its files are the same at two looks")
+        if until.count is not None and recorded >= until.count:
+            return f"{recorded} checkpoints are recorded"
+        if self._stopping and (self._looks > _MANY_LOOKS or (self._looks > 1 and not settling.moving)):
+            return f"{until.stop_file} is there; remove it to go on"
+        if until.idle is not None and time.monotonic() - self._changed >= until.idle:
+            return f"nothing has changed for {until.idle:g} s"
+        return ""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from topo_callback.scan.checkpoint import (
     folder_name,
     local_folder,
 )
-from topo_callback.scan.course import Course, Followed, Until
+from topo_callback.scan.course import Course, Ending, Followed, Until
 from topo_callback.scan.distributed_checkpoint import convert, is_distributed
 from topo_callback.scan.finding import base_checkpoint
 from topo_callback.scan.growing import Growing
@@ -35,8 +35,6 @@ from topo_callback.scan.unit import Unit, is_done, read_sample, skipped_file, un
 from topo_callback.sinks.console import ConsoleSink
 from topo_callback.terminal import say
 from topo_callback.worker.task import write_run_page
-
-_MANY_LOOKS = 30  # at folders that still change, until this is said, and after the stop file
 
 
 class Follower:
@@ -84,15 +82,9 @@ class Follower:
         name = folder_name(self._root.name)
         self.result = Followed(None, name)
         self._folder = TrajectoryFolder(self._output / name)
+        mine = digest(f"folder {identity or self._root.resolve()}")
         self._growing = Growing(
-            name,
-            digest(f"folder {identity or self._root.resolve()}"),
-            self._output,
-            prompts,
-            self._config,
-            base=self._base,
-            reading=reading or {},
-            manner=self._manner,
+            name, mine, self._output, prompts, self._config, base=self._base, reading=reading or {}, manner=self._manner
         )
         self._converted = self._output / f".{name}.{uuid.uuid4().hex[:8]}.converted"
         self._settling = Settling()
@@ -143,11 +135,7 @@ class Follower:
                 made otherwise.
         """
         recorded, base_is_read = self._recorded(), is_done(self._folder, 0)
-        if self._base is not None and recorded and not base_is_read:
-            raise ConfigurationError(
-                f"{self._folder.path} was begun without step 0; leave --base out, or give another --output-dir"
-            )
-        self._growing.check(base_is_read=base_is_read)
+        self._growing.check(bool(recorded), base_is_read)
         if self._base is not None and not base_is_read:
             return  # what waits is measured after it
         try:
@@ -173,34 +161,19 @@ class Follower:
         return self._folder.steps(self._folder.samples) if self._locked else []
 
     def _loop(self, until: Until) -> None:
-        changed, last, looks = time.monotonic(), None, 0
-        waited: dict[int, int] = {}
-        while True:
-            # before the look, which then sees all that was written before the file
-            stopping = until.stop_file is not None and until.stop_file.exists()
+        ending = Ending(until)
+        while not self.result.ended:
+            ending.before_look()  # which then sees all that was written before the stop file
             self._before_look()
             found = find_below(self._root, self._inside)
             resting = self._settling.at_rest(found)
             self._take(found, resting)
-            state = {step: self._settling.files(step) for step in found}
-            if resting or state != last:  # reading takes its time, in which others may have come
-                changed, last = time.monotonic(), state
-            waited = {step: waited.get(step, 0) + 1 for step in self._settling.moving}
-            for step in (step for step, times in waited.items() if times == _MANY_LOOKS):
-                say(f"{found[step].name} still changes; it is read when its files are the same at two looks")
-            looks += stopping
             if self._locked:
-                self.result.steps = tuple(self._folder.steps(self._folder.samples))
-            recorded = [step for step in self.result.steps if step > 0 or self._base is None]
-            if until.count is not None and len(recorded) >= until.count:
-                self.result.ended = f"{len(recorded)} checkpoints are recorded"
-            elif stopping and (looks > _MANY_LOOKS or (looks > 1 and not self._settling.moving)):
-                self.result.ended = f"{until.stop_file} is there; remove it to go on"
-            elif until.idle is not None and time.monotonic() - changed >= until.idle:
-                self.result.ended = f"nothing has changed for {until.idle:g} s"
-            if self.result.ended:
-                return
-            time.sleep(self._every)
+                self.result.steps = tuple(self._recorded())
+            recorded = sum(step > 0 or self._base is None for step in self.result.steps)
+            self.result.ended = ending.after_look(found, self._settling, bool(resting), recorded)
+            if not self.result.ended:
+                time.sleep(self._every)
 
     # one look
 

@@ -56,18 +56,24 @@ class Growing:
     def begun(self) -> bool:
         return self._probe is not None
 
-    def check(self, *, base_is_read: bool) -> None:
+    def check(self, begun: bool, base_is_read: bool) -> None:
         """Check what does not wait for a checkpoint.
 
         Args:
+            begun: steps are recorded.
             base_is_read: step 0 is recorded, so that the base need not be there any more.
 
         Raises:
-            ProbeError: no prompts. RecordError: of a folder without a run. ConfigurationError: the base cannot be read.
+            ProbeError: no prompts. RecordError: of a folder without a run. ConfigurationError: the base cannot be read,
+                or step 0 would come after recorded ones.
         """
         self._prompts.check()
         if self._base is None or base_is_read:
             return
+        if begun:
+            raise ConfigurationError(
+                f"{self._output / self._name} was begun without step 0; leave --base out, or give another --output-dir"
+            )
         try:
             check_checkpoint(self._base, allow_pickle=self._manner.allow_pickle)
         except UnreadableCheckpointError as error:
