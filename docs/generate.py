@@ -223,5 +223,5 @@ def python_page() -> str:
         for name in importlib.import_module(module).__all__:
             again = name in top and module != "topo_callback"
             lines.append(f"`{name}` is described above.\n" if again else f"::: {module}.{name}\n")
-    lines.append("## Deeper names\n\n::: topo_callback.measures.survival.two_stage_survival\n")
+    lines.append("## Deeper names\n\n::: topo_callback.measures.zigzags.two_stage_survival\n")
     return "\n".join(lines) + "\n"
