@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from machine import describe_machine
-from real_model_runs import ASKED, RECORD, TRANSITIONS
+from real_model_runs import ASKED, PACKED, RECORD, TRANSITIONS, packed_runs
 from transition_statistics import crossing, lead
 
 from topo_callback import Trajectory
@@ -28,7 +28,6 @@ from topo_callback.dynamics.changes import find_changes
 
 RESULTS = Path(__file__).parent / "RESULTS_real_model.md"
 KEPT = "\n## Read with this"
-PACKED = Path(__file__).parent / "data" / "real_model.npz"
 NUMBERS = (
     "rtd.first", "rtd.previous", "rtd_lite.first", "nts_e.first", "mutual_knn.first", "mutual_knn.previous",
     "cka.first", "cka.previous", "distance_change.first", "wasserstein_h1.first", "wasserstein_h1.previous",
@@ -77,7 +76,7 @@ def pack(work: Path) -> int:
     for record in sorted(work.glob(f"*/{RECORD}")):
         held |= _packed(record.parent.name, json.loads(record.read_text()), Trajectory.load(record.parent))
     np.savez_compressed(PACKED, **held)
-    return len({key.partition("|")[0] for key in held})
+    return len(packed_runs())
 
 
 def _packed(run: str, record: Mapping[str, Any], trajectory: Trajectory) -> dict[str, np.ndarray]:

@@ -2,8 +2,8 @@
 
     python benchmarks/real_model_runs.py --work FOLDER [--only PART ...] [--most N]
 
-Every run has a folder of its own and is skipped where that is done, so the whole can be interrupted at any time.
-Weights are bfloat16 and the adapter float32, one thread a run. Rows come in an order of the seed.
+Every run has a folder of its own and is skipped where that is done, or the run packed already, so the whole can be
+interrupted at any time. Weights are bfloat16 and the adapter float32, one thread a run. Rows come in an order of the seed.
 
 transition: 32 steps of 12 rows, of which the model learns one thing:
 - refusals: requests for harm are refused, harmless ones are answered as the model does.
@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fine_tuning_data import ALIGNMENT, alignment_rows
 from transformers import TrainerCallback
@@ -54,6 +55,7 @@ OBJECTIVES = ("helpful", "harmless", "mixed")
 ASKED, NEW_TOKENS = 24, 8
 HELD_OUT, MOST_ROWS = 32, 256  # of helpful and of harmless rows
 RECORD = "behaviour.json"
+PACKED = Path(__file__).parent / "data" / "real_model.npz"  # of real_model.py
 MEASURES = (
     "scale", "barcode_features", "wasserstein", "rtd", "rtd_lite", "tree_similarity", "mutual_knn", "cka",
     "distance_change", "spectrum", "intrinsic_dimension", "depth_persistence", "survival", "time_persistence",
@@ -326,6 +328,14 @@ def carry_out(material: Material, job: Job, say: Callable[[str], None] = print) 
     say(f"{job.name}: {record['seconds']:.0f} s ({record['processor_seconds']:.0f} of the processor)")
 
 
+def packed_runs() -> set[str]:
+    """The names of the runs that are packed already."""
+    if not PACKED.is_file():
+        return set()
+    with np.load(PACKED) as packed:
+        return {key.partition("|")[0] for key in packed.files}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -337,7 +347,8 @@ def main() -> None:
     with quiet_libraries():
         material = Material(given.work)
         left = [job for job in jobs() if not given.only or any(each in job.name for each in given.only)]
-        left = [job for job in left if not (given.work / job.name / RECORD).is_file()]
+        packed = packed_runs()
+        left = [job for job in left if job.name not in packed and not (given.work / job.name / RECORD).is_file()]
         for job in left[: given.most]:
             carry_out(material, job, lambda text: print(text, flush=True))
 
