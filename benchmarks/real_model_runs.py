@@ -3,7 +3,7 @@
     python benchmarks/real_model_runs.py --work FOLDER [--only PART ...] [--most N]
 
 Every run has a folder of its own and is skipped where that is done, or the run packed already, so the whole can be
-interrupted at any time. Weights are bfloat16 and the adapter float32, one thread a run. Rows come in an order of the seed.
+interrupted at any time. Weights are bfloat16, the adapter float32; one thread a run. Rows come in an order of the seed.
 
 transition: 32 steps of 12 rows, of which the model learns one thing:
 - refusals: requests for harm are refused, harmless ones are answered as the model does.
