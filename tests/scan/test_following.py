@@ -399,7 +399,7 @@ def test_what_never_comes_to_rest_is_named(saved: Path, run: Path, capsys: pytes
 def test_a_refusal_of_the_disk_is_said_in_one_line(saved: Path, run: Path) -> None:
     write(saved, run, 1)
     (run.parent / "scan" / "latest").mkdir(parents=True)
-    with pytest.raises(RecordError, match="cannot be written .*; what is done stays, run again to go on"):
+    with pytest.raises(RecordError, match="cannot be read or written .*; what is done stays, run again to go on"):
         follow(run)
 
 

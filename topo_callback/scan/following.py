@@ -119,7 +119,7 @@ class Follower:
             self._conclude()
         except OSError as error:
             raise RecordError(
-                f"{self._folder.path} cannot be written ({described(error)}); what is done stays, run again to go on"
+                f"{self._folder.path} cannot be read or written ({described(error)}); what is done stays, run again to go on"
             ) from error
         finally:
             if self._locked:
