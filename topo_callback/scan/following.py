@@ -118,9 +118,8 @@ class Follower:
             self._name_unread()
             self._conclude()
         except OSError as error:
-            raise RecordError(
-                f"{self._folder.path} cannot be read or written ({described(error)}); what is done stays, run again to go on"
-            ) from error
+            failed = f"{self._folder.path} cannot be read or written ({described(error)})"
+            raise RecordError(f"{failed}; what is done stays, run again to go on") from error
         finally:
             if self._locked:
                 self._folder.unlock()
