@@ -229,7 +229,7 @@ def test_the_shell_commands_on_runs_do_what_they_say(
     for where, words in shell_lines():
         arguments = own(words)
         # what follows a training ends with that, and a URL needs a server: test_following and test_storage have both
-        elsewhere = "--watch" in arguments or any("://" in each for each in arguments)
+        elsewhere = any("://" in each or each == "--watch" for each in arguments or ())
         if arguments and arguments[0] in RUNNABLE and not elsewhere:
             assert main(arguments) == 0, f"{where}: {shlex.join(words)}: {capsys.readouterr().err}"
             tried += 1

@@ -12,9 +12,7 @@ from growing_run import EVERY, SAMPLES, WARM, Growth, watch
 
 from topo_callback import Trajectory
 
-# the distances of one sample alone are 58 KiB; a worker grows by 13 to 27 KiB a sample, less and less, with its history
-# and what its allocator leaves between arrays: the engine alone grows by nothing over 12,000 barcodes
-BYTES_PER_SAMPLE = 40 << 10
+BYTES_PER_SAMPLE = 16 << 10  # the distances of one sample alone are 58 KiB
 
 pytestmark = pytest.mark.slow
 

@@ -25,6 +25,7 @@ HISTORY = 48  # windows that the scale is taken from
 FEWEST = 16  # of them without which there is no scale
 LONGER, RECURRING = 1024, 3  # single differences of a longer past, and which of the largest of them is taken
 _FEWEST_LONGER = 192
+_AT_ONCE = 32  # windows of the longer past that are in memory, 8 KiB each
 _RECURS, _ODD = 1.5, 4  # times what the largest of the recent past counts; windows up to here may be odd values alone
 SMALLEST_SCALE = 0.01  # of logarithms: a noise below 1 % is taken as 1 %
 _UPPER = 1.645  # makes the 90th percentile of an absolute deviation a standard deviation of Gaussian values
@@ -178,8 +179,10 @@ def recurring_differences(
     counts = np.cumsum(np.concatenate([[0], known]))
     places = np.flatnonzero(counts[LONGER:] - counts[:-LONGER] >= _FEWEST_LONGER)
     places = places[places >= first - start]
-    past = sliding_window_view(np.where(known, padded, -1.0), LONGER)[places]
-    found[start + places] = np.partition(past, LONGER - RECURRING, axis=1)[:, LONGER - RECURRING]
+    past = sliding_window_view(np.where(known, padded, -1.0), LONGER)
+    for begin in range(0, len(places), _AT_ONCE):
+        some = places[begin : begin + _AT_ONCE]
+        found[start + some] = np.partition(past[some], LONGER - RECURRING, axis=1)[:, LONGER - RECURRING]
     return found
 
 
