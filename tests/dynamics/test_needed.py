@@ -53,6 +53,18 @@ def test_a_tail_of_a_known_power_is_met_as_often_as_said() -> None:
     assert np.median(chances) <= 1
 
 
+def test_a_tail_that_begins_late_is_seen_in_a_long_run() -> None:
+    """One sum of 250 has a heavy tail: among the largest twentieth these are few, beyond the root of the number many."""
+    needed = []
+    for seed in (0, 1, 3, 4, 9):
+        draw = np.random.default_rng(seed)
+        sums = 0.1 + 0.5 * draw.random(8000) ** 2
+        odd = np.flatnonzero(draw.random(8000) < 0.004)
+        sums[odd] = np.minimum(0.6 * (1 + draw.pareto(2, size=len(odd))), 1.4)
+        needed.append(needed_after(sums))
+    assert 3.2 < np.median(needed) < 10
+
+
 @pytest.mark.parametrize("portion", [1, 7, 64])
 def test_portions_make_no_difference(portion: int) -> None:
     draw = np.random.default_rng(1)
