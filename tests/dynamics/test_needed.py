@@ -54,7 +54,7 @@ def test_a_tail_of_a_known_power_is_met_as_often_as_said() -> None:
 
 
 def test_a_tail_that_begins_late_is_seen_in_a_long_run() -> None:
-    """One sum of 250 has a heavy tail: among the largest twentieth these are few, beyond the root of the number many."""
+    """One sum of 250 has a heavy tail: few of the largest twentieth do, and many of the largest root of the number."""
     needed = []
     for seed in (0, 1, 3, 4, 9):
         draw = np.random.default_rng(seed)
