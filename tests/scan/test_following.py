@@ -18,7 +18,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, FolderBusyError, ProbeError, RecordError
 from topo_callback.scan import Followed, Follower, Manner, Prompts, Until
 from topo_callback.scan.distributed_checkpoint import convert
-from topo_callback.scan.settling import Settling, find_below
+from topo_callback.scan.settling import Settling, find_below, without_a_step
 
 STEPS = (1, 2, 3, 4)
 BRIEF = Until(idle=0.05)
@@ -484,6 +484,17 @@ def test_where_trainers_write(folders: tuple[str, ...], found: dict[int, str], t
     below = find_below(tmp_path)
     assert {step: each.folder.relative_to(tmp_path).as_posix() for step, each in below.items()} == found
     assert all(each.wrong is None for each in below.values())
+
+
+def test_models_whose_names_have_no_step_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for each in (".", "final", "a/best", "checkpoint-3-tmp", ".hidden", "checkpoint-4/actor", "a/b/c/too_deep"):
+        (run / each).mkdir(parents=True, exist_ok=True)
+        (run / each / "model.safetensors").touch()
+    (run / "tokenizer").mkdir()
+    assert without_a_step(run) == [".", "a/best", "final"]
+    follow(run)
+    said = [line for line in capsys.readouterr().err.splitlines() if "has no step" in line]
+    assert [line.split(" is not read")[0].rpartition("/run")[2] for line in said] == ["", "/a/best", "/final"]
 
 
 def test_links_to_themselves_are_no_checkpoints(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from topo_callback.scan.planning import Plan
 from topo_callback.scan.prompts import Prompts
 from topo_callback.scan.running import require_backend, run_units
 from topo_callback.scan.scanning import Manner
-from topo_callback.scan.settling import Found, Settling, files_of, find_below
+from topo_callback.scan.settling import Found, Settling, files_of, find_below, without_a_step
 from topo_callback.scan.unit import Unit, is_done, read_sample, skipped_file, units_folder
 from topo_callback.sinks.console import ConsoleSink
 from topo_callback.terminal import say
@@ -107,10 +107,8 @@ class Follower:
             raise ConfigurationError(
                 f"the trajectory would go into the folder that is followed, {self._root}; give another --output-dir"
             )
-        say(
-            f"following {self._root}, a look every {self._every:g} s"
-            + ("" if self._root.is_dir() else "; not there yet")
-        )
+        waits = "" if self._root.is_dir() else "; not there yet"
+        say(f"following {self._root}, a look every {self._every:g} s{waits}")
         try:
             self._lock()
             self._begin()
@@ -150,11 +148,13 @@ class Follower:
         self._measure()
 
     def _name_unread(self) -> None:
-        """Name what was never at rest, at the end."""
+        """Name what was never at rest, at the end, and models that are nowhere in the order."""
         for step in self._settling.moving:
             each = find_below(self._root, self._inside).get(step)
             if each is not None:
                 self._leave_out(each, "its files had not been the same at two looks when following ended")
+        for name in without_a_step(self._root):
+            say(f"the model in {self._root / name} is not read: its name has no step, such as checkpoint-30")
 
     def _recorded(self) -> list[int]:
         return self._folder.steps(self._folder.samples) if self._locked else []

@@ -65,6 +65,14 @@ def find_below(root: Path, inside: str | None = None) -> dict[int, Found]:
     return found
 
 
+def without_a_step(root: Path) -> list[str]:
+    """The folders below one that hold a model and are not found, since no name on the way says a step; sorted.
+
+    Those whose names start with a dot, and what lies inside a checkpoint, do not count.
+    """
+    return sorted(path.relative_to(root).as_posix() for path in _nameless(root, _MOST_LEVELS))
+
+
 def files_of(folder: Path) -> Files:
     """The state of the files that a reading may open, as far as they are there."""
     files = []
@@ -137,6 +145,15 @@ def _with_a_step(folder: Path, levels: int) -> Iterator[tuple[int, Path]]:
             yield from _with_a_step(Path(entry.path), levels - 1)
         elif match is not None and not any(word in (match[2] or "").lower() for word in _BEING_WRITTEN):
             yield int(match[1]), Path(entry.path)
+
+
+def _nameless(folder: Path, levels: int) -> Iterator[Path]:
+    entries = _entries(folder)
+    if any(entry.name.endswith(_WEIGHTS) for entry in entries):
+        yield folder
+    for entry in entries:
+        if levels > 1 and not entry.name.startswith(".") and _is_folder(entry) and not _STEP.fullmatch(entry.name):
+            yield from _nameless(Path(entry.path), levels - 1)
 
 
 def _models(folder: Path, levels: int = _MOST_LEVELS) -> list[Path]:
