@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import topo_callback
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.rules import Rule
 from topo_callback.watching.actions import SAVE, STOP, Actions
 
 DIVERGENCE = Event("divergence", "sequential", 8, 48, 48, (), 1.8, None, "the loss has stayed 1.8x what it was")
@@ -25,7 +27,13 @@ INVALID = Event("invalid_layers", "observed", 4, 4, 4, (3,), None, None, "layer 
 class Followed:
     """Actions whose effects are kept."""
 
-    def __init__(self, known: list[dict[str, Any]] | None = None, functions: Any = (), **settings: Any) -> None:
+    def __init__(
+        self,
+        known: list[dict[str, Any]] | None = None,
+        functions: Any = (),
+        rules: Sequence[Rule] = (),
+        **settings: Any,
+    ) -> None:
         self.alerts: list[Event] = []
         self.told: list[Event] = []
         self.notes: list[tuple[str, dict[str, Any]]] = []
@@ -36,6 +44,7 @@ class Followed:
             tell=self.told.append,
             alert=self.alerts.append,
             known=known or [],
+            rules=rules,
         )
 
     def take(self, *events: Event) -> None:
@@ -58,6 +67,16 @@ def test_sinks_are_told_of_events_without_an_error_rate_too() -> None:
     followed.take(noted, EXPLAINED)
     assert followed.told == [noted, EXPLAINED]
     assert followed.alerts == [EXPLAINED]
+
+
+@pytest.mark.parametrize("do", [("warn",), ("alert",), ("warn", "alert")])
+def test_a_rule_is_said_once(
+    do: tuple[str, ...], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    followed = Followed(rules=[Rule("low", "entropy", "below", 0.1, do=do)])
+    followed.take(dataclasses.replace(ONSET, kind="rule", level="own", measured=False, rule="low"))
+    assert (capsys.readouterr().err + caplog.text).count(ONSET.explanation) == 1
+    assert bool(caplog.text) == ("warn" in do)
 
 
 def test_facts_may_come_again_elsewhere() -> None:

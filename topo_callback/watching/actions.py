@@ -71,12 +71,13 @@ class Actions:
             self._settled = self._settled or (event.kind == "settled" and event.measured)
             self._note("event", **dataclasses.asdict(event))
             self._tell(event)
-            if "log" in self._config.actions:
+            rule = None if event.measured else self._rules.get(event.rule)
+            if "log" in self._config.actions and (rule is None or "warn" not in rule.do):  # a warning says it too
                 say(f"step {event.known_at}: {event.said}")
             if event.measured:
                 self._act(event)
-            elif event.rule in self._rules:
-                self._follow(event, self._rules[event.rule])
+            elif rule is not None:
+                self._follow(event, rule)
             for function in self._functions:
                 self._call(function, event)
 
