@@ -21,9 +21,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from topo_callback.capture import batch_size_for, find_blocks, read_clouds
+from topo_callback.capture.forward import quiet
 from topo_callback.capture.guard import Guard
 from topo_callback.capture.proved import prove_reading
-from topo_callback.capture.reading import quiet
 
 SHAPE = {
     "vocab_size": 49152,

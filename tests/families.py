@@ -126,11 +126,17 @@ class Prompts:
         return len(self.token_ids)
 
 
-def prompts(lengths: tuple[int, ...] = (5, 11, 3, 8, 11, 6, 2), completion: int = 0, seed: int = 0) -> Prompts:
-    """Random prompts of these lengths, the last `completion` tokens of each being completion."""
+def prompts(
+    lengths: tuple[int, ...] = (5, 11, 3, 8, 11, 6, 2), completion: int = 0, seed: int = 0, beginning: int = 0
+) -> Prompts:
+    """Random prompts of these lengths, the last `completion` tokens of each being completion.
+
+    Before them come `beginning` tokens that are the same in all.
+    """
     generator = torch.Generator().manual_seed(seed)
-    ids = tuple(tuple(torch.randint(3, 101, (n,), generator=generator).tolist()) for n in lengths)
-    return Prompts(ids, tuple(n - completion for n in lengths))
+    first = tuple(range(5, 5 + beginning))
+    ids = tuple(first + tuple(torch.randint(3, 101, (n,), generator=generator).tolist()) for n in lengths)
+    return Prompts(ids, tuple(beginning + n - completion for n in lengths))
 
 
 def clouds(model: nn.Module, probe: Prompts, *, pooling: str = "auto", batch_size: int = 3, **settings: Any) -> Tensor:

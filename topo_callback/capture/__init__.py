@@ -9,10 +9,11 @@ from topo_callback.capture.batches import (
     resolve_pooling,
 )
 from topo_callback.capture.blocks import BlockStack, find_blocks, resolve_layers
+from topo_callback.capture.forward import quiet
 from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.proved import ProvedReading, prove_reading, read_clouds
-from topo_callback.capture.reading import quiet, read_batch
+from topo_callback.capture.reading import read_batch
 from topo_callback.capture.tokens import TokenCloud, sample_tokens
 
 __all__ = [

@@ -21,10 +21,13 @@ from topo_callback.errors import ConfigurationError, ProbeError
 
 POOLINGS = ("last_prompt_token", "last_token", "mean")
 
-PADDED, EQUAL_LENGTHS, ONE_AT_A_TIME = "padded", "equal lengths", "one at a time"
-ROWS = (PADDED, EQUAL_LENGTHS, ONE_AT_A_TIME)
-"""How prompts share a forward pass, cheapest first. Only padded batches have an attention mask; the others are what
-`model(input_ids=...)` gets."""
+SHARED, PADDED, EQUAL_LENGTHS, ONE_AT_A_TIME = "shared beginning", "padded", "equal lengths", "one at a time"
+ROWS = (SHARED, PADDED, EQUAL_LENGTHS, ONE_AT_A_TIME)
+"""How prompts share a forward pass, cheapest first: padded, behind a beginning that all of them share and that is
+computed once; padded; and so on. Only padded batches have an attention mask; the others are what `model(input_ids=...)`
+gets."""
+_FEWEST_SHARED, _LEAST_SAVED = 8, 0.1
+"""Tokens of a beginning, and the share of all tokens of the probe that it saves, from which it is worth a pass."""
 
 
 @runtime_checkable
@@ -53,6 +56,7 @@ class ProbeBatch:
         prompt_ends: one past the last prompt token of each row; the completion follows.
         points: the place of each row in the probe.
         masked: whether the model is given the attention mask.
+        shared: how many leading tokens all rows, and all other batches, have in common and go on behind.
     """
 
     input_ids: Int[Tensor, "rows tokens"]
@@ -61,9 +65,23 @@ class ProbeBatch:
     prompt_ends: Int[Tensor, " rows"]
     points: Int[Tensor, " rows"]
     masked: bool = True
+    shared: int = 0
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def rest(self) -> ProbeBatch:
+        """The batch without the shared beginning of its rows; itself where there is none."""
+        if self.shared == 0:
+            return self
+        return ProbeBatch(
+            self.input_ids[:, self.shared :],
+            self.attention_mask[:, self.shared :],
+            self.spans - self.shared,
+            self.prompt_ends - self.shared,
+            self.points,
+            self.masked,
+        )
 
 
 def resolve_pooling(pooling: str, kind: Kind) -> str:
@@ -82,8 +100,29 @@ def padding_id(model: nn.Module) -> int:
     return int(identifier) if fits else 0  # type: ignore[arg-type]
 
 
+def shared_beginning(probe: TokenisedPrompts, pooling: str) -> int:
+    """How many leading tokens of all prompts are the same, where computing them once is worth a pass; else 0.
+
+    What is read of each prompt, its point and its next token, comes behind them; a mean has no such beginning.
+    """
+    if pooling == "mean" or len(probe) < 2:
+        return 0
+    first, last = min(probe.token_ids), max(probe.token_ids)  # all others agree where these two do
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    ends = [min(len(ids), prompt) for ids, prompt in zip(probe.token_ids, probe.prompt_lengths, strict=True)]
+    shared = max(0, min(same, min(ends) - 1))
+    saved = (len(probe) - 1) * shared / sum(map(len, probe.token_ids))
+    return shared if shared >= _FEWEST_SHARED and saved >= _LEAST_SAVED else 0
+
+
 def make_batches(
-    probe: TokenisedPrompts, batch_size: int, pooling: str, *, pad_id: int = 0, rows: str = PADDED
+    probe: TokenisedPrompts,
+    batch_size: int,
+    pooling: str,
+    *,
+    pad_id: int = 0,
+    rows: str = PADDED,
+    shared: int | None = None,
 ) -> tuple[ProbeBatch, ...]:
     """Cut the probe into fixed batches.
 
@@ -98,7 +137,9 @@ def make_batches(
         pooling: "last_prompt_token", "last_token" or "mean" over all tokens, prompt and completion; what "auto"
             means depends on the model, see `resolve_pooling`.
         pad_id: the token written into padding; see `padding_id`.
-        rows: "padded"; "equal lengths", where a batch holds prompts of one length; or "one at a time".
+        rows: "padded"; "shared beginning", the same behind the tokens that all prompts have in common; "equal lengths",
+            where a batch holds prompts of one length; or "one at a time".
+        shared: length of that beginning; None: what `shared_beginning` finds.
 
     Raises:
         ConfigurationError: unknown pooling or rows, or a batch size below 1.
@@ -114,10 +155,14 @@ def make_batches(
     spans = [_span(probe, point, pooling) for point in range(len(probe))]
     order = sorted(range(len(probe)), key=lambda point: (-len(probe.token_ids[point]), point))
     groups = [order]
-    if rows != PADDED:
+    if rows in (EQUAL_LENGTHS, ONE_AT_A_TIME):
         groups = [list(group) for _, group in itertools.groupby(order, key=lambda point: len(probe.token_ids[point]))]
+    if rows != SHARED:
+        shared = 0
+    elif shared is None:
+        shared = shared_beginning(probe, pooling)
     return tuple(
-        _batch(probe, part, spans, pad_id, masked=rows == PADDED)
+        _batch(probe, part, spans, pad_id, masked=rows in (SHARED, PADDED), shared=shared)
         for group in groups
         for part in _evenly(group, batch_size)
     )
@@ -148,7 +193,7 @@ def _span(probe: TokenisedPrompts, point: int, pooling: str) -> tuple[int, int]:
 
 
 def _batch(
-    probe: TokenisedPrompts, points: list[int], spans: list[tuple[int, int]], pad_id: int, *, masked: bool
+    probe: TokenisedPrompts, points: list[int], spans: list[tuple[int, int]], pad_id: int, *, masked: bool, shared: int
 ) -> ProbeBatch:
     tokens = max(len(probe.token_ids[point]) for point in points)
     input_ids = torch.full((len(points), tokens), pad_id, dtype=torch.int64)
@@ -166,6 +211,7 @@ def _batch(
         ),
         points=torch.tensor(points, dtype=torch.int64),
         masked=masked,
+        shared=shared,
     )
 
 
@@ -186,14 +232,15 @@ def batch_size_for(model: nn.Module, probe: TokenisedPrompts, device: torch.devi
     if device is None:
         device = model_device(model)
     cap = 32 if device.type == "cpu" else 64
-    fitting = _free_bytes(device) // 4 // _row_bytes(model, max(len(ids) for ids in probe.token_ids))
+    kept = shared_beginning(probe, "last_token") > 0
+    fitting = _free_bytes(device) // 4 // _row_bytes(model, max(len(ids) for ids in probe.token_ids), kept=kept)
     size = 1
     while size * 2 <= min(cap, fitting) and size < len(probe):
         size *= 2
     return size
 
 
-def _row_bytes(model: nn.Module, tokens: int) -> int:
+def _row_bytes(model: nn.Module, tokens: int, *, kept: bool = False) -> int:
     language_model = find_language_model(model)
     config = language_model.config.get_text_config()
     width = getattr(config, "hidden_size", 0)
@@ -201,7 +248,8 @@ def _row_bytes(model: nn.Module, tokens: int) -> int:
     heads = getattr(config, "num_attention_heads", 0) or 0
     limited = "logits_to_keep" in inspect.signature(type(language_model).forward).parameters
     logits = 0 if limited else 2 * getattr(config, "vocab_size", 0)
-    return max(1, 4 * tokens * (16 * width + 4 * inner + 2 * heads * tokens + logits))
+    cache = 2 * width * (getattr(config, "num_hidden_layers", 0) or 0) if kept else 0
+    return max(1, 4 * tokens * (16 * width + 4 * inner + 2 * heads * tokens + logits + cache))
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import first_tensor
+from topo_callback.capture.forward import decoder_start, run_forward, takes
 from topo_callback.capture.model_facts import model_device
-from topo_callback.capture.reading import decoder_start, run_forward, takes
 from topo_callback.devices import sent
 from topo_callback.errors import USERS_OWN, UnsupportedModelError
 

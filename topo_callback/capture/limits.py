@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from topo_callback.capture.blocks import bare, find_language_model, other_towers, text_part
+from topo_callback.capture.forward import decoder_start, entry, quiet, takes
 from topo_callback.capture.model_facts import is_decoder_path, model_device
-from topo_callback.capture.reading import decoder_start, entry, quiet, takes
 from topo_callback.capture.sharded import is_sharded
 from topo_callback.errors import USERS_OWN, ProbeError, described
 from topo_callback.groups import Groups

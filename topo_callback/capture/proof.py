@@ -1,7 +1,8 @@
 """The proof that a prompt in a batch is the prompt alone: tried on a few prompts before the first sample.
 
 The truth is `model(input_ids=...)` of one prompt, unpadded, with the positions, mask and cache that the model itself
-chooses. Where padded batches do not give it, batches of equal length are tried, then one prompt at a time.
+chooses. Where a beginning that all prompts share is computed once and that does not give it, or padded batches do not,
+batches of equal length are tried, then one prompt at a time.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from topo_callback.capture.batches import (
     ONE_AT_A_TIME,
     PADDED,
     ROWS,
+    SHARED,
     ProbeBatch,
     TokenisedPrompts,
     make_batches,
+    shared_beginning,
 )
 from topo_callback.capture.blocks import BlockStack, find_language_model
 from topo_callback.capture.calls import Traversal
+from topo_callback.capture.forward import takes
 from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens, roots_of
-from topo_callback.capture.reading import read_batch, takes
+from topo_callback.capture.reading import Beginning, can_continue, read_batch
 from topo_callback.capture.survey import Together, alone, out_of_memory
 from topo_callback.capture.tokens import TokenCloud
 from topo_callback.capture.truth import (
@@ -96,11 +100,11 @@ class Proof:
             padded_passes: of one with padded batches.
         """
         said = []
-        if self.rows != PADDED:
+        if self.rows not in (SHARED, PADDED):
             how = "in batches of equal length" if self.rows == EQUAL_LENGTHS else "one at a time"
             said.append(
                 f"prompts are read {how}, in {passes} forward passes instead of {padded_passes}: "
-                + "; ".join(f"{_WAYS[rows]} {reason}" for rows, reason in self.refused.items())
+                + "; ".join(f"{_WAYS[rows]} {reason}" for rows, reason in self.refused.items() if rows != SHARED)
             )
         if self.noisy:
             said.append(
@@ -149,6 +153,7 @@ class Prover:
         self._together, self._worst = together, worst
         self._dtypes: set[torch.dtype] = set()
         self._cached = True
+        self._shared = 0
 
     def prove(self, probe: TokenisedPrompts, batch_size: int, first: str = PADDED) -> Proof:
         """Find the cheapest way of reading, from `first` on, that gives each prompt as it is alone.
@@ -177,6 +182,9 @@ class Prover:
         noise = self._agreed(differences([again], [truths[len(few) - 1]]))
         refused: dict[str, str] = {}
         answers = ""
+        self._shared = shared_beginning(probe, self._pooling)
+        if first == SHARED and not (self._shared and not self._states and can_continue(self._model, self._stack)):
+            first = PADDED
         for rows in ROWS[ROWS.index(first) :]:
             prompts, expected = few, truths
             if rows == EQUAL_LENGTHS:
@@ -257,11 +265,14 @@ class Prover:
     def _batched(self, prompts: FewPrompts, rows: str, batch_size: int, places: set[int]) -> dict[int, Answer]:
         """The wanted ones of some prompts, read in one way."""
         found: dict[int, Answer] = {}
-        for batch in make_batches(prompts, batch_size, self._pooling, pad_id=self._pad_id, rows=rows):
-            self._together(lambda batch=batch: found.update(self._read(batch, places)))  # type: ignore[misc]
+        beginning = Beginning()
+        for batch in make_batches(
+            prompts, batch_size, self._pooling, pad_id=self._pad_id, rows=rows, shared=self._shared
+        ):
+            self._together(lambda batch=batch: found.update(self._read(batch, places, beginning)))  # type: ignore[misc]
         return found
 
-    def _read(self, batch: ProbeBatch, places: set[int]) -> dict[int, Answer]:
+    def _read(self, batch: ProbeBatch, places: set[int], beginning: Beginning) -> dict[int, Answer]:
         """The wanted prompts of one batch."""
         rows = {place: row for row, place in enumerate(batch.points.tolist()) if place in places}
         ends = {place: int(batch.spans[row, 1]) for place, row in rows.items()}
@@ -276,6 +287,7 @@ class Prover:
             next_tokens=next_tokens,
             token_cloud=cloud if self._states else None,
             traversal=self._traversal,
+            beginning=beginning,
         )
         roots = None if next_tokens is None or next_tokens.codes is None else roots_of(next_tokens.codes)
         inside = [cloud.places[index][0] for index in cloud.of(batch)]

@@ -19,8 +19,9 @@ from topo_callback.capture.batches import (
 )
 from topo_callback.capture.blocks import BlockStack
 from topo_callback.capture.calls import Traversal
+from topo_callback.capture.forward import quiet
 from topo_callback.capture.proof import FewPrompts, Proof, Prover
-from topo_callback.capture.reading import quiet, read_batch
+from topo_callback.capture.reading import Beginning, read_batch
 from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.devices import sent
 from topo_callback.errors import TopologyError
@@ -114,9 +115,18 @@ def read_clouds(
             )
             traversal = proved.traversal
             batches = batches if proved.proof.rows == first else proved.batches
+        beginning = Beginning()
         for batch in batches:
             rows = read_batch(
-                model, stack, batch, layers=layers, tap=tap, device=device, dtypes=dtypes, traversal=traversal
+                model,
+                stack,
+                batch,
+                layers=layers,
+                tap=tap,
+                device=device,
+                dtypes=dtypes,
+                traversal=traversal,
+                beginning=beginning,
             )
             if clouds is None:
                 clouds = rows.new_empty((len(layers), points, rows.shape[2]))

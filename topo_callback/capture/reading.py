@@ -1,30 +1,74 @@
-"""Run the probe through a model that is being trained, and leave no trace in it."""
+"""The points of a probe's batch, read in one forward pass of a model."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
-from topo_callback.capture.blocks import BlockStack, bare, find_language_model
-from topo_callback.capture.calls import Traversal, check_calls, distinct_blocks, listening
-from topo_callback.capture.guard import begin_pass, end_pass, untouched
+from topo_callback.capture.blocks import BlockStack, find_language_model
+from topo_callback.capture.calls import Traversal, check_calls, listening
+from topo_callback.capture.forward import decoder_start, run_forward, takes
 from topo_callback.capture.layout import expected_layout
-from topo_callback.capture.model_facts import computing_devices, model_device
+from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling, Taking
-from topo_callback.capture.sharded import is_sharded, reshard, to_the_end
+from topo_callback.capture.sharded import is_sharded
 from topo_callback.capture.tokens import TokenCloud
-from topo_callback.devices import generator_states, seed_generators, sent
-from topo_callback.errors import USERS_OWN, TopologyError
+from topo_callback.devices import sent
+from topo_callback.errors import TopologyError, UnsupportedModelError
+
+
+def can_continue(model: nn.Module, stack: BlockStack) -> bool:
+    """Whether a model can go on behind tokens that it has seen, as far as it says; the proof shows the rest.
+
+    A sharded model cannot: a rank that fails in the first of two passes would leave the others waiting in the second.
+    """
+    return (
+        stack.kind == "decoder"
+        and takes(model, "past_key_values")
+        and takes(model, "use_cache")
+        and expected_layout(model).plain
+        and not is_sharded(model)
+    )
+
+
+class Beginning:
+    """What a model keeps of the beginning that all prompts share, for the batches of one reading.
+
+    It is computed once, and every row goes on behind it. Between two readings weights may change.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: Tensor | None = None
+        self._kept: Any = None
+
+    def inputs(
+        self, model: nn.Module, stack: BlockStack, tokens: Int[Tensor, " tokens"], rows: int, device: torch.device
+    ) -> dict[str, Any]:
+        """What a forward pass of so many rows is given to go on behind these tokens. To be called in `quiet(model)`.
+
+        Raises:
+            UnsupportedModelError: the model keeps nothing that several rows could go on from.
+        """
+        if self._tokens is None or not torch.equal(self._tokens, tokens):
+            given: dict[str, Any] = {"input_ids": sent(tokens[None], device), "use_cache": True}
+            if takes(model, "logits_to_keep"):
+                given["logits_to_keep"] = 1
+            kept = getattr(run_forward(model, stack, given, []), "past_key_values", None)
+            if not hasattr(kept, "batch_repeat_interleave"):
+                raise UnsupportedModelError(f"the model keeps {type(kept).__name__} of what it has seen")
+            self._tokens, self._kept = tokens, kept
+        each = copy.deepcopy(self._kept)  # a pass adds its own tokens
+        each.batch_repeat_interleave(rows)
+        return {"past_key_values": each, "use_cache": True}
 
 
 def read_batch(
@@ -40,8 +84,11 @@ def read_batch(
     next_tokens: NextTokens | None = None,
     token_cloud: TokenCloud | None = None,
     traversal: Traversal | None = None,
+    beginning: Beginning | None = None,
 ) -> Float[Tensor, "layers rows columns"]:
     """One forward pass of one batch: the point of each row at each layer. To be called inside `quiet(model)`.
+
+    Of a batch with a shared beginning only what comes behind that is read; the beginning is a pass of its own, once.
 
     Tokens become points inside the hooks, so no more than one layer's [rows, tokens, width] is alive on our account.
     Layer 0 is the input of the first block, layer i what the i-th call of a block gives, before any final norm: a block
@@ -61,13 +108,14 @@ def read_batch(
         next_tokens: when given, left with the next-token distributions of this batch, or with why there are none.
         token_cloud: when given, left with the states of its tokens in this batch.
         traversal: from `survey`; without it states are expected to be [rows, tokens, width], behind virtual tokens.
+        beginning: what other batches of this reading share with this one, where it has a shared beginning.
 
     Returns:
         float32 [layers, rows, width + token measures] on `device`: the points (exact for a bfloat16 or float16 model;
         means over tokens are taken in float32), then the token measures in their order, NaN where undefined.
 
     Raises:
-        TopologyError: called outside `quiet`.
+        TopologyError: called outside `quiet`; states that are wanted of the tokens of a shared beginning.
         UnsupportedModelError: a block that does not give the states of all tokens, or was not reached; other calls of
             blocks than the traversal has. Raised after the pass: other ranks may be in it as well.
     """
@@ -76,7 +124,15 @@ def read_batch(
     if device is None:
         device = model_device(model)
     head = None if next_tokens is None else next_tokens.head(model, stack)
+    rest = batch.rest()
+    if rest is not batch and (token_measures or token_cloud is not None):
+        raise TopologyError("states of all tokens are wanted, and those of the shared beginning are not read")
     inputs = _inputs(model, batch, device, all_to_head=head is not None)
+    if rest is not batch:
+        known = Beginning() if beginning is None else beginning
+        inputs["input_ids"] = sent(rest.input_ids, device)
+        inputs |= known.inputs(model, stack, batch.input_ids[0, : batch.shared], len(batch), device)
+    batch = rest
     layout = expected_layout(model) if traversal is None else traversal.layout
     failures: list[BaseException] = []
     take = Taking(Pooling(stack, batch, layout), device, failures, dtypes, token_measures, token_cloud)
@@ -88,94 +144,6 @@ def read_batch(
     if traversal is not None:
         check_calls(tuple(calls.made), traversal, stack)
     return take.columns(layers, stack)
-
-
-def run_forward(
-    model: nn.Module, stack: BlockStack, inputs: dict[str, Any], failures: list[BaseException], *, seed: int = 0
-) -> Any:
-    """One forward pass from the model's root; other ranks may be in it as well.
-
-    The global random states are the same before every pass, so that a model which draws random numbers in evaluation
-    draws the same ones at every sample. To be called inside `quiet`, which puts them back.
-
-    Args:
-        model, stack: as in `read_batch`.
-        inputs: the arguments.
-        failures: what hooks could not do; raised here when the pass is over.
-        seed: of the random states.
-    """
-    begin_pass(model)
-    _seed(model, seed)
-    output = None
-    with contextlib.ExitStack() as context:
-        context.callback(end_pass, model)  # the next one begins where this one did
-        if is_sharded(model):
-            context.callback(reshard, model)
-            context.enter_context(to_the_end(model, distinct_blocks(stack), failures))
-        context.enter_context(_without_compiled_code(model))
-        try:
-            output = entry(model)(**inputs)
-        except USERS_OWN:
-            raise
-        except BaseException:
-            if not failures:  # else this is what came of it
-                raise
-    if failures:
-        raise failures[0]
-    return output
-
-
-def _seed(model: nn.Module, seed: int) -> None:
-    """Set the random states that `quiet(model)` keeps: of python, numpy, the CPU and the model's own devices."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the global state is what a model draws from
-    seed_generators(seed, computing_devices(model))
-
-
-@contextlib.contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, after which everything is as it was.
-
-    Restored exactly, also after an error: each module's training flag, the random states of python, numpy, the CPU
-    and the model's own devices, the gradient mode and the default dtype, and all that the model holds (see
-    `capture/guard.py`). Flags are set one by one: `model.eval()` would run whatever a module does in its own `train`.
-    Nothing is created in inference mode, so no tensor that the model caches can break a later backward pass.
-
-    Raises:
-        UnsupportedModelError: the model was changed in a way that cannot be put back.
-    """
-    flags = [(module, module.training) for module in model.modules()]
-    states = _random_states(computing_devices(model))
-    dtype = torch.get_default_dtype()
-    try:
-        for module, _ in flags:
-            module.training = False
-        with torch.no_grad(), untouched(model), unpacked(model):
-            yield
-    finally:
-        for module, training in flags:
-            module.training = training
-        torch.set_default_dtype(dtype)
-        # inside somebody's autocast, older torch would let training reuse weights that were cast without gradients
-        torch.clear_autocast_cache()
-        for restore, state in states:
-            restore(state)
-
-
-def entry(model: nn.Module) -> nn.Module:
-    """The module whose forward pass takes token ids: the root where it does, else the transformers model inside."""
-    model = bare(model)
-    names = inspect.signature(type(model).forward).parameters
-    wrapper = hasattr(model, "peft_config") or hasattr(model, "_fsdp_wrapped_module")
-    return model if wrapper or "input_ids" in names else find_language_model(model)
-
-
-def _random_states(devices: set[torch.device]) -> list[tuple[Callable[[Any], None], Any]]:
-    states: list[tuple[Callable[[Any], None], Any]] = [
-        (random.setstate, random.getstate()),
-        (np.random.set_state, np.random.get_state()),  # noqa: NPY002 - the global state is what must be kept
-    ]
-    return states + generator_states(devices)
 
 
 def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device, *, all_to_head: bool) -> dict[str, Any]:
@@ -193,49 +161,3 @@ def _inputs(model: nn.Module, batch: ProbeBatch, device: torch.device, *, all_to
     if "logits_to_keep" in names and not all_to_head:
         inputs["logits_to_keep"] = 1
     return inputs | decoder_start(model, len(batch), device)
-
-
-def takes(model: nn.Module, name: str) -> bool:
-    """Whether the forward pass of the transformers model inside has an argument of this name."""
-    return name in inspect.signature(type(find_language_model(model)).forward).parameters
-
-
-def decoder_start(model: nn.Module, rows: int, device: torch.device, *, another: bool = False) -> dict[str, Tensor]:
-    """What the decoder of an encoder-decoder is given: its start token, or another one; nothing for other models."""
-    if not takes(model, "decoder_input_ids"):
-        return {}
-    names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
-    found = (getattr(find_language_model(model).config, name, None) for name in names)
-    start = next((token for token in found if isinstance(token, int) and token >= 0), 0)
-    if another:
-        start = start - 1 if start > 0 else 1  # one above may be beyond the embedding
-    return {"decoder_input_ids": torch.full((rows, 1), start, device=device)}
-
-
-def _without_compiled_code(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
-    """Run compiled modules as plain python: compiled code skips new hooks, and new shapes would recompile it."""
-    compiled = any(
-        getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
-        for module in model.modules()
-    )
-    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
-
-
-_REPACKS = "support_avx512bf16_for_cpu"
-
-
-@contextlib.contextmanager
-def unpacked(model: nn.Module) -> Iterator[None]:
-    """Have bitsandbytes' 4-bit layers compute as they do in training, on processors where they would not.
-
-    Without training they pack their weights anew, which gives other bits. To be entered inside `untouched(model)`,
-    which puts back what the layers settle at their first pass, such as the dtype to compute in.
-    """
-    packing = [module for module in model.modules() if vars(module).get(_REPACKS)]
-    for module in packing:
-        setattr(module, _REPACKS, False)
-    try:
-        yield
-    finally:
-        for module in packing:
-            setattr(module, _REPACKS, True)

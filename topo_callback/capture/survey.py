@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from topo_callback.capture.batches import TokenisedPrompts
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import Traversal, first_tensor, listening
+from topo_callback.capture.forward import decoder_start, run_forward, takes
 from topo_callback.capture.layout import StateLayout
 from topo_callback.capture.model_facts import model_device
-from topo_callback.capture.reading import decoder_start, run_forward, takes
 from topo_callback.errors import USERS_OWN, UnsupportedModelError
 
 Together = Callable[[Callable[[], None]], None]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, bare, find_language_model
 from topo_callback.capture.calls import Traversal, check_calls, first_tensor, listening
+from topo_callback.capture.forward import decoder_start, run_forward, takes
 from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.pooling import Pooling
-from topo_callback.capture.reading import decoder_start, run_forward, takes
 from topo_callback.capture.tokens import TokenCloud
 from topo_callback.devices import sent
 from topo_callback.errors import USERS_OWN, UnsupportedModelError

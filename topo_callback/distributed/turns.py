@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from topo_callback.capture import NextTokens, ProbeBatch, TokenCloud, find_blocks, quiet, read_batch
-from topo_callback.capture.batches import PADDED
+from topo_callback.capture.batches import PADDED, SHARED
 from topo_callback.capture.calls import Traversal
+from topo_callback.capture.reading import Beginning
 from topo_callback.config import TopologyConfig
 from topo_callback.devices import copies_of, sent
 from topo_callback.distributed.ranks import Gathering, Ranks
@@ -69,6 +70,11 @@ class Turns:
         self.traversal = traversal
         self.rows = PADDED
 
+    @property
+    def unshared(self) -> str:
+        """How other texts than the probe share a pass."""
+        return PADDED if self.rows == SHARED else self.rows
+
     def read(
         self,
         model: nn.Module,
@@ -96,6 +102,7 @@ class Turns:
         losses = Gathering(self._ranks, len(turns), max(len(asked(batch, wanted)) for batch in batches))
         most = max(len(token_cloud.of(batch)) for batch in batches) if token_cloud is not None else 0
         tokens = Gathering(self._ranks, len(turns), most)
+        beginning = Beginning()
 
         def read(turn: int, batch: ProbeBatch) -> None:
             stack = find_blocks(model, self._config.blocks)
@@ -111,6 +118,7 @@ class Turns:
                 token_measures=token_measures,
                 next_tokens=next_tokens,
                 token_cloud=token_cloud,
+                beginning=beginning,
             )
             columns.put(turn, part)
             if token_cloud is not None:

@@ -19,12 +19,13 @@ from topo_callback.capture import (
     resolve_pooling,
     sample_tokens,
 )
-from topo_callback.capture.batches import PADDED
+from topo_callback.capture.batches import PADDED, SHARED, shared_beginning
 from topo_callback.capture.blocks import BlockStack
 from topo_callback.capture.calls import Traversal, static_traversal
 from topo_callback.capture.conditions import Conditions, attention_of, observed
 from topo_callback.capture.layout import expected_layout
 from topo_callback.capture.proof import Proof, Prover
+from topo_callback.capture.reading import can_continue
 from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
@@ -70,7 +71,7 @@ class AgreedReading:
         config: TopologyConfig,
         ranks: Ranks,
         batch_size: int | None = None,
-        rows: str = PADDED,
+        rows: str = SHARED,
     ) -> None:
         """
         Args:
@@ -126,7 +127,7 @@ class AgreedReading:
 
     @property
     def rows(self) -> str:
-        """How prompts share a forward pass: "padded", "equal lengths" or "one at a time"."""
+        """How prompts share a forward pass, of `ROWS` in capture/batches.py."""
         return self._turns.rows
 
     @property
@@ -161,6 +162,8 @@ class AgreedReading:
         if self._config.studies:
             self._studies.agree(self._probe)
         self._general.agree(model, self._probe)
+        if self.rows == SHARED and not self._shares_beginning(model):
+            self._turns.rows = PADDED
         if model_device(model).type == "meta":
             self._outline(model)
         else:
@@ -219,7 +222,7 @@ class AgreedReading:
             tap=self._config.tap,
             pooling=self.pooling,
             pad_id=self._pad_id,
-            states=bool(self._taken) or self._token_cloud is not None,
+            states=self._reads_tokens,
             next_tokens=bool(self._next_token_points),
             together=together,
             worst=self._ranks.worst,
@@ -265,6 +268,16 @@ class AgreedReading:
     def _make_batches(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self._batches = make_batches(self._probe, batch_size, self.pooling, pad_id=self._pad_id, rows=self.rows)
+
+    def _shares_beginning(self, model: nn.Module) -> bool:
+        """Whether the prompts may go on behind a beginning that is computed once."""
+        shared = shared_beginning(self._probe, self.pooling)
+        return shared > 0 and not self._reads_tokens and can_continue(model, find_blocks(model, self._config.blocks))
+
+    @property
+    def _reads_tokens(self) -> bool:
+        """Whether the states of all tokens count, not only those that make up the points."""
+        return bool(self._taken) or self._token_cloud is not None
 
     @property
     def _most_points(self) -> int:

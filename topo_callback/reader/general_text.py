@@ -116,7 +116,7 @@ class GeneralTextReading:
 
     def _batches(self, text: Probe) -> tuple[ProbeBatch, ...]:
         assert self._batch_size is not None
-        return make_batches(text, self._batch_size, "last_prompt_token", pad_id=self._pad_id, rows=self._turns.rows)
+        return make_batches(text, self._batch_size, "last_prompt_token", pad_id=self._pad_id, rows=self._turns.unshared)
 
     def _fields(self, batches: Sequence[ProbeBatch], read: Read, copies: HostCopies | None) -> dict[str, Any]:
         with copies_of(copies) as under_way:

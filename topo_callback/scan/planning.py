@@ -75,7 +75,7 @@ def plan_series(
     import torch
 
     from topo_callback.capture import batch_size_for
-    from topo_callback.capture.batches import PADDED, ROWS
+    from topo_callback.capture.batches import PADDED, ROWS, SHARED
     from topo_callback.capture.conditions import attention_of
     from topo_callback.capture.limits import model_limits
     from topo_callback.distributed.ranks import Ranks
@@ -97,7 +97,7 @@ def plan_series(
     if cut:
         say(f"{series.name}: {cut}")
     batch = config.probe_batch or recorded_batch(trained) or batch_size_for(model, probe, torch.device(device))
-    rows = trained.get("rows")
+    rows = trained.get("rows", PADDED) if trained else SHARED  # older records do not say it
     reader = Reader(model, probe, config, Ranks(), batch, rows if rows in ROWS else PADDED)
     reader.agree(model)
     reader.conditions = conditions

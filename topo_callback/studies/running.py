@@ -190,7 +190,7 @@ class StudyRunner:
 
     def _batches_of(self, variant: ProbeVariant) -> tuple[ProbeBatch, ...]:
         assert self._batch_size is not None
-        return make_batches(variant, self._batch_size, self._pooling, pad_id=self._pad_id, rows=self._turns.rows)
+        return make_batches(variant, self._batch_size, self._pooling, pad_id=self._pad_id, rows=self._turns.unshared)
 
     def _reading(
         self, batches: Sequence[ProbeBatch], columns: Sequence[Tensor], variant: ProbeVariant

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from topo_callback.capture.batches import PADDED
+from topo_callback.capture.batches import SHARED
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks, do_together
 from topo_callback.dynamics.findings import check_references
@@ -159,7 +159,7 @@ class Beginning:
                 "some of them, or None for the default schedule"
             )
         # a resumed run keeps its batches: another shape would round differently
-        recorded: tuple[int | None, str] = (None, PADDED)
+        recorded: tuple[int | None, str] = (None, SHARED)
         if self._start.resumed:
             recorded = self._patience.ask(recorded_batches, self._root, self._start.checkpoint)
         self._watched = Watched(

@@ -1,0 +1,194 @@
+"""A beginning that all prompts share is computed once, and each prompt is still what it is alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from families import FAMILIES, HEADLESS, Prompts, prompts, reference, tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from topo_callback import Probe, TopologyConfig
+from topo_callback.capture import find_blocks, make_batches, padding_id, quiet, read_batch, read_clouds
+from topo_callback.capture.batches import PADDED, SHARED, shared_beginning
+from topo_callback.capture.next_token import NextTokens
+from topo_callback.capture.proof import Proof, Prover
+from topo_callback.capture.reading import Beginning
+from topo_callback.capture.survey import survey, surveyed_prompt
+from topo_callback.capture.tokens import TokenCloud
+from topo_callback.distributed.ranks import Ranks
+from topo_callback.errors import TopologyError
+from topo_callback.reader.reader import Reader
+
+LENGTHS = (5, 11, 3, 8, 11, 6, 19)
+PROBE = prompts(LENGTHS, beginning=10)
+LAYERS = (1, 2, 3)
+
+
+def prove(model: nn.Module, probe: Prompts = PROBE, **options: Any) -> Proof:
+    stack = find_blocks(model)
+    with quiet(model):
+        traversal = survey(model, stack, surveyed_prompt(probe))
+        given_options = {"layers": LAYERS, "tap": "block", "pooling": "last_prompt_token", "pad_id": padding_id(model)}
+        return Prover(model, stack, traversal, **{**given_options, **options}).prove(probe, 4, SHARED)
+
+
+def read(model: nn.Module, rows: str, probe: Prompts = PROBE) -> Tensor:
+    batches = make_batches(probe, 3, "last_prompt_token", pad_id=padding_id(model), rows=rows)
+    with quiet(model):
+        traversal = survey(model, find_blocks(model), surveyed_prompt(probe))
+    return read_clouds(model, find_blocks(model), batches, layers=LAYERS, traversal=traversal)
+
+
+def tokens_seen(model: nn.Module, rows: str) -> int:
+    """Tokens that the first block is given in one reading."""
+    seen = 0
+
+    def count(module: nn.Module, args: tuple[Any, ...]) -> None:
+        nonlocal seen
+        seen += args[0].shape[0] * args[0].shape[1]
+
+    batches = make_batches(PROBE, 3, "last_prompt_token", rows=rows)
+    with quiet(model):
+        handle = find_blocks(model).blocks[0].register_forward_pre_hook(count)
+        beginning = Beginning()
+        for batch in batches:
+            read_batch(model, find_blocks(model), batch, layers=LAYERS, beginning=beginning)
+        handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in {*HEADLESS, "t5", "mamba"}])
+def test_each_prompt_is_what_it_is_alone(family: str) -> None:
+    model = tiny(family)
+    proof = prove(model, next_tokens=True)
+    assert (proof.rows, proof.refused, proof.next_token_missing) == (SHARED, {}, "")
+    points = read(model, SHARED)
+    for place, ids in enumerate(PROBE.token_ids):
+        alone = torch.stack([state[-1] for state in reference(model, ids)[1:3]])  # before any final norm
+        torch.testing.assert_close(points[:2, place], alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(points, read(model, PADDED), rtol=1e-4, atol=1e-5)
+
+
+def test_the_beginning_is_computed_once_in_a_reading() -> None:
+    model = tiny("llama")
+    padded = sum(batch.input_ids.numel() for batch in make_batches(PROBE, 3, "last_prompt_token"))
+    assert tokens_seen(model, PADDED) == padded
+    assert tokens_seen(model, SHARED) == padded - 10 * len(PROBE) + 10
+
+
+def test_weights_that_have_changed_are_seen_in_the_next_reading() -> None:
+    model = tiny("llama")
+    before = read(model, SHARED)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    after = read(model, SHARED)
+    assert (before - after).abs().max() > 1e-3
+    torch.testing.assert_close(after, read(model, PADDED), rtol=1e-4, atol=1e-5)
+
+
+def test_what_forgets_its_beginning_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    kept = Beginning.inputs
+
+    def forgotten(*args: Any, **options: Any) -> dict[str, Any]:
+        inputs = kept(*args, **options)
+        for layer in inputs["past_key_values"].layers:
+            layer.values = torch.zeros_like(layer.values)
+        return inputs
+
+    monkeypatch.setattr(Beginning, "inputs", forgotten)
+    proof = prove(model)
+    assert proof.rows == PADDED
+    assert "a prompt differs by up to" in proof.refused[SHARED]
+    assert proof.notes(3, 3) == ()
+
+
+@pytest.mark.parametrize("family", ["mamba", "bert", "t5"])
+def test_what_keeps_nothing_to_go_on_from_is_read_whole(family: str) -> None:
+    pooling = "mean" if family == "bert" else "last_prompt_token"
+    layers = (1, 2) if family == "t5" else LAYERS
+    assert prove(tiny(family), pooling=pooling, layers=layers).rows == PADDED
+
+
+def test_states_of_all_tokens_are_read_whole() -> None:
+    model = tiny("llama")
+    assert prove(model, states=True).rows == PADDED
+    (batch,) = make_batches(PROBE, 8, "last_prompt_token", rows=SHARED)
+    with quiet(model), pytest.raises(TopologyError, match="those of the shared beginning are not read"):
+        read_batch(model, find_blocks(model), batch, layers=LAYERS, token_cloud=TokenCloud(((0, 3),)))
+
+
+def test_next_tokens_behind_a_beginning_are_those_of_a_prompt_alone() -> None:
+    model = tiny("llama")
+    found = {}
+    for rows in (SHARED, PADDED):
+        (batch,) = make_batches(PROBE, 8, "last_prompt_token", rows=rows)
+        listener = NextTokens(tuple(range(len(PROBE))))
+        with quiet(model):
+            read_batch(model, find_blocks(model), batch, layers=LAYERS, next_tokens=listener)
+        found[rows] = listener.codes
+    torch.testing.assert_close(found[SHARED], found[PADDED], rtol=1e-2, atol=1e-3)
+
+
+@given(
+    beginning=st.integers(0, 30),
+    rests=st.lists(st.integers(0, 12), min_size=1, max_size=9),
+    completion=st.integers(0, 3),
+)
+def test_a_beginning_is_what_all_have_in_front_of_what_is_read(
+    beginning: int, rests: list[int], completion: int
+) -> None:
+    front = tuple(range(100, 100 + beginning))
+    ids = tuple(front + tuple(n + 7 * k for k in range(size)) for n, size in enumerate(rests))
+    ids = tuple(each or (1,) for each in ids)
+    probe = Prompts(ids, tuple(max(1, len(each) - completion) for each in ids))
+    shared = shared_beginning(probe, "last_prompt_token")
+    if shared:
+        assert len({each[:shared] for each in ids}) == 1
+        assert shared < min(min(len(each), end) for each, end in zip(ids, probe.prompt_lengths, strict=True))
+        assert shared >= 8
+    elif len(ids) > 1:
+        same = 0
+        while all(same < len(each) and each[same] == ids[0][same] for each in ids):
+            same += 1
+        same = min(same, min(probe.prompt_lengths) - 1)
+        assert same < 8 or (len(ids) - 1) * same < 0.1 * sum(map(len, ids))
+    assert shared_beginning(probe, "mean") == 0
+    batches = make_batches(probe, 4, "last_prompt_token", rows=SHARED)
+    assert {batch.shared for batch in batches} == {shared}
+    for batch in batches:
+        rest = batch.rest()
+        assert torch.equal(rest.input_ids, batch.input_ids[:, shared:])
+        assert (rest.spans >= 0).all()
+        assert (rest.prompt_ends >= 1).all()
+
+
+def reader(rows: str | None = None, **settings: Any) -> Reader:
+    config = TopologyConfig(**{"neighbours": 3, "probe_batch": 4, "layers": "all", "general_text": 0, **settings})
+    probe = Probe.from_rows([{"input_ids": list(ids)} for ids in PROBE.token_ids])
+    made = Reader(tiny("llama"), probe, config, Ranks(), None, *(() if rows is None else (rows,)))
+    made.agree(tiny("llama"))
+    return made
+
+
+def test_a_reader_says_that_the_beginning_is_shared_and_a_resumed_run_stays_as_it_was() -> None:
+    model = tiny("llama")
+    taken = {}
+    for rows in (None, PADDED):
+        made = reader(rows)
+        assert (made.rows, made.notes) == (rows or SHARED, ())
+        sample = made.read(model, 0, {})
+        assert sample is not None
+        assert sample.facts["probe_rows"] == made.rows
+        taken[rows] = sample.distances
+    torch.testing.assert_close(torch.tensor(taken[None]), torch.tensor(taken[PADDED]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"token_measures": "all"}, {"token_cloud": 20}, {"pooling": "mean"}])
+def test_a_reader_that_needs_all_tokens_reads_whole_prompts(settings: dict[str, Any]) -> None:
+    assert reader(**settings).rows == PADDED
