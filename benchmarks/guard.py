@@ -58,7 +58,7 @@ def main() -> None:
     before_all = time.process_time() - started
 
     def reading(guarded: bool) -> tuple[float, Tensor]:
-        alone = mock.patch("topo_callback.capture.reading.untouched", return_value=contextlib.nullcontext())
+        alone = mock.patch("topo_callback.capture.forward.untouched", return_value=contextlib.nullcontext())
         with contextlib.nullcontext() if guarded else alone:
             started = time.process_time()
             clouds = read_clouds(model, stack, proved.batches, layers=layers, traversal=proved.traversal)

@@ -20,7 +20,6 @@ from topo_callback.capture.reading import Beginning
 from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.capture.tokens import TokenCloud
 from topo_callback.distributed.ranks import Ranks
-from topo_callback.errors import TopologyError
 from topo_callback.reader.reader import Reader
 
 LENGTHS = (5, 11, 3, 8, 11, 6, 19)
@@ -95,8 +94,8 @@ def test_what_forgets_its_beginning_is_read_whole(monkeypatch: pytest.MonkeyPatc
     model = tiny("llama")
     kept = Beginning.inputs
 
-    def forgotten(*args: Any, **options: Any) -> dict[str, Any]:
-        inputs = kept(*args, **options)
+    def forgotten(self: Beginning, rows: int) -> dict[str, Any]:
+        inputs = kept(self, rows)
         for layer in inputs["past_key_values"].layers:
             layer.values = torch.zeros_like(layer.values)
         return inputs
@@ -115,12 +114,25 @@ def test_what_keeps_nothing_to_go_on_from_is_read_whole(family: str) -> None:
     assert prove(tiny(family), pooling=pooling, layers=layers).rows == PADDED
 
 
-def test_states_of_all_tokens_are_read_whole() -> None:
+def test_states_and_numbers_of_all_tokens_are_those_of_a_prompt_alone() -> None:
     model = tiny("llama")
-    assert prove(model, states=True).rows == PADDED
-    (batch,) = make_batches(PROBE, 8, "last_prompt_token", rows=SHARED)
-    with quiet(model), pytest.raises(TopologyError, match="those of the shared beginning are not read"):
-        read_batch(model, find_blocks(model), batch, layers=LAYERS, token_cloud=TokenCloud(((0, 3),)))
+    assert prove(model, states=True).rows == SHARED
+    places = tuple((point, at) for point in range(len(PROBE)) for at in (0, 3, 9, 10, 12))
+    found = {}
+    for rows in (SHARED, PADDED):
+        cloud, beginning, numbers = TokenCloud(places), Beginning(), []
+        for batch in make_batches(PROBE, 8, "last_prompt_token", rows=rows):
+            with quiet(model):
+                options: dict[str, Any] = {"layers": LAYERS, "token_measures": ("prompt_entropy", "curvature")}
+                stack = find_blocks(model)
+                numbers.append(read_batch(model, stack, batch, token_cloud=cloud, beginning=beginning, **options))
+        found[rows] = (*numbers, torch.stack([cloud.states[layer] for layer in LAYERS]))
+    for one, other in zip(found[SHARED], found[PADDED], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with quiet(model):
+        (batch,) = make_batches(PROBE, 8, "last_prompt_token", rows=SHARED)
+        plain = read_batch(model, find_blocks(model), batch, layers=LAYERS)
+    torch.testing.assert_close(plain, found[SHARED][0][:, :, : plain.shape[2]], rtol=0, atol=0)
 
 
 def test_next_tokens_behind_a_beginning_are_those_of_a_prompt_alone() -> None:
@@ -189,6 +201,6 @@ def test_a_reader_says_that_the_beginning_is_shared_and_a_resumed_run_stays_as_i
     torch.testing.assert_close(torch.tensor(taken[None]), torch.tensor(taken[PADDED]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"token_measures": "all"}, {"token_cloud": 20}, {"pooling": "mean"}])
-def test_a_reader_that_needs_all_tokens_reads_whole_prompts(settings: dict[str, Any]) -> None:
-    assert reader(**settings).rows == PADDED
+def test_a_mean_is_of_whole_prompts() -> None:
+    assert reader(pooling="mean").rows == PADDED
+    assert reader(token_measures="all", token_cloud=20).rows == SHARED

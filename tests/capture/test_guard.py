@@ -416,5 +416,5 @@ def test_observers_of_quantisation_aware_training() -> None:
 def test_the_points_are_those_of_an_unguarded_pass(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, probe = tiny("gemma3"), prompts()
     read = clouds(model, probe, pooling=pooling)
-    monkeypatch.setattr("topo_callback.capture.reading.untouched", lambda model: contextlib.nullcontext())
+    monkeypatch.setattr("topo_callback.capture.forward.untouched", lambda model: contextlib.nullcontext())
     assert torch.equal(clouds(model, probe, pooling=pooling), read)

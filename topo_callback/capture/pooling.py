@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class Pooling:
         Raises:
             UnsupportedModelError: not the hidden states of the whole batch.
         """
-        hidden = self._arranged(hidden)
+        hidden = self.arranged(hidden)
         batch, front, where = self._batch, self._front(hidden), hidden.device
         if self._decoder:
             return hidden[:, front].float()
@@ -56,7 +56,7 @@ class Pooling:
 
         NaN for the decoder of an encoder-decoder, which is given one token.
         """
-        hidden = self._arranged(hidden)
+        hidden = self.arranged(hidden)
         if self._decoder:
             return torch.full((len(hidden), len(names)), torch.nan, dtype=torch.float32, device=hidden.device)
         front = self._front(hidden)
@@ -65,7 +65,7 @@ class Pooling:
 
     def take_tokens(self, layer: int, hidden: Tensor, cloud: TokenCloud) -> None:
         """Have a token cloud take the states of its tokens at this layer."""
-        hidden = self._arranged(hidden)
+        hidden = self.arranged(hidden)
         cloud.take(layer, hidden, self._front(hidden), self._batch)
 
     def _on(self, name: str, values: Tensor, device: torch.device) -> Tensor:
@@ -77,7 +77,8 @@ class Pooling:
     def _front(self, hidden: Tensor) -> int:
         return self._layout.first(hidden.shape[1], self._tokens)
 
-    def _arranged(self, hidden: Tensor) -> Float[Tensor, "rows positions width"]:
+    def arranged(self, hidden: Tensor) -> Float[Tensor, "rows positions width"]:
+        """The states of the batch with rows first and positions next."""
         return self._layout.arranged(hidden, len(self._batch), self._tokens)
 
 
@@ -92,14 +93,20 @@ class Taking:
         dtypes: dict[int, torch.dtype] | None = None,
         token_measures: Sequence[str] = (),
         token_cloud: TokenCloud | None = None,
+        *,
+        whole: Pooling | None = None,
+        before: Mapping[int, Tensor] | None = None,
     ) -> None:
         """
         Args:
-            pooling: of the batch.
+            pooling: of the batch, or of what comes behind its shared beginning.
             device: where the points go.
             failures: what goes wrong is put here, for `run_forward` to raise when the pass is over.
             dtypes, token_measures, token_cloud: as in `read_batch`.
+            whole: of the batch with its shared beginning; None: it has none.
+            before: the states of that beginning by layer, where those of all tokens are wanted.
         """
+        self._whole, self._before = whole or pooling, before or {}
         self._pooling, self._device, self._failures = pooling, device, failures
         self._dtypes, self._token_measures, self._token_cloud = dtypes, token_measures, token_cloud
         self._points: dict[int, Tensor] = {}
@@ -113,14 +120,23 @@ class Taking:
                 self._dtypes[layer] = state.dtype
             point = self._pooling.points(state)
             if self._token_measures:
-                point = torch.cat([point, self._pooling.token_numbers(state, self._token_measures)], dim=1)
+                point = torch.cat(
+                    [point, self._whole.token_numbers(self._all(layer, state), self._token_measures)], dim=1
+                )
             if self._token_cloud is not None:
-                self._pooling.take_tokens(layer, state, self._token_cloud)
+                self._whole.take_tokens(layer, self._all(layer, state), self._token_cloud)
             self._points[layer] = point.to(self._device)
         except USERS_OWN:
             raise
         except BaseException as error:  # noqa: BLE001 - raised when the pass that other ranks may share is over
             self._failures.append(error)
+
+    def _all(self, layer: int, state: Tensor) -> Tensor:
+        """The states of all tokens, also of the shared beginning."""
+        if layer not in self._before:
+            return state
+        rest, before = self._pooling.arranged(state), self._before[layer]
+        return torch.cat([before.to(rest.device).expand(len(rest), -1, -1), rest], dim=1)
 
     def columns(self, layers: tuple[int, ...], stack: BlockStack) -> Float[Tensor, "layers rows columns"]:
         """What was taken of these layers, in their order.

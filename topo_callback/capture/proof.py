@@ -183,7 +183,7 @@ class Prover:
         refused: dict[str, str] = {}
         answers = ""
         self._shared = shared_beginning(probe, self._pooling)
-        if first == SHARED and not (self._shared and not self._states and can_continue(self._model, self._stack)):
+        if first == SHARED and not (self._shared and can_continue(self._model, self._stack)):
             first = PADDED
         for rows in ROWS[ROWS.index(first) :]:
             prompts, expected = few, truths

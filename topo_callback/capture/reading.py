@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from topo_callback.capture.batches import ProbeBatch
 from topo_callback.capture.blocks import BlockStack, find_language_model
-from topo_callback.capture.calls import Traversal, check_calls, listening
+from topo_callback.capture.calls import Traversal, check_calls, first_tensor, listening
 from topo_callback.capture.forward import decoder_start, run_forward, takes
-from topo_callback.capture.layout import expected_layout
+from topo_callback.capture.layout import StateLayout, expected_layout
 from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling, Taking
 from topo_callback.capture.sharded import is_sharded
 from topo_callback.capture.tokens import TokenCloud
 from topo_callback.devices import sent
-from topo_callback.errors import TopologyError, UnsupportedModelError
+from topo_callback.errors import USERS_OWN, TopologyError, UnsupportedModelError
 
 
 def can_continue(model: nn.Module, stack: BlockStack) -> bool:
@@ -44,28 +44,59 @@ class Beginning:
     """What a model keeps of the beginning that all prompts share, for the batches of one reading.
 
     It is computed once, and every row goes on behind it. Between two readings weights may change.
+
+    Attributes:
+        states: of its tokens, [1, tokens, width] by layer, where those of all tokens are wanted.
     """
 
     def __init__(self) -> None:
+        self.states: dict[int, Tensor] = {}
         self._tokens: Tensor | None = None
         self._kept: Any = None
 
-    def inputs(
-        self, model: nn.Module, stack: BlockStack, tokens: Int[Tensor, " tokens"], rows: int, device: torch.device
-    ) -> dict[str, Any]:
-        """What a forward pass of so many rows is given to go on behind these tokens. To be called in `quiet(model)`.
+    def compute(
+        self,
+        model: nn.Module,
+        stack: BlockStack,
+        tokens: Int[Tensor, " tokens"],
+        device: torch.device,
+        layout: StateLayout,
+        *,
+        layers: tuple[int, ...],
+        tap: str,
+    ) -> None:
+        """Compute it, unless that was done. To be called inside `quiet(model)`.
+
+        Args:
+            layers: whose states are wanted.
+            model, stack, device, tap: as in `read_batch`.
 
         Raises:
             UnsupportedModelError: the model keeps nothing that several rows could go on from.
         """
-        if self._tokens is None or not torch.equal(self._tokens, tokens):
-            given: dict[str, Any] = {"input_ids": sent(tokens[None], device), "use_cache": True}
-            if takes(model, "logits_to_keep"):
-                given["logits_to_keep"] = 1
-            kept = getattr(run_forward(model, stack, given, []), "past_key_values", None)
-            if not hasattr(kept, "batch_repeat_interleave"):
-                raise UnsupportedModelError(f"the model keeps {type(kept).__name__} of what it has seen")
-            self._tokens, self._kept = tokens, kept
+        if self._tokens is not None and torch.equal(self._tokens, tokens) and set(layers) <= set(self.states):
+            return
+        given: dict[str, Any] = {"input_ids": sent(tokens[None], device), "use_cache": True}
+        if takes(model, "logits_to_keep"):
+            given["logits_to_keep"] = 1
+        failures: list[BaseException] = []
+
+        def take(layer: int, hidden: Any) -> None:
+            try:
+                self.states[layer] = layout.arranged(first_tensor(hidden), 1, len(tokens))
+            except USERS_OWN:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised by `run_forward`
+                failures.append(error)
+
+        with listening(stack, layers, tap, take):
+            kept = getattr(run_forward(model, stack, given, failures), "past_key_values", None)
+        if not hasattr(kept, "batch_repeat_interleave"):
+            raise UnsupportedModelError(f"the model keeps {type(kept).__name__} of what it has seen")
+        self._tokens, self._kept = tokens, kept
+
+    def inputs(self, rows: int) -> dict[str, Any]:
+        """What a forward pass of so many rows is given to go on behind it."""
         each = copy.deepcopy(self._kept)  # a pass adds its own tokens
         each.batch_repeat_interleave(rows)
         return {"past_key_values": each, "use_cache": True}
@@ -115,7 +146,7 @@ def read_batch(
         means over tokens are taken in float32), then the token measures in their order, NaN where undefined.
 
     Raises:
-        TopologyError: called outside `quiet`; states that are wanted of the tokens of a shared beginning.
+        TopologyError: called outside `quiet`.
         UnsupportedModelError: a block that does not give the states of all tokens, or was not reached; other calls of
             blocks than the traversal has. Raised after the pass: other ranks may be in it as well.
     """
@@ -124,22 +155,24 @@ def read_batch(
     if device is None:
         device = model_device(model)
     head = None if next_tokens is None else next_tokens.head(model, stack)
-    rest = batch.rest()
-    if rest is not batch and (token_measures or token_cloud is not None):
-        raise TopologyError("states of all tokens are wanted, and those of the shared beginning are not read")
     inputs = _inputs(model, batch, device, all_to_head=head is not None)
-    if rest is not batch:
-        known = Beginning() if beginning is None else beginning
-        inputs["input_ids"] = sent(rest.input_ids, device)
-        inputs |= known.inputs(model, stack, batch.input_ids[0, : batch.shared], len(batch), device)
-    batch = rest
     layout = expected_layout(model) if traversal is None else traversal.layout
     failures: list[BaseException] = []
-    take = Taking(Pooling(stack, batch, layout), device, failures, dtypes, token_measures, token_cloud)
+    rest, before = batch.rest(), None
+    if rest is not batch:
+        known = Beginning() if beginning is None else beginning
+        wanted = layers if token_measures or token_cloud is not None else ()
+        known.compute(model, stack, batch.input_ids[0, : batch.shared], device, layout, layers=wanted, tap=tap)
+        inputs |= {"input_ids": sent(rest.input_ids, device), **known.inputs(len(batch))}
+        before = known.states
+    take = Taking(
+        Pooling(stack, rest, layout), device, failures, dtypes, token_measures, token_cloud,
+        whole=Pooling(stack, batch, layout), before=before,
+    )  # fmt: skip
     with contextlib.ExitStack() as hooks:
         calls = hooks.enter_context(listening(stack, layers, tap, take))
         if next_tokens is not None and head is not None:
-            hooks.enter_context(next_tokens.listening(model, stack, head, batch, failures, layout))
+            hooks.enter_context(next_tokens.listening(model, stack, head, rest, failures, layout))
         run_forward(model, stack, inputs, failures)
     if traversal is not None:
         check_calls(tuple(calls.made), traversal, stack)

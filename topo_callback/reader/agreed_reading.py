@@ -222,7 +222,7 @@ class AgreedReading:
             tap=self._config.tap,
             pooling=self.pooling,
             pad_id=self._pad_id,
-            states=self._reads_tokens,
+            states=bool(self._taken) or self._token_cloud is not None,
             next_tokens=bool(self._next_token_points),
             together=together,
             worst=self._ranks.worst,
@@ -272,12 +272,7 @@ class AgreedReading:
     def _shares_beginning(self, model: nn.Module) -> bool:
         """Whether the prompts may go on behind a beginning that is computed once."""
         shared = shared_beginning(self._probe, self.pooling)
-        return shared > 0 and not self._reads_tokens and can_continue(model, find_blocks(model, self._config.blocks))
-
-    @property
-    def _reads_tokens(self) -> bool:
-        """Whether the states of all tokens count, not only those that make up the points."""
-        return bool(self._taken) or self._token_cloud is not None
+        return shared > 0 and can_continue(model, find_blocks(model, self._config.blocks))
 
     @property
     def _most_points(self) -> int:
