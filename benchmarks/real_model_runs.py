@@ -219,7 +219,7 @@ def _paragraphs(count: int) -> list[str]:
     for _, text in sorted(topics.items()):
         for part in text.split("\n\n"):
             line = " ".join(part.split())
-            if len(line) > 240 and not re.search(r"::=|>>>|\|", line):
+            if len(line) > 400 and not re.search(r"::=|>>>|\|", line):
                 found.append(line)
     return random.Random(0).sample(found, count)
 
