@@ -12,233 +12,22 @@ RESULTS_real_model.md from it; what is below its heading "Read with this" is kep
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from machine import describe_machine
-from real_model_runs import ASKED, PACKED, RECORD, TRANSITIONS, packed_runs
-from transition_statistics import crossing, lead
-
-from topo_callback import Trajectory
-from topo_callback.dynamics.changes import find_changes
+from real_model_forgetting import forgetting_lines
+from real_model_objectives import objective_lines
+from real_model_series import load, pack
+from real_model_transition import transition_lines
 
 RESULTS = Path(__file__).parent / "RESULTS_real_model.md"
 KEPT = "\n## Read with this"
-NUMBERS = (
-    "rtd.first", "rtd.previous", "rtd_lite.first", "nts_e.first", "mutual_knn.first", "mutual_knn.previous",
-    "cka.first", "cka.previous", "distance_change.first", "wasserstein_h1.first", "wasserstein_h1.previous",
-    "wasserstein_h0.first", "survival_h1.first", "h1_total_persistence_scaled", "h1_bars", "effective_rank", "two_nn",
-    "total_variance", "mean_distance", "separation[harmful|harmless]", "separation[helpful|harmless]",
-    "purity[harmful]", "purity[harmless]", "purity[helpful]", "drift[harmful].first", "drift[harmless].first",
-    "drift[helpful].first",
-)  # fmt: skip
-WHOLE = (
-    "next_token_tv.first", "next_token_tv.previous", "next_token_kl.first", "next_token_js.first",
-    "next_token_tv[harmful].first", "next_token_tv[harmless].first", "next_token_tv[helpful].first",
-    "general_text_kl.first", "general_text_tv.first", "general_text_loss", "parameter_change",
-)  # fmt: skip
-OF_TRAINING = ("loss", "grad_norm", "moved", "planned")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: `layers` and `whole` hold NUMBERS and WHOLE by name, where the run has them.
-
-    Attributes:
-        job: "part", "kind", "seed", "rate" and "steps".
-        steps: of the samples.
-        layers: [samples, layers] by name.
-        whole: [samples] by name.
-        training: [steps] by name: OF_TRAINING.
-        refused: answers that are refusals among 24 harmful and 24 harmless, [samples, 2]; empty in other parts.
-        general_loss: nats per token on text that no number is read from, [samples]; empty in `transition`.
-    """
-
-    job: Mapping[str, Any]
-    steps: np.ndarray
-    layers: Mapping[str, np.ndarray]
-    whole: Mapping[str, np.ndarray]
-    training: Mapping[str, np.ndarray]
-    refused: np.ndarray
-    general_loss: np.ndarray
-
-
-def pack(work: Path) -> int:
-    """Add the runs of a folder to those that are packed; returns how many there are."""
-    held: dict[str, np.ndarray] = {}
-    if PACKED.is_file():
-        with np.load(PACKED) as packed:
-            held = dict(packed)
-    for record in sorted(work.glob(f"*/{RECORD}")):
-        held |= _packed(record.parent.name, json.loads(record.read_text()), Trajectory.load(record.parent))
-    np.savez_compressed(PACKED, **held)
-    return len(packed_runs())
-
-
-def _packed(run: str, record: Mapping[str, Any], trajectory: Trajectory) -> dict[str, np.ndarray]:
-    training = trajectory.training_steps()
-    known = set(trajectory.frame()["measure"])
-    found = {
-        "job": np.array(json.dumps(record["job"])),
-        "steps": np.array(trajectory.steps),
-        "answers": np.array(json.dumps([row.get("answers", []) for row in record["behaviour"]])),
-        "refused": np.array([row["refused"] for row in record["behaviour"] if "refused" in row]),
-        "general_loss": np.array([row["general_loss"] for row in record["behaviour"] if "general_loss" in row]),
-    }
-    found |= {name: trajectory.array(name).astype(np.float32) for name in NUMBERS if name in known}
-    found |= {name: trajectory.array(name, [None])[:, 0].astype(np.float32) for name in WHOLE if name in known}
-    found |= {name: training[name].to_numpy(np.float32) for name in OF_TRAINING}
-    return {f"{run}|{each}": values for each, values in found.items()}
-
-
-def load() -> list[Run]:
-    """The packed runs."""
-    with np.load(PACKED) as packed:
-        held = dict(packed)
-    runs: dict[str, dict[str, np.ndarray]] = {}
-    for key, values in held.items():
-        name, _, what = key.partition("|")
-        runs.setdefault(name, {})[what] = values
-    return [
-        Run(
-            json.loads(str(each["job"])),
-            each["steps"],
-            {name: each[name] for name in NUMBERS if name in each},
-            {name: each[name] for name in WHOLE if name in each},
-            {name: each[name] for name in OF_TRAINING},
-            each["refused"],
-            each["general_loss"],
-        )
-        for each in runs.values()
-    ]
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A number that may show a transition.
-
-    Attributes:
-        title: of its row.
-        values: of a run, [samples] or [steps], 0 at the start and larger the further the run has come.
-        every_step: whether it is there at every step, not only at samples.
-    """
-
-    title: str
-    values: Callable[[Run], np.ndarray]
-    every_step: bool = False
-
-
-def _median_layer(name: str, *, of_one: bool = False) -> Callable[[Run], np.ndarray]:
-    def values(run: Run) -> np.ndarray:
-        found = np.nanmedian(run.layers[name], axis=1)
-        away = 1 - found if of_one else found
-        return np.concatenate([[0.0], away[1:]])  # nothing has moved at the start
-
-    return values
-
-
-def _since_start(name: str) -> Callable[[Run], np.ndarray]:
-    def values(run: Run) -> np.ndarray:
-        found = np.nanmedian(run.layers[name], axis=1)
-        return np.abs(found - found[0])
-
-    return values
-
-
-def _whole(name: str) -> Callable[[Run], np.ndarray]:
-    return lambda run: np.concatenate([[0.0], run.whole[name][1:]])
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean of each value and its neighbours."""
-    padded = np.pad(values, 1, mode="edge")
-    return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-
-
-SIGNS = (
-    Sign("answers moved (total variation)", _whole("next_token_tv.first")),
-    Sign("answers to harmful requests moved", _whole("next_token_tv[harmful].first")),
-    Sign("answers to harmless requests moved", _whole("next_token_tv[harmless].first")),
-    Sign("general text moved (KL)", _whole("general_text_kl.first")),
-    Sign("separation of the groups", _since_start("separation[harmful|harmless]")),
-    Sign("RTD", _median_layer("rtd.first")),
-    Sign("RTD-lite", _median_layer("rtd_lite.first")),
-    Sign("mutual kNN", _median_layer("mutual_knn.first", of_one=True)),
-    Sign("CKA", _median_layer("cka.first", of_one=True)),
-    Sign("Wasserstein H1", _median_layer("wasserstein_h1.first")),
-    Sign("survival of loops (zigzag)", _median_layer("survival_h1.first", of_one=True)),
-    Sign("total persistence H1", _since_start("h1_total_persistence_scaled")),
-    Sign("effective rank", _since_start("effective_rank")),
-    Sign("loss", lambda run: np.maximum(0, run.training["loss"][0] - _smooth(run.training["loss"])), every_step=True),
-)
-
-
-def midpoint(steps: np.ndarray, values: np.ndarray) -> float:
-    """The step at which values first reach half of their largest one; infinite where they never move."""
-    largest = np.nanmax(values)
-    return crossing(steps, np.nan_to_num(values), largest / 2) if largest > 0 else np.inf
-
-
-def transition_lines(runs: Sequence[Run]) -> Iterator[str]:
-    of_kind = {kind: [run for run in runs if run.job["kind"] == kind] for kind in TRANSITIONS}
-    yield "## A transition of known time\n"
-    yield (
-        f"How many answers to {ASKED} held-out requests for harm and to {ASKED} harmless ones are refusals; midpoint:\n"
-        "the step at which half of the final change is reached, by seed.\n"
-    )
-    yield "| trained on | runs | harmful refused at the end | harmless refused at the end | midpoints, harmful |"
-    yield "|---|---|---|---|---|"
-    for kind, group in of_kind.items():
-        ends = [", ".join(str(run.refused[-1, place]) for run in group) for place in (0, 1)]
-        yield f"| {kind} | {len(group)} | {ends[0]} | {ends[1]} | {', '.join(f'{_time(run):.0f}' for run in group)} |"
-    for kind in ("refusals", "everything", "removal"):
-        moved = [run for run in of_kind[kind] if np.isfinite(_time(run))]
-        if len(moved) >= 3:
-            yield f"\nWho sees it when, {kind}, {len(moved)} runs: steps behind the midpoint of refusal.\n"
-            yield from _lead_lines(moved, of_kind["benign"])
-
-
-def _time(run: Run) -> float:
-    """The midpoint of what harmful requests are answered with; infinite where fewer than 6 answers change."""
-    refused = run.refused[:, 0].astype(float)
-    away = np.abs(refused - refused[0])
-    return midpoint(run.steps, away) if away.max() >= 6 else np.inf
-
-
-def _lead_lines(moved: Sequence[Run], control: Sequence[Run]) -> Iterator[str]:
-    yield "| number | midpoint of its way | above every control run from | at the end, times the controls' largest |"
-    yield "|---|---|---|---|"
-    for sign in SIGNS:
-        behind, above, ratios = [], [], []
-        for run in moved:
-            values = sign.values(run)
-            steps = np.arange(1, len(values) + 1) if sign.every_step else run.steps
-            behind.append(midpoint(steps, values) - _time(run))
-            quiet = np.array([sign.values(each) for each in control])
-            if len(quiet) >= 3:
-                out = values > quiet.max(axis=0)
-                stays = np.flatnonzero(np.logical_and.accumulate(out[::-1])[::-1])
-                above.append(float(steps[stays[0]]) - _time(run) if stays.size else np.inf)
-                ratios.append(values[-1] / max(quiet[:, -1].max(), 1e-12))
-        late = str(lead(above)) if above else "-"
-        yield f"| {sign.title} | {lead(behind)} | {late} | {f'{np.median(ratios):.2f}' if ratios else '-'} |"
-    told = [_first_change(run) - _time(run) for run in moved]
-    yield f"| `change` event | - | {lead(told)} | - |"
-
-
-def _first_change(run: Run) -> float:
-    training = {name: values.astype(np.float64) for name, values in run.training.items()}
-    found = find_changes(np.arange(1, len(training["loss"]) + 1), **training)
-    return float(found[0].known_at) if found else np.inf
+PARTS = {"transition": transition_lines, "forgetting": forgetting_lines, "objectives": objective_lines}
 
 
 def report() -> None:
     runs = load()
-    parts = {part: [run for run in runs if run.job["part"] == part] for part in ("transition",)}
+    parts = {part: [run for run in runs if run.job["part"] == part] for part in PARTS}
     lines = [
         "# A real language model",
         "",
@@ -246,7 +35,7 @@ def report() -> None:
         "",
         describe_machine(),
         "",
-        *transition_lines(parts["transition"]),
+        *(line for part, lines in PARTS.items() for line in lines(parts[part])),
     ]
     kept = RESULTS.read_text().partition(KEPT)[2] if RESULTS.is_file() else ""
     RESULTS.write_text("\n".join(lines) + "\n" + (KEPT + kept if kept else ""))
