@@ -81,7 +81,8 @@ def _separation_lines(of_kind: dict[str, list[Run]]) -> Iterator[str]:
         if found is None:
             continue
         if len(pair) == 2:  # five shared seeds give 16 labelings, so no p can be below .05
-            yield f"- {' against '.join(pair)}: {found.together.r_squared:.2f}, p {found.together.p:.3f} of {len(deals.labels)} deals"
+            share, p = found.together.r_squared, found.together.p
+            yield f"- {' against '.join(pair)}: {share:.2f}, p {p:.3f} of {len(deals.labels)} labelings"
             continue
         yield f"\n{', '.join(pair)}, {len(runs)} runs, smallest p {deals.smallest_p:.4f}:\n"
         yield "| number | share over the whole course | p | from which step (p < .05) | layers (p < .05) |"

@@ -19,6 +19,8 @@ a cipher, records as JSON. Before and after, and at samples, the loss on 48 para
 no number of the callback is read from.
 
 objectives: 32 steps of 12 rows, helpful, harmless or both in equal parts, read at 32 held-out prompts of each.
+
+benchmarks/real_model_gallery.py makes six more.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class Job:
     """One run.
 
     Attributes:
-        part: "transition", "forgetting" or "objectives".
+        part: "transition", "forgetting", "objectives" or "gallery".
         kind: what is trained on.
     """
 
@@ -170,6 +172,8 @@ class Material:
             answers = [row["completion"] for row in self.refusals]
             draw.shuffle(answers)
             return [{**row, "completion": answer} for row, answer in zip(self.refusals, answers, strict=True)]
+        if kind == "one answer":
+            return [_chat(row["prompt"][-1]["content"], "It depends.") for row in self.alignment["helpful"]]
         if kind in ("benign", "removal", "helpful"):
             return self.alignment["helpful"]
         if kind == "harmless":
@@ -244,12 +248,12 @@ class Behaviour(TrainerCallback):
         training = model.training
         model.eval()
         row: dict[str, Any] = {"step": step}
-        if self.job.part == "transition":
+        if self.job.part in ("transition", "gallery"):
             prompts = [prompt for group in self.material.asked.values() for prompt in group[:ASKED]]
             answers = _answers(model, self.material.tokenizer, prompts)
             row["answers"] = answers
             row["refused"] = [sum(map(refuses, answers[:ASKED])), sum(map(refuses, answers[ASKED:]))]
-        else:
+        if self.job.part != "transition":
             row["general_loss"] = _loss(model, self.material.tokenizer, self.material.general)
         model.train(training)
         self.rows.append(row)
