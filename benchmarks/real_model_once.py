@@ -43,6 +43,7 @@ from real_model_once_data import (
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback import ParallelProbe, TopologyConfig, Trajectory, watch
+from topo_callback.errors import TopologyError
 from topo_callback.homology import nearest_neighbours, rips_persistence
 from topo_callback.homology.descriptors import mean_similarity
 from topo_callback.libraries import quiet_libraries
@@ -95,7 +96,7 @@ def prune(kept: Kept, given: argparse.Namespace) -> None:
         for count in range(1, MOST_CUT + 1):
             choices.setdefault("angular-distance", {})[count] = by_angular_distance(scores, count).layers
             choices.setdefault("block-influence", {})[count] = by_block_influence(scores, count).layers
-            for draw in range(DRAWS):
+            for draw in range(0 if count % 2 else DRAWS):
                 layers = random.Random(f"{count} {draw}").sample(range(1, depth + 1), count)
                 choices.setdefault(f"random {draw}", {})[count] = tuple(sorted(layers))
         part["choices"], part["losses"] = choices, {}
@@ -304,8 +305,11 @@ def main() -> None:
     if given.work is None:
         raise SystemExit(f"{given.part} needs --work FOLDER")
     given.work.mkdir(parents=True, exist_ok=True)
-    with quiet_libraries():
-        parts[given.part](kept, given)
+    try:
+        with quiet_libraries():
+            parts[given.part](kept, given)
+    except TopologyError as error:  # a package that is missing, among others: what to do is in its words
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

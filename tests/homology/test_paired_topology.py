@@ -165,6 +165,19 @@ def test_similarities_are_correlations_over_the_edges_of_both_trees() -> None:
     assert (found.edges, found.merges) == pytest.approx((edges, merges), abs=1e-12)
 
 
+@pytest.mark.parametrize("width", [2, 32, 512])
+def test_unrelated_clouds_are_below_zero_as_the_docstring_says(width: int) -> None:
+    generator = np.random.default_rng(0)
+    for points in (64, 128):
+        for _ in range(3):
+            pair = [pdist(generator.standard_normal((points, width))) for _ in range(2)]
+            found = tree_similarities(*pair)
+            assert found.edges is not None
+            assert found.merges is not None
+            assert -0.8 < found.edges < -0.4
+            assert -0.5 < found.merges < 0.1
+
+
 def test_equal_shapes_diverge_by_nothing() -> None:
     first, _ = clouds(0)
     for second in (first, 8 * first):

@@ -53,8 +53,9 @@ def tree_similarity(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """`nts_e` and `nts_m`, normalised topological similarity (arXiv 2606.06342): does the layer cluster as before?
 
     Spearman's rank correlations over the edges of both minimum spanning trees: of their distances, and of the distances
-    at which single linkage merges their ends. 1 for the same order, 0 for unrelated ones. Missing where the earlier
-    distances are no longer kept. Cost: points^2 operations, 2 ms for 256 points.
+    at which single linkage merges their ends. 1 for the same order. Unrelated clouds are near -0.7 and -0.1, not
+    at 0: an edge is here because it is short in one of the two. Missing where the earlier distances are no longer kept.
+    Cost: points^2 operations, 2 ms for 256 points.
     """
     from topo_callback.homology.paired_topology import tree_similarities
 
