@@ -195,7 +195,7 @@ def _two_models(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
 def depth(kept: Kept, given: argparse.Namespace) -> None:
     """Everything that the package says of one sample of the whole depth, by `watch`."""
     part = kept.part("depth")
-    texts = {"prose": prose(96), "requests": [text for each in requests(48).values() for text in each]}
+    texts = {"prose": prose(64), "requests": [text for each in requests(32).values() for text in each]}
     for kind, chosen in texts.items():
         if kind in part:
             continue
@@ -203,7 +203,7 @@ def depth(kept: Kept, given: argparse.Namespace) -> None:
         model, tokenizer = smollm2()
         config = TopologyConfig(
             layers="all", token_measures="all", studies=("prompt_length", "random_tokens", "shuffled_tokens"),
-            steps=[0], max_overhead=None, pictures=0, page=False, max_tokens=64, threads=1, drain_seconds=900.0,
+            steps=[0], max_overhead=None, pictures=0, page=False, max_tokens=48, threads=1, drain_seconds=900.0,
         )  # fmt: skip
         rows = [{"prompt": text} for text in chosen]
         with watch(model, rows, folder=folder, total_steps=1, config=config, processing_class=tokenizer):

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -167,14 +168,15 @@ def clouds_of(model: Any, probe: Probe, layers: Sequence[int] | None = None) -> 
 
 
 def both_clouds(work: Path, model: str, kind: str) -> np.ndarray:
-    """float32 [layers, points, width] of the prompts of one kind; read once."""
-    file = work / f"clouds-{model}-{kind}.npz"
-    if not file.is_file():
-        texts = prose(POINTS) if kind == "prose" else [text for each in requests(POINTS // 2).values() for text in each]
+    """float32 [layers, points, width] of the prompts of one kind, "prose" or "requests"; both are read at once."""
+    wanted = {name: work / f"clouds-{model}-{name}.npz" for name in ("prose", "requests")}
+    if not all(file.is_file() for file in wanted.values()):
         read, tokenizer = smollm2() if model == "smollm2" else gemma(work)
-        clouds = clouds_of(read, probe_of(texts, tokenizer))
-        np.savez_compressed(file, clouds=clouds)
-    with np.load(file) as found:
+        asked = [text for each in requests(POINTS // 2).values() for text in each]
+        for name, texts in (("prose", prose(POINTS)), ("requests", asked)):
+            if not wanted[name].is_file():
+                np.savez_compressed(wanted[name], clouds=clouds_of(read, probe_of(texts, tokenizer)))
+    with np.load(wanted[kind]) as found:
         return np.asarray(found["clouds"])
 
 
@@ -215,3 +217,8 @@ def calibrated(observed: float, permuted: Sequence[float], largest: float = 1.0,
     above = max(0.0, (observed - limit) / (largest - limit))
     p = (1 + sum(score >= observed for score in permuted)) / (count + 1)
     return {"observed": observed, "floor": float(np.mean(permuted)), "limit": limit, "calibrated": above, "p": p}
+
+
+def paragraph(text: str) -> str:
+    """Of a page of results."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import real_model_once_resi as resi
 from machine import describe_machine
-from real_model_once_data import LANGUAGES, Kept
-from real_model_once_figures import draw_depth, draw_measures
+from real_model_once_data import LANGUAGES, Kept, paragraph
+from real_model_once_figures import draw_depth
+from real_model_once_measures import measure_lines
 
-from topo_callback import TopologyConfig
-from topo_callback.measures import pair_measures
 from topo_callback.pruning.choice import ranges
 
 RESULTS = Path(__file__).parent / "RESULTS_real_model_once.md"
 KEPT = "## Read with this"
 RULES = ("persistence-v1", "persistence-icml", "angular-distance", "block-influence")
 BOOTSTRAPS = 2000
-NUMBERS_OF = {
-    "wasserstein": (
-        "wasserstein_h0", "wasserstein_h0_raw", "wasserstein_h1", "wasserstein_h1_per_bar", "wasserstein_h1_raw",
-    ),
-    "rtd_lite": ("rtd_lite", "srtd_lite", "max_rtd_lite"),
-    "tree_similarity": ("nts_e", "nts_m"),
-    "cka": ("cka", "cka_biased"),
-    "survival": ("survival_h1",),
-    "survival_gaussian": ("survival_h1_gaussian",),
-    "bottleneck": ("bottleneck_h0", "bottleneck_h1"),
-    "sliced_wasserstein": ("sliced_wasserstein_h0", "sliced_wasserstein_h1"),
-}  # fmt: skip
-"""Of the measures that have several numbers, or one of another name."""
 
 
 def report(kept: Kept) -> None:
@@ -59,10 +43,6 @@ def report(kept: Kept) -> None:
     text = RESULTS.read_text() if RESULTS.is_file() else ""
     below = text.partition(KEPT)[2]
     RESULTS.write_text("\n".join(lines) + "\n" + (f"\n{KEPT}{below}" if below else ""))
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _interval(values: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
@@ -98,7 +78,7 @@ def pruning_lines(part: Mapping[str, Any]) -> Iterator[str]:
     costs = pruning_costs(part)
     yield "## Cutting layers"
     yield ""
-    yield _paragraph(
+    yield paragraph(
         f"Text: paragraphs of Python's documentation, {len(whole)} windows of 96 tokens of which 64 are scored. The "
         f"whole model's perplexity is {np.exp(loss):.1f} ({np.exp(low):.1f} to {np.exp(high):.1f}). Layers are chosen "
         "on 256 other paragraphs (last token, k = 5). The published rule of persistence similarity has a threshold; "
@@ -128,7 +108,7 @@ def pruning_lines(part: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {count} | " + " | ".join(cells) + " |"
     yield ""
     said = "; ".join(f"{name}: {ranges(layers)}" for name, layers in part["published"].items())
-    yield _paragraph(f"At the published thresholds these layers would go: {said}.")
+    yield paragraph(f"At the published thresholds these layers would go: {said}.")
     for name in RULES[:2]:
         scores = np.array(part["scores"][name])
         yield (
@@ -147,7 +127,7 @@ def base_lines(part: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if "qwen" in part:
         qwen = part["qwen"]
-        yield _paragraph(
+        yield paragraph(
             "Qwen2.5-0.5B, base and instruct, 600 prompts at the middle layer (clouds of `actopo` 0.1.0, which states "
             f"12 and 50 loops longer than .03 of the diameter): {qwen['betti_1'][0]} and {qwen['betti_1'][1]} here, of "
             f"{qwen['bars'][0]} and {qwen['bars'][1]} bars. Floor: the rows of one cloud permuted, 200 times (RTD: 20)."
@@ -199,7 +179,7 @@ def _floor_table(floors: Mapping[str, Any]) -> Iterator[str]:
 def depth_lines(part: Mapping[str, Any]) -> Iterator[str]:
     yield "## Over the depth"
     yield ""
-    yield "One sample by `watch`, all layers, 96 prompts of at most 64 tokens. Least and largest: of layers 1 to 30."
+    yield "One sample by `watch`, all layers, 64 prompts of at most 48 tokens. Least and largest: of layers 1 to 30."
     for kind, numbers in part.items():
         yield ""
         yield f"| {kind} | 0 | 1 | 5 | 10 | 15 | 20 | 25 | 29 | 30 | least at | largest at |"
@@ -217,7 +197,7 @@ def language_lines(part: Mapping[str, Any]) -> Iterator[str]:
     tokens = ", ".join(f"{name} {count:.0f}" for name, count in part["tokens"].items())
     yield "## Languages"
     yield ""
-    yield _paragraph(
+    yield paragraph(
         f"{part['meanings']} paragraphs of the Universal Declaration of Human Rights in {len(LANGUAGES)} languages, "
         f"last token, at most 128 tokens (median {tokens}). Mean over pairs with English and over all other pairs; "
         "floor: rows of the other language permuted, pairs with English, 5 draws (retrieval by chance: 1 / paragraphs)."
@@ -261,105 +241,6 @@ def pivot_ranks(part: Mapping[str, Any], name: str) -> list[int]:
         1 + sum(bool(means[other][layer] > means["English"][layer]) for other in LANGUAGES)
         for layer in range(len(means["English"]))
     ]
-
-
-def test_scores(parts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Test -> number -> score, the higher the better; of the tests that are finished."""
-    found: dict[str, dict[str, float]] = {}
-    for model in ("smollm2", "gemma"):
-        blocks = [values for name, values in parts.get("layers", {}).items() if name.startswith(model)]
-        if blocks:
-            for place, title in enumerate(("triples", "correlation")):
-                found[f"layers, {model}: {title}"] = _means([_column(block, place) for block in blocks])
-    augmented = parts.get("augmented", {})
-    if len(augmented) == len(resi.READ):
-        found["augmented: order"] = _means([_column(values, 0) for values in augmented.values()])
-        found["augmented: AUPRC"] = _means([_column(values, 2) for values in augmented.values()])
-    for kind in ("label", "shortcut"):
-        if parts.get(kind, {}).get("seeds"):
-            by_layer = parts[kind]["layers"]
-            found[f"{kind}: AUPRC, layer 30"] = _column(by_layer["30"], 0)
-            found[f"{kind}: AUPRC, mean"] = _means([_column(values, 0) for values in by_layer.values()])
-    return found
-
-
-def _column(values: Mapping[str, Sequence[float | None]], place: int) -> dict[str, float]:
-    return {name: float("nan") if row[place] is None else float(row[place] or 0.0) for name, row in values.items()}
-
-
-def _means(columns: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([column[name] for column in columns])) for name in columns[0]}
-
-
-def measure_lines(parts: Mapping[str, Any]) -> Iterator[str]:
-    tests = test_scores(parts)
-    if not tests:
-        return
-    draw_measures(tests)
-    runs = parts.get("runs", {})
-    yield "## Which measures deserve to be on"
-    yield ""
-    yield from (resi.__doc__ or "").strip().splitlines()[2:]
-    yield ""
-    yield "![Scores of all pair measures](RESULTS_real_model_once_measures.png)"
-    yield ""
-    done = {kind: sum(name.startswith(kind) for name in runs) for kind in ("label", "shortcut")}
-    for kind, count in done.items():
-        rows = [(name, facts) for name, facts in runs.items() if name.startswith(kind)]
-        if rows:
-            said = []
-            for share in resi.SHARES:
-                right = [facts["accuracy"] for name, facts in rows if name.split("-")[1] == str(share)]
-                said.append(f"{share} %: {np.mean(right):.2f}" if right else f"{share} %: none")
-            yield _paragraph(
-                f"`{kind}`: {count} of 25 runs are done, {parts.get(kind, {}).get('seeds', 0)} whole seeds are "
-                f"compared. Held-out accuracy by share, {', '.join(said)}."
-            )
-    chance = [f"augmented .{1000 * resi.chance(4, 5):03.0f}"]
-    chance += [
-        f"{kind} .{1000 * resi.chance(5, parts[kind]['seeds']):03.0f}"
-        for kind in ("label", "shortcut")
-        if parts.get(kind, {}).get("seeds")
-    ]
-    yield _paragraph(
-        f"AUPRC of random similarities: {', '.join(chance)}. Order: Spearman's correlation with the share of changed "
-        "words, mean of layers 10, 20 and 30. In brackets the rank among all numbers."
-    )
-    yield ""
-    names = sorted(next(iter(tests.values())), key=lambda name: _mean_rank(name, tests))
-    yield "| number | default | " + " | ".join(tests) + " | mean rank |"
-    yield "|---|---|" + "---|" * (len(tests) + 1)
-    default = {number for measure in default_measures() for number in numbers_of(measure)}
-    for name in names:
-        cells = [f"{tests[test][name]:.3f} ({_rank(name, tests[test])})" for test in tests]
-        mark = "yes" if name in default else "no"
-        yield f"| `{name}` | {mark} | " + " | ".join(cells) + f" | {_mean_rank(name, tests):.1f} |"
-    yield ""
-    below = [name for name in names if all(not tests[test][name] >= tests[test]["cka"] for test in tests)]
-    measures = [measure for measure in default_measures() if set(numbers_of(measure)) <= set(below)]
-    yield (
-        f"Below CKA in every one of these {len(tests)} columns: numbers "
-        f"{', '.join(f'`{name}`' for name in below) or 'none'}; whole measures of the default set: "
-        f"{', '.join(f'`{name}`' for name in measures) or 'none'}."
-    )
-
-
-def default_measures() -> list[str]:
-    return [name for name in TopologyConfig().measures if name in pair_measures]
-
-
-def numbers_of(measure: str) -> tuple[str, ...]:
-    return NUMBERS_OF.get(measure, (measure,))
-
-
-def _rank(name: str, scores: Mapping[str, float]) -> int:
-    """1 for the highest; what is missing is last."""
-    own = scores[name] if np.isfinite(scores[name]) else -np.inf
-    return 1 + sum((value if np.isfinite(value) else -np.inf) > own for value in scores.values())
-
-
-def _mean_rank(name: str, tests: Mapping[str, Mapping[str, float]]) -> float:
-    return float(np.mean([_rank(name, scores) for scores in tests.values()]))
 
 
 def _number(value: Any) -> str:
