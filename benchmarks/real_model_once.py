@@ -241,11 +241,11 @@ def languages(kept: Kept, given: argparse.Namespace) -> None:
     if not file.is_file():
         np.savez_compressed(file, clouds=clouds_of(model, probe))
     with np.load(file) as found:
-        clouds = {language: found["clouds"][:, probe.points(language)] for language in probe.languages}
+        clouds = {language: found["clouds"][1:, probe.points(language)] for language in probe.languages}
     part["meanings"] = probe.meanings
     lengths = {language: [len(probe.token_ids[point]) for point in probe.points(language)] for language in clouds}
     part["tokens"] = {language: np.median(values) for language, values in lengths.items()}
-    layers = len(next(iter(clouds.values())))
+    layers = len(next(iter(clouds.values())))  # behind blocks; the embeddings of full stops are all one point
     generator = np.random.default_rng(0)
     shuffles = [generator.permutation(probe.meanings) for _ in range(5)]
     pairs, floors = {}, {}
@@ -255,7 +255,7 @@ def languages(kept: Kept, given: argparse.Namespace) -> None:
         if one == "English":
             chance = [
                 [_of_languages(clouds[one][layer], clouds[other][layer][order]) for order in shuffles]
-                for layer in range(1, layers, 3)
+                for layer in range(0, layers, FLOOR_EVERY)
             ]
             floors[other] = {
                 name: [np.mean([each[name] for each in found]) for found in chance] for name in chance[0][0]
@@ -265,7 +265,7 @@ def languages(kept: Kept, given: argparse.Namespace) -> None:
     kept.save()
 
 
-MOST_LANGUAGE_TOKENS = 128
+MOST_LANGUAGE_TOKENS, FLOOR_EVERY = 128, 3
 
 
 def _of_languages(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

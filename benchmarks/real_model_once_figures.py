@@ -78,7 +78,7 @@ def _languages(axis: Any, part: Mapping[str, Any], name: str, title: str) -> Non
     from real_model_once_report import language_curves, language_floor
 
     for (label, values), colour in zip(language_curves(part, name).items(), (BLUE, ORANGE), strict=True):
-        axis.plot(range(len(values)), values, color=colour, label=f"pairs {label}" if "with" in label else label)
+        axis.plot(range(1, len(values) + 1), values, color=colour, label=f"pairs {label}" if "with" in label else label)
     floor = language_floor(part, name)
     axis.plot(list(floor), list(floor.values()), color=GREY, linestyle="--", label="rows permuted")
     axis.set_title(title)

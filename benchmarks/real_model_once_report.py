@@ -193,7 +193,7 @@ def depth_lines(part: Mapping[str, Any]) -> Iterator[str]:
 
 def language_lines(part: Mapping[str, Any]) -> Iterator[str]:
     names = ("translation_retrieval", "translation_knn", "translation_cka", "rtd", "nts_m", "survival_h1")
-    layers = range(0, 31, 3)
+    layers = range(1, 31, 3)
     tokens = ", ".join(f"{name} {count:.0f}" for name, count in part["tokens"].items())
     yield "## Languages"
     yield ""
@@ -207,11 +207,11 @@ def language_lines(part: Mapping[str, Any]) -> Iterator[str]:
         yield f"| `{name}` | " + " | ".join(map(str, layers)) + " |"
         yield "|---|" + "---|" * len(layers)
         for title, values in language_curves(part, name).items():
-            yield f"| {title} | " + " | ".join(_number(value) for value in values[::3]) + " |"
+            yield f"| {title} | " + " | ".join(_number(values[layer - 1]) for layer in layers) + " |"
         floor = language_floor(part, name)
-        yield "| permuted | | " + " | ".join(_number(floor.get(layer)) for layer in layers if layer) + " |"
+        yield "| permuted | " + " | ".join(_number(floor[layer]) for layer in layers) + " |"
         rank = pivot_ranks(part, name)
-        yield "| English among 12 pivots | " + " | ".join(str(rank[layer]) for layer in layers) + " |"
+        yield "| English among 12 pivots | " + " | ".join(str(rank[layer - 1]) for layer in layers) + " |"
 
 
 def language_curves(part: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
@@ -224,13 +224,13 @@ def language_curves(part: Mapping[str, Any], name: str) -> dict[str, np.ndarray]
 
 
 def language_floor(part: Mapping[str, Any], name: str) -> dict[int, float]:
-    """Layer -> what permuted rows give; of the layers nearest to multiples of three."""
+    """Layer -> what permuted rows give, of every third layer."""
     floors = np.nanmean([np.array(found[name], float) for found in part["floors"].values()], axis=0)
-    return {layer + 2: float(value) for layer, value in zip(range(1, 31, 3), floors, strict=True)}
+    return {layer: float(value) for layer, value in zip(range(1, 31, 3), floors, strict=True)}
 
 
 def pivot_ranks(part: Mapping[str, Any], name: str) -> list[int]:
-    """Per layer, 1 where the mean over pairs with English is the most alike of all twelve languages'."""
+    """Of layers 1 to 30, 1 where the mean over pairs with English is the most alike of all twelve languages'."""
     pairs = {tuple(key.split("|")): np.array(values[name], float) for key, values in part["pairs"].items()}
     sign = -1 if name in ("rtd",) else 1
     means = {
