@@ -54,6 +54,9 @@ def _cuts(axis: Any, part: Mapping[str, Any]) -> None:
         else:
             axis.plot(counts, mean, color=COLOURS[rule], marker="o", markersize=3, label=rule)
     axis.set_title("What cutting layers costs (nats per token)")
+    axis.set_yscale("log")
+    axis.set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
+    axis.set_xticks(range(1, 11))
     axis.set_xlabel("layers cut")
     axis.legend()
 

@@ -102,7 +102,7 @@ def measure_lines(parts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     below = [name for name in names if all(not tests[test][name] >= tests[test]["cka"] for test in tests)]
     measures = [measure for measure in default_measures() if set(numbers_of(measure)) <= set(below)]
-    yield (
+    yield paragraph(
         f"Below CKA in every one of these {len(tests)} columns: numbers "
         f"{', '.join(f'`{name}`' for name in below) or 'none'}; whole measures of the default set: "
         f"{', '.join(f'`{name}`' for name in measures) or 'none'}."

