@@ -43,6 +43,7 @@ from real_model_once_data import (
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback import ParallelProbe, TopologyConfig, Trajectory, watch
+from topo_callback.capture.tokens import token_numbers
 from topo_callback.errors import TopologyError
 from topo_callback.homology import nearest_neighbours, rips_persistence
 from topo_callback.homology.descriptors import mean_similarity
@@ -216,6 +217,30 @@ def depth(kept: Kept, given: argparse.Namespace) -> None:
         }
         print(f"depth, {kind}: {len(part[kind])} numbers", flush=True)
         kept.save()
+
+    if "first token" not in part:
+        model, tokenizer = smollm2()
+        part["first token"] = {kind: _first_token(model, tokenizer, chosen[::4]) for kind, chosen in texts.items()}
+        kept.save()
+
+
+def _first_token(model: Any, tokenizer: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Per layer 1 to depth - 1: prompt entropy with the first token and without, its norm over the median; medians."""
+    import torch
+
+    rows = []
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"][-48:]])
+        with torch.no_grad():
+            states = model(input_ids=ids, output_hidden_states=True).hidden_states[1:-1]  # the last is behind a norm
+        for state in states:
+            norms = state[0].float().norm(dim=1)
+            counts = torch.tensor([ids.shape[1]])
+            whole = token_numbers(state, counts, ["prompt_entropy"])
+            rest = token_numbers(state[:, 1:], counts - 1, ["prompt_entropy"])
+            rows.append([float(whole), float(rest), float(norms[0] / norms.median())])
+    table = np.median(np.array(rows).reshape(len(texts), -1, 3), axis=0)
+    return dict(zip(("with", "without", "norm"), table.T, strict=True))
 
 
 DEPTH_NUMBERS = (

@@ -58,7 +58,7 @@ def _cuts(axis: Any, part: Mapping[str, Any]) -> None:
     axis.set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
     axis.set_xticks(range(1, 11))
     axis.set_xlabel("layers cut")
-    axis.legend()
+    axis.legend(loc="lower right", fontsize=6.5)
 
 
 def _tokens(axis: Any, part: Mapping[str, Any], name: str, title: str) -> None:
@@ -68,13 +68,21 @@ def _tokens(axis: Any, part: Mapping[str, Any], name: str, title: str) -> None:
             (name, "-", kind), (f"shuffled_tokens_{name}", "--", f"{kind}, tokens shuffled"),
             (f"random_tokens_{name}", ":", f"{kind}, random tokens"),
         ):  # fmt: skip
+            if name == "prompt_entropy" and "shuffled" in label:
+                continue  # hardly another line
             values = {int(layer): value for layer, value in found.get(number, {}).items()}
             if number != name:  # these are ratios to the prompts themselves
                 values = {layer: value * found[name][str(layer)] for layer, value in values.items()}
             layers = sorted(values)
             axis.plot(layers, [values[layer] for layer in layers], style, color=colour, linewidth=1.3, label=label)
+        without = part.get("first token", {}).get(kind, {}).get("without")
+        if name == "prompt_entropy" and without:
+            axis.plot(range(1, len(without) + 1), without, "-.", color=colour, label=f"{kind}, without the first token")
     axis.set_title(title)
-    axis.legend(fontsize=7)
+    if name == "prompt_entropy":
+        axis.legend(fontsize=6, loc="lower right", bbox_to_anchor=(0.96, 0.06))
+    else:
+        axis.legend(fontsize=7)
 
 
 def _languages(axis: Any, part: Mapping[str, Any], name: str, title: str) -> None:
@@ -83,7 +91,7 @@ def _languages(axis: Any, part: Mapping[str, Any], name: str, title: str) -> Non
     for (label, values), colour in zip(language_curves(part, name).items(), (BLUE, ORANGE), strict=True):
         axis.plot(range(1, len(values) + 1), values, color=colour, label=f"pairs {label}" if "with" in label else label)
     floor = language_floor(part, name)
-    axis.plot(list(floor), list(floor.values()), color=GREY, linestyle="--", label="rows permuted")
+    axis.plot(list(floor), list(floor.values()), color=GREY, linestyle="--", label="with English, rows permuted")
     axis.set_title(title)
     axis.legend()
 

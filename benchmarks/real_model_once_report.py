@@ -163,7 +163,7 @@ def base_lines(part: Mapping[str, Any]) -> Iterator[str]:
             cells = " | ".join(f"{row[place]:.3f}" for place in ("near", "far", "expected"))
             yield f"| {kind} | {title} | {cells} | {row['p']:.4f} | {floor} |"
     yield ""
-    yield "At four depths, calibrated similarity (observed), and RTD beside that of permuted rows; p is .005 everywhere:"
+    yield "At four depths, calibrated similarity (observed), and RTD beside that of permuted rows; p is .005 in all:"
     yield ""
     names = ("cka", "mutual_knn", "nts_e", "nts_m")
     yield "| prompts | layers | " + " | ".join(f"`{name}`" for name in names) + " | `rtd` | permuted (least) |"
@@ -196,6 +196,8 @@ def depth_lines(part: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "One sample by `watch`, all layers, 64 prompts of at most 48 tokens. Least and largest: of layers 1 to 30."
     for kind, numbers in part.items():
+        if kind not in ("prose", "requests"):
+            continue
         yield ""
         yield f"| {kind} | 1 | 5 | 10 | 12 | 15 | 20 | 25 | 29 | 30 | least at | largest at |"
         yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
@@ -205,6 +207,22 @@ def depth_lines(part: Mapping[str, Any]) -> Iterator[str]:
             cells = [_number(of_layer.get(str(layer))) for layer in (1, 5, 10, 12, 15, 20, 25, 29, 30)]
             ends = [min(values, key=values.__getitem__), max(values, key=values.__getitem__)]
             yield f"| `{name}` | " + " | ".join(cells) + f" | {ends[0]} | {ends[1]} |"
+
+    first = part.get("first token", {})
+    if first:
+        layers = (1, 5, 10, 11, 12, 15, 20, 25, 28, 29)
+        yield ""
+        yield "The first token alone, 16 prompts of each kind, medians:"
+        yield ""
+        yield "| | " + " | ".join(map(str, layers)) + " |"
+        yield "|---|" + "---|" * len(layers)
+        titles = {
+            "with": "`prompt_entropy`", "without": "without the first token",
+            "norm": "norm of the first token, over the median token's",
+        }  # fmt: skip
+        for kind, numbers in first.items():
+            for name, title in titles.items():
+                yield f"| {kind}: {title} | " + " | ".join(_number(numbers[name][layer - 1]) for layer in layers) + " |"
 
 
 def language_lines(part: Mapping[str, Any]) -> Iterator[str]:
