@@ -114,9 +114,11 @@ def average_precision(similar: np.ndarray, positive: np.ndarray) -> float:
 def auprc(unlike: np.ndarray, condition: Sequence[Any]) -> float:
     """Mean over conditions; NaN where one of them has no pair with a number, or no two members."""
     labels = np.array([str(each) for each in condition])
-    both = np.nanmean([unlike, unlike.T], axis=0) if not np.isnan(unlike).all() else unlike
     rows, columns = np.triu_indices(len(labels), 1)
-    values = -both[rows, columns]
+    both = np.stack([unlike[rows, columns], unlike[columns, rows]])
+    known = ~np.isnan(both)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where neither order has a number
+        values = -np.where(known, both, 0).sum(axis=0) / known.sum(axis=0)
     found = []
     for label in sorted(set(labels)):
         mine = (labels[rows] == label) | (labels[columns] == label)
@@ -231,16 +233,18 @@ def tuned(kept: Kept, given: argparse.Namespace) -> None:
         spent = time.process_time()
         facts, clouds = _fine_tuned(kind, share, seed)
         new = folder / ".new.npz"
-        np.savez_compressed(new, clouds=clouds)
+        np.savez_compressed(new, clouds=clouds, **facts)
         new.rename(folder / f"{kind}-{share}-{seed}.npz")
-        kept.part("runs")[f"{kind}-{share}-{seed}"] = facts
-        kept.save()
         print(f"{kind} {share} {seed}: {facts}, {time.process_time() - spent:.0f} s of the processor", flush=True)
     compare(kept, folder)
 
 
 def compare(kept: Kept, folder: Path) -> None:
     """The tables of the runs that are done: seeds of which all conditions are there."""
+    for file in sorted(folder.glob("*-*.npz")):
+        with np.load(file) as found:
+            kept.part("runs")[file.stem] = {name: float(found[name]) for name in found if name != "clouds"}
+    kept.save()
     for kind in ("label", "shortcut"):
         seeds = [
             seed for seed in range(SEEDS) if all((folder / f"{kind}-{share}-{seed}.npz").is_file() for share in SHARES)
@@ -254,11 +258,9 @@ def compare(kept: Kept, folder: Path) -> None:
         for place, layer in enumerate(READ):
             found = matrices([view_of(cloud[place]) for cloud in clouds])
             part["layers"][str(layer)] = {
-                number: [
-                    auprc(unlikeness(number, values), labels),
-                    *_left_out(unlikeness(number, values), labels, seeds),
-                ]
+                number: [auprc(unlike, labels), *_left_out(unlike, labels, seeds)]
                 for number, values in found.items()
+                for unlike in [unlikeness(number, values)]
             }
         part["seeds"] = len(seeds)
         kept.save()
