@@ -59,7 +59,7 @@ def assert_equal(found: DeviceEdges, expected: DeviceEdges) -> None:
     st.sampled_from([np.inf, 0.0, 1.0, 20.0]),
     st.sampled_from([1, 3000, 1 << 30]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_ties_infinities_thresholds_and_budgets(distances: np.ndarray, threshold: float, device_bytes: int) -> None:
     if len(distances) > 1:
         source = keyed(distances)
