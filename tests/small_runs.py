@@ -91,6 +91,7 @@ def _train(
     handed_over: str | None = None,
     step_seconds: float = 0.0,
     witnesses: Sequence[Any] = (),
+    executor: Any = None,
 ) -> None:
     """Train a Llama of three blocks with the callback attached.
 
@@ -110,6 +111,7 @@ def _train(
         handed_over: a file that gets a line for every step whose sample is about to be handed to the recorder.
         step_seconds: added to every step.
         witnesses: more callbacks, called before ours.
+        executor: measures samples in the place of a worker.
     """
     import torch
     from tiny import tiny_llama, tiny_tokenizer
@@ -158,9 +160,8 @@ def _train(
         disable_tqdm=True,
         seed=3,
     )
-    callback = TopologyCallback(
-        texts and list(texts), config=TopologyConfig(**{**LIGHT, **(settings or {})}), processing_class=tokenizer
-    )
+    config = TopologyConfig(**{**LIGHT, **(settings or {})})
+    callback = TopologyCallback(texts and list(texts), config=config, processing_class=tokenizer, executor=executor)
     # before ours in the list: at the step of its death no sample of that step is taken
     trainer = Trainer(model, args, train_dataset=rows, callbacks=[Fate(), *witnesses, callback])
     trainer.train(resume_from_checkpoint=resume)

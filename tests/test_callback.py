@@ -194,7 +194,9 @@ def test_fault_13_a_model_gone_nan_is_recorded_as_invalid_layers_and_trains_on(
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Trajectory, list[dict[str, Any]]]:
+def logged(
+    tmp_path_factory: pytest.TempPathFactory, thread: ThreadPoolExecutor
+) -> tuple[Any, Trajectory, list[dict[str, Any]]]:
     """An SFT run that reports to W&B offline, with a user who logs a number of their own after late topology rows."""
     folder = tmp_path_factory.mktemp("logged")
 
@@ -213,7 +215,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Trajectory, l
     with offline_wandb(folder) as runs:
         import wandb
 
-        trainer = sft_trainer(folder, TopologyCallback(config=QUICK), max_steps=6, report_to=["wandb"], run_name="r")
+        callback = TopologyCallback(config=QUICK, executor=thread)
+        trainer = sft_trainer(folder, callback, max_steps=6, report_to=["wandb"], run_name="r")
         trainer.add_callback(UsersOwn())
         trainer.train()
         wandb.finish()
@@ -376,10 +379,12 @@ def test_fault_12_nothing_raised_inside_an_event_reaches_the_trainer(
     assert left == set()
 
 
-def test_later_samples_are_thinned_to_the_budget_and_the_decisions_are_recorded(tmp_path: Path) -> None:
+def test_later_samples_are_thinned_to_the_budget_and_the_decisions_are_recorded(
+    tmp_path: Path, thread: ThreadPoolExecutor
+) -> None:
     """Steps of some milliseconds, samples that cost more: with 1 % allowed, eight that are spread are all there is."""
     config = dataclasses.replace(QUICK, max_overhead=0.01, samples=20)
-    encoder_trainer(tmp_path, TopologyCallback(config=config, sinks=[]), max_steps=40).train()
+    encoder_trainer(tmp_path, TopologyCallback(config=config, sinks=[], executor=thread), max_steps=40).train()
     trajectory = Trajectory.load(tmp_path)
     early, later = [0, 1], list(range(2, 40, 2))
     thinned = [entry["step"] for entry in trajectory.journal if entry["event"] == "thinned"]
@@ -450,8 +455,10 @@ class Sabotage(TrainerCallback):
             monkeypatch.setattr(broken, target, failing)
 
 
-def test_an_interrupt_in_the_probe_does_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    callback = TopologyCallback(config=QUICK, sinks=[])
+def test_an_interrupt_in_the_probe_does_reach_the_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: ThreadPoolExecutor
+) -> None:
+    callback = TopologyCallback(config=QUICK, sinks=[], executor=thread)
     trainer = encoder_trainer(tmp_path, callback)
 
     def interrupted(*arguments: Any, **options: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,10 @@ def test_a_run_under_another_default_dtype_is_read(other_dtype: torch.dtype, tmp
     from topo_callback.watching.recorder import Recorder
 
     put = Recorder.put
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
         patch.setattr(Recorder, "put", lambda self, sample: (samples.append(sample), put(self, sample))[1])
-        train(str(tmp_path), max_steps=1, settings=NUMBERS, texts=TEXTS[:8], result=str(tmp_path / "result"))
+        result = str(tmp_path / "result")
+        train(str(tmp_path), max_steps=1, settings=NUMBERS, texts=TEXTS[:8], result=result, executor=executor)
     assert (tmp_path / "result").read_text() == '{"steps": [1], "error": null}'
     trajectory = Trajectory.load(tmp_path)
     assert trajectory.steps == (0, 1)

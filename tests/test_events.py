@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, li
 
     folder = tmp_path_factory.mktemp("planted")
     seen: list[Event] = []
-    with offline_wandb(folder) as wandb_folder:
-        callback = TopologyCallback(config=CONFIG, on_event=seen.append)
+    with offline_wandb(folder) as wandb_folder, ThreadPoolExecutor(1) as executor:
+        callback = TopologyCallback(config=CONFIG, on_event=seen.append, executor=executor)
         run(folder / "run", plant=True, callback=callback, report_to=["wandb"])
         wandb.finish()
         yield folder / "run", seen, wandb_folder

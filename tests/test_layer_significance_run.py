@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,9 @@ def test_a_run_records_how_far_the_weights_of_each_layer_are_from_the_start(tmp_
         max_overhead=None, neighbours=3, prompts=24, layers="all", general_text=4, pictures=0, page=False,
         drain_seconds=200.0, steps=(0, 3),
     )  # fmt: skip
-    callback = TopologyCallback(PROMPTS, config=config, processing_class=tokenizer)
-    Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()
+    with ThreadPoolExecutor(1) as executor:
+        callback = TopologyCallback(PROMPTS, config=config, processing_class=tokenizer, executor=executor)
+        Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()
 
     start, end = (Trajectory.load(tmp_path).snapshot(step) for step in (0, 3))
     assert start.numbers["parameter_change"] == {1: 0.0, 2: 0.0, 4: 0.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ STEPS = 2
 class Watch:
     """One callback, its sink, and the trainers that it is put into."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, executor: Executor | None = None) -> None:
         self.folder = folder
         self.tokenizer = tiny_tokenizer()
         encoded = self.tokenizer(list(TEXTS), padding="max_length", truncation=True, max_length=24)
@@ -34,6 +35,7 @@ class Watch:
             config=TopologyConfig(**LIGHT, drain_seconds=200.0),
             processing_class=self.tokenizer,
             sinks=[self.sink],
+            executor=executor,
         )
 
     def model(self, *_: Any) -> Any:
@@ -120,7 +122,13 @@ def test_one_callback_in_two_trainers_makes_two_trajectories(tmp_path: Path) -> 
 
 def test_two_callbacks_in_one_process_keep_apart(tmp_path: Path) -> None:
     """A trainer that is begun, and left, while another one is watched."""
-    one, other = Watch(tmp_path / "one"), Watch(tmp_path / "other")
+    with ThreadPoolExecutor(1) as executor:
+        _train_nested(Watch(tmp_path / "one", executor), Watch(tmp_path / "other", executor))
+    for name in ("one", "other"):
+        assert_whole(Trajectory.load(tmp_path / name / "run"))
+
+
+def _train_nested(one: Watch, other: Watch) -> None:
     outer = one.trainer("run", [one.callback])
     inner = other.trainer("run", [other.callback])
 
@@ -131,5 +139,3 @@ def test_two_callbacks_in_one_process_keep_apart(tmp_path: Path) -> None:
 
     outer.add_callback(Nested())
     outer.train()
-    for name in ("one", "other"):
-        assert_whole(Trajectory.load(tmp_path / name / "run"))

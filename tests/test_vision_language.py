@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,12 @@ def test_a_run_on_text_is_sampled_as_that_of_any_other_model(tmp_path: Path) -> 
         neighbours=3, layers="all", steps=(0, 2), measures=("scale", "mutual_knn"), general_text=4, max_overhead=None,
         pictures=0, page=False,
     )  # fmt: skip
-    callback = TopologyCallback(texts, config=settings, processing_class=tokenizer)
     arguments = TrainingArguments(
         output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, report_to=[], use_cpu=True,
         save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
-    with their_warnings_aside():
+    with their_warnings_aside(), ThreadPoolExecutor(1) as executor:
+        callback = TopologyCallback(texts, config=settings, processing_class=tokenizer, executor=executor)
         Trainer(model, arguments, train_dataset=rows, callbacks=[callback]).train()
     trajectory = Trajectory.load(tmp_path)
     assert trajectory.layers == (1, 2, 3, 4)
