@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,6 @@ def test_without_ms_swift_it_says_so() -> None:
         importlib.import_module("topo_callback.integrations.ms_swift")
 
 
-def test_the_path_for_external_plugins_is_printed() -> None:
-    command = [sys.executable, "-m", "topo_callback.integrations.ms_swift"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=TESTS.parent).stdout
-    assert Path(said.strip()).name == "ms_swift.py"
+def test_the_path_for_external_plugins_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_module("topo_callback.integrations.ms_swift", run_name="__main__")
+    assert Path(capsys.readouterr().out.strip()).name == "ms_swift.py"
