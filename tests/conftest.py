@@ -114,6 +114,14 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _nothing_outlives_a_power_cut() -> Iterator[None]:
+    """Files of tests are not waited for until they are on the disk, which takes longer than to write them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_worker_ahead_of_a_run() -> Iterator[None]:
     """Callbacks of tests that train with an executor of their own, or not at all, start no process."""
     with pytest.MonkeyPatch.context() as patch:
