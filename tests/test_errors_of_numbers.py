@@ -190,8 +190,8 @@ def test_simulated_probes_have_the_truth_in_their_intervals() -> None:
 
 @pytest.mark.slow
 def test_intervals_cover_in_90_to_98_percent_of_larger_probes() -> None:
-    coverage = covered(prompts=128, probes=100, layers=4)
-    # 400 intervals: up to 2.2 %
+    coverage = covered(prompts=128, probes=50, layers=4)
+    # 200 intervals: 95 % up to 3.1 %; outside these limits in 4 of 10,000 numbers
     assert all(0.88 <= share <= 0.99 for share in coverage.values()), coverage
     assert 0.93 <= np.mean(list(coverage.values())) <= 0.97, coverage
 

@@ -102,8 +102,9 @@ def test_every_one_of_200_changed_bytes_is_found(finished: TrajectoryFolder, tmp
 
 
 @pytest.mark.slow
-def test_every_one_of_10000_changed_bytes_is_found(finished: TrajectoryFolder, tmp_path: Path) -> None:
-    assert changed_and_found(copied(finished, tmp_path), 10_000, seed=1) == []
+def test_every_one_of_3000_changed_bytes_is_found(finished: TrajectoryFolder, tmp_path: Path) -> None:
+    """Bytes that nothing vouches for, a thousandth of all, would be missed by one such test in twenty."""
+    assert changed_and_found(copied(finished, tmp_path), 3_000, seed=1) == []
 
 
 def added(folder: TrajectoryFolder) -> None:

@@ -23,7 +23,7 @@ from topo_callback.records.record import decode_record, write_whole
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # hostile numbers make NumPy warn
 SAMPLES = "samples/step-00000001.npz"
 SPOOL = "spool/step-00000003.npz"
-some = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 few = settings(some, max_examples=3)  # where `finish` starts a worker for each
 
 

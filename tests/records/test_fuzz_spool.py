@@ -33,7 +33,7 @@ from topo_callback.worker.self_check import EngineCheckError
 pytestmark = pytest.mark.filterwarnings("ignore")  # hostile numbers make NumPy warn
 SETTINGS = TopologyConfig(neighbours=3, pictures=0)
 VICTIM, OTHER = 1, 2
-many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module", autouse=True)
