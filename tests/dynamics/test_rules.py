@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_a_run_that_goes_on_follows_no_rule_again_that_was_told_between_two_samp
 
 
 def test_a_rule_is_followed_in_a_real_run_and_its_record_says_the_same(
-    engines_ready: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     rules = (
         "high: loss above 1 for 2 do alert+save", "kept: mutual_knn.first below 2", "entrpy below 1",
@@ -175,7 +176,8 @@ def test_a_rule_is_followed_in_a_real_run_and_its_record_says_the_same(
     )  # fmt: skip
     settings = {"rules": rules, "actions": (), "drain_seconds": 60.0}
     result = tmp_path / "result"
-    train(str(tmp_path / "run"), max_steps=6, settings=settings, result=str(result))
+    with ThreadPoolExecutor(1) as executor:
+        train(str(tmp_path / "run"), max_steps=6, settings=settings, result=str(result), executor=executor)
     assert json.loads(result.read_text()) == {"steps": [1, 2, 3, 4, 5, 6], "error": None}
     trajectory = Trajectory.load(tmp_path / "run")
     assert [rule["name"] for rule in trajectory.run["rules"]] == ["high", "kept", "entrpy below 1", "never"]

@@ -239,6 +239,14 @@ def test_a_killed_run_is_vouched_for_up_to_its_newest_link(tmp_path: Path) -> No
     assert verify_folder(folder).outcome == "contradicted"
 
 
+@pytest.fixture
+def _nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a run is finished; the chain is closed all the same."""
+    monkeypatch.setattr("topo_callback.worker.finish.draw_run", lambda path: [])
+    monkeypatch.setattr("topo_callback.worker.finish.write_run_page", lambda path, **_: "")
+
+
+@pytest.mark.usefixtures("_nothing_is_drawn")
 def test_a_run_of_an_older_version_is_told_what_nothing_vouches_for(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "topology")
     found = verify_folder(folder)
@@ -310,6 +318,7 @@ def test_commands_that_write_into_the_folder_go_on_with_the_chain(tmp_path: Path
     assert not (tmp_path / "chain.jsonl").exists()
 
 
+@pytest.mark.usefixtures("_nothing_is_drawn")
 def test_a_damaged_chain_is_put_aside_and_remembered(tmp_path: Path) -> None:
     folder = written(tmp_path)
     folder.chain.write_bytes(folder.chain.read_bytes()[:-5])

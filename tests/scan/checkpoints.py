@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,12 @@ def save_model(folder: Path, *, layers: int = 3, width: int = 32, seed: int = 0,
 def trained(folder: Path, settings: dict[str, Any] = SETTINGS, **options: Any) -> Path:
     """The output_dir of three steps, all saved and all sampled, and the model before them in `base`."""
     save_model(folder / "base")
-    train(
-        str(folder / "run"),
-        max_steps=3,
-        save_steps=1,
-        settings=settings,
-        result=str(folder / "result.json"),
-        **options,
-    )
+    result = str(folder / "result.json")
+    with ThreadPoolExecutor(1) as executor:
+        train(
+            str(folder / "run"), max_steps=3, save_steps=1, settings=settings, result=result, executor=executor,
+            **options,
+        )  # fmt: skip
     return folder / "run"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def trained(folder: Path, attention: str = "sdpa", autocast: str | None = None, 
         report_to=[], disable_tqdm=True, learning_rate=1e-2, **arguments,
     )  # fmt: skip
     config = TopologyConfig(**{**LIGHT, **MORE, "drain_seconds": 120.0})
-    callback = TopologyCallback(list(TEXTS), config=config, processing_class=tokenizer)
-    Trainer(model, args, train_dataset=rows, processing_class=tokenizer, callbacks=[callback]).train()
+    with ThreadPoolExecutor(1) as executor:
+        callback = TopologyCallback(list(TEXTS), config=config, processing_class=tokenizer, executor=executor)
+        Trainer(model, args, train_dataset=rows, processing_class=tokenizer, callbacks=[callback]).train()
     write_probe(folder)
     return folder / "run"
 

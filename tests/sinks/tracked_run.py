@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ def train(output_dir: Path, report_to: list[str], *, attached: bool = False) -> 
 
     from topo_callback.callback import TopologyCallback
 
+    executor = ThreadPoolExecutor(1)
+
     class Attached(TopologyCallback):
         def __init__(self) -> None:
-            super().__init__(config=LIGHT)
+            super().__init__(config=LIGHT, executor=executor)
 
     tokenizer = tiny_tokenizer()
     encoded = tokenizer([f"text {i} is about {i * 7 % 5}" for i in range(16)], padding="max_length", max_length=16)
@@ -55,8 +58,9 @@ def train(output_dir: Path, report_to: list[str], *, attached: bool = False) -> 
             args,
             train_dataset=rows,
             processing_class=tokenizer,
-            callbacks=None if attached else [TopologyCallback(config=LIGHT)],
+            callbacks=None if attached else [TopologyCallback(config=LIGHT, executor=executor)],
         ).train()
     finally:
+        executor.shutdown()
         if attached:
             defaults.remove(Attached)
