@@ -6,7 +6,7 @@ import pytest
 from killed_runs import MAX_STEPS, KilledRun, kill_runs
 from small_runs import fork_server
 
-KILLS = 30
+KILLS = 20  # benchmarks/kills.py: 200
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 
