@@ -98,9 +98,10 @@ def test_every_trial_of_a_search_has_a_trajectory_of_its_own(tmp_path: Path) -> 
     assert slow[-1] != fast[-1]
     # what a trial gives is what a run by itself gives: nothing is left of the trials before it
     for rate in rates:
-        alone = Watch(tmp_path / f"alone-{rate}")
-        torch.manual_seed(0)
-        alone.trainer("run", [alone.callback], learning_rate=rate).train()
+        with ThreadPoolExecutor(1) as executor:
+            alone = Watch(tmp_path / f"alone-{rate}", executor)
+            torch.manual_seed(0)
+            alone.trainer("run", [alone.callback], learning_rate=rate).train()
         assert numbers(Trajectory.load(tmp_path / f"alone-{rate}" / "run")) == numbers(found[rate])
     assert watch.sink.finished == 2
     assert watch.sink.steps == [0, 1, 2, 0, 1, 2]
