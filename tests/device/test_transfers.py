@@ -168,7 +168,7 @@ def test_memory_may_run_out_at_any_allocation(accounts: Any) -> None:
     expected = reading.read()
     count = accounts.allocations - before
     said: list[str] = []
-    for fails_at in range(1, count, 23):
+    for fails_at in range(1, count, 47):
         accounts.fails_at = accounts.allocations + fails_at
         reading.reader._halved = False
         try:

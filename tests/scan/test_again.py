@@ -184,16 +184,25 @@ def test_two_processes(run: Path, whole: Any, tmp_path: Path, backend: str) -> N
     assert trajectory["value"].to_numpy() == pytest.approx(whole["value"].to_numpy(), rel=1e-4, abs=1e-4)
 
 
+@pytest.fixture(scope="module")
+def sixteen(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A run of 16 checkpoints, and the table of a scan of it in one process."""
+    folder = tmp_path_factory.mktemp("sixteen")
+    for step in range(1, 17):
+        shutil.copytree(run / f"checkpoint-{step % 4 + 1}", folder / "run" / f"checkpoint-{step}")
+    shutil.copy(run.parent / "probe.txt", folder)
+    scan_run(str(folder / "run"), str(folder / "alone"))
+    return folder / "run", table(folder / "alone")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # of loky, about the process that is gone
-def test_a_process_of_the_cluster_that_dies(run: Path, tmp_path: Path, backend: str) -> None:
+def test_a_process_of_the_cluster_that_dies(sixteen: tuple[Path, Any], tmp_path: Path, backend: str) -> None:
     psutil = pytest.importorskip("psutil")
     pytest.importorskip({"dask": "distributed", "loky": "joblib"}.get(backend, backend))
-    for step in range(1, 17):
-        shutil.copytree(run / f"checkpoint-{step % 4 + 1}", tmp_path / "run" / f"checkpoint-{step}")
-    shutil.copy(run.parent / "probe.txt", tmp_path)
+    run, alone = sixteen
     units, killed = tmp_path / "scan" / "run" / "units", []
 
     def kill() -> None:
@@ -213,7 +222,7 @@ def test_a_process_of_the_cluster_that_dies(run: Path, tmp_path: Path, backend: 
         killer.start()
         said = ""
         try:
-            scan_run(str(tmp_path / "run"), str(tmp_path / "scan"), jobs=2, backend=backend)
+            scan_run(str(run), str(tmp_path / "scan"), jobs=2, backend=backend)
         except RecordError as error:
             said = str(error)
         killer.join()
@@ -221,10 +230,9 @@ def test_a_process_of_the_cluster_that_dies(run: Path, tmp_path: Path, backend: 
     assert said == "" or re.fullmatch(r"a process of the scan failed .*what is done stays: run again to go on.*", said)
     assert killed
     assert min(killed) < 16
-    scan_run(str(tmp_path / "run"), str(tmp_path / "scan"))
+    scan_run(str(run), str(tmp_path / "scan"))
     trajectory = Trajectory.load(tmp_path / "scan")
     assert (trajectory.steps, trajectory.state, trajectory.damaged) == (tuple(range(1, 17)), "finished", {})
-    scan_run(str(tmp_path / "run"), str(tmp_path / "alone"))
-    alone, found = table(tmp_path / "alone"), trajectory.frame()
+    found = trajectory.frame()
     assert found[["step", "layer", "measure"]].equals(alone[["step", "layer", "measure"]])
     assert found["value"].to_numpy() == pytest.approx(alone["value"].to_numpy(), rel=1e-4, abs=1e-4)

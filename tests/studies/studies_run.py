@@ -1,7 +1,8 @@
 """The runs of tests/undisturbed_run.py and tests/rank_run.py with every study switched on.
 
-python studies_run.py undisturbed ARGUMENTS OF undisturbed_run.py
-python -m torch.distributed.run ... studies_run.py ranks ARGUMENTS OF rank_run.py
+python studies_run.py FOLDER undisturbed|ranks ARGUMENT ...
+
+FOLDER and arguments are those of either script.
 """
 
 from __future__ import annotations
@@ -40,4 +41,4 @@ def ranks(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    {"undisturbed": undisturbed, "ranks": ranks}[sys.argv[1]](*sys.argv[2:])
+    {"undisturbed": undisturbed, "ranks": ranks}[sys.argv[2]](sys.argv[1], *sys.argv[3:])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forked_scripts import run_script
+from ranks_launch import launch_ranks
 from tiny import needs_fsdp2_on_cpu
 
 from topo_callback import Trajectory
@@ -20,17 +19,6 @@ from topo_callback.studies.running import SHARDED
 SCRIPT = Path(__file__).with_name("studies_run.py")
 
 
-def launch(*arguments: str, ranks: int = 1) -> str:
-    if ranks == 1:
-        result = run_script(SCRIPT, *arguments, seconds=400)
-    else:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-        command = [sys.executable, *torchrun, str(SCRIPT), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
-
-
 def values(trajectory: Trajectory, step: int) -> dict[str, dict[int | None, float]]:
     names = {name for study in STUDIES for name in (*studies[study].measures, *studies[study].whole)}
     snapshot = trajectory.snapshot(step)
@@ -39,8 +27,9 @@ def values(trajectory: Trajectory, step: int) -> dict[str, dict[int | None, floa
 
 @pytest.mark.slow
 def test_fault_17_training_is_bit_identical_with_and_without_the_studies(tmp_path: Path) -> None:
-    output = launch("undisturbed", str(tmp_path), "lora,none", "lora,callback")
-    hashes: dict[str, Any] = json.loads(output.splitlines()[-1])
+    result = run_script(SCRIPT, tmp_path, "undisturbed", "lora,none", "lora,callback", seconds=400)
+    assert result.returncode == 0, result.stderr[-3000:]
+    hashes: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     assert hashes["lora,callback"] == hashes["lora,none"]
     # and they did watch
     trajectory = Trajectory.load(tmp_path / "lora,callback")
@@ -53,7 +42,7 @@ def test_fault_17_training_is_bit_identical_with_and_without_the_studies(tmp_pat
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
     folder = tmp_path_factory.mktemp("alone")
-    launch("ranks", str(folder), "plain", "full-fine")
+    launch_ranks(SCRIPT, folder, "ranks", "plain", "full-fine", ranks=1, seconds=400).well()
     return Trajectory.load(folder / "full-fine")
 
 
@@ -62,9 +51,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
 def test_two_ranks_give_the_numbers_of_one(kind: str, alone: Trajectory, tmp_path: Path) -> None:
     if kind == "fsdp2":
         needs_fsdp2_on_cpu()
-    launch("ranks", str(tmp_path / "two"), kind, "full-fine", ranks=2)
+    launched = launch_ranks(SCRIPT, tmp_path / "two", "ranks", kind, "full-fine", seconds=400)
+    seen = [rank["full-fine"] for rank in launched.well()]
     two = Trajectory.load(tmp_path / "two" / "full-fine")
-    seen = [json.loads((tmp_path / "two" / f"rank{rank}.json").read_text())["full-fine"] for rank in range(2)]
     assert [run["error"] for run in seen] == [None, None]
     assert [run["warnings"] for run in seen] == [[], []]
     one, other = values(alone, 0), values(two, 0)
