@@ -3,12 +3,15 @@
 
 A bar of midpoint m and lifetime p lies at squared distance p*p/2 from the diagonal, and two bars lie at squared
 distance 2*(m - m')**2 + (p - p')**2/2 from each other. So matching the two instead of sending both to the diagonal
-saves p*p' - 2*(m - m')**2, which is positive only for bars that are close: the graph of such pairs is sparse.
+saves p*p' - 2*(m - m')**2, which is positive only where the midpoints are close: with bars in order of their midpoints
+the partners of a bar lie in a window. Savings are computed anew each time, which is cheaper than to look them up.
 """
 
 import numpy as np
 
-from topo_callback.homology.jit_kernels import grown, kernel
+from topo_callback.homology.jit_kernels import kernel
+
+_COARSEST = 40  # bars
 
 
 @kernel
@@ -46,115 +49,182 @@ def alignment_cost(first, second):
 
 
 @kernel
-def saving_pairs(first_middle, first_lifetime, second_middle, second_lifetime):
-    """The pairs of bars whose matching saves something, row by row: (row starts, columns, savings).
+def greatest_savings(first_middle, first_lifetime, second_middle, second_lifetime, most_steps):
+    """A matching of greatest total saving: (partner of each row or -1, duals of rows, of columns, whether finished).
 
-    Both sides are sorted by midpoint.
+    Rows are the bars of the first, columns those of the second, both sorted by midpoint; each may also stay alone at no
+    saving. The duals prove that the matching is the best: both are at least 0, together at least the saving of each
+    pair, equal to it on matched pairs, and 0 on whatever stays alone.
+
+    Every 2**k-th bar of either side is matched first. The duals are a function of midpoint and lifetime that the bars
+    between hardly change, so those of half as many bars, and the least that cover the others, are nearly right for all
+    (Merigot, 2011, for transport in the plane), and what is left takes short paths. After looking at pairs `most_steps`
+    times nothing more is matched, but the duals still cover all pairs: bars that stay alone have some above 0, so that
+    the two sums differ.
     """
-    rows, columns = first_middle.size, second_middle.size
-    longest = second_lifetime.max() if columns else 0.0
-    starts = np.zeros(rows + 1, np.int64)
-    capacity = 8 * (rows + columns) + 64
-    partners = np.empty(capacity, np.int32)
-    savings = np.empty(capacity, np.float64)
-    count = 0
-    low = 0
-    for row in range(rows):
-        reach = np.sqrt(first_lifetime[row] * longest / 2)
-        low = np.searchsorted(second_middle, first_middle[row] - reach)
-        high = np.searchsorted(second_middle, first_middle[row] + reach, side="right")
-        if count + high - low > capacity:
-            capacity = 2 * capacity + high - low
-            partners = grown(partners, count, capacity)
-            savings = grown(savings, count, capacity)
-        for column in range(low, high):
-            apart = first_middle[row] - second_middle[column]
-            saving = first_lifetime[row] * second_lifetime[column] - 2 * apart * apart
-            # written always and kept by moving on: no branch to mispredict
-            partners[count] = column
-            savings[count] = saving
-            count += saving > 0
-        starts[row + 1] = count
-    return starts, partners[:count], savings[:count]
+    step = 1
+    while min(first_middle.size, second_middle.size) > _COARSEST * step:
+        step *= 2
+    row_dual, column_dual = np.empty(0), np.empty(0)
+    row_partner, column_partner = np.empty(0, np.int64), np.empty(0, np.int64)
+    steps = 0
+    finished = False
+    while step > 0:
+        rows = first_middle[::step].copy(), first_lifetime[::step].copy()
+        columns = second_middle[::step].copy(), second_lifetime[::step].copy()
+        row_starts, row_ends = _windows(rows, columns)
+        column_starts, column_ends = _windows(columns, rows)
+        coarse = row_dual.size
+        row_dual, row_partner = _spread(row_dual, row_partner, rows[0].size)
+        column_dual, column_partner = _spread(column_dual, column_partner, columns[0].size)
+        if coarse:
+            _cover(rows, row_dual, row_starts, row_ends, 2, columns, column_dual)
+        _cover(columns, column_dual, column_starts, column_ends, 1, rows, row_dual)
+        _match_tight(rows, row_dual, row_partner, row_starts, row_ends, columns, column_dual, column_partner)
+        steps, all_rows = _match_rows(
+            rows, row_dual, row_partner, row_starts, row_ends, columns, column_dual, column_partner, steps, most_steps
+        )
+        # the same from the other side, for columns that stay alone with a dual above 0
+        steps, all_columns = _match_rows(
+            columns, column_dual, column_partner, column_starts, column_ends, rows, row_dual, row_partner, steps,
+            most_steps,
+        )  # fmt: skip
+        finished = all_rows and all_columns
+        step //= 2
+    return row_partner, row_dual, column_dual, finished
 
 
 @kernel
-def greatest_savings(starts, partners, savings, columns, most_steps):
-    """A matching of greatest total saving: (partner of each row or -1, duals of rows, of columns, whether finished).
+def _windows(rows, columns):
+    """Where the columns begin and end, for each row, whose matching with it may save something."""
+    middles, lifetimes = rows
+    others = columns[0]
+    starts, ends = np.zeros(middles.size, np.int64), np.zeros(middles.size, np.int64)
+    longest = 0.0
+    for lifetime in columns[1]:
+        longest = max(longest, lifetime)
+    for row in range(middles.size):
+        reach = np.sqrt(lifetimes[row] * longest / 2)
+        starts[row] = _first_beyond(others, middles[row] - reach)
+        ends[row] = _first_beyond(others, middles[row] + reach)
+    return starts, ends
 
-    The Hungarian method by shortest augmenting paths on a sparse graph (Jonker and Volgenant, 1987), where each row
-    may also stay alone at no saving. The duals prove that it is the best: both are at least 0, together at least the
-    saving of each pair, equal to it on matched pairs, and 0 on whatever stays alone. After looking at pairs
-    `most_steps` times, rows that have not had their turn stay alone with a dual above 0, so the two sums differ.
+
+@kernel
+def _first_beyond(rising, value):
+    """As numpy's searchsorted on the right side, which compiles for a second."""
+    low, high = 0, rising.size
+    while low < high:
+        place = (low + high) // 2
+        if rising[place] <= value:
+            low = place + 1
+        else:
+            high = place
+    return low
+
+
+@kernel
+def _spread(dual, partner, size):
+    """Duals and partners of every second bar as those of all, with 0 and -1 between."""
+    all_duals, all_partners = np.zeros(size), np.full(size, -1)
+    for place in range(dual.size):
+        all_duals[2 * place] = dual[place]
+        if partner[place] >= 0:
+            all_partners[2 * place] = 2 * partner[place]
+    return all_duals, all_partners
+
+
+@kernel
+def _cover(rows, row_dual, starts, ends, stride, columns, column_dual):
+    """Raise the duals of columns to what they must be beside every `stride`-th row."""
+    for row in range(0, starts.size, stride):
+        start, end = starts[row], ends[row]
+        _raise(
+            rows[0][row], rows[1][row], row_dual[row],
+            columns[0][start:end], columns[1][start:end], column_dual[start:end],
+        )  # fmt: skip
+
+
+@kernel
+def _raise(middle, lifetime, dual, middles, lifetimes, duals):
+    for place in range(middles.size):
+        apart = middle - middles[place]
+        least = lifetime * lifetimes[place] - 2 * apart * apart - dual
+        duals[place] = least if least > duals[place] else duals[place]
+
+
+@kernel
+def _match_tight(rows, row_dual, row_partner, starts, ends, columns, column_dual, column_partner):
+    """Match rows with free columns where the two duals are just the saving."""
+    for row in range(starts.size):
+        if row_partner[row] >= 0 or row_dual[row] <= 0:
+            continue
+        for column in range(starts[row], ends[row]):
+            apart = rows[0][row] - columns[0][column]
+            most = rows[1][row] * columns[1][column] - 2 * apart * apart - column_dual[column]
+            if most >= row_dual[row] and column_partner[column] < 0:
+                row_partner[row] = column
+                column_partner[column] = row
+                break
+
+
+@kernel
+def _match_rows(
+    rows, row_dual, row_partner, starts, ends, columns, column_dual, column_partner, steps, most_steps
+):  # fmt: skip
+    """Match each row whose dual is above 0, or bring this to 0: (`steps` and the pairs looked at, whether all are done).
+
+    By shortest augmenting paths (Jonker and Volgenant, 1987): to a free column, or to a row that stays alone instead.
     """
-    steps = 0
-    rows = starts.size - 1
-    row_dual = np.zeros(rows)
-    column_dual = np.zeros(columns)
-    row_partner = np.full(rows, -1, np.int32)
-    column_partner = np.full(columns, -1, np.int32)
-    distance = np.full(columns, np.inf)
-    predecessor = np.full(columns, -1, np.int32)
-    done = np.zeros(columns, np.bool_)
-    touched = np.empty(columns, np.int32)
-    heap_keys = np.empty(partners.size + 1)
-    heap_items = np.empty(partners.size + 1, np.int32)
-    for row in range(rows):
-        for pair in range(starts[row], starts[row + 1]):
-            row_dual[row] = max(row_dual[row], savings[pair])
-    for root in range(rows):
-        if starts[root] == starts[root + 1]:
+    prices = column_dual.copy()  # infinite where the column is passed, as its distance
+    distance = np.full(prices.size, np.inf)
+    bits = distance.view(np.int64)  # ordered as the distances, which are not negative, and numba compares in registers
+    predecessor = np.full(prices.size, -1)
+    passed, passed_at = np.empty(prices.size, np.int64), np.empty(prices.size)
+    for root in range(starts.size):
+        if row_partner[root] >= 0 or row_dual[root] <= 0:
             continue
         if steps > most_steps:
-            return row_partner, row_dual, column_dual, False
-        touched_count = 0
-        heap_count = 0
+            return steps, False
+        count = 0
         reached = 0.0
         row = root
         alone_at = np.inf
         alone_row = -1
         sink = -1
+        first, last = starts[root], ends[root]
         while True:
-            if reached + row_dual[row] < alone_at:
-                alone_at = reached + row_dual[row]
+            length = reached + row_dual[row]
+            if length < alone_at:
+                alone_at = length
                 alone_row = row
-            steps += starts[row + 1] - starts[row]
-            for pair in range(starts[row], starts[row + 1]):
-                column = partners[pair]
-                if done[column]:
-                    continue
-                slack = row_dual[row] + column_dual[column] - savings[pair]
-                length = reached + (slack if slack > 0 else 0.0)
-                if length < distance[column] and length < alone_at:
-                    if distance[column] == np.inf:
-                        touched[touched_count] = column
-                        touched_count += 1
-                    distance[column] = length
-                    predecessor[column] = row
-                    heap_count = _heap_push(heap_keys, heap_items, heap_count, length, column)
-            column = -1
-            while heap_count > 0:
-                column = heap_items[0]
-                length = heap_keys[0]
-                heap_count = _heap_pop(heap_keys, heap_items, heap_count)
-                if not done[column] and length == distance[column]:
-                    break
-                column = -1
-            if column < 0 or distance[column] >= alone_at:
+            start, end = starts[row], ends[row]
+            steps += end - start
+            _look_from(
+                row, rows[0][row], rows[1][row], length, reached, columns[0][start:end], columns[1][start:end],
+                prices[start:end], distance[start:end], predecessor[start:end],
+            )  # fmt: skip
+            first, last = min(first, start), max(last, end)
+            column = first + _least(bits[first:last])
+            if column == last or distance[column] >= alone_at:
                 reached = alone_at
                 break
             reached = distance[column]
             if column_partner[column] < 0:
                 sink = column
                 break
-            done[column] = True
+            passed[count] = column
+            passed_at[count] = reached
+            count += 1
+            prices[column] = np.inf
+            distance[column] = np.inf
             row = column_partner[column]
         row_dual[root] -= reached
-        for place in range(touched_count):
-            column = touched[place]
-            if done[column]:
-                row_dual[column_partner[column]] -= reached - distance[column]
-                column_dual[column] += reached - distance[column]
+        for place in range(count):
+            column = passed[place]
+            row_dual[column_partner[column]] -= reached - passed_at[place]
+            column_dual[column] += reached - passed_at[place]
+            prices[column] = column_dual[column]
         if sink < 0:
             # the row at the end of the path gives up its column and stays alone for good
             sink = row_partner[alone_row]
@@ -166,43 +236,32 @@ def greatest_savings(starts, partners, savings, columns, most_steps):
             row_partner[row] = sink
             column_partner[sink] = row
             sink = next_sink
-        for place in range(touched_count):
-            distance[touched[place]] = np.inf
-            done[touched[place]] = False
-    return row_partner, row_dual, column_dual, True
+        for column in range(first, last):
+            distance[column] = np.inf
+    return steps, True
 
 
 @kernel
-def _heap_push(keys, items, count, key, item):
-    place = count
-    while place > 0:
-        parent = (place - 1) // 2
-        if keys[parent] <= key:
-            break
-        keys[place] = keys[parent]
-        items[place] = items[parent]
-        place = parent
-    keys[place] = key
-    items[place] = item
-    return count + 1
+def _look_from(row, middle, lifetime, length, reached, middles, lifetimes, prices, distance, predecessor):
+    """Shorten the paths to columns that are nearer over `row`, whose dual added to the path there is `length`."""
+    for place in range(middles.size):
+        apart = middle - middles[place]
+        there = length + prices[place] - (lifetime * lifetimes[place] - 2 * apart * apart)
+        there = there if there > reached else reached
+        nearer = there < distance[place]
+        distance[place] = there if nearer else distance[place]
+        predecessor[place] = row if nearer else predecessor[place]
 
 
 @kernel
-def _heap_pop(keys, items, count):
-    count -= 1
-    key, item = keys[count], items[count]
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= count:
-            break
-        if child + 1 < count and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= key:
-            break
-        keys[place] = keys[child]
-        items[place] = items[child]
-        place = child
-    keys[place] = key
-    items[place] = item
-    return count
+def _least(bits):
+    """The first place of the least, or 0 of none."""
+    if bits.size == 0:
+        return 0
+    least = bits[0]
+    for place in range(bits.size):
+        least = bits[place] if bits[place] < least else least
+    for place in range(bits.size):
+        if bits[place] == least:
+            return place
+    return 0

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from topo_callback.measures.missing import NOT_KEPT, UNEQUAL_ENDLESS, Missing, Number, or_missing
 from topo_callback.measures.registry import LayerView, pair_measure
 
-MOST_STEPS = 2_000_000_000  # of a matching, some 10 s
+MOST_STEPS = 20_000_000_000  # of a matching, some 10 s
 
 
 @pair_measure("wasserstein")
