@@ -311,6 +311,27 @@ def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:
         rips_persistence_batch(clouds, threads=2)
 
 
+@given(tied_matrices(most_points=30), st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_many_large_parts_are_clouds_of_their_own(distances: np.ndarray, seed: int) -> None:
+    """Parts that share one look at the cloud, more than there are bits, with one or two points left out or half."""
+    points, generator = len(distances), np.random.default_rng(seed)
+    sizes = [max(2, size) for size in (points - 1, points - 2, points // 2)]
+    parts = [np.sort(generator.permutation(points)[: sizes[place % 3]]) for place in range(70)]
+    expected = [native(np.ascontiguousarray(distances[np.ix_(part, part)]), np.inf) for part in parts]
+    assert rips_persistence_of_parts(distances, parts, threads=1) == expected
+    assert rips_persistence_of_parts(distances, parts, threads=2) == expected
+
+
+def test_real_parts_are_clouds_of_their_own() -> None:
+    distances = minilm_distances(MINILM_LAYERS[0])
+    order = np.random.default_rng(0).permutation(len(distances))
+    parts = [np.setdiff1d(order, block) for block in np.array_split(order, 16)]
+    parts += [np.sort(half) for half in np.array_split(order, 2)]
+    expected = [native(np.ascontiguousarray(distances[np.ix_(part, part)]), np.inf) for part in parts]
+    assert rips_persistence_of_parts(distances, parts) == expected
+
+
 @given(tied_matrices(most_points=30), st.data())
 @settings(max_examples=60, deadline=None)
 def test_parts_by_index_are_clouds_of_their_own(distances: np.ndarray, data: st.DataObject) -> None:

@@ -9,20 +9,21 @@ noisy circle, all edges are swept in their order instead, and a small matrix of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64, UInt, UInt32, UInt64
+from jaxtyping import Float, Float32, Float64, UInt, UInt32, UInt64
 
 from topo_callback.errors import ConfigurationError
+from topo_callback.homology.annotation_kernels import class_deaths
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.jit_kernels import for_kernels
 from topo_callback.homology.machine import ThreadTeam
-from topo_callback.homology.native_rips_kernels import bars_of_clouds, bars_of_parts, difference_bars
+from topo_callback.homology.native_rips_kernels import bars_of_clouds, cloud_graph
 from topo_callback.homology.native_rips_threads import (
     WITHOUT_SIGN,
     annotated_bars,
@@ -186,10 +187,17 @@ def difference_lengths(
         return np.empty(0) if len(own) < 2 else None
     unsigned = np.uint32 if own.dtype == np.float32 else np.uint64
     keys = [without_sign(for_kernels(distances).view(unsigned)) for distances in (own, smaller)]
-    births, deaths, finished = difference_bars(*keys, most_scans(len(own)))
+    cones, edges = keys
+    cut = cones.max()
+    _, graph = cloud_graph(edges, cut)
+    places = graph >> 16, graph & 0xFFFF
+    # the point of the cone joins all components at once, so every edge closes a cycle, some of which are filled at once
+    births = edges[places]
+    closes = cones[places] > births
+    deaths, _, finished = class_deaths(edges, cones, True, graph, closes, cut, most_scans(len(own)))
     if not finished:
         return None
-    lengths: Float64[np.ndarray, " bars"] = lengths_of(deaths) - lengths_of(births)
+    lengths: Float64[np.ndarray, " bars"] = lengths_of(deaths) - lengths_of(births[closes])
     return lengths
 
 
@@ -284,7 +292,7 @@ def batch_persistence(
         wrong, *rest = bars_of_clouds(part, keys, limit, scans)
         if wrong >= 0:
             raise NotADistanceMatrixError(first + int(wrong))
-        return _barcodes(tuple(rest), lambda place: part[place], threshold)
+        return barcodes_of_bars(tuple(rest), lambda place: part[place], threshold)
 
     shares = list(pairwise(ends))
     if threads == 1:
@@ -293,36 +301,12 @@ def batch_persistence(
         return [barcode for found in pool.map(compute, shares) for barcode in found]
 
 
-def parts_persistence(
-    distances: Float[np.ndarray, "points points"],
-    parts: Sequence[Int64[np.ndarray, " _"]],
-    *,
-    threshold: float,
-    threads: int,
-) -> list[Barcode]:
-    """The barcodes in dimensions 0 and 1 of parts of at least two points of a matrix that has been checked."""
-    source = bit_patterns(distances)
-    limit = source.limit(threshold)
-    ends = np.unique(np.linspace(0, len(parts), min(len(parts), threads * SHARES) + 1).astype(int)).tolist()
-
-    def compute(share: tuple[int, int]) -> list[Barcode]:
-        here = parts[share[0] : share[1]]
-        sizes = [len(part) for part in here]
-        bounds = np.cumsum([0, *sizes]).astype(np.int64)
-        scans = np.array([most_scans(size) for size in sizes], dtype=np.int64)
-        bars = bars_of_parts(source.keys, np.concatenate(here), bounds, limit, scans)
-        return _barcodes(bars, lambda place: distances[np.ix_(here[place], here[place])], threshold)
-
-    with ThreadPoolExecutor(threads) as pool:
-        return [barcode for found in pool.map(compute, pairwise(ends)) for barcode in found]
-
-
-def _barcodes(
+def barcodes_of_bars(
     bars: tuple[Any, ...],
     cloud: Callable[[int], Float[np.ndarray, "points points"]],
     threshold: float,
 ) -> list[Barcode]:
-    """The barcodes of what `bars_of_parts` gives; `cloud` gives the distances of one that was given up."""
+    """The barcodes of what `bars_of_clouds` gives; `cloud` gives the distances of one that was given up."""
     starts, components, births, deaths = bars
     born, died = lengths_of(births), lengths_of(deaths)
     died[deaths == np.iinfo(deaths.dtype).max] = np.inf

@@ -147,48 +147,32 @@ def cloud_bars(keys, limit, most_scans):
     Returns:
         (H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies, whether this was finished).
     """
-    points = keys.shape[0]
-    longest = np.empty(points, keys.dtype)
-    row_maxima(keys, longest, 0, points)
-    cut = limit
-    for key in longest:
-        cut = min(cut, key)
-    nearest = np.empty((points, neighbour_count(points)), np.int32)
-    near_rows(keys, nearest, 0, points)
-    graph = neighbourhood_edges(keys, nearest, cut, 0, 1)
-    sort_bucket(keys, graph, 0, graph.size)
+    cut, graph = cloud_graph(keys, limit)
     deaths, births, closes = graph_classes(keys, graph)
     last, dies, finished = class_deaths(keys, keys, False, graph, closes, cut, most_scans)
     return deaths, births, last, dies, finished
 
 
 @kernel
-def difference_bars(own, smaller, most_scans):
-    """(Births, deaths as keys, whether this was finished) of H1 of a cloud whose subcomplex is filled by a cone.
-
-    Args:
-        own: uint32 or uint64 [points, points], the keys by which edges enter the subcomplex, all finite.
-        smaller: the keys by which they enter the complex, of the same type, none of them greater.
-        most_scans: as for `cloud_bars`.
-    """
-    points = own.shape[0]
-    cut = own[0, 0]
-    for row in range(points):
-        for column in range(points):
-            cut = max(cut, own[row, column])
+def cloud_graph(keys, limit):
+    """(The greatest key that matters, the codes of the relative neighbourhood graph up to it in the total order)."""
+    points = keys.shape[0]
+    cut = enclosing_key(keys, limit)
     nearest = np.empty((points, neighbour_count(points)), np.int32)
-    near_rows(smaller, nearest, 0, points)
-    graph = neighbourhood_edges(smaller, nearest, cut, 0, 1)
-    sort_bucket(smaller, graph, 0, graph.size)
-    # the point of the cone joins all components at once, so every edge closes a cycle, some of which are filled at once
-    closes, births, count = np.zeros(graph.size, np.bool_), np.empty(graph.size, own.dtype), 0
-    for place in range(graph.size):
-        first, second = graph[place] >> 16, graph[place] & 0xFFFF
-        closes[place] = own[first, second] > smaller[first, second]
-        births[count] = smaller[first, second]
-        count += closes[place]
-    deaths, _, finished = class_deaths(smaller, own, True, graph, closes, cut, most_scans)
-    return births[:count], deaths, finished
+    near_rows(keys, nearest, 0, points)
+    graph = neighbourhood_edges(keys, nearest, cut, 0, 1)
+    sort_bucket(keys, graph, 0, graph.size)
+    return cut, graph
+
+
+@kernel
+def enclosing_key(keys, limit):
+    """The least of the rows' greatest keys, beyond which nothing changes any more, and no more than `limit`."""
+    longest = np.empty(keys.shape[0], keys.dtype)
+    row_maxima(keys, longest, 0, longest.size)
+    for key in longest:
+        limit = min(limit, key)
+    return limit
 
 
 @kernel
@@ -221,43 +205,20 @@ def bars_of_clouds(distances, keys, limit, most_scans):
     for cloud in range(clouds):
         if not is_distance_matrix(distances[cloud], 0, points):
             return cloud, starts, components, births, deaths
-        births, deaths = _add_bars(keys[cloud], cloud, limit, most_scans, starts, components, births, deaths)
+        found = cloud_bars(keys[cloud], limit, most_scans)
+        births, deaths = add_bars(found, points, cloud, starts, components, births, deaths)
     return -1, starts, components, births[: starts[clouds]], deaths[: starts[clouds]]
 
 
 @kernel
-def bars_of_parts(keys, members, bounds, limit, most_scans):
-    """The same of the points members[bounds[i]:bounds[i + 1]] of one cloud, for each i at least two, without checks.
-
-    Args:
-        keys: uint32 or uint64 [points, points].
-        members: int64, points of the parts, one part after the other.
-        bounds: int64 [parts + 1].
-        limit, most_scans: as for `bars_of_clouds`, most_scans int64 [parts].
-    """
-    parts = bounds.size - 1
-    starts, components = np.zeros(parts + 1, np.int64), np.zeros(parts, np.int64)
-    births, deaths = np.empty(2 * members.size, keys.dtype), np.empty(2 * members.size, keys.dtype)
-    for part in range(parts):
-        chosen = members[bounds[part] : bounds[part + 1]]
-        cloud = np.empty((chosen.size, chosen.size), keys.dtype)
-        for row in range(chosen.size):
-            source = keys[chosen[row]]
-            for column in range(chosen.size):
-                cloud[row, column] = source[chosen[column]]
-        births, deaths = _add_bars(cloud, part, limit, most_scans[part], starts, components, births, deaths)
-    return starts, components, births[: starts[parts]], deaths[: starts[parts]]
-
-
-@kernel
-def _add_bars(keys, cloud, limit, most_scans, starts, components, births, deaths):
-    """Write the bars of one cloud behind those of the clouds before it; births and deaths, which may have grown."""
-    points, count = keys.shape[0], starts[cloud]
-    merges, loops, ends, dies, finished = cloud_bars(keys, limit, most_scans)
+def add_bars(found, points, cloud, starts, components, births, deaths):
+    """Write what `cloud_bars` found behind the bars of the clouds before; births and deaths, which may have grown."""
+    merges, loops, ends, dies, finished = found
+    count = starts[cloud]
     if not finished:
         components[cloud], starts[cloud + 1] = -1, count
         return births, deaths
-    never = greatest_key(keys)
+    never = greatest_key(births)
     most = count + points + loops.size
     if most > births.size:
         births, deaths = grown(births, count, 2 * most), grown(deaths, count, 2 * most)

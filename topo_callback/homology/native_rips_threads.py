@@ -15,7 +15,7 @@ from topo_callback.homology.native_rips_kernels import (
     binning,
     bucket_layout,
     central_order,
-    cloud_bars,
+    cloud_graph,
     graph_classes,
     graph_keys,
 )
@@ -109,14 +109,15 @@ def annotated_bars(
         team: threads for the neighbourhood graph, which takes most of the time of large clouds; None: one.
     """
     if team is None:
-        *bars, finished = cloud_bars(keys, limit, most_scans)
-        return (bars[0], bars[1], bars[2], bars[3]) if finished else None
-    points = len(keys)
-    longest = np.empty(points, keys.dtype)
-    shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
-    team.run(lambda member: row_maxima(keys, longest, *shares[member]))
-    cut = min(limit, longest.min())
-    _, graph = neighbourhood_graph(keys, cut, team)
+        cut, graph = cloud_graph(keys, limit)
+        cut = keys.dtype.type(cut)
+    else:
+        points = len(keys)
+        longest = np.empty(points, keys.dtype)
+        shares = list(pairwise(np.linspace(0, points, team.members + 1).astype(int).tolist()))
+        team.run(lambda member: row_maxima(keys, longest, *shares[member]))
+        cut = min(limit, longest.min())
+        _, graph = neighbourhood_graph(keys, cut, team)
     deaths, births, closes = graph_classes(keys, graph)
     last, dies, finished = class_deaths(keys, keys, False, graph, closes, cut, most_scans)
     return (deaths, births, last, dies) if finished else None

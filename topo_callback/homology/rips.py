@@ -20,9 +20,9 @@ from topo_callback.homology.native_rips import (
     NotADistanceMatrixError,
     batch_persistence,
     native_persistence,
-    parts_persistence,
 )
 from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
+from topo_callback.homology.native_rips_parts import parts_persistence
 
 Engine = Literal["auto", "native", "gudhi", "ripser", "redzed"]
 # beyond about so many points the H2 of the whole cloud costs more than a training run can spare
@@ -142,12 +142,15 @@ def rips_persistence_of_parts(
     members = max(1, min(threads or allowed_threads(), len(parts)))
     with ThreadTeam(members) as team:
         checked = checked_distances(distances, team)
-    rows = [np.ascontiguousarray(part, dtype=np.int64) for part in parts]
-    for place, row in enumerate(rows):
-        if row.size == 0 or row.min() < 0 or row.max() >= len(checked):
-            raise ValueError(
-                f"parts[{place}] is {row.tolist()[:5]}...; expected are indices from 0 to {len(checked) - 1}"
-            )
+    rows = [np.asarray(part, dtype=np.int64) for part in parts]
+    points = np.concatenate([np.empty(0, np.int64), *rows])
+    if not all(row.size for row in rows) or np.any((points < 0) | (points >= len(checked))):
+        wrong = next(i for i, row in enumerate(rows) if not row.size or row.min() < 0 or row.max() >= len(checked))
+        raise ValueError(f"parts[{wrong}] is {rows[wrong][:5]}...; expected are indices from 0 to {len(checked) - 1}")
+    ascends = np.diff(points) > 0
+    ascends[np.cumsum([row.size for row in rows[:-1]], dtype=np.int64) - 1] = True
+    if not ascends.all():
+        rows = [np.unique(row) for row in rows]  # a point that is there twice adds bars of length 0 alone
     rounded = rounded_down(threshold, checked.dtype)
     if rows and chosen == "native" and max_dimension == 1 and min(map(len, rows)) > 1:
         return parts_persistence(checked, rows, threshold=rounded, threads=members)

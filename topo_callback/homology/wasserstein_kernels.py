@@ -172,7 +172,7 @@ def _match_tight(rows, row_dual, row_partner, starts, ends, columns, column_dual
 def _match_rows(
     rows, row_dual, row_partner, starts, ends, columns, column_dual, column_partner, steps, most_steps
 ):  # fmt: skip
-    """Match each row whose dual is above 0, or bring this to 0: (`steps` and the pairs looked at, whether all are done).
+    """Match each row whose dual is above 0, or bring it to 0: (`steps` and the pairs looked at, whether all are done).
 
     By shortest augmenting paths (Jonker and Volgenant, 1987): to a free column, or to a row that stays alone instead.
     """
