@@ -63,7 +63,7 @@ def test_the_first_process_finds_what_the_second_compiled(tmp_path: Path) -> Non
     code = (
         "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')\n"
         "from topo_callback.homology.cone_pairing_kernels import pair_edges_in_cone as zigzag\n"
-        "from topo_callback.homology.native_rips_kernels import cloud_bars as rips\n"
+        "from topo_callback.homology.native_rips_kernels import cloud_graph as rips\n"
         "from topo_callback.homology.wasserstein_kernels import alignment_cost, greatest_savings\n"
         "kernels = rips, zigzag, alignment_cost, greatest_savings\n"
         "print(*[sum(kernel.stats.cache_misses.values()) for kernel in kernels])"
