@@ -114,11 +114,11 @@ def warm_up(engine: str, zigzag_engine: str, subsamples: int = 0) -> None:
 
 
 def _small_sample(step: int) -> Sample:
-    """Two layers of 24 points on noisy circles, in the types of a real sample."""
+    """Two layers of 32 points on noisy circles, the fewest with halves, in the types of a real sample."""
     generator = np.random.default_rng(step)
-    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    pairs = np.triu_indices(24, 1)
+    pairs = np.triu_indices(32, 1)
     distances = []
     for _ in range(2):
         points = circle + generator.normal(scale=0.1, size=circle.shape)
