@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import transformers
 from families import FAMILIES, HEADLESS, Prompts, prompts, reference, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from topo_callback import Probe, TopologyConfig
 from topo_callback.capture import find_blocks, make_batches, padding_id, quiet, read_batch, read_clouds
@@ -112,6 +115,67 @@ def test_what_keeps_nothing_to_go_on_from_is_read_whole(family: str) -> None:
     pooling = "mean" if family == "bert" else "last_prompt_token"
     layers = (1, 2) if family == "t5" else LAYERS
     assert prove(tiny(family), pooling=pooling, layers=layers).rows == PADDED
+
+
+def test_an_adapter_that_its_tokens_switch_on_sees_them() -> None:
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"], alora_invocation_tokens=list(range(7, 9))
+    )
+    assert set(settings.alora_invocation_tokens) <= set(PROBE.token_ids[0][:10])
+    assert prove(peft.get_peft_model(tiny("llama"), settings)).rows == PADDED  # it adds nothing yet
+
+
+def test_positions_that_a_model_remembers_of_a_batch_with_images_are_not_gone_on_from() -> None:
+    text = {
+        **{"vocab_size": 101, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, image_token_id=98, video_token_id=97)
+    model = transformers.Qwen2_5_VLForConditionalGeneration(config)
+    proof = prove(model)
+    before = read(model, proof.rows)
+    model.model.rope_deltas = torch.tensor([[-7], [0]])  # as a batch of two texts leaves it, one with an image
+    torch.testing.assert_close(read(model, proof.rows), before, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`")
+@pytest.mark.parametrize("wrapper", ["ddp", "fsdp1"])
+def test_only_a_model_that_is_whole_in_each_process_goes_on_behind_a_beginning(wrapper: str) -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        if wrapper == "ddp":
+            assert prove(nn.parallel.DistributedDataParallel(tiny("llama"))).rows == SHARED
+        else:
+            model = FullyShardedDataParallel(tiny("llama"), device_id=torch.device("cpu"), use_orig_params=True)
+            assert prove(model).rows == PADDED
+    finally:
+        dist.destroy_process_group()
+
+
+def test_states_of_a_beginning_are_those_that_its_blocks_gave() -> None:
+    model = tiny("llama")
+
+    def in_place(module: nn.Module, args: tuple[Any, ...]) -> None:
+        args[0].mul_(2)
+
+    model.model.layers[2].register_forward_pre_hook(in_place)
+    assert prove(model, states=True).rows == SHARED
+
+
+def test_next_tokens_that_are_wrong_behind_a_beginning_are_read_whole() -> None:
+    model = tiny("llama")
+
+    def of_others(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        output.logits = output.logits if kwargs.get("past_key_values") is None else output.logits.flip(2)
+        return output
+
+    model.register_forward_hook(of_others, with_kwargs=True)
+    proof = prove(model, next_tokens=True)
+    assert (proof.rows, proof.next_token_missing) == (PADDED, "")
+    assert "next-token distributions differ" in proof.refused[SHARED]
 
 
 def test_states_and_numbers_of_all_tokens_are_those_of_a_prompt_alone() -> None:

@@ -190,6 +190,9 @@ class Prover:
             if rows == EQUAL_LENGTHS:
                 prompts, expected = self._of_one_length(few)
             difference, answers, said = self._tried(prompts, expected, rows, batch_size, allowed)
+            if rows == SHARED and answers:  # a whole prompt may give them
+                refused[rows] = answers
+                continue
             last = rows == ONE_AT_A_TIME
             if difference <= max(allowed, 3 * noise if last else 0.0):
                 return Proof(rows, difference, allowed, noise, refused, answers)

@@ -20,7 +20,7 @@ from topo_callback.capture.layout import StateLayout, expected_layout
 from topo_callback.capture.model_facts import model_device
 from topo_callback.capture.next_token import NextTokens
 from topo_callback.capture.pooling import Pooling, Taking
-from topo_callback.capture.sharded import is_sharded
+from topo_callback.capture.sharded import is_whole
 from topo_callback.capture.tokens import TokenCloud
 from topo_callback.devices import sent
 from topo_callback.errors import USERS_OWN, TopologyError, UnsupportedModelError
@@ -36,7 +36,21 @@ def can_continue(model: nn.Module, stack: BlockStack) -> bool:
         and takes(model, "past_key_values")
         and takes(model, "use_cache")
         and expected_layout(model).plain
-        and not is_sharded(model)
+        and is_whole(model)
+        and not _depends_on_earlier_tokens(model)
+    )
+
+
+def _depends_on_earlier_tokens(model: nn.Module) -> bool:
+    """Whether a pass behind other tokens depends on more of them than is in a cache, and the proof may not see it yet.
+
+    Models of images in the manner of Qwen2-VL go on at positions that they remember of their newest batch, which is one
+    of training as soon as there was one. An activated LoRA looks for its invocation tokens among those that it is
+    given, and adds nothing before it is trained.
+    """
+    settings = [each for module in model.modules() for each in (vars(module).get("peft_config") or {}).values()]
+    return any("rope_deltas" in vars(module) for module in model.modules()) or any(
+        getattr(each, "alora_invocation_tokens", None) for each in settings
     )
 
 
@@ -83,7 +97,8 @@ class Beginning:
 
         def take(layer: int, hidden: Any) -> None:
             try:
-                self.states[layer] = layout.arranged(first_tensor(hidden), 1, len(tokens))
+                # a copy: the blocks to come may write in it
+                self.states[layer] = layout.arranged(first_tensor(hidden), 1, len(tokens)).clone()
             except USERS_OWN:
                 raise
             except BaseException as error:  # noqa: BLE001 - raised by `run_forward`
