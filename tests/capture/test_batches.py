@@ -90,6 +90,13 @@ def test_batch_size_follows_free_memory(free: int, expected: int, monkeypatch: p
     assert batch_size_for(tiny("llama"), prompts((10,) * 40)) == expected
 
 
+def test_keys_and_values_count_only_where_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, probe = tiny("llama"), prompts((3,) * 40, beginning=20)
+    monkeypatch.setattr(batches, "_free_bytes", lambda device: 4 * 32 * batches._row_bytes(model, 23))
+    assert batch_size_for(model, probe) == 32
+    assert batch_size_for(model, probe, shared=True) == 16
+
+
 def test_batch_size_is_not_more_than_the_probe_needs() -> None:
     assert batch_size_for(tiny("llama"), prompts((10,) * 5)) == 8
 

@@ -128,8 +128,13 @@ def test_an_adapter_that_its_tokens_switch_on_sees_them() -> None:
 
 def test_positions_that_a_model_remembers_of_a_batch_with_images_are_not_gone_on_from() -> None:
     text = {
-        **{"vocab_size": 101, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3},
-        **{"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0},
+        "vocab_size": 101,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "pad_token_id": 0,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
     }
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
@@ -244,11 +249,12 @@ def test_a_beginning_is_what_all_have_in_front_of_what_is_read(
         assert (rest.prompt_ends >= 1).all()
 
 
-def reader(rows: str | None = None, **settings: Any) -> Reader:
+def reader(rows: str | None = None, *, model: nn.Module | None = None, **settings: Any) -> Reader:
     config = TopologyConfig(**{"neighbours": 3, "probe_batch": 4, "layers": "all", "general_text": 0, **settings})
     probe = Probe.from_rows([{"input_ids": list(ids)} for ids in PROBE.token_ids])
-    made = Reader(tiny("llama"), probe, config, Ranks(), None, *(() if rows is None else (rows,)))
-    made.agree(tiny("llama"))
+    model = model or tiny("llama")
+    made = Reader(model, probe, config, Ranks(), None, *(() if rows is None else (rows,)))
+    made.agree(model)
     return made
 
 
@@ -268,3 +274,24 @@ def test_a_reader_says_that_the_beginning_is_shared_and_a_resumed_run_stays_as_i
 def test_a_mean_is_of_whole_prompts() -> None:
     assert reader(pooling="mean").rows == PADDED
     assert reader(token_measures="all", token_cloud=20).rows == SHARED
+
+
+@pytest.mark.parametrize("when", ["in the proof", "in a sample"])
+def test_without_memory_for_what_a_model_keeps_prompts_are_read_whole(when: str) -> None:
+    model = tiny("llama")
+    whole = reader(PADDED).read(model, 0, {})
+
+    def full(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if kwargs.get("past_key_values") is not None:
+            raise torch.OutOfMemoryError("of keys and values")
+
+    made = reader()
+    model.register_forward_pre_hook(full, with_kwargs=True)
+    if when == "in the proof":
+        made = reader(model=model)
+        assert (made.rows, made.settled) == (PADDED, True)
+    sample = made.read(model, 0, {})
+    assert sample is not None
+    assert whole is not None
+    assert (sample.facts["probe_rows"], sample.facts["probe_batch"]) == (PADDED, 2)
+    torch.testing.assert_close(torch.tensor(sample.distances), torch.tensor(whole.distances), rtol=1e-4, atol=1e-5)

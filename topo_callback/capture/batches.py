@@ -215,7 +215,9 @@ def _batch(
     )
 
 
-def batch_size_for(model: nn.Module, probe: TokenisedPrompts, device: torch.device | None = None) -> int:
+def batch_size_for(
+    model: nn.Module, probe: TokenisedPrompts, device: torch.device | None = None, *, shared: bool = False
+) -> int:
     """A batch size whose forward pass takes at most a quarter of the memory that is free now.
 
     The bytes of one row are bounded from above by the longest prompt and the model's configuration: 16 vectors of the
@@ -228,19 +230,19 @@ def batch_size_for(model: nn.Module, probe: TokenisedPrompts, device: torch.devi
         model: bare or wrapped.
         probe: the tokenised prompts.
         device: where the forward pass runs; by default what `model_device` says.
+        shared: prompts go on behind a shared beginning, so that every layer's keys and values are kept for all rows.
     """
     if device is None:
         device = model_device(model)
     cap = 32 if device.type == "cpu" else 64
-    kept = shared_beginning(probe, "last_token") > 0
-    fitting = _free_bytes(device) // 4 // _row_bytes(model, max(len(ids) for ids in probe.token_ids), kept=kept)
+    fitting = _free_bytes(device) // 4 // _row_bytes(model, max(len(ids) for ids in probe.token_ids), shared=shared)
     size = 1
     while size * 2 <= min(cap, fitting) and size < len(probe):
         size *= 2
     return size
 
 
-def _row_bytes(model: nn.Module, tokens: int, *, kept: bool = False) -> int:
+def _row_bytes(model: nn.Module, tokens: int, *, shared: bool = False) -> int:
     language_model = find_language_model(model)
     config = language_model.config.get_text_config()
     width = getattr(config, "hidden_size", 0)
@@ -248,7 +250,7 @@ def _row_bytes(model: nn.Module, tokens: int, *, kept: bool = False) -> int:
     heads = getattr(config, "num_attention_heads", 0) or 0
     limited = "logits_to_keep" in inspect.signature(type(language_model).forward).parameters
     logits = 0 if limited else 2 * getattr(config, "vocab_size", 0)
-    cache = 2 * width * (getattr(config, "num_hidden_layers", 0) or 0) if kept else 0
+    cache = 2 * width * (getattr(config, "num_hidden_layers", 0) or 0) if shared else 0
     return max(1, 4 * tokens * (16 * width + 4 * inner + 2 * heads * tokens + logits + cache))
 
 

@@ -190,13 +190,11 @@ class Prover:
             if rows == EQUAL_LENGTHS:
                 prompts, expected = self._of_one_length(few)
             difference, answers, said = self._tried(prompts, expected, rows, batch_size, allowed)
-            if rows == SHARED and answers:  # a whole prompt may give them
-                refused[rows] = answers
-                continue
             last = rows == ONE_AT_A_TIME
-            if difference <= max(allowed, 3 * noise if last else 0.0):
+            holds = difference <= max(allowed, 3 * noise if last else 0.0)
+            if holds and not (rows == SHARED and answers):  # a whole prompt may give them
                 return Proof(rows, difference, allowed, noise, refused, answers)
-            refused[rows] = said
+            refused[rows] = answers if holds else said
         raise UnsupportedModelError(
             f"{type(find_language_model(self._model)).__name__} cannot be read: even one prompt at a time, "
             f"{refused[ONE_AT_A_TIME]}; name another stack with blocks='...', or other layers"

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from topo_callback.capture.batches import ProbeBatch
+from topo_callback.capture.batches import ProbeBatch, TokenisedPrompts, resolve_pooling, shared_beginning
 from topo_callback.capture.blocks import BlockStack, find_language_model
 from topo_callback.capture.calls import Traversal, check_calls, first_tensor, listening
 from topo_callback.capture.forward import decoder_start, run_forward, takes
@@ -39,6 +39,11 @@ def can_continue(model: nn.Module, stack: BlockStack) -> bool:
         and is_whole(model)
         and not _depends_on_earlier_tokens(model)
     )
+
+
+def shares_beginning(model: nn.Module, stack: BlockStack, probe: TokenisedPrompts, pooling: str) -> bool:
+    """Whether the prompts of a probe may go on behind a beginning that is computed once; `pooling` may be "auto"."""
+    return shared_beginning(probe, resolve_pooling(pooling, stack.kind)) > 0 and can_continue(model, stack)
 
 
 def _depends_on_earlier_tokens(model: nn.Module) -> bool:

@@ -19,13 +19,13 @@ from topo_callback.capture import (
     resolve_pooling,
     sample_tokens,
 )
-from topo_callback.capture.batches import PADDED, SHARED, shared_beginning
+from topo_callback.capture.batches import PADDED, SHARED
 from topo_callback.capture.blocks import BlockStack
 from topo_callback.capture.calls import Traversal, static_traversal
 from topo_callback.capture.conditions import Conditions, attention_of, observed
 from topo_callback.capture.layout import expected_layout
 from topo_callback.capture.proof import Proof, Prover
-from topo_callback.capture.reading import can_continue
+from topo_callback.capture.reading import shares_beginning
 from topo_callback.capture.survey import survey, surveyed_prompt
 from topo_callback.config import TopologyConfig
 from topo_callback.distributed.ranks import Ranks
@@ -101,10 +101,11 @@ class AgreedReading:
         config.check_points(len(probe))
         config.check_installed()
         self.batch_size = 0
-        self._wanted = batch_size or config.probe_batch or batch_size_for(model, probe)
+        shared = rows == SHARED and shares_beginning(model, stack, probe, self.pooling)
+        self._wanted = batch_size or config.probe_batch or batch_size_for(model, probe, shared=shared)
         self._batches: tuple[ProbeBatch, ...] = ()
         self._turns = Turns(config, ranks, static_traversal(stack, expected_layout(model)))
-        self._turns.rows = rows
+        self._turns.rows = PADDED if rows == SHARED and not shared else rows
         self._general = GeneralTextReading(config, ranks, self._turns, self._pad_id, self.kind)
         self._studies = StudyRunner(config, ranks, self._turns, self.pooling, self._pad_id)
         self.drift_lens = DriftLens(config, self._turns, probe, self.kind)
@@ -162,8 +163,6 @@ class AgreedReading:
         if self._config.studies:
             self._studies.agree(self._probe)
         self._general.agree(model, self._probe)
-        if self.rows == SHARED and not self._shares_beginning(model):
-            self._turns.rows = PADDED
         if model_device(model).type == "meta":
             self._outline(model)
         else:
@@ -203,10 +202,20 @@ class AgreedReading:
                 raise UnsupportedModelError(cause)
             if code != OUT_OF_MEMORY:
                 raise ReadingError(cause)
-            if self._halved or self.batch_size == 1:
+            if not self._save_memory():
                 raise ReadingError(f"out of memory with {self.batch_size} prompts per forward pass, or fewer ({cause})")
+
+    def _save_memory(self) -> bool:
+        """Read with less memory from now on: half as many prompts per pass, once, then without a shared beginning, of
+        which every layer's keys and values are kept for all rows. Whether one of these was left."""
+        if not self._halved and self.batch_size > 1:
             self._halved = True
             self.batch_size //= 2
+            return True
+        shared = self.rows == SHARED
+        if shared:
+            self._turns.rows = PADDED
+        return shared
 
     def _prove_quietly(self, model: nn.Module, stack: BlockStack) -> None:
         """All passes of the proof; the model is quiet."""
@@ -268,11 +277,6 @@ class AgreedReading:
     def _make_batches(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self._batches = make_batches(self._probe, batch_size, self.pooling, pad_id=self._pad_id, rows=self.rows)
-
-    def _shares_beginning(self, model: nn.Module) -> bool:
-        """Whether the prompts may go on behind a beginning that is computed once."""
-        shared = shared_beginning(self._probe, self.pooling)
-        return shared > 0 and can_continue(model, find_blocks(model, self._config.blocks))
 
     @property
     def _most_points(self) -> int:

@@ -45,8 +45,8 @@ class Reader(AgreedReading):
 
         Raises:
             ReadingError: on every rank when the model could not be read on one of them (out of memory halves the batch
-                and tries once more); the message names the rank and its error. On the first rank also when the
-                distances do not fit in memory.
+                and tries once more, then once without a shared beginning); the message names the rank and its error.
+                On the first rank also when the distances do not fit in memory.
         """
         if self._unproved:
             self._prove_late(model)
@@ -167,10 +167,12 @@ class Reader(AgreedReading):
             except AgreedError as error:
                 code, cause = error.code, error.cause
             # here nothing holds the memory of the attempt any more
-            if code == OUT_OF_MEMORY and not self._halved and self.batch_size > 1:
-                self._halved = True
+            rows = self.rows
+            if code == OUT_OF_MEMORY and self._save_memory():
+                if self.rows != rows:  # not proved yet
+                    self._prove(model)
                 try:
-                    self._turns.together(lambda: self._make_batches(self.batch_size // 2))
+                    self._turns.together(lambda: self._make_batches(self.batch_size))
                     continue
                 except AgreedError as error:
                     cause = error.cause

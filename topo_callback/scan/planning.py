@@ -74,10 +74,11 @@ def plan_series(
     """
     import torch
 
-    from topo_callback.capture import batch_size_for
+    from topo_callback.capture import batch_size_for, find_blocks
     from topo_callback.capture.batches import PADDED, ROWS, SHARED
     from topo_callback.capture.conditions import attention_of
     from topo_callback.capture.limits import model_limits
+    from topo_callback.capture.reading import shares_beginning
     from topo_callback.distributed.ranks import Ranks
     from topo_callback.reader.reader import Reader
     from topo_callback.reader.run_description import describe_run
@@ -96,8 +97,10 @@ def plan_series(
     probe, cut = model_limits(model).fit(probe_of(files.folders))
     if cut:
         say(f"{series.name}: {cut}")
-    batch = config.probe_batch or recorded_batch(trained) or batch_size_for(model, probe, torch.device(device))
     rows = trained.get("rows", PADDED) if trained else SHARED  # older records do not say it
+    shared = rows == SHARED and shares_beginning(model, find_blocks(model, config.blocks), probe, config.pooling)
+    fitting = batch_size_for(model, probe, torch.device(device), shared=shared)
+    batch = config.probe_batch or recorded_batch(trained) or fitting
     reader = Reader(model, probe, config, Ranks(), batch, rows if rows in ROWS else PADDED)
     reader.agree(model)
     reader.conditions = conditions
