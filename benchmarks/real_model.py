@@ -17,6 +17,7 @@ from pathlib import Path
 from machine import describe_machine
 from real_model_forgetting import forgetting_lines
 from real_model_objectives import objective_lines
+from real_model_runs import jobs
 from real_model_series import load, pack
 from real_model_transition import transition_lines
 
@@ -31,7 +32,8 @@ def report() -> None:
     lines = [
         "# A real language model",
         "",
-        "`python benchmarks/real_model.py report` on the runs of benchmarks/data/real_model.npz.",
+        "`python benchmarks/real_model.py report` on the runs of benchmarks/data/real_model.npz: "
+        f"{len(runs)} of {len(jobs())}.",
         "",
         describe_machine(),
         "",

@@ -10,6 +10,7 @@ from objectives_real_statistics import RESAMPLES, Panel, added_share, errors_by_
 from real_model_runs import FORGETTING_STEPS, NARROW
 from real_model_series import SIGNS, Run, Sign
 
+FEWEST = 2 * len(NARROW)
 EARLY = (FORGETTING_STEPS // 10, FORGETTING_STEPS // 2)
 PLAIN = ("general text moved (KL)", "answers moved (total variation)", "loss", "mutual kNN", "CKA")
 TOPOLOGY = ("RTD", "RTD-lite", "Wasserstein H1", "survival of loops (zigzag)", "total persistence H1")
@@ -41,8 +42,8 @@ def forgetting_lines(runs: Sequence[Run]) -> Iterator[str]:
     for kind in NARROW:
         cells = [[forgotten(run) for run in runs if run.job["kind"] == kind and run.job["rate"] == r] for r in rates]
         yield f"| {kind} | {' | '.join(', '.join(f'{each:+.2f}' for each in cell) or '-' for cell in cells)} |"
-    if len({run.job["kind"] for run in runs}) < 4:
-        yield "\nToo few sets for more."
+    if len(runs) < FEWEST:
+        yield f"\n{len(runs)} runs: too few to say what tells it, or which checkpoint to keep; {FEWEST} are needed."
         return
     yield from _told_lines(runs)
     yield from _added_lines(runs)
