@@ -295,3 +295,36 @@ def test_without_memory_for_what_a_model_keeps_prompts_are_read_whole(when: str)
     assert whole is not None
     assert (sample.facts["probe_rows"], sample.facts["probe_batch"]) == (PADDED, 2)
     torch.testing.assert_close(torch.tensor(sample.distances), torch.tensor(whole.distances), rtol=1e-4, atol=1e-5)
+
+
+class Sums(nn.Module):
+    """Adds to each state a share of the mean of those that came before it in the same pass; 0 at first."""
+
+    def __init__(self, within: nn.Module) -> None:
+        super().__init__()
+        self.within = within
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        count = torch.arange(1, hidden.shape[1] + 1)[None, :, None]
+        return self.within(hidden) + self.gate * hidden.cumsum(dim=1) / count
+
+
+def test_an_adapter_that_is_zero_at_the_start_is_proved_when_it_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny("llama")
+    block = find_blocks(model).blocks[0]
+    block.mlp = Sums(block.mlp)
+    made, plain = reader(model=model), reader(PADDED, model=model)
+    assert made.rows == SHARED
+    assert made.read(model, 0, {}) is not None
+    with torch.no_grad():
+        block.mlp.gate.fill_(1.0)
+    for step in (1, 2):
+        sample, expected = made.read(model, step, {}), plain.read(model, step, {})
+        assert sample is not None
+        assert expected is not None
+        assert sample.facts["probe_rows"] == PADDED
+        torch.testing.assert_close(
+            torch.tensor(sample.distances), torch.tensor(expected.distances), rtol=1e-4, atol=1e-5
+        )
+    assert caplog.text.count("prompts are read padded from now on, no longer shared beginning: a prompt differs") == 1

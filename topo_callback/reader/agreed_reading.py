@@ -98,6 +98,7 @@ class AgreedReading:
         self._token_cloud = TokenCloud(places) if len(places) > config.neighbours else None
         self._halved = False
         self._unproved = False
+        self._readings = 0
         config.check_points(len(probe))
         config.check_installed()
         self.batch_size = 0
@@ -250,6 +251,15 @@ class AgreedReading:
             )
         self._unproved = False
         self._make_batches(self.batch_size)
+
+    def _prove_again(self, model: nn.Module) -> None:
+        """The proof at other weights: of an adapter that adds nothing at the start, the first one says nothing."""
+        before = self.rows
+        self._prove(model)
+        self._make_batches(self.batch_size)
+        if self.rows != before and self.proof is not None:
+            reason = self.proof.refused.get(before, "it takes too much memory")
+            logger.warning("prompts are read %s from now on, no longer %s: %s", self.rows, before, reason)
 
     def _settle(self, traversal: Traversal) -> None:
         """Take the layers of a model of this depth and width.
