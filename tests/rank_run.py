@@ -32,7 +32,7 @@ from topo_callback.distributed.ranks import Ranks
 from topo_callback.reader.reader import Reader
 from topo_callback.watching.recorder import Recorder
 
-TEXTS = [f"text number {i} says that {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(48)]
+TEXTS = [f"{i} is the number of a text that says {i} and {i * 7 % 23} make {i + i * 7 % 23}" for i in range(48)]
 STEPS = 5
 PROMPTS, PROBE_BATCH = 18, 4  # five batches: two ranks take three turns, and one batch is read twice
 CONFIG = TopologyConfig(

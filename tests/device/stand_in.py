@@ -246,6 +246,8 @@ def _copied(target: Tensor, source: Tensor, *, non_blocking: bool) -> None:
     """Copy what is in `source` to `target`, of which one or both are of the device."""
     here, there = host_of(target), host_of(source)
     size = there.numel() * there.element_size()
+    if not size:  # torch returns at once
+        return
     if isinstance(target, OnDevice):
         if not isinstance(source, OnDevice):
             ACCOUNTS.note("to device", blocking=not non_blocking, size=size)
@@ -275,7 +277,8 @@ def _to_copy(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if device.type == NAME:
         converted = function(host_of(source), **named)
         made = _shown(converted if converted is not source else converted.clone(), _index_of(device))
-        ACCOUNTS.note("to device", blocking=not non_blocking, size=converted.numel() * converted.element_size())
+        size = converted.numel() * converted.element_size()
+        ACCOUNTS.note("to device", blocking=size > 0 and not non_blocking, size=size)
         return made
     converted = function(host_of(source), **named)
     target = torch.empty_like(converted)

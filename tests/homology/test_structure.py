@@ -78,7 +78,7 @@ def test_its_modules_make_no_circle() -> None:
 
 
 def test_one_subject_a_file() -> None:
-    assert 20 <= len(FILES) <= 32
+    assert 20 <= len(FILES) <= 34
     assert {name: lines for name in FILES if (lines := len((HOME / f"{name}.py").read_text().splitlines())) > 350} == {}
 
 
