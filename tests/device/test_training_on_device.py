@@ -47,8 +47,8 @@ def test_a_planted_wait_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_sample_waits_a_few_times(seen: dict[str, Any]) -> None:
-    """Beside the four of the sample: the beginning that its prompts share, its text of general language, the rows of the
-    steps, the path of the weights. At the second sample the reading is proved again."""
+    """Beside the four of the sample: the beginning that its prompts share, its general text, the rows of the steps, the
+    path of the weights. At the second sample the reading is proved again."""
     layers = 2
     for step in SAMPLED[2:]:
         assert sum(seen["callback"]["ours"][str(step)].values()) == 4 + 1 + 1 + 1 + 1 <= 2 * layers + 4
