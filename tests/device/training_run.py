@@ -157,7 +157,8 @@ def read_on_ranks(folder: str, *, offloaded: bool) -> None:
     """Read a sample together with the other ranks, if any; gloo sends from the processor's memory."""
     rank = begin_rank(60) if "RANK" in os.environ else 0
     device = "cpu" if offloaded else NAME
-    probe = Probe.from_rows(list(TEXTS[:18]), tiny_tokenizer())
+    texts = [f"{place} {text}" for place, text in enumerate(TEXTS[:18])]  # a model that is sharded shares none
+    probe = Probe.from_rows(texts, tiny_tokenizer())
     config = TopologyConfig(neighbours=3, probe_batch=4, token_measures=("curvature",), next_token_prompts=7)
     with stand_in():
         model = tiny_llama(tiny_tokenizer(), layers=3).to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from torch import nn
@@ -193,8 +194,7 @@ class AgreedReading:
         """Raises ReadingError where the model could not run; UnsupportedModelError where it is read wrongly."""
         while True:
             try:
-                with quiet(model):
-                    self._prove_quietly(model, find_blocks(model, self._config.blocks))
+                self._prove_once(model)
                 return
             except AgreedError as error:
                 code, cause = error.code, error.cause
@@ -205,6 +205,19 @@ class AgreedReading:
                 raise ReadingError(cause)
             if not self._save_memory():
                 raise ReadingError(f"out of memory with {self.batch_size} prompts per forward pass, or fewer ({cause})")
+
+    def _prove_once(self, model: nn.Module) -> None:
+        """Raises AgreedError, whatever fails before, in or after the passes, on every rank."""
+        failed: AgreedError | None = None
+        with contextlib.ExitStack() as quietly:
+            self._turns.together(lambda: quietly.enter_context(quiet(model)))
+            try:
+                self._prove_quietly(model, find_blocks(model, self._config.blocks))
+            except AgreedError as error:
+                failed = AgreedError(error.code, error.cause)  # without what it holds
+            self._turns.together(quietly.close)
+        if failed is not None:
+            raise failed
 
     def _save_memory(self) -> bool:
         """Read with less memory from now on: half as many prompts per pass, once, then without a shared beginning, of
