@@ -22,7 +22,7 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import USERS_OWN
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbours import nearest_neighbours
-from topo_callback.homology.rips import rips_persistence_of_parts
+from topo_callback.homology.rips import rips_persistence
 from topo_callback.measurement.comparing import Earlier, earlier_view
 from topo_callback.measures import LayerView, layer_measures, pair_measures
 from topo_callback.measures.missing import Missing
@@ -195,15 +195,15 @@ def _shapes(distances: Float32[np.ndarray, " pairs"], method: Method, k: int, en
 
 
 def _measured_parts(distances: Float32[np.ndarray, " pairs"], method: Method, k: int, engine: str) -> _Shapes:
+    found = []
     points = num_obs_y(distances)
-    parts, pairs = parts_of_prompts(points, method), _pairs(points, method)
-    medians = [float(np.median(distances[of_part])) for of_part in pairs]
-    if method is not HALVES:
-        return tuple(
-            (_NO_BARS, np.empty((len(part), 0), np.int32), each) for part, each in zip(parts, medians, strict=True)
-        )
-    square = squareform(distances)
-    named: Any = engine
-    barcodes = rips_persistence_of_parts(square, parts, max_dimension=1, engine=named, threads=1)
-    neighbours = [nearest_neighbours(square[np.ix_(part, part)], min(k, len(part) - 1)) for part in parts]
-    return tuple(zip(barcodes, neighbours, medians, strict=True))
+    for prompts, pairs in zip(parts_of_prompts(points, method), _pairs(points, method), strict=True):
+        of_part = distances[pairs]
+        barcode, neighbours = _NO_BARS, np.empty((len(prompts), 0), np.int32)
+        if method is HALVES:
+            square = squareform(of_part)
+            named: Any = engine
+            barcode = rips_persistence(square, max_dimension=1, engine=named, threads=1)
+            neighbours = nearest_neighbours(square, min(k, len(prompts) - 1))
+        found.append((barcode, neighbours, float(np.median(of_part))))
+    return tuple(found)
