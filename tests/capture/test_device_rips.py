@@ -103,6 +103,7 @@ def test_bars_of_standard_inputs(name: str) -> None:
     assert device_persistence(distances[None], "cpu", threads=2)[0] == rips_persistence(distances)
 
 
+@pytest.mark.slow
 @given(tied_matrices(most_points=30, dtype=np.float64), st.sampled_from([np.inf, 0.1, 2.0]), st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_bars_with_ties_infinities_thresholds_and_ranks(distances: np.ndarray, threshold: float, threads: int) -> None:
