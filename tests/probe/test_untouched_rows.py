@@ -96,6 +96,9 @@ class Unwarned(io.FileIO):
     def _dealloc_warn(self, source: Any) -> None:
         pass
 
+    def __del__(self) -> None:
+        self.close()  # CPython 3.13 warns of it without asking `_dealloc_warn`
+
 
 def opened(path: Path) -> io.BufferedReader:
     return io.BufferedReader(Unwarned(path))
