@@ -25,9 +25,10 @@ from topo_callback.worker.finish import finish_folder
 
 MAX_STEPS = 60
 STEP_SECONDS = 0.1  # a run takes some 8 s, of which its worker needs the first few to start
-# what is awaited before a kill, and the seconds after it within which the kill comes; each for every fourth run
+# what is awaited before a kill, and the seconds after it within which the kill comes; each for every fifth run
 STAGES = (
-    ("", 0.0, 0.5),  # the fork: no folder yet
+    ("", 0.0, 0.2),  # the fork: no folder yet
+    ("topology/*/run.json", 0.0, 0.1),  # the chain begins
     ("topology/*/spool/step-*.npz", 0.0, 0.5),  # the first sample handed over: no worker yet
     ("topology/*/samples/step-*.npz", 0.0, 3.0),  # the first record
     ("", 0.3, 7.0),  # any moment
@@ -51,8 +52,8 @@ class KilledRun:
         left_over: temporary files and samples in the spool after `finish_folder`.
         children: processes that the trainer had when it was killed.
         orphan_seconds: until the last of them was gone and no process held the console any more.
-        contradicted: what of the record is not as its chain has it, before `finish_folder` and after it; None where
-            `finish_folder` leaves anything that the chain does not vouch for.
+        contradicted: what of the record is not as its chain has it, before `finish_folder`, or else what is not
+            after it, or not vouched for; None without a trajectory.
         ended: the run came to its end before the kill.
     """
 
@@ -122,11 +123,9 @@ def kill_run(context: ForkServerContext, output_dir: Path, seconds: float, *, aw
         orphan_seconds = time.monotonic() - killed
     handed_over = tuple(int(line) for line in log.read_text().split()) if log.exists() else ()
     recorded, spooled, unreadable, state = _look(output_dir)
-    contradicted: tuple[str, ...] | None = () if state is None else _verified(output_dir).contradicted
+    found = None if state is None else _verified(output_dir)
     completed, left_over = _finish(output_dir) if state is not None else ((), ())
-    if state is not None and contradicted == ():
-        verified = _verified(output_dir)
-        contradicted = None if verified.uncovered else verified.contradicted
+    contradicted = None if found is None else found.contradicted or _after_finish(output_dir, began=found.links > 0)
     return KilledRun(
         seconds=seconds if ended else moment,
         handed_over=handed_over,
@@ -164,6 +163,14 @@ def _look(output_dir: Path) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str
 
 def _verified(output_dir: Path) -> Verification:
     return verify_folder(TrajectoryFolder.find(output_dir))
+
+
+def _after_finish(output_dir: Path, *, began: bool) -> tuple[str, ...]:
+    """What the chain contradicts or does not vouch for; without a link before, it says that of the files it found."""
+    after = _verified(output_dir)
+    found = [line for line in after.uncovered if "were there when the chain began" in line]
+    as_expected = len(found) == len(after.uncovered) == (0 if began else 1)
+    return (*after.contradicted, *(() if as_expected else after.uncovered or ("the chain vouches for what it found",)))
 
 
 def _finish(output_dir: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:

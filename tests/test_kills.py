@@ -39,7 +39,8 @@ def test_fault_6_what_a_kill_left_in_the_spool_is_measured_by_finish(killed: lis
 
 
 def test_fault_6_the_chain_of_a_killed_run_holds_and_finish_closes_it(killed: list[KilledRun]) -> None:
-    assert [run for run in killed if run.contradicted != ()] == []
+    assert [run for run in killed if run.contradicted] == []
+    assert [run for run in killed if (run.contradicted is None) != (run.state is None)] == []
 
 
 def test_fault_6_a_killed_run_is_reported_as_interrupted(killed: list[KilledRun]) -> None:
