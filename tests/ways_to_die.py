@@ -81,7 +81,7 @@ def endless_at_step_one(path: str, step: int, threads: int) -> Any:
     return _good(path, step)
 
 
-def with_a_broken_engine(engine: str, zigzag_engine: str, subsamples: int = 0) -> None:
+def with_a_broken_engine(engine: str, zigzag_engine: str, subsamples: int, comparisons: bool) -> None:
     """A worker whose engine has lost H1, as three public engines do on a matrix with one NaN row."""
     import topo_callback.homology.rips as rips
     from topo_callback.homology.barcode import Barcode
@@ -94,4 +94,4 @@ def with_a_broken_engine(engine: str, zigzag_engine: str, subsamples: int = 0) -
         return Barcode(found.dimension[kept], found.birth[kept], found.death[kept])
 
     rips.rips_persistence = without_loops  # type: ignore[assignment]
-    warm_up(engine, zigzag_engine)
+    warm_up(engine, zigzag_engine, subsamples, comparisons)

@@ -17,8 +17,8 @@ from topo_callback.worker import second_compiler as compiling
 # waits with its second process until it is ended
 _FIRST = """
 import time
-from topo_callback.worker.second_compiler import second_compiler
-with second_compiler("auto"):
+from topo_callback.worker.second_compiler import SecondCompiler
+with SecondCompiler("auto"):
     print("waits", flush=True)
     time.sleep(60)
 """
@@ -43,7 +43,9 @@ def test_there_is_none_where_it_would_not_help(case: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(machine, "allowed_threads", lambda: 1 if case == "one processor" else 2)
     monkeypatch.setattr(jit_kernels, "nothing_is_compiled", lambda: case != "compiled")
     before = {child.pid for child in psutil.Process().children()}
-    with compiling.second_compiler("off" if case == "engine" else "auto"):
+    with compiling.SecondCompiler("off" if case == "engine" else "auto") as second:
+        second.wait_for("zigzags")
+        assert not second.is_there
         assert {child.pid for child in psutil.Process().children()} == before
 
 
@@ -51,9 +53,43 @@ def test_one_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch, capfd: py
     monkeypatch.setattr(machine, "allowed_threads", lambda: 2)
     monkeypatch.setattr(jit_kernels, "nothing_is_compiled", lambda: True)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with compiling.second_compiler("auto"):
-        pass
+    with compiling.SecondCompiler("auto") as second:
+        second.wait_for("distances")
+    assert not second.is_there
     assert "no second process compiles" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(1)", "print('zigzags', flush=True)"])
+def test_one_that_ends_early_is_waited_for_no_longer(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "allowed_threads", lambda: 2)
+    monkeypatch.setattr(jit_kernels, "nothing_is_compiled", lambda: True)
+    monkeypatch.setattr(compiling, "_CODE", code)
+    started = time.monotonic()
+    with compiling.SecondCompiler("auto") as second:
+        second.wait_for("zigzags")
+        second.wait_for("distances")
+        second.end()
+    assert second.is_there
+    assert time.monotonic() - started < 60  # of the 200 s that are the most
+
+
+def test_it_ends_where_the_first_process_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "allowed_threads", lambda: 2)
+    monkeypatch.setattr(jit_kernels, "nothing_is_compiled", lambda: True)
+    monkeypatch.setattr(compiling, "_CODE", "import time; time.sleep(60)")
+    before = psutil.Process().children()
+
+    def new() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if child not in before]
+
+    def fail() -> None:
+        with compiling.SecondCompiler("auto"):
+            assert len(new()) == 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert new() == []
 
 
 @pytest.mark.slow
@@ -71,4 +107,24 @@ def test_the_first_process_finds_what_the_second_compiled(tmp_path: Path) -> Non
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["1", "0", "0", "0"]
+    assert ran.stderr == ""
+
+
+@pytest.mark.slow
+def test_the_first_sample_does_not_wait_for_what_comparisons_need(tmp_path: Path) -> None:
+    if machine.allowed_threads() < 2:
+        pytest.skip("a single processor")
+    code = (
+        "import threading\n"
+        "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto', 0, False)\n"
+        "from topo_callback.homology.wasserstein_kernels import greatest_savings\n"
+        "(going_on,) = [each for each in threading.enumerate() if each.name == 'second compiler']\n"
+        "going_on.join()\n"
+        "from topo_callback.homology.barcode_distances import wasserstein_distance\n"
+        "wasserstein_distance([[0.0, 1.0], [0.5, 2.0]], [[0.0, 3.0], [0.5, 1.0]])\n"
+        "print(sum(greatest_savings.stats.cache_misses.values()), sum(greatest_savings.stats.cache_hits.values()))"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["0", "1"]
     assert ran.stderr == ""

@@ -320,7 +320,7 @@ class DispatcherThread:
         if not self._warm:
             self._warm = True
             engines = self._config.engine, self._config.zigzag_engine
-            self._submit("warm_up", -1, warm_up, *engines, self._config.subsamples)
+            self._submit("warm_up", -1, warm_up, *engines, self._config.subsamples, False)
         elif self._spool.next_step() is not None and not self._remade():
             return
         elif (step := self._spool.next_step()) is not None:

@@ -63,7 +63,7 @@ def start_early(owner: object, config: TopologyConfig) -> None:
                 ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
                 threads = config.threads or default_threads(ranks_here, 0)
                 executor = WorkerExecutor(None, threads=threads, memory_bytes=config.worker_bytes)
-                executor.submit(warm_up, config.engine, config.zigzag_engine, config.subsamples)
+                executor.submit(warm_up, config.engine, config.zigzag_engine, config.subsamples, False)
             except USERS_OWN:
                 raise
             except BaseException as error:  # noqa: BLE001 - the run will start a worker of its own

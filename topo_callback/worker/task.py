@@ -84,33 +84,43 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
     return snapshot
 
 
-def warm_up(engine: str, zigzag_engine: str, subsamples: int = 0) -> None:
+def warm_up(engine: str, zigzag_engine: str, subsamples: int = 0, comparisons: bool = True) -> None:
     """Import and compile what a measurement needs, and check it on known answers, while the run sets itself up.
 
     Two small samples are measured, so that kernels are compiled for just the types that real ones have; those of
     sub-samples only where there are some. Where nothing is compiled yet, a second process compiles a part meanwhile.
 
+    Args:
+        comparisons: return only when samples can be compared, too; otherwise as soon as the first can be measured, if a
+            second process goes on meanwhile.
+
     Raises:
         EngineCheckError: an engine gives a wrong answer.
     """
-    from topo_callback.worker.second_compiler import second_compiler
-    from topo_callback.worker.self_check import check_engines
+    from topo_callback.worker.second_compiler import SecondCompiler, no_collection
 
-    with second_compiler(zigzag_engine):
+    with SecondCompiler(zigzag_engine) as second, no_collection():
         from topo_callback.homology.paired_topology import representation_topology_divergence
         from topo_callback.measurement import measure_sample
+        from topo_callback.worker.self_check import check_engines
 
         check_engines(engine, "off")
         config = TopologyConfig(
             engine=engine, zigzag_engine=zigzag_engine, subsamples=min(subsamples, 2), subsample_size=20
         )
         measure_sample(_small_sample(0), replace(config, zigzag_engine="off"))
+        second.wait_for("zigzags")
+        check_engines(engine, zigzag_engine)
+        first = measure_sample(_small_sample(0), config)
+        if second.is_there and not comparisons:
+            second.go_on()
+            return
+        second.wait_for("distances")
+        second.end()
         representation_topology_divergence(*_small_sample(0).distances)
-    check_engines(engine, zigzag_engine)
-    first = measure_sample(_small_sample(0), config)
-    history = [NeighbourGraphs.of(first)]
-    kept = {0: _small_sample(0)}
-    measure_sample(_small_sample(1), config, previous=first, first=first, kept=kept, history=history)
+        history = [NeighbourGraphs.of(first)]
+        kept = {0: _small_sample(0)}
+        measure_sample(_small_sample(1), config, previous=first, first=first, kept=kept, history=history)
 
 
 def _small_sample(step: int) -> Sample:
