@@ -11,8 +11,6 @@ import numpy as np
 from topo_callback.homology.jit_kernels import grown, kernel
 from topo_callback.homology.triangle_kernels import edge_code, greatest_key, lune_exceeds
 
-LANES = 32
-
 
 @kernel
 def row_maxima(keys, maxima, first_row, last_row):
@@ -33,26 +31,27 @@ def _greatest(values):
 def near_rows(keys, nearest, first_row, last_row):
     """Write points near each row's point, nearest first, to `nearest` int32 [points, count]; the first is the nearest.
 
-    Of the points in each of LANES groups only the nearest one is looked at: minima of whole groups at a time are many
-    times faster than an exact selection, and each list is only a choice of witnesses.
+    Of the points in each of 16 or 32 groups only the nearest one is looked at: minima of whole groups at a time are
+    many times faster than an exact selection, and each list is only a choice of witnesses.
     """
     points, count = keys.shape[0], nearest.shape[1]
     none = greatest_key(keys)
-    least, best, lanes = np.empty(LANES, keys.dtype), np.empty(count, keys.dtype), np.empty(count, np.int64)
-    full = points // LANES * LANES
+    groups = 32 if points >= 1024 else 16
+    least, best, lanes = np.empty(groups, keys.dtype), np.empty(count, keys.dtype), np.empty(count, np.int64)
+    full = points // groups * groups
     for row in range(first_row, last_row):
         values = keys[row]
         _write_least(values[:full], least)
         for point in range(full, points):
             least[point - full] = min(least[point - full], values[point])
         # the point itself is the nearest of its group
-        own = row % LANES
+        own = row % groups
         least[own] = none
-        for point in range(own, points, LANES):
+        for point in range(own, points, groups):
             if point != row:
                 least[own] = min(least[own], values[point])
         found = 0
-        for lane in range(LANES):
+        for lane in range(groups):
             key = least[lane]
             if key == none or (found == count and key >= best[count - 1]):
                 continue
@@ -68,17 +67,18 @@ def near_rows(keys, nearest, first_row, last_row):
                 continue
             point = lanes[place]
             while values[point] != best[place] or point == row:
-                point += LANES
+                point += groups
             nearest[row, place] = point
 
 
 @kernel
 def _write_least(values, least):
-    """Write the least of each LANES-th value."""
+    """Write the least of every so many values, as many as `least` has places."""
+    groups = least.size
     least[:] = greatest_key(least)
-    for start in range(values.size // LANES):
-        part = values[start * LANES : start * LANES + LANES]
-        for lane in range(LANES):
+    for start in range(values.size // groups):
+        part = values[start * groups : start * groups + groups]
+        for lane in range(groups):
             least[lane] = min(least[lane], part[lane])
 
 

@@ -148,7 +148,7 @@ def rank_keys(values, order, points):
 @kernel
 def neighbour_count(points):
     """How many near points are worth a look: more find more shortcuts, but take longer to find themselves."""
-    return min(points - 1, 8)
+    return min(points - 1, 8 if points >= 256 else 4)
 
 
 @kernel
