@@ -231,7 +231,7 @@ def test_events_are_told_with_their_layers_the_worst_first() -> None:
     assert _told(steps=20) == "The answers moved."
     assert _told(CHANGE) == "The answers moved. Training changed in steps 60-64."
     assert _told(CHANGE, EXPLAINED).endswith(
-        "Training changed in steps 60-64, which is over; layers 2-4 moved 2.6x as far as before."
+        "Training changed in steps 60-64 and is as before again; layers 2-4 moved 2.6x as far as before."
     )
     diverged = replace(CHANGE, kind="divergence", first_step=64, last_step=96)
     assert _told(CHANGE, diverged).startswith("The answers moved. It diverged after step 64. Training changed")

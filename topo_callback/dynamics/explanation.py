@@ -80,7 +80,8 @@ STANDS_OUT = 2.0  # times the largest distance from their median that the interv
 _LEAST = 0.18  # logarithm of 1.2: smaller moves do not stand out
 _BEFORE, _NEWEST = 16, 8  # training steps before a change, and of those behind it the ones that say what became of it
 _BACK, _ON = 1 / 3, 4 / 3  # shares of the change that are left: below it is over, above it goes on
-_OVER, _STAYED, _GOES_ON = _STATES = ("is over", "has stayed", "goes on")
+_OVER, _STAYED, _GOES_ON = "is over", "has stayed", "goes on"
+_IN_WORDS = {_OVER: "is as before again", _STAYED: "has stayed so", _GOES_ON: "goes on changing"}  # of training
 _NAMES = {"loss": "the loss", "grad_norm": "the gradient norm", "moved": "the weights' step over the plan"}
 MEASURES = {"rtd": "RTD", HEADLINE: "Wasserstein H1"}
 
@@ -124,8 +125,9 @@ def _span(change: Event) -> str:
 
 
 def became(explained: Event) -> str:
-    """What its event `explained` says became of a change: `is over`, `has stayed`, `goes on`, or nothing."""
-    return next((state for state in _STATES if f" {state}: " in explained.explanation.split("; ")[0]), "")
+    """What its event `explained` says became of training that changed, as a verb and its object; "" for nothing."""
+    said = explained.explanation.split("; ")[0]
+    return next((words for state, words in _IN_WORDS.items() if f" {state}: " in said), "")
 
 
 def standing_out(

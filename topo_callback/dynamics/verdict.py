@@ -353,7 +353,7 @@ def _change(change: Event, explained: Event | None, layers: tuple[int, ...]) -> 
         return f"{text}."
     state = became(explained)
     if state:
-        text += f", which {state}"
+        text += f" and {state}"
     if explained.layers and explained.factor is not None:
         text += f"; {_where(explained.layers, layers)} moved {explained.factor:.1f}x as far as before"
     return f"{text}."
