@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -27,7 +28,7 @@ from topo_callback.homology import native_rips
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.machine import ThreadTeam
 from topo_callback.homology.native_rips import keyed
-from topo_callback.homology.native_rips_kernels import cloud_bars, graph_classes
+from topo_callback.homology.native_rips_kernels import cloud_bars, graph_classes, is_distance_matrix
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch, rips_persistence_of_parts
@@ -431,3 +432,27 @@ def test_a_threshold_is_a_way_out_at_twenty_thousand_points(monkeypatch: pytest.
     assert native(distances, threshold, threads=2) == expected
     monkeypatch.undo()
     assert native(distances, threshold, threads=2) == expected
+
+
+@pytest.mark.parametrize("points", [2, 16, 31, 33, 70])
+def test_one_wrong_entry_anywhere_is_found_by_whoever_checks_its_row(points: int) -> None:
+    generator = np.random.default_rng(points)
+    good = generator.random((points, points)).astype(np.float32)
+    good += good.T
+    np.fill_diagonal(good, 0)
+    limits = sorted({0, points // 3, points // 2, points})
+    parts = list(itertools.pairwise(limits))
+    assert all(is_distance_matrix(good, *part) for part in parts)
+    for row, column in generator.integers(points, size=(60, 2)).tolist():
+        for value in (
+            np.float32(5),
+            np.float32(np.nan),
+            np.float32(-1),
+            np.nextafter(good[row, column], np.float32(9)),
+        ):
+            bad = good.copy()
+            bad[row, column] = value
+            assert not all(is_distance_matrix(bad, *part) for part in parts), (row, column, value)
+            bad[column, row] = value
+            expected = value > 0 and row != column
+            assert all(is_distance_matrix(bad, *part) for part in parts) == expected, (row, column, value)

@@ -17,29 +17,25 @@ from topo_callback.homology.rips_graph_kernels import (
 )
 from topo_callback.homology.triangle_kernels import greatest_key
 
-TILE = 32
+STRIP = 32  # rows
 
 
 @kernel
 def is_distance_matrix(distances, first_row, last_row):
     """Whether rows [first_row, last_row) hold a zero diagonal and, from the diagonal on, equal non-negative pairs."""
     points = distances.shape[0]
-    # tiles, because one of the two walks jumps a whole row per entry
-    mirrored = np.empty((TILE, TILE), distances.dtype)
-    for row_start in range(first_row, last_row, TILE):
-        row_end = min(row_start + TILE, last_row)
-        for column_start in range(row_start, points, TILE):
-            column_end = min(column_start + TILE, points)
-            for column in range(column_start, column_end):
-                below = distances[column, row_start:row_end]
-                for row in range(below.size):
-                    mirrored[row, column - column_start] = below[row]
-            for row in range(row_start, row_end):
-                tile = mirrored[row - row_start, : column_end - column_start]
-                if not _are_equal_lengths(distances[row, column_start:column_end], tile):
-                    return False
-        for row in range(row_start, row_end):
+    # strips, because one of the two walks jumps a whole row per entry; a little wider, lest rows share cache lines
+    mirrored = np.empty((STRIP, points + 16), distances.dtype)
+    for start in range(first_row, last_row, STRIP):
+        end = min(start + STRIP, last_row)
+        for column in range(start, points):
+            below = distances[column, start:end]
+            for row in range(below.size):
+                mirrored[row, column] = below[row]
+        for row in range(start, end):
             if distances[row, row] != 0:
+                return False
+            if not _are_equal_lengths(distances[row, row:], mirrored[row - start, row:points]):
                 return False
     return True
 

@@ -31,12 +31,12 @@ def _greatest(values):
 def near_rows(keys, nearest, first_row, last_row):
     """Write points near each row's point, nearest first, to `nearest` int32 [points, count]; the first is the nearest.
 
-    Of the points in each of 16 or 32 groups only the nearest one is looked at: minima of whole groups at a time are
+    Of the points in each of 8 to 32 groups only the nearest one is looked at: minima of whole groups at a time are
     many times faster than an exact selection, and each list is only a choice of witnesses.
     """
     points, count = keys.shape[0], nearest.shape[1]
     none = greatest_key(keys)
-    groups = 32 if points >= 1024 else 16
+    groups = 8 if points < 256 else 16 if points < 1024 else 32
     least, best, lanes = np.empty(groups, keys.dtype), np.empty(count, keys.dtype), np.empty(count, np.int64)
     full = points // groups * groups
     for row in range(first_row, last_row):
