@@ -6,9 +6,12 @@
     topo-callback demo --output-dir FOLDER --steps 64 --pretraining-steps 100
     python benchmarks/demo_pictures.py FOLDER/run-002 --only time
 
+    topo-callback demo --model smollm2 --output-dir FOLDER
+    python benchmarks/demo_pictures.py FOLDER/run-003 --only page
+
 Writes docs/trajectory.png, docs/page.png (the first screen of the page, by Chromium) and docs/time.png, of layer 5; the
-committed ones are of the two runs above, the second one short. Without --only all are of the run given. docs/depth.png
-is written by minilm.py.
+committed ones are of the three runs above, the second one short. Without --only all are of the run given.
+docs/depth.png is written by minilm.py.
 """
 
 from __future__ import annotations
