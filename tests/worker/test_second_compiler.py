@@ -128,3 +128,20 @@ def test_the_first_sample_does_not_wait_for_what_comparisons_need(tmp_path: Path
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["0", "1"]
     assert ran.stderr == ""
+
+
+@pytest.mark.slow
+def test_the_least_memory_of_a_worker_is_enough_where_the_second_process_fails(tmp_path: Path) -> None:
+    if machine.allowed_threads() < 2:
+        pytest.skip("a single processor")
+    code = (
+        "import gc\n"
+        "from topo_callback.worker import process, second_compiler\n"
+        "process._limit_memory(1 << 30)\n"
+        "second_compiler._CODE = 'raise SystemExit(1)'\n"
+        "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto', 2)\n"
+        "print(gc.isenabled())"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (ran.stdout.split(), ran.stderr) == (["True"], "")
