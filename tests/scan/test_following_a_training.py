@@ -82,7 +82,9 @@ def test_a_training_is_killed_and_resumed_and_so_is_what_follows_it(
     (tmp_path / "topology.yaml").write_text(yaml.safe_dump({**SETTINGS, "measures": list(SETTINGS["measures"])}))
     run = str(tmp_path / "run")
     options: dict[str, Any] = {"settings": SETTINGS, "save_steps": 1, "save_total_limit": 4, "step_seconds": 1.0}
-    process = watchers()  # before there is a training
+    process = watchers()
+    # a training that were ahead of it would have dropped its first checkpoints
+    until(lambda: "a look every" in (tmp_path / "console").read_text(), process)
     with fork_server() as context:
         first = context.Process(target=train, args=(run,), kwargs={**options, "max_steps": 8, "die_at": 6})
         first.start()
