@@ -16,7 +16,9 @@ that begins as one does.
 
 forgetting: 40 steps of 12 rows of a narrow set, at three learning rates: refusals, helpful and harmless replies, sums,
 a cipher, records as JSON. Before and after, and at samples, the loss on 48 paragraphs of Python's documentation, which
-no number of the callback is read from.
+no number of the callback is read from. Each is trained a second time without the callback, which has to give the losses
+of the first; its trainer evaluates two lots of 24 rows that are not trained on. The first lot's is recorded as the
+run's evaluation loss, the second's judges checkpoints.
 
 objectives: 32 steps of 12 rows, helpful, harmless or both in equal parts, read at 32 held-out prompts of each.
 
@@ -27,9 +29,11 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import itertools
 import json
 import random
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,10 +46,14 @@ import torch
 from fine_tuning_data import ALIGNMENT, alignment_rows
 from transformers import TrainerCallback
 
-from topo_callback import TopologyCallback, TopologyConfig
+from topo_callback import TopologyCallback, TopologyConfig, Trajectory
 from topo_callback.demo import refusals
 from topo_callback.demo.smollm2 import smollm2_folder
 from topo_callback.libraries import quiet_libraries
+from topo_callback.records.folder import TrajectoryFolder
+from topo_callback.records.logged_numbers import COLUMNS as LOGGED
+from topo_callback.records.logged_numbers import LoggedNumbers
+from topo_callback.records.training_steps import StepsWriter
 
 BATCH, LONGEST, RATE = 12, 80, 4e-4
 TRANSITION_STEPS, FORGETTING_STEPS, OBJECTIVE_STEPS = 32, 40, 32
@@ -56,6 +64,7 @@ NARROW = ("refusals", "helpful", "harmless", "sums", "cipher", "records")
 OBJECTIVES = ("helpful", "harmless", "mixed")
 ASKED, NEW_TOKENS = 24, 8
 HELD_OUT, MOST_ROWS = 32, 256  # of helpful and of harmless rows
+JUDGED = 24  # rows of a narrow set, twice, that are not trained on
 RECORD = "behaviour.json"
 PACKED = Path(__file__).parent / "data" / "real_model.npz"  # of real_model.py
 MEASURES = (
@@ -116,19 +125,25 @@ class Material:
         self.folder = smollm2_folder()
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         model = self.model()
-        training, _ = refusals.chat_rows(model, self.tokenizer, self.folder / "topo_callback-answers.json")
-        self.refusals = [{**row, "prompt": briefly(row["prompt"])} for row in training]
+        training, unseen = refusals.chat_rows(model, self.tokenizer, self.folder / "topo_callback-answers.json")
+        self.refusals, refusals_unseen = (
+            [{**row, "prompt": briefly(row["prompt"])} for row in rows] for rows in (training, unseen)
+        )
         self.asked = {
             group: [briefly(row["prompt"]) for row in rows] for group, rows in refusals.probe_rows(32).items()
         }
         self.alignment, self.held_out = {}, {}
+        self._unseen = {"refusals": random.Random(0).sample(refusals_unseen, 2 * JUDGED)}
         for name in ("helpful", "harmless"):
             rows = self._short(alignment_rows(ALIGNMENT / f"{name}.jsonl.gz"))
             times = Counter(row["prompt"][-1]["content"] for row in rows)
             random.Random(0).shuffle(rows)
             self.held_out[name] = [row for row in rows if times[row["prompt"][-1]["content"]] == 1][:HELD_OUT]
             kept = [row["prompt"] for row in self.held_out[name]]
-            self.alignment[name] = [row for row in rows if row["prompt"] not in kept][:MOST_ROWS]
+            others = [row for row in rows if row["prompt"] not in kept]
+            self.alignment[name] = others[:MOST_ROWS]
+            trained = [row["prompt"] for row in self.alignment[name]]
+            self._unseen[name] = [row for row in others if row["prompt"] not in trained][: 2 * JUDGED]
         self.general = _paragraphs(48)
 
     def model(self, taught: bool = False) -> Any:
@@ -161,6 +176,15 @@ class Material:
         while len(found) < job.steps * BATCH:
             found += draw.sample(every, len(every))
         return found[: job.steps * BATCH]
+
+    def unseen(self, job: Job) -> dict[str, list[dict[str, Any]]]:
+        """Two lots of JUDGED rows of a narrow set that are not trained on, to evaluate and to judge by."""
+        rows = self._unseen.get(job.kind)
+        if rows is None:
+            draw, trained = random.Random(f"unseen {job.kind}"), self.rows(job)
+            made = (_made(job.kind, draw) for _ in itertools.count())
+            rows = list(itertools.islice((row for row in made if row not in trained), 2 * JUDGED))
+        return {"evaluated": rows[:JUDGED], "judged": rows[JUDGED:]}
 
     def _set(self, kind: str, draw: random.Random) -> list[dict[str, Any]]:
         if kind == "refusals":
@@ -281,7 +305,19 @@ def _loss(model: Any, tokenizer: Any, texts: Sequence[str]) -> float:
     return float(torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1)))
 
 
-def _trainer(material: Material, model: Any, job: Job, callbacks: Sequence[Any], folder: Path) -> Any:
+class Evaluations(TrainerCallback):
+    """Has the trainer evaluate at the steps of the samples."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        control.should_evaluate = state.global_step in self.job.sampled()
+
+
+def _trainer(
+    material: Material, model: Any, job: Job, callbacks: Sequence[Any], folder: Path, evaluates: bool = False
+) -> Any:
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
@@ -290,12 +326,13 @@ def _trainer(material: Material, model: Any, job: Job, callbacks: Sequence[Any],
         output_dir=str(folder), max_steps=job.steps, per_device_train_batch_size=BATCH, learning_rate=job.rate,
         lr_scheduler_type="cosine", warmup_steps=3, max_length=LONGEST, gradient_checkpointing=False, use_cpu=True,
         bf16=False, seed=job.seed, logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=False, eval_on_start=evaluates, per_device_eval_batch_size=BATCH,
     )  # fmt: skip
     adapter = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(
         model, args=arguments, train_dataset=Dataset.from_list(material.rows(job)),
         processing_class=material.tokenizer, peft_config=adapter, callbacks=list(callbacks),
+        eval_dataset={name: Dataset.from_list(rows) for name, rows in material.unseen(job).items()} if evaluates else None,
     )  # fmt: skip
     from transformers import PrinterCallback
 
@@ -332,12 +369,51 @@ def carry_out(material: Material, job: Job, say: Callable[[str], None] = print) 
     say(f"{job.name}: {record['seconds']:.0f} s ({record['processor_seconds']:.0f} of the processor)")
 
 
+def judge(material: Material, job: Job, say: Callable[[str], None] = print) -> None:
+    """Train once more, with evaluations in the callback's place, and record them; unless that is done.
+
+    Raises:
+        AssertionError: the losses are not those of the run that was watched.
+    """
+    folder = material.work / job.name
+    record = json.loads((folder / RECORD).read_text())
+    if "judged" in record:
+        return
+    with tempfile.TemporaryDirectory() as elsewhere:
+        model = material.model(job.kind == "removal")
+        trainer = _trainer(material, model, job, [Evaluations(job)], Path(elsewhere), evaluates=True)
+        trainer.train()
+    history = trainer.state.log_history
+    assert [row["loss"] for row in history if "loss" in row] == record["loss"], f"{job.name}: trained otherwise"
+    evaluated, judged = (
+        {row["step"]: row[f"eval_{name}_loss"] for row in history if f"eval_{name}_loss" in row}
+        for name in ("evaluated", "judged")
+    )
+    assert list(evaluated) == list(judged) == job.sampled()
+    watched = TrajectoryFolder(Trajectory.load(folder).folder)
+    writer, numbers = StepsWriter(watched.logged, LOGGED), LoggedNumbers()
+    for step, loss in evaluated.items():
+        writer.append(numbers.take(step, {"eval_loss": loss}))
+    writer.append(numbers.rest())
+    (folder / RECORD).write_text(json.dumps({**record, "judged": list(judged.values())}))
+    say(f"{job.name}: judged")
+
+
 def packed_runs() -> set[str]:
     """The names of the runs that are packed already."""
     if not PACKED.is_file():
         return set()
     with np.load(PACKED) as packed:
         return {key.partition("|")[0] for key in packed.files}
+
+
+def _is_done(work: Path, job: Job) -> bool:
+    record = work / job.name / RECORD
+    return record.is_file() and (job.part != "forgetting" or "judged" in json.loads(record.read_text()))
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 def main() -> None:
@@ -352,9 +428,11 @@ def main() -> None:
         material = Material(given.work)
         left = [job for job in jobs() if not given.only or any(each in job.name for each in given.only)]
         packed = packed_runs()
-        left = [job for job in left if job.name not in packed and not (given.work / job.name / RECORD).is_file()]
+        left = [job for job in left if job.name not in packed and not _is_done(given.work, job)]
         for job in left[: given.most]:
-            carry_out(material, job, lambda text: print(text, flush=True))
+            carry_out(material, job, say)
+            if job.part == "forgetting":
+                judge(material, job, say)
 
 
 if __name__ == "__main__":

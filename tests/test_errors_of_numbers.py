@@ -84,7 +84,7 @@ def test_the_number_of_threads_changes_no_error(snapshot: Snapshot) -> None:
     assert measured(threads=3).errors == snapshot.errors
 
 
-def test_parts_of_earlier_samples_are_measured_once_and_few_are_remembered(
+def test_parts_of_earlier_samples_are_measured_once_and_only_the_newest_are_remembered(
     snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bytes] = []
@@ -94,10 +94,22 @@ def test_parts_of_earlier_samples_are_measured_once_and_few_are_remembered(
     assert measured().errors == snapshot.errors
     assert len(asked) == 3 * 3 * len(LAYERS)  # methods, samples
     assert len(set(asked)) == 3 * len(LAYERS)
-    monkeypatch.setattr(errors, "_REMEMBERED", 5)
-    monkeypatch.setattr(errors, "_known", {})
-    assert measured().errors == snapshot.errors
-    assert len(errors._known) == 5
+    assert len(errors._known) == len(asked)
+    first = set(errors._known)
+    measured(prompts=np.arange(40))
+    assert len(errors._known) <= len(first)
+    assert first.isdisjoint(errors._known)
+
+
+def test_parts_are_forgotten_where_a_layer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> list[object]:
+        raise ValueError("no parts")
+
+    monkeypatch.setattr(errors, "_known", dict.fromkeys(range(1000)))
+    monkeypatch.setattr(errors, "_parts", fails)
+    with pytest.raises(ValueError, match="no parts"):
+        measured()
+    assert len(errors._known) <= 3 * 3 * len(LAYERS)
 
 
 def test_there_is_no_error_without_the_earlier_distances_or_with_few_prompts(snapshot: Snapshot) -> None:

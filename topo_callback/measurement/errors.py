@@ -1,7 +1,8 @@
 """The errors of a sample's numbers over prompts: its measures asked again on parts of the probe.
 
 Every part is measured as the whole cloud is: distances among its prompts, their median, nearest neighbours, barcode.
-What an earlier sample's parts came to is remembered by its distances, so that a worker measures each sample once.
+What the parts of this sample and of those it was compared with came to is remembered by their distances until the next
+one, so that a worker measures each sample once.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from topo_callback.measures.uncertainty import (
 )
 
 _NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))
-_REMEMBERED = 512  # clouds whose parts are kept: three methods, three samples of 56 layers; 30 KB each for 256 prompts
 _Row = Float64[np.ndarray, " parts"]
 _Shapes = tuple[tuple[Barcode, np.ndarray, float], ...]
 _known: dict[tuple[bytes, Method, int, str], _Shapes] = {}
@@ -72,8 +72,11 @@ def errors_over_prompts(
     def measured(layer: int) -> dict[str, _Row]:
         return dict(_of_layer(views[layer], earlier, rules, config))
 
-    with ThreadPoolExecutor(threads) as pool:
-        parts = dict(zip(views, pool.map(measured, views), strict=True))
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            parts = dict(zip(views, pool.map(measured, views), strict=True))
+    finally:
+        _forget_but(len({rule.method for rule in rules.values()}) * len(views) * (1 + len(earlier.labels())))
     found: dict[str, dict[int | None, float]] = {}
     for rule in rules.values():
         for names, relative in ((rule.absolute, False), (rule.relative, True)):
@@ -184,14 +187,19 @@ def _shapes(distances: Float32[np.ndarray, " pairs"], method: Method, k: int, en
     """Barcode, neighbours and median distance of each part, remembered by the SHA-256 of the distances."""
     key = hashlib.sha256(distances.tobytes()).digest(), method, k, engine
     with _lock:
-        found = _known.get(key)
+        found = _known.pop(key, None)
     if found is None:
         found = _measured_parts(distances, method, k, engine)
-        with _lock:
-            _known[key] = found
-            while len(_known) > _REMEMBERED:
-                del _known[next(iter(_known))]  # the oldest
+    with _lock:
+        _known[key] = found  # as the newest
     return found
+
+
+def _forget_but(clouds: int) -> None:
+    """Forget all but the so many clouds that were asked for last."""
+    with _lock:
+        while len(_known) > clouds:
+            del _known[next(iter(_known))]
 
 
 def _measured_parts(distances: Float32[np.ndarray, " pairs"], method: Method, k: int, engine: str) -> _Shapes:
