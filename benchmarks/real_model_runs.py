@@ -31,6 +31,7 @@ import argparse
 import codecs
 import itertools
 import json
+import math
 import random
 import re
 import tempfile
@@ -328,11 +329,12 @@ def _trainer(
         bf16=False, seed=job.seed, logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True,
         dataloader_pin_memory=False, eval_on_start=evaluates, per_device_eval_batch_size=BATCH,
     )  # fmt: skip
+    unseen = {name: Dataset.from_list(rows) for name, rows in material.unseen(job).items()} if evaluates else None
     adapter = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(
         model, args=arguments, train_dataset=Dataset.from_list(material.rows(job)),
         processing_class=material.tokenizer, peft_config=adapter, callbacks=list(callbacks),
-        eval_dataset={name: Dataset.from_list(rows) for name, rows in material.unseen(job).items()} if evaluates else None,
+        eval_dataset=unseen,
     )  # fmt: skip
     from transformers import PrinterCallback
 
@@ -390,13 +392,23 @@ def judge(material: Material, job: Job, say: Callable[[str], None] = print) -> N
         for name in ("evaluated", "judged")
     )
     assert list(evaluated) == list(judged) == job.sampled()
-    watched = TrajectoryFolder(Trajectory.load(folder).folder)
-    writer, numbers = StepsWriter(watched.logged, LOGGED), LoggedNumbers()
-    for step, loss in evaluated.items():
-        writer.append(numbers.take(step, {"eval_loss": loss}))
-    writer.append(numbers.rest())
+    _record_evaluations(Trajectory.load(folder), evaluated)
     (folder / RECORD).write_text(json.dumps({**record, "judged": list(judged.values())}))
     say(f"{job.name}: judged")
+
+
+def _record_evaluations(run: Trajectory, losses: Mapping[int, float]) -> None:
+    """Write them as if the trainer that was watched had logged them."""
+    logged = {int(row.pop("step")): row for row in run.logged_numbers().to_dict("records")}
+    for step, loss in losses.items():
+        logged.setdefault(step, {})["eval_loss"] = loss
+    table, numbers = TrajectoryFolder(run.folder).logged, LoggedNumbers()
+    table.unlink(missing_ok=True)
+    writer = StepsWriter(table, LOGGED)
+    for step, row in sorted(logged.items()):
+        known = {name: value for name, value in row.items() if not math.isnan(value)}
+        writer.append(numbers.take(step, known))
+    writer.append(numbers.rest())
 
 
 def packed_runs() -> set[str]:
