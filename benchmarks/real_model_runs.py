@@ -31,7 +31,6 @@ import argparse
 import codecs
 import itertools
 import json
-import math
 import random
 import re
 import tempfile
@@ -43,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from fine_tuning_data import ALIGNMENT, alignment_rows
 from transformers import TrainerCallback
@@ -406,7 +406,7 @@ def _record_evaluations(run: Trajectory, losses: Mapping[int, float]) -> None:
     table.unlink(missing_ok=True)
     writer = StepsWriter(table, LOGGED)
     for step, row in sorted(logged.items()):
-        known = {name: value for name, value in row.items() if not math.isnan(value)}
+        known = {name: value for name, value in row.items() if not pd.isna(value)}
         writer.append(numbers.take(step, known))
     writer.append(numbers.rest())
 
