@@ -64,6 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, file: Path) -> tuple[Trajecto
     return trained(tmp_path_factory.mktemp("both"), {"drift_words": 4, "directions": {"refusal": file}})
 
 
+@pytest.mark.slow
 def test_training_and_all_other_numbers_are_those_without(
     both: tuple[Trajectory, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:

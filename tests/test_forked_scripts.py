@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from forked_scripts import run_script
 from ranks_launch import launch_ranks
+from tiers import mostly_slow
 
 SHOWN = "import os, sys; print(sys.argv[1:], os.environ['HERE'], os.getcwd(), __name__, __file__ == sys.argv[0]); "
 ENDS = {
@@ -20,7 +21,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", mostly_slow(ENDS, "error"))
 def test_a_forked_script_is_seen_and_ends_as_a_fresh_one(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

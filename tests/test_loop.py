@@ -244,7 +244,7 @@ def test_nothing_that_fails_here_reaches_the_loop(tmp_path: Path, monkeypatch: p
     assert "MemoryError" in stopped["reason"]
 
 
-@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize("is_file", mostly_slow([False, True], True))
 def test_a_run_goes_on_in_its_folder_from_what_was_saved(is_file: bool, tmp_path: Path) -> None:
     loop, saved = Loop(), tmp_path / "weights" / "step-3"
     saved.mkdir(parents=True)

@@ -127,6 +127,7 @@ def bars(barcode: Any) -> list[list[float]]:
     return np.column_stack([barcode.dimension, barcode.birth, barcode.death]).tolist()
 
 
+@pytest.mark.slow
 def test_fault_18_a_resumed_run_equals_the_uninterrupted_one(
     uninterrupted: Trajectory, resumed: tuple[Path, dict[str, Any]]
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_run_is_downloaded_once_and_equals_the_folder(
     assert list(cache.rglob(".partial-*")) == []
 
 
+@pytest.mark.slow
 def test_the_newest_trajectory_is_taken(logged: Server, folders: dict[str, list[Path]], cache: Path) -> None:
     import wandb
 

@@ -156,6 +156,7 @@ def test_a_probe_too_small_for_subsets_has_everything_else(tmp_path: Path) -> No
     assert any("Subsets: the probe of 14 prompts does not hold" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_one_layer_has_time_and_no_depth_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_run(tmp_path, layers=(4,))
     assert controls(str(root), "--orders", "5", "--output-dir", str(tmp_path)) == 0

@@ -142,7 +142,7 @@ def test_threads_do_not_change_the_bars(distances: np.ndarray, threads: int, thr
 
 
 @given(tied_matrices(most_points=30, dtype=np.float64), st.sampled_from([np.inf, 0.1, 0.5, 2.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_ranks_of_double_precision_give_the_same_bars(distances: np.ndarray, threshold: float) -> None:
     """0.1 does not fit single precision, so these go by ranks; powers of two and whole numbers do not."""
     barcode = native(distances, threshold)

@@ -85,6 +85,7 @@ def test_light_forms_are_the_published_ones(
     assert found == pytest.approx((rtd, srtd, max_rtd), abs=6e-7)
 
 
+@pytest.mark.slow
 def test_divergence_of_noise_is_what_it_was_and_grows() -> None:
     generator = np.random.default_rng(0)
     cloud = generator.standard_normal((192, 32))

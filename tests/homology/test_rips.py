@@ -113,6 +113,7 @@ def test_other_engines_agree_in_three_dimensions(distances: np.ndarray) -> None:
         assert rips_persistence(distances, max_dimension=2, engine=engine) == expected
 
 
+@pytest.mark.slow
 def test_standard_sphere_agrees_in_three_dimensions() -> None:
     distances = standard_input("sphere_3_192")
     expected = rips_persistence(distances, max_dimension=2, engine="gudhi")

@@ -116,6 +116,7 @@ def test_while_it_goes_on_the_run_is_running_and_has_one_writer(
     assert seen[0] == "running"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_written_anew_replaces_its_record_and_the_later_ones(
     saved: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

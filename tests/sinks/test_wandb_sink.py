@@ -297,6 +297,7 @@ def test_pictures_outside_the_folder_are_not_uploaded(run: Any, tmp_path: Path) 
     assert not [key for key in row if key.startswith("topology_pictures")]
 
 
+@pytest.mark.slow
 def test_a_killed_service_is_an_exception_and_no_hang(tmp_path: Path) -> None:
     code = textwrap.dedent("""
         import os, signal, sys, psutil, wandb

@@ -219,6 +219,7 @@ def test_fault_9_what_a_full_disk_cost_is_said_at_the_end(
     assert any("sample of step 7 was lost" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.slow
 def test_fault_10_a_deleted_folder_is_made_again(
     open_recorder: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -375,6 +376,7 @@ def test_fault_28_exit_with_work_pending_leaves_no_process_and_no_pipe_open(
     assert finish_folder(tmp_path).measured == (0, 1, 2, 3, 4)
 
 
+@pytest.mark.slow
 def test_fault_28_what_is_recorded_when_the_time_runs_out_reaches_the_sinks(
     open_recorder: Callable[..., Recorder],
 ) -> None:
@@ -409,6 +411,7 @@ def test_warnings_go_to_the_log_not_to_the_warnings_module(recwarn: pytest.Warni
     assert len(recwarn) == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_dispatcher_holds_nothing_and_rests(
     open_recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

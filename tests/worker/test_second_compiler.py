@@ -24,6 +24,7 @@ with SecondCompiler("auto"):
 """
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_first_process_however_that_ends(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     if machine.allowed_threads() < 2:
