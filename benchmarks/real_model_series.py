@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from real_model_runs import PACKED, RECORD, packed_runs
+from real_model_runs import PACKED, RECORD, jobs, packed_runs
 from transition_statistics import crossing
 
 from topo_callback import Trajectory
@@ -45,6 +45,9 @@ class Run:
         refused: answers that are refusals among 24 harmful and 24 harmless, [samples, 2]; empty in other parts.
         general_loss: nats per token on text that no number is read from, [samples]; empty in `transition`.
         card: question -> answer of the page's card; empty where a run was packed without.
+        evaluated: nats per token on rows of the set that are not trained on, as the trainer logs it, [samples]; empty
+            in other parts than `forgetting`.
+        judged: the same on further such rows, which nothing but the judgement reads.
     """
 
     job: Mapping[str, Any]
@@ -55,6 +58,8 @@ class Run:
     refused: np.ndarray
     general_loss: np.ndarray
     card: Mapping[str, str]
+    evaluated: np.ndarray
+    judged: np.ndarray
 
 
 def pack(work: Path) -> int:
@@ -63,7 +68,8 @@ def pack(work: Path) -> int:
     if PACKED.is_file():
         with np.load(PACKED) as packed:
             held = dict(packed)
-    for record in sorted(work.glob(f"*/{RECORD}")):
+    names = {job.name for job in jobs()}
+    for record in sorted(each for each in work.glob(f"*/{RECORD}") if each.parent.name in names):
         held |= _packed(record.parent.name, json.loads(record.read_text()), Trajectory.load(record.parent))
     np.savez_compressed(PACKED, **held)
     return len(packed_runs())
@@ -79,6 +85,9 @@ def _packed(run: str, record: Mapping[str, Any], trajectory: Trajectory) -> dict
         "refused": np.array([row["refused"] for row in record["behaviour"] if "refused" in row]),
         "general_loss": np.array([row["general_loss"] for row in record["behaviour"] if "general_loss" in row]),
     }
+    if "judged" in record:
+        logged = trajectory.logged_numbers().set_index("step")["eval_loss"]
+        found |= {"judged": np.array(record["judged"]), "evaluated": logged.loc[found["steps"]].to_numpy(np.float64)}
     card = checkpoint_answers(trajectory, events_of_run(trajectory))
     found["card"] = np.array(json.dumps({each.question: each.answer for each in card}))
     found |= {name: trajectory.array(name).astype(np.float32) for name in NUMBERS if name in known}
@@ -105,6 +114,8 @@ def load() -> list[Run]:
             each["refused"],
             each["general_loss"],
             json.loads(str(each["card"])) if "card" in each else {},
+            each.get("evaluated", np.empty(0)),
+            each.get("judged", np.empty(0)),
         )
         for each in runs.values()
     ]

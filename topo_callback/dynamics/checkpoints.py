@@ -6,9 +6,10 @@ Nothing is said that is not above its error over prompts; where the record does 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from topo_callback.dynamics.behaviour import ROUNDING
 from topo_callback.dynamics.course import ANSWERS, FEWEST, LOSS, Course, Settled, no_longer
@@ -22,6 +23,11 @@ from topo_callback.records.trajectory import Trajectory
 EVALUATED = "eval_loss"
 TURNED, EVALUATIONS = 2.5, 8  # times the scatter that the newest two are above the lowest; evaluations, at least
 SUDDEN = 3.0  # times the largest rise per step of the loss on general text in any interval before
+_WHICH = "Which checkpoint?"
+_SUM = "the eval loss plus the loss on general text"
+_UNKNOWN_TASK = "without the trainer's evaluations (eval_strategy) nothing tells which has learned the task best"
+_OF_NEXT_TOKENS = {"step", EVALUATED, "entropy", "mean_token_accuracy", "num_tokens"}
+_NORMAL = 1.4826  # times the median deviation of normal noise is its standard deviation
 _INTERVALS = 4  # before one in which something is sudden, at least
 
 
@@ -70,13 +76,32 @@ def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[
     ]
 
 
-def eval_loss_turned(trajectory: Trajectory) -> Turned | None:
-    """Where the trainer's eval loss was lowest, if it has clearly risen since; None else.
+@dataclass(frozen=True)
+class _Evaluations:
+    """What a trainer logged of its eval loss, at two steps or more, all finite.
 
-    Evaluations scatter by as much as any of them is away from the line through its neighbours (a smooth course does
-    not). The newest two have to be 2.5 times that above the lowest: of 500 simulated courses of 8 to 60 evaluations
-    that level off 0 to 1 % do, 4 % where the noise is an autoregression of .7.
+    Attributes:
+        in_nats: whether it is nats per token, as of supervised fine-tuning; else of preferences, or of a reward.
     """
+
+    steps: Int64[np.ndarray, " evaluations"]
+    losses: Float64[np.ndarray, " evaluations"]
+    in_nats: bool
+
+    @property
+    def deviations(self) -> Float64[np.ndarray, " inner"]:
+        """How far each is from the line through its neighbours, in standard deviations of one evaluation's noise."""
+        before, at, behind = self.steps[:-2], self.steps[1:-1], self.steps[2:]
+        share = (at - before) / (behind - before)
+        line = (1 - share) * self.losses[:-2] + share * self.losses[2:]
+        found: Float64[np.ndarray, " inner"] = np.abs(self.losses[1:-1] - line) / np.sqrt(
+            1 + share**2 + (1 - share) ** 2
+        )
+        return found
+
+
+def _evaluations(trajectory: Trajectory) -> _Evaluations | None:
+    """None where there are fewer than two, or some are not finite."""
     try:
         logged = trajectory.logged_numbers()
     except (RecordError, OSError):
@@ -84,18 +109,31 @@ def eval_loss_turned(trajectory: Trajectory) -> Turned | None:
     if EVALUATED not in logged:
         return None
     known = logged[["step", EVALUATED]].dropna()
-    values, steps = known[EVALUATED].to_numpy(dtype=np.float64), known["step"].to_numpy()
-    if len(values) < EVALUATIONS or not np.isfinite(values).all():
+    losses = known[EVALUATED].to_numpy(dtype=np.float64)
+    if len(losses) < 2 or not np.isfinite(losses).all():
         return None
-    scatter = float(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2).max() / np.sqrt(1.5))
-    lowest = int(values.argmin())
-    if lowest > len(values) - 3 or not values[-2:].min() - values[lowest] > max(TURNED * scatter, ROUNDING):
+    return _Evaluations(known["step"].to_numpy(), losses, set(logged) <= _OF_NEXT_TOKENS)
+
+
+def eval_loss_turned(trajectory: Trajectory) -> Turned | None:
+    """Where the trainer's eval loss was lowest, if it has clearly risen since; None else.
+
+    The newest two of 8 evaluations or more have to be above the lowest by 2.5 times their scatter, the most that any is
+    away from the line through its neighbours: of 500 simulated courses of 8 to 60 evaluations that level off 0 to 1 %
+    do, 4 % where the noise is an autoregression of .7.
+    """
+    known = _evaluations(trajectory)
+    if known is None or len(known.losses) < EVALUATIONS:
         return None
-    step = int(steps[lowest])
+    losses, scatter = known.losses, float(known.deviations.max())
+    lowest = int(losses.argmin())
+    if lowest > len(losses) - 3 or not losses[-2:].min() - losses[lowest] > max(TURNED * scatter, ROUNDING):
+        return None
+    step = int(known.steps[lowest])
     return Turned(
         step,
-        f"the eval loss was lowest at step {step}, {values[lowest]:.3g}, and is {values[-1]:.3g} at step {steps[-1]} "
-        f"(evaluations scatter by up to {scatter:.1g})",
+        f"the eval loss was lowest at step {step}, {losses[lowest]:.3g}, and is {losses[-1]:.3g} at step "
+        f"{known.steps[-1]} (evaluations scatter by up to {scatter:.1g})",
     )
 
 
@@ -144,48 +182,76 @@ def _moving(answers: Course | None, settled: Settled | None) -> Answer:
 
 
 def _which(trajectory: Trajectory, diverged: Event | None, turned: Turned | None, answers: Course | None) -> Answer:
-    question = "Which checkpoint?"
     if diverged is not None:
         before = [step for step in trajectory.steps if step < diverged.first_step]
         if not before:
-            return Answer(question, NOT_ENOUGH, f"no sample lies before step {diverged.first_step}, where it diverged")
-        return Answer(question, f"one of step {before[-1]} or before", f"it diverged after step {diverged.first_step}")
-    if turned is not None:
-        return Answer(question, f"about step {turned.step}", turned.words)
+            return Answer(_WHICH, NOT_ENOUGH, f"no sample lies before step {diverged.first_step}, where it diverged")
+        return Answer(_WHICH, f"one of step {before[-1]} or before", f"it diverged after step {diverged.first_step}")
     loss = Course.of_prompts(trajectory, LOSS)
-    sudden = _sudden_loss(loss) if loss is not None and loss.is_current else None
+    known = loss if loss is not None and loss.is_current else None
+    weighed = None if known is None else _weighed(trajectory, known)
+    if weighed is not None:
+        return weighed
+    if turned is not None:
+        return Answer(_WHICH, f"about step {turned.step}", turned.words)
+    sudden = None if known is None else _sudden_loss(known)
     if sudden is not None:
         return sudden
-    if answers is not None and not answers.is_current:
-        return Answer(question, NOT_ENOUGH, no_longer("the answers", answers.steps[-1]))
+    evidence = [_UNKNOWN_TASK]
     settled = answers.settled() if answers is not None and answers.at_rest() else None
-    if settled is None:
-        return Answer(question, NOT_ENOUGH, "the answers have not clearly moved, or not come to rest")
-    if loss is not None and not loss.is_current:
-        lost = no_longer("the loss on general text", loss.steps[-1])
-        return Answer(question, NOT_ENOUGH, f"from step {settled.step} on the answers are as at the end; {lost}")
-    if loss is None or settled.step not in loss.steps or settled.step == loss.steps[-1]:
-        return Answer(question, NOT_ENOUGH, f"from step {settled.step} on the answers are as at the end")
-    place = loss.steps.index(settled.step)
-    more, error = loss.difference(place, len(loss.steps) - 1)
-    forgot = f"the loss on general text changed by {more:+.2g} ± {2 * error:.1g} nats per token from there to the end"
-    since, since_error = float(loss.values[place]), float(loss.errors[place])
-    until_then = (
-        f"; from the start to there by {since:+.2g} ± {2 * since_error:.1g}" if abs(since) > 2 * since_error else ""
+    if settled is not None:
+        evidence.append(f"from step {settled.step} on the answers are as at the end")
+    if loss is not None and known is None:
+        evidence.append(no_longer("the loss on general text", loss.steps[-1]))
+    elif known is not None:
+        evidence.append(_forgotten(known, None if settled is None else settled.step))
+    return Answer(_WHICH, NOT_ENOUGH, "; ".join(evidence))
+
+
+def _weighed(trajectory: Trajectory, general: Course) -> Answer | None:
+    """The evaluation from which on the eval loss and the loss on general text rose, in sum; the last without one.
+
+    Both are nats per token, and count alike. Between samples the loss on general text is on a straight line. None where
+    the eval loss is of another unit (of preferences, of a reward), or fewer than two evaluations lie among the samples.
+    """
+    known = _evaluations(trajectory)
+    if known is None or not known.in_nats:
+        return None
+    sampled, risen = np.array([general.start, *general.steps]), np.array([0.0, *general.values])
+    among = (known.steps >= sampled[0]) & (known.steps <= sampled[-1])
+    if among.sum() < 2 or not among[-1]:
+        return None
+    known = replace(known, steps=known.steps[among], losses=known.losses[among])
+    steps, losses = known.steps, known.losses
+    rises = np.interp(steps, sampled, risen)
+    best, last = int((losses + rises).argmin()), len(steps) - 1
+    if best == last:
+        return Answer(_WHICH, "the last one", f"of {len(steps)} evaluations, {_SUM} is lowest at the last one")
+    more = float(losses[last] + rises[last] - losses[best] - rises[best])
+    nearest = int(np.abs(np.array(general.steps) - steps[best]).argmin())
+    # the fall before the lowest of a few evaluations is no scatter
+    scatter = known.deviations if len(steps) >= EVALUATIONS else known.deviations[best:]
+    noise = _NORMAL * float(np.median(scatter)) if scatter.size else 0.0
+    error = float(np.hypot(2 * general.difference(nearest, len(general.steps) - 1)[1], TURNED * noise))
+    evidence = (
+        f"{_SUM} was lowest at step {steps[best]} and rose by {more:.2g} ± {error:.1g} to step {steps[last]}: "
+        f"the eval loss by {losses[last] - losses[best]:+.2g}, the other by {rises[last] - rises[best]:+.2g}"
     )
-    if abs(more) <= 2 * error or not np.isfinite(more):
-        return Answer(
-            question,
-            f"any from step {settled.step} on",
-            f"its answers are as at the end; {forgot}, no more than its error{until_then}",
-        )
-    if more > 0:
-        return Answer(
-            question, f"about step {settled.step}", f"its answers are as at the end, and {forgot}{until_then}"
-        )
-    return Answer(
-        question, "the last one", f"the answers are as at the end since step {settled.step}, and {forgot}{until_then}"
-    )
+    if not scatter.size:
+        evidence += f"; how far {len(steps)} evaluations scatter is not known"
+    if more <= error:
+        return Answer(_WHICH, f"the last one, or any from about step {steps[best]} on", evidence)
+    return Answer(_WHICH, f"about step {steps[best]}", evidence)
+
+
+def _forgotten(general: Course, since: int | None) -> str:
+    """How the loss on general text changed over the run, and since a step."""
+    value, error = general.last
+    said = f"the loss on general text changed by {value:+.2g} ± {2 * error:.1g} nats per token over the run"
+    if since not in general.steps[:-1]:
+        return said
+    more, of_more = general.difference(general.steps.index(since), len(general.steps) - 1)
+    return f"{said}, by {more:+.2g} ± {2 * of_more:.1g} since step {since}"
 
 
 def _sudden_loss(loss: Course) -> Answer | None:
@@ -200,7 +266,7 @@ def _sudden_loss(loss: Course) -> Answer | None:
         if rise - 2 * error > SUDDEN * usual and left - 2 * left_error > rise / 2 and of_all:
             first, last = loss.steps[place], loss.steps[place + 1]
             return Answer(
-                "Which checkpoint?",
+                _WHICH,
                 f"one of step {first} or before",
                 f"the loss on general text rose by {rise:.2g} ± {2 * error:.1g} nats per token between steps {first} "
                 f"and {last}, per step more than {SUDDEN:g} times as much as in any interval before, and {left:.2g} ± "
