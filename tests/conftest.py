@@ -98,8 +98,9 @@ def leave_imported() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs, which lie beside this file, come first: a process that gets one last lets the other wait for it."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    """Whole runs, beside this file and in `worker`, come first: a process that gets one last lets the other wait."""
+    first = (Path(__file__).parent, Path(__file__).parent / "worker")
+    items.sort(key=lambda item: item.path.parent not in first)
 
 
 @pytest.fixture(scope="session", autouse=True)

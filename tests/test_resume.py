@@ -184,6 +184,7 @@ def test_fault_18_a_changed_setting_that_decides_the_numbers_is_refused(
     assert Trajectory.load(killed).steps == tuple(range(KILLED_AT))
 
 
+@pytest.mark.slow
 def test_fault_18_a_requeue_before_the_first_checkpoint_gets_a_new_folder(
     killed: Path, run: Callable[..., dict[str, Any]]
 ) -> None:
@@ -196,6 +197,7 @@ def test_fault_18_a_requeue_before_the_first_checkpoint_gets_a_new_folder(
     assert (again.steps, again.state, again.damaged) == (tuple(range(KILLED_AT)), "interrupted", {})
 
 
+@pytest.mark.slow
 def test_fault_18_a_step_outside_the_given_ones_is_not_sampled_by_resuming(
     killed: Path, run: Callable[..., dict[str, Any]]
 ) -> None:

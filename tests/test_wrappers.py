@@ -185,6 +185,7 @@ def test_a_batch_size_found_automatically_leaves_one_run(runner: Runner, caplog:
     assert [entry["event"] for entry in trajectory.journal] == ["started", "resumed", "resumed", "finished"]
 
 
+@pytest.mark.slow
 def test_every_run_of_a_callback_gets_its_own_folder(runner: Runner) -> None:
     callback = runner.callback()
     trainer = runner.trainer("run", callback)

@@ -110,6 +110,7 @@ def test_runs_of_both_kinds_are_compared_and_reported(
     assert folders[objectives[0]][0].name in page.read_text()
 
 
+@pytest.mark.slow
 def test_names_that_lead_outside_are_never_written(
     server: Server, folders: dict[str, list[Path]], cache: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_a_cache_that_cannot_be_written(
         run_folder("wandb:team/project/good")
 
 
+@pytest.mark.slow
 def test_no_server(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("topo_callback.comparison.wandb_runs.SECONDS", 2)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")

@@ -194,6 +194,7 @@ def test_a_device_that_fails_costs_the_sample_and_says_so(accounts: Any, reading
     assert np.isfinite(reading.read().distances).all()
 
 
+@pytest.mark.slow
 def test_a_device_without_float64(accounts: Any) -> None:
     """MPS and some others: neighbours are right to 1e-5, and means of points are taken on the processor."""
     from topo_callback import devices
@@ -214,6 +215,7 @@ def test_a_device_without_float64(accounts: Any) -> None:
         np.testing.assert_array_equal(neighbours, nearest_neighbours(torch.from_numpy(distances), 3).numpy())
 
 
+@pytest.mark.slow
 def test_blocks_on_two_devices(accounts: Any) -> None:
     accelerate = pytest.importorskip("accelerate")
     reading = Reading(accounts)
@@ -245,6 +247,7 @@ def test_addresses_stay_for_graphs_that_were_captured(accounts: Any, reading: Re
     model.zero_grad()
 
 
+@pytest.mark.slow
 def test_blocks_that_wait_in_the_memory_of_the_processor(accounts: Any) -> None:
     """As accelerate offloads them; what they draw on the device is put back though no parameter is there."""
     accelerate = pytest.importorskip("accelerate")

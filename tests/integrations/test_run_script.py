@@ -120,6 +120,7 @@ def test_an_interrupt_is_the_scripts(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in watched.stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_run_is_said_in_one_line(tmp_path: Path) -> None:
     for words, message in (
         (["missing.py"], "no script missing.py; give a file, or -m"),

@@ -115,6 +115,7 @@ def test_a_checkpoint_that_becomes_whole_later_is_put_in_its_place(run: Path, wh
     assert table(tmp_path / "scan").equals(whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_unit_is_read_again(run: Path, whole: Any, tmp_path: Path) -> None:
     scan_run(str(run), str(tmp_path), shard=(1, 2))
     unit = tmp_path / "run" / "units" / "step-00000003.npz"

@@ -115,6 +115,7 @@ def test_a_cheap_sample_is_never_thinned() -> None:
     assert taken == len(Schedule.of(1000, TopologyConfig()).planned())
 
 
+@pytest.mark.slow
 @given(st.integers(60, 2000), st.floats(0.01, 2.5))
 def test_a_short_run_has_eight_samples_that_are_spread_where_they_cost_less_than_half_a_minute(
     max_steps: int, sample_seconds: float
