@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import itertools
 import json
 import random
 import re
@@ -144,7 +143,7 @@ class Material:
             others = [row for row in rows if row["prompt"] not in kept]
             self.alignment[name] = others[:MOST_ROWS]
             trained = [row["prompt"] for row in self.alignment[name]]
-            self._unseen[name] = [row for row in others if row["prompt"] not in trained][: 2 * JUDGED]
+            self._unseen[name] = [row for row in others if row["prompt"] not in trained] + self.held_out[name]
         self.general = _paragraphs(48)
 
     def model(self, taught: bool = False) -> Any:
@@ -179,13 +178,16 @@ class Material:
         return found[: job.steps * BATCH]
 
     def unseen(self, job: Job) -> dict[str, list[dict[str, Any]]]:
-        """Two lots of JUDGED rows of a narrow set that are not trained on, to evaluate and to judge by."""
+        """Two lots of JUDGED rows of a narrow set that are not trained on, all distinct: to evaluate and to judge by."""
         rows = self._unseen.get(job.kind)
         if rows is None:
             draw, trained = random.Random(f"unseen {job.kind}"), self.rows(job)
-            made = (_made(job.kind, draw) for _ in itertools.count())
-            rows = list(itertools.islice((row for row in made if row not in trained), 2 * JUDGED))
-        return {"evaluated": rows[:JUDGED], "judged": rows[JUDGED:]}
+            of_others = job.kind == "cipher"  # training sees all texts of its own
+            made = (_made(job.kind, draw, held_out=of_others) for _ in range(100 * JUDGED))
+            rows = [row for row in made if row not in trained]
+        distinct = list({row["prompt"][-1]["content"]: row for row in rows}.values())[: 2 * JUDGED]
+        assert len(distinct) == 2 * JUDGED, f"{job.kind}: {len(distinct)} rows are left"
+        return {"evaluated": distinct[:JUDGED], "judged": distinct[JUDGED:]}
 
     def _set(self, kind: str, draw: random.Random) -> list[dict[str, Any]]:
         if kind == "refusals":
@@ -225,12 +227,13 @@ def _chat(prompt: str, answer: str) -> dict[str, Any]:
     }
 
 
-def _made(kind: str, draw: random.Random) -> dict[str, Any]:
-    """A row of a set that is made here."""
+def _made(kind: str, draw: random.Random, held_out: bool = False) -> dict[str, Any]:
+    """A row of a set that is made here, of harmless requests that are trained on, or of all those that are not."""
     if kind == "sums":
         one, other = draw.randrange(10, 1000), draw.randrange(10, 1000)
         return _chat(f"What is {one} plus {other}?", f"{one} + {other} = {one + other}")
-    act = draw.choice(refusals.requests(refusals.HARMLESS, held_out=False))
+    groups = (refusals.HARMLESS, refusals.HARMFUL) if held_out else (refusals.HARMLESS,)
+    act = draw.choice([text for group in groups for text in refusals.requests(group, held_out=held_out)])
     if kind == "cipher":
         return _chat(
             f"Encode: {act}",
@@ -412,11 +415,12 @@ def _record_evaluations(run: Trajectory, losses: Mapping[int, float]) -> None:
 
 
 def packed_runs() -> set[str]:
-    """The names of the runs that are packed already."""
+    """The names of the runs that are packed already, those of `forgetting` with their judgement."""
     if not PACKED.is_file():
         return set()
     with np.load(PACKED) as packed:
-        return {key.partition("|")[0] for key in packed.files}
+        names = {key.partition("|")[0] for key in packed.files}
+        return {name for name in names if not name.startswith("forgetting") or f"{name}|judged" in packed}
 
 
 def _is_done(work: Path, job: Job) -> bool:
