@@ -178,7 +178,7 @@ class Material:
         return found[: job.steps * BATCH]
 
     def unseen(self, job: Job) -> dict[str, list[dict[str, Any]]]:
-        """Two lots of JUDGED rows of a narrow set that are not trained on, all distinct: to evaluate and to judge by."""
+        """Two lots of JUDGED rows of a narrow set that are not trained on, all distinct: to evaluate, to judge."""
         rows = self._unseen.get(job.kind)
         if rows is None:
             draw, trained = random.Random(f"unseen {job.kind}"), self.rows(job)

@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 from topo_callback.dynamics.behaviour import ROUNDING
 from topo_callback.dynamics.course import ANSWERS, FEWEST, LOSS, Course, Settled, no_longer
 from topo_callback.dynamics.divergence import STAYS
+from topo_callback.dynamics.identity import part_of
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.dynamics.verdict import NOT_ENOUGH, percent
 from topo_callback.errors import RecordError
@@ -23,11 +24,18 @@ from topo_callback.records.trajectory import Trajectory
 EVALUATED = "eval_loss"
 TURNED, EVALUATIONS = 2.5, 8  # times the scatter that the newest two are above the lowest; evaluations, at least
 SUDDEN = 3.0  # times the largest rise per step of the loss on general text in any interval before
+RISEN = (
+    3.0  # times the scatter behind the lowest sum of eval loss and loss on general text that the newest two are above
+)
+_FEWEST_BEHIND = 3  # evaluations behind the lowest, without the last, that tell it alone
 _WHICH = "Which checkpoint?"
 _SUM = "the eval loss plus the loss on general text"
-_UNKNOWN_TASK = "without the trainer's evaluations (eval_strategy) nothing tells which has learned the task best"
+_NO_EVALUATIONS = (
+    "no eval_loss is recorded, as with eval_strategy and one data set; nothing else tells which checkpoint has learned "
+    "the task best"
+)
 _OF_NEXT_TOKENS = {"step", EVALUATED, "entropy", "mean_token_accuracy", "num_tokens"}
-_NORMAL = 1.4826  # times the median deviation of normal noise is its standard deviation
+_OF_SUPERVISION = ("SFTConfig", "TrainingArguments", "Seq2SeqTrainingArguments")
 _INTERVALS = 4  # before one in which something is sudden, at least
 
 
@@ -78,10 +86,11 @@ def checkpoint_answers(trajectory: Trajectory, events: Sequence[Event]) -> list[
 
 @dataclass(frozen=True)
 class _Evaluations:
-    """What a trainer logged of its eval loss, at two steps or more, all finite.
+    """What a trainer logged of its eval loss, where it is finite, at two steps or more.
 
     Attributes:
-        in_nats: whether it is nats per token, as of supervised fine-tuning; else of preferences, or of a reward.
+        in_nats: whether it is known to be nats per token, as of supervised fine-tuning; others are of preferences, of a
+            reward, of a loss of one's own.
     """
 
     steps: Int64[np.ndarray, " evaluations"]
@@ -100,19 +109,31 @@ class _Evaluations:
         return found
 
 
-def _evaluations(trajectory: Trajectory) -> _Evaluations | None:
-    """None where there are fewer than two, or some are not finite."""
+def _evaluations(trajectory: Trajectory) -> _Evaluations | str:
+    """Or why there are none."""
     try:
         logged = trajectory.logged_numbers()
     except (RecordError, OSError):
-        return None
-    if EVALUATED not in logged:
-        return None
-    known = logged[["step", EVALUATED]].dropna()
+        return "what the trainer logged cannot be read"
+    known = logged[["step", EVALUATED]].dropna() if EVALUATED in logged else logged[:0]
+    if known.empty:
+        return _NO_EVALUATIONS
     losses = known[EVALUATED].to_numpy(dtype=np.float64)
-    if len(losses) < 2 or not np.isfinite(losses).all():
-        return None
-    return _Evaluations(known["step"].to_numpy(), losses, set(logged) <= _OF_NEXT_TOKENS)
+    finite = np.isfinite(losses)
+    if not finite[-1]:
+        return "the newest eval loss is no number"
+    if finite.sum() < 2:
+        return "there is one evaluation; two are needed"
+    return _Evaluations(known["step"].to_numpy()[finite], losses[finite], _in_nats(trajectory, set(map(str, logged))))
+
+
+def _in_nats(trajectory: Trajectory, logged: set[str]) -> bool:
+    """By the settings of the trainer; where an older record lacks them, by what only supervised fine-tuning logs."""
+    training = part_of(trajectory.run, "training")
+    if "settings" not in training:
+        return "mean_token_accuracy" in logged <= _OF_NEXT_TOKENS
+    usual = training["settings"] in _OF_SUPERVISION and training.get("loss_type", "nll") == "nll"
+    return usual and not training.get("label_smoothing_factor") and logged <= _OF_NEXT_TOKENS
 
 
 def eval_loss_turned(trajectory: Trajectory) -> Turned | None:
@@ -123,7 +144,7 @@ def eval_loss_turned(trajectory: Trajectory) -> Turned | None:
     do, 4 % where the noise is an autoregression of .7.
     """
     known = _evaluations(trajectory)
-    if known is None or len(known.losses) < EVALUATIONS:
+    if isinstance(known, str) or len(known.losses) < EVALUATIONS:
         return None
     losses, scatter = known.losses, float(known.deviations.max())
     lowest = int(losses.argmin())
@@ -189,59 +210,85 @@ def _which(trajectory: Trajectory, diverged: Event | None, turned: Turned | None
         return Answer(_WHICH, f"one of step {before[-1]} or before", f"it diverged after step {diverged.first_step}")
     loss = Course.of_prompts(trajectory, LOSS)
     known = loss if loss is not None and loss.is_current else None
-    weighed = None if known is None else _weighed(trajectory, known)
-    if weighed is not None:
+    if known is not None:
+        weighed = _weighed(trajectory, known)
+    elif loss is not None:
+        weighed = no_longer("the loss on general text", loss.steps[-1])
+    else:
+        weighed = f"the loss on general text is not recorded, or of fewer than {LEAST_PART} passages"
+    if isinstance(weighed, Answer):
         return weighed
     if turned is not None:
         return Answer(_WHICH, f"about step {turned.step}", turned.words)
     sudden = None if known is None else _sudden_loss(known)
     if sudden is not None:
         return sudden
-    evidence = [_UNKNOWN_TASK]
+    evidence = [weighed]
     settled = answers.settled() if answers is not None and answers.at_rest() else None
     if settled is not None:
         evidence.append(f"from step {settled.step} on the answers are as at the end")
-    if loss is not None and known is None:
-        evidence.append(no_longer("the loss on general text", loss.steps[-1]))
-    elif known is not None:
+    if known is not None:
         evidence.append(_forgotten(known, None if settled is None else settled.step))
     return Answer(_WHICH, NOT_ENOUGH, "; ".join(evidence))
 
 
-def _weighed(trajectory: Trajectory, general: Course) -> Answer | None:
-    """The evaluation from which on the eval loss and the loss on general text rose, in sum; the last without one.
+def _weighed(trajectory: Trajectory, general: Course) -> Answer | str:
+    """The evaluation at which the eval loss plus the loss on general text was lowest, alone or beside the last one.
 
-    Both are nats per token, and count alike. Between samples the loss on general text is on a straight line. None where
-    the eval loss is of another unit (of preferences, of a reward), or fewer than two evaluations lie among the samples.
+    Both are nats per token, and count alike; between samples the loss on general text is on a straight line. It stands
+    alone where the newest two of eight evaluations or more are above it by more than the error: that of the loss on
+    general text over its passages, and 3 times the scatter, the most that any evaluation behind it is away from the
+    line through its neighbours. Of 2,000 simulated courses of 8 to 60 evaluations that are flat or level off 0 to 4 %
+    have such a one, 0 to 17 % where the noise is an autoregression of .7.
+
+    Returns:
+        the answer, or why there is none.
     """
     known = _evaluations(trajectory)
-    if known is None or not known.in_nats:
-        return None
-    sampled, risen = np.array([general.start, *general.steps]), np.array([0.0, *general.values])
-    among = (known.steps >= sampled[0]) & (known.steps <= sampled[-1])
-    if among.sum() < 2 or not among[-1]:
-        return None
+    if isinstance(known, str):
+        return known
+    if not known.in_nats:
+        return "the eval loss is not known to be in nats per token, which those of general text are"
+    among = (known.steps >= general.start) & (known.steps <= general.steps[-1])
     known = replace(known, steps=known.steps[among], losses=known.losses[among])
-    steps, losses = known.steps, known.losses
-    rises = np.interp(steps, sampled, risen)
-    best, last = int((losses + rises).argmin()), len(steps) - 1
-    if best == last:
-        return Answer(_WHICH, "the last one", f"of {len(steps)} evaluations, {_SUM} is lowest at the last one")
-    more = float(losses[last] + rises[last] - losses[best] - rises[best])
-    nearest = int(np.abs(np.array(general.steps) - steps[best]).argmin())
-    # the fall before the lowest of a few evaluations is no scatter
-    scatter = known.deviations if len(steps) >= EVALUATIONS else known.deviations[best:]
-    noise = _NORMAL * float(np.median(scatter)) if scatter.size else 0.0
-    error = float(np.hypot(2 * general.difference(nearest, len(general.steps) - 1)[1], TURNED * noise))
+    changes = np.array([general.between(general.start, step)[0] for step in known.steps.tolist()])
+    finite = np.isfinite(changes)
+    if finite.sum() < 2:
+        return "the loss on general text is known at fewer than two evaluations"
+    last_one = "the last one" if among[-1] else f"step {known.steps[finite][-1]}"  # none is known at the later ones
+    known, changes = replace(known, steps=known.steps[finite], losses=known.losses[finite]), changes[finite]
+    steps, losses, sums = known.steps.tolist(), known.losses, known.losses + changes
+    best = int(sums.argmin())
+    if best == len(steps) - 1:
+        evidence = f"{_SUM} is lowest at the last of {len(steps)} evaluations{_since_lowest(steps, losses, changes)}"
+        return Answer(_WHICH, last_one, evidence)
+    more, error = general.between(steps[best], steps[-1])
     evidence = (
-        f"{_SUM} was lowest at step {steps[best]} and rose by {more:.2g} ± {error:.1g} to step {steps[last]}: "
-        f"the eval loss by {losses[last] - losses[best]:+.2g}, the other by {rises[last] - rises[best]:+.2g}"
+        f"{_SUM} was lowest at step {steps[best]}; from there to step {steps[-1]} the eval loss changed by "
+        f"{losses[-1] - losses[best]:+.2g} and the other by {more:+.2g} ± {2 * error:.1g}"
     )
-    if not scatter.size:
+    if len(steps) < EVALUATIONS:
         evidence += f"; how far {len(steps)} evaluations scatter is not known"
-    if more <= error:
-        return Answer(_WHICH, f"the last one, or any from about step {steps[best]} on", evidence)
-    return Answer(_WHICH, f"about step {steps[best]}", evidence)
+        return Answer(_WHICH, f"about step {steps[best]}, or {last_one}", evidence)
+    deviations = known.deviations
+    behind = deviations[best:] if len(deviations) - best >= _FEWEST_BEHIND else deviations
+    scatter = RISEN * float(behind.max())
+    evidence += f", where evaluations may scatter by {scatter:.1g}"
+    rose = float(sums[-2:].min() - sums[best])
+    if rose > max(float(np.hypot(2 * error, scatter)), ROUNDING):
+        return Answer(_WHICH, f"about step {steps[best]}", evidence)
+    return Answer(_WHICH, f"about step {steps[best]}, or {last_one}", evidence)
+
+
+def _since_lowest(steps: Sequence[int], losses: np.ndarray, changes: np.ndarray) -> str:
+    """What became of both since the eval loss was lowest, if that was before the last evaluation."""
+    lowest = int(losses.argmin())
+    if lowest == len(steps) - 1:
+        return ""
+    return (
+        f"; since step {steps[lowest]} the former changed by {losses[-1] - losses[lowest]:+.2g} and the latter by "
+        f"{changes[-1] - changes[lowest]:+.2g}"
+    )
 
 
 def _forgotten(general: Course, since: int | None) -> str:

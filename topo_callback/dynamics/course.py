@@ -141,6 +141,27 @@ class Course:
             return float(value), float(abs(share - 1) * self.errors[one])
         return float(value), float(np.hypot(share * self.errors[other], self.errors[one]))
 
+    def between(self, one: int, other: int) -> tuple[float, float]:
+        """The value at the second step less the value at the first, and its error; on straight lines between samples,
+        from 0 at the start. Both steps lie among the samples.
+
+        Raises:
+            ValueError: what the values are means of is not known.
+        """
+        if self.by_prompt is None:
+            raise ValueError("a course without its prompts has no errors between samples")
+        steps, rows = np.array(self.steps), self.by_prompt
+        if self.steps[0] > self.start:
+            steps, rows = np.append(self.start, steps), np.vstack([np.zeros(rows.shape[1]), rows])
+        return _mean(self._on_lines(steps, rows, other) - self._on_lines(steps, rows, one))
+
+    @staticmethod
+    def _on_lines(steps: np.ndarray, rows: np.ndarray, step: int) -> np.ndarray:
+        after = int(np.clip(np.searchsorted(steps, step), 1, len(steps) - 1))
+        share = (step - steps[after - 1]) / (steps[after] - steps[after - 1])
+        found: np.ndarray = rows[after] if share == 1 else (1 - share) * rows[after - 1] + share * rows[after]
+        return found
+
     def settled(self) -> Settled | None:
         """Since when the number is as at the end; None where it did not clearly move, the newest samples lack it, or
         samples are few."""

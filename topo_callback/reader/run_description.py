@@ -133,11 +133,29 @@ def describe_training(
         "optimizer": _describe_optimizer(optimizer, args),
         "trained_parameters": _trained_parameters(model),
         **_batch(args, state, world_size),
+        **_describe_loss(args),
     }
     dataset = getattr(context.get("train_dataloader"), "dataset", None)
     if dataset is not None:
         found["data"] = describe_data(dataset)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _describe_loss(args: TrainingSettings) -> dict[str, Any]:
+    """Which loss a trainer of transformers or TRL minimises and evaluates, as far as its settings say."""
+    known = (
+        kind.__name__ for kind in type(args).__mro__ if kind.__module__.partition(".")[0] in ("transformers", "trl")
+    )
+    settings = next(known, None)
+    if settings is None:
+        return {}
+    loss_type = getattr(args, "loss_type", None)
+    smoothing = getattr(args, "label_smoothing_factor", None)
+    return {
+        "settings": settings,
+        "loss_type": loss_type if isinstance(loss_type, str) else None if loss_type is None else str(loss_type),
+        "label_smoothing_factor": float(smoothing) if isinstance(smoothing, (int, float)) else None,
+    }
 
 
 def describe_data(dataset: Any) -> dict[str, Any]:

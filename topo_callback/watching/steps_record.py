@@ -52,6 +52,7 @@ class StepsRecord:
         self._folder, self._tell, self._references = folder, tell, references
         self._writer = StepsWriter(folder.training_steps)
         self._logged = StepsWriter(folder.logged, LOGGED_COLUMNS)
+        self._newest_logged: float | None = None
         self._watch: TrainingWatch | None = TrainingWatch()
         self._found: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
@@ -104,6 +105,12 @@ class StepsRecord:
         self._writer.append(rows)
 
     def _take_logged(self, rows: Sequence[Row]) -> None:
+        if self._newest_logged is None:
+            logged = logged_of(self._folder)
+            self._newest_logged = -1.0 if logged is None else float(logged.step[-1])
+        # a trainer that goes on from a step may evaluate there once more
+        rows = [row for row in rows if row[0] is not None and row[0] > self._newest_logged]
+        self._newest_logged = max([self._newest_logged, *(row[0] for row in rows if row[0] is not None)])
         if self._rules is not None:
             self._by_rules(self._rules.take_logged, TrainingSteps.of(rows, LOGGED_COLUMNS))
         self._logged.append(rows)
