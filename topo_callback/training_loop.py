@@ -14,8 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 OPTIONAL = (
-    "auto_find_batch_size", "chat_template_kwargs", "fp16", "gradient_accumulation_steps", "lr_scheduler_kwargs",
-    "max_grad_norm", "optim", "per_device_train_batch_size", "push_to_hub", "train_batch_size", "warmup_ratio",
+    "auto_find_batch_size", "chat_template_kwargs", "fp16", "gradient_accumulation_steps", "label_smoothing_factor",
+    "loss_type", "lr_scheduler_kwargs", "max_grad_norm", "optim", "per_device_train_batch_size", "push_to_hub",
+    "train_batch_size", "warmup_ratio",
 )  # fmt: skip
 """Attributes of settings or progress that are read where they are there: not every version of transformers has all."""
 

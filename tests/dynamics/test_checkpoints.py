@@ -16,9 +16,10 @@ from answered_runs import CONFIG, STEPS, answered_run, plateau
 from trajectories import write_trajectory
 
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.checkpoints import checkpoint_answers, eval_loss_turned
+from topo_callback.dynamics.checkpoints import _Evaluations, checkpoint_answers, eval_loss_turned
 from topo_callback.dynamics.course import ANSWERS, LOSS, Course
 from topo_callback.dynamics.verdict import NOT_ENOUGH
+from topo_callback.measures.uncertainty import error_of
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED
 from topo_callback.records.logged_numbers import LoggedNumbers
@@ -193,6 +194,9 @@ def test_the_newest_two_have_to_be_above_the_scatter_behind_the_lowest(tmp_path:
     falls = [3.0, 2.0, 1.5, 1.4]  # which is no scatter
     assert course_of([*falls, 1.45, 1.5, 1.55, 1.6, 1.65], tmp_path / "rises") == "about step 32"
     assert course_of([*falls, 1.45, 1.41, 1.45, 1.42, 1.45], tmp_path / "level") == "about step 32, or the last one"
+    behind = [1.45, 1.42, 1.46, 1.49, 1.525]  # of which 1.45 is .04 off its line, so that .098 is needed
+    assert course_of([*falls, *behind], tmp_path / "newest") == "about step 32, or the last one"
+    assert course_of([*falls, *behind[:3], 1.51, 1.525], tmp_path / "both") == "about step 32"
     assert course_of([*falls, 1.6, 1.6, 1.6, 1.41, 1.6], tmp_path / "one") == "about step 32, or the last one"
     assert (
         course_of([*falls[:3], 1.48, 1.47, 1.46, 1.4, 1.41, 1.6], tmp_path / "few") == "about step 56, or the last one"
@@ -213,7 +217,7 @@ def test_of_few_evaluations_the_scatter_is_not_known(tmp_path: Path, count: int)
 
 
 def test_a_rise_within_rounding_or_the_error_of_general_text_is_none(tmp_path: Path) -> None:
-    level = [2.0] * 8 + [2.0001] * 3
+    level = [2 + 5e-8 * place for place in range(11)]
     run = evaluated(answered_run(tmp_path / "rounding", plateau, lambda step: 0.0, noise=0.0), level)
     assert said(run)[2] == "about step 8, or the last one"
     for noise in (0.002, 0.2):
@@ -243,14 +247,11 @@ def test_noise_alone_rarely_names_one(tmp_path: Path) -> None:
     assert alone <= 12  # of 240
 
 
-def test_uneven_steps_are_on_their_own_line(tmp_path: Path) -> None:
-    steps = (0, 8, 12, 14, 15, 16, 32, 40, 88)
-    run = evaluated(
-        answered_run(tmp_path, plateau, lambda step: 0.0, noise=0.0), [2 + step / 100 for step in steps], steps
-    )
-    which = checkpoint_answers(run, [])[2]
-    assert which.answer == "about step 0"
-    assert which.evidence.endswith("may scatter by 0") or " may scatter by 1e-1" in which.evidence  # of floating point
+def test_deviations_are_in_units_of_one_evaluations_noise_at_any_steps() -> None:
+    steps = np.array([0, 8, 12, 14, 15, 16, 32, 40, 88])
+    draws = np.random.default_rng(0).normal(size=(4000, len(steps)))
+    found = np.array([_Evaluations(steps, draw, True).deviations for draw in draws + steps / 100])
+    np.testing.assert_allclose((found**2).mean(axis=0), 1, atol=0.1)
 
 
 def test_between_samples_general_text_is_on_a_line(tmp_path: Path) -> None:
@@ -263,6 +264,23 @@ def test_between_samples_general_text_is_on_a_line(tmp_path: Path) -> None:
     which = checkpoint_answers(run, [])[2]
     assert which.answer == "about step 4"
     assert f" and the other by {middle:+.2g} ± " in which.evidence
+
+
+def test_the_error_between_two_steps_is_that_of_the_same_passages() -> None:
+    rows = np.random.default_rng(0).normal(1.0, 2.0, size=(2, 20))
+    course = Course(4, 20, (8, 16), rows.mean(axis=1), np.zeros(2), rows)
+    for one, other, expected in (
+        (4, 8, rows[0]),
+        (4, 6, rows[0] / 2),
+        (6, 12, rows[0] / 2 + rows[1] / 2 - rows[0] / 2),
+        (8, 16, rows[1] - rows[0]),
+    ):
+        value, error = course.between(one, other)
+        assert value == pytest.approx(expected.mean())
+        assert error == pytest.approx(error_of(expected.std(ddof=1) / 20**0.5, 20))
+    assert course.between(4, 4)[0] == 0
+    with pytest.raises(ValueError, match="without its prompts"):
+        Course(4, 20, (8, 16), rows.mean(axis=1), np.zeros(2)).between(4, 8)
 
 
 def test_later_evaluations_than_the_newest_sample_wait_for_the_next(tmp_path: Path) -> None:

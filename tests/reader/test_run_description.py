@@ -15,7 +15,8 @@ from transformers import Trainer, TrainingArguments
 
 from topo_callback import TopologyCallback, TopologyConfig, Trajectory
 from topo_callback.dynamics.identity import differences, identity_of
-from topo_callback.reader.run_description import describe_data
+from topo_callback.reader.run_description import describe_data, describe_loss
+from topo_callback.training_loop import LoopSettings
 
 ROWS = [{"input_ids": [5 + (row * place) % 300 for place in range(6)]} for row in range(12)]
 TEXTS = [f"prompt number {i} of {i * i % 7}" for i in range(8)]
@@ -88,6 +89,22 @@ def test_another_way_of_training_is_no_reference(
 def test_the_same_training_with_another_seed_is_one(usual: Any, tmp_path: Path) -> None:
     assert differences(identity_of(usual), identity_of(trained(tmp_path, seed=7))) == {}
     assert identity_of(json.loads(json.dumps(usual))) == identity_of(usual)
+
+
+def test_the_loss_is_described_by_settings_of_transformers_and_trl(usual: Any, tmp_path: Path) -> None:
+    sft = pytest.importorskip("trl").SFTConfig
+
+    class OfMine(sft):  # type: ignore[misc, valid-type]
+        """Settings of the user's."""
+
+    known = {"settings": "TrainingArguments", "label_smoothing_factor": 0.0}
+    assert {name: usual["training"][name] for name in known} == known
+    assert "loss_type" not in usual["training"]
+    mine = OfMine(
+        output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False, loss_type="dft", label_smoothing_factor=0.1
+    )
+    assert describe_loss(mine) == {"settings": "SFTConfig", "loss_type": "dft", "label_smoothing_factor": 0.1}
+    assert describe_loss(LoopSettings(device=torch.device("cpu"), output_dir=str(tmp_path))) == {}
 
 
 def test_data_are_described_without_code_of_the_user() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -477,3 +478,23 @@ def test_a_resumed_run_has_the_logged_numbers_up_to_its_checkpoint(watch: Watch)
     frame = Trajectory.load(watch.folder).logged_numbers()
     assert frame["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert len(list(watch.folder.glob("topology/*/logged.csv"))) == 1
+
+
+def test_an_evaluation_at_the_step_that_a_run_goes_on_from_is_recorded_once(watch: Watch) -> None:
+    settings = {
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "eval_on_start": True,
+    }
+
+    evaluates: Any = partial(Trainer, eval_dataset=[{name: row[name][:5] for name in row} for row in watch.rows()])
+    watch.trainer(watch.callback(), kind=evaluates, **settings).train()
+    first = Trajectory.load(watch.folder).logged_numbers()
+    watch.trainer(watch.callback(), kind=evaluates, **settings).train(
+        resume_from_checkpoint=str(watch.folder / "checkpoint-4")
+    )
+    frame = Trajectory.load(watch.folder).logged_numbers()
+    assert frame["step"].tolist() == [0, 2, 4, 6]
+    assert frame["eval_loss"].tolist() == pytest.approx(first["eval_loss"].tolist())

@@ -24,9 +24,7 @@ from topo_callback.records.trajectory import Trajectory
 EVALUATED = "eval_loss"
 TURNED, EVALUATIONS = 2.5, 8  # times the scatter that the newest two are above the lowest; evaluations, at least
 SUDDEN = 3.0  # times the largest rise per step of the loss on general text in any interval before
-RISEN = (
-    3.0  # times the scatter behind the lowest sum of eval loss and loss on general text that the newest two are above
-)
+RISEN = 3.0  # times the scatter behind the lowest sum of the two losses that the newest two are above it
 _FEWEST_BEHIND = 3  # evaluations behind the lowest, without the last, that tell it alone
 _WHICH = "Which checkpoint?"
 _SUM = "the eval loss plus the loss on general text"

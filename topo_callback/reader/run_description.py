@@ -133,7 +133,7 @@ def describe_training(
         "optimizer": _describe_optimizer(optimizer, args),
         "trained_parameters": _trained_parameters(model),
         **_batch(args, state, world_size),
-        **_describe_loss(args),
+        **describe_loss(args),
     }
     dataset = getattr(context.get("train_dataloader"), "dataset", None)
     if dataset is not None:
@@ -141,21 +141,20 @@ def describe_training(
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _describe_loss(args: TrainingSettings) -> dict[str, Any]:
-    """Which loss a trainer of transformers or TRL minimises and evaluates, as far as its settings say."""
-    known = (
-        kind.__name__ for kind in type(args).__mro__ if kind.__module__.partition(".")[0] in ("transformers", "trl")
-    )
-    settings = next(known, None)
+def describe_loss(args: TrainingSettings) -> dict[str, Any]:
+    """Which loss a trainer minimises and evaluates, as far as its settings say: their class in transformers or TRL,
+    `loss_type` and `label_smoothing_factor`; nothing of other settings."""
+    kinds = (kind for kind in type(args).__mro__ if kind.__module__.partition(".")[0] in ("transformers", "trl"))
+    settings = next(kinds, None)
     if settings is None:
         return {}
-    loss_type = getattr(args, "loss_type", None)
-    smoothing = getattr(args, "label_smoothing_factor", None)
-    return {
-        "settings": settings,
-        "loss_type": loss_type if isinstance(loss_type, str) else None if loss_type is None else str(loss_type),
-        "label_smoothing_factor": float(smoothing) if isinstance(smoothing, (int, float)) else None,
-    }
+    found: dict[str, Any] = {"settings": settings.__name__}
+    loss_type, smoothing = getattr(args, "loss_type", None), getattr(args, "label_smoothing_factor", None)
+    if loss_type is not None:
+        found["loss_type"] = str(loss_type)
+    if isinstance(smoothing, (int, float)):
+        found["label_smoothing_factor"] = float(smoothing)
+    return found
 
 
 def describe_data(dataset: Any) -> dict[str, Any]:
