@@ -88,7 +88,8 @@ def main() -> None:
         for name in given.only:
             carry_out(material, job_of(name), lambda text: print(text, flush=True))
             run = Trajectory.load(given.work / job_of(name).name)
-            write_page(PAGES / f"{name}.html", report_page([run], prompts=texts))
+            page = report_page([run], prompts=texts).replace(str(material.folder), material.folder.name)
+            write_page(PAGES / f"{name}.html", page)
             report(given.work)
 
 
