@@ -144,11 +144,11 @@ def describe_training(
 def describe_loss(args: TrainingSettings) -> dict[str, Any]:
     """Which loss a trainer minimises and evaluates, as far as its settings say: their class in transformers or TRL,
     `loss_type` and `label_smoothing_factor`; nothing of other settings."""
-    kinds = (kind for kind in type(args).__mro__ if kind.__module__.partition(".")[0] in ("transformers", "trl"))
-    settings = next(kinds, None)
-    if settings is None:
+    kinds = (each for each in type(args).__mro__ if each.__module__.partition(".")[0] in ("transformers", "trl"))
+    kind = next(kinds, None)
+    if kind is None:
         return {}
-    found: dict[str, Any] = {"settings": settings.__name__}
+    found: dict[str, Any] = {"settings": kind.__name__}
     loss_type, smoothing = getattr(args, "loss_type", None), getattr(args, "label_smoothing_factor", None)
     if loss_type is not None:
         found["loss_type"] = str(loss_type)
