@@ -91,9 +91,10 @@ def _separation_lines(of_kind: dict[str, list[Run]]) -> Iterator[str]:
         yield f"| all together | {found.together.r_squared:.2f} | {found.together.p:.3f} | {_from(found, steps)} | |"
         for name, test in found.measures.items():
             at = np.flatnonzero(found.steps[name].p_all < 0.05)
+            cell = name.replace("|", "\\|")
             named = [layer for (measure, layer), each in found.layers.items() if measure == name and each.p_all < 0.05]
             yield (
-                f"| `{name}` | {test.r_squared:.2f} | {test.p_all:.3f} | {steps[at[0]] if at.size else '-'} | "
+                f"| `{cell}` | {test.r_squared:.2f} | {test.p_all:.3f} | {steps[at[0]] if at.size else '-'} | "
                 f"{', '.join(str(layer + 1) for layer in sorted(named)) or '-'} of {len(layers) - 1} |"
             )
 
