@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answered_runs import answered_run
 from browser import Page, browser
 from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
@@ -453,6 +454,24 @@ def test_the_course_of_the_run_is_above_the_fold_and_events_are_marked_on_it(win
         assert window.run("document.querySelectorAll('#course-charts .mark').length") == 3 * charts > 0
     finally:
         window.size(1280, 900)
+
+
+def test_the_name_of_an_event_lies_on_no_curve_that_is_high(window: Page, tmp_path: Path) -> None:
+    run = answered_run(tmp_path, lambda step: min(step, 40) / 40, kept=lambda step: 1.0, kept_error=0.0)
+    found = Event("change", "calibrated", 64, 64, 64, (1,), 2.0, 0.02, "change at 64")
+    TrajectoryFolder(run.folder).note("event", **asdict(found))
+    window.open(write_page(tmp_path / "page.html", report_page(Trajectory.load(run.folder))))
+    places = window.run(
+        """Object.fromEntries([...document.querySelectorAll('#course-charts figure')].map((figure) => {
+          const name = [...figure.querySelectorAll('text')].find((text) => text.textContent === 'change');
+          return [figure.querySelector('figcaption').firstChild.textContent,
+            [Number(name.getAttribute('y')), Number(figure.querySelector('line.mark').getAttribute('y2'))]];
+        }))"""
+    )
+    top, bottom = places["Training loss"]
+    assert top == 20
+    assert places["Structure kept"] == [bottom - 40, bottom]  # above the line of chance and its name
+    assert window.run(OVERLAPS) == []
 
 
 def test_what_is_folded_is_drawn_when_it_is_opened_and_printed_whole(window: Page, file: Path) -> None:

@@ -43,12 +43,15 @@ function lineChart(place, chart) {
   }
   // of marks that are near each other the first one is named, with how many more there are
   let named = null;
+  const below = height - bottom - ((chart.marks || []).length ? 40 : 8);
+  const isHigh = (series, from, to) => (series.x || chart.x).some((at, i) => known([at, series.values[i]]).length === 2 && px(at) >= from && px(at) <= to && py(series.values[i]) < top + 22);
+  const crowded = (from, to) => chart.series.some((series) => isHigh(series, from, to));
   for (const onset of [...(chart.onsets || [])].sort((one, other) => one.x - other.x)) {
     const x = px(onset.x), flip = x > left + inner / 2;
     drawing.append(svg("line", { class: "mark", x1: x, x2: x, y1: top, y2: height - bottom }));
     if (named && x - named.x < 110) named.node.textContent = `${named.text} +${++named.more}`;
     else {
-      named = { x, text: onset.text, more: 0, node: svg("text", { x: x + (flip ? -5 : 5), y: top + 12, "text-anchor": flip ? "end" : "start" }, onset.text) };
+      named = { x, text: onset.text, more: 0, node: svg("text", { x: x + (flip ? -5 : 5), y: crowded(flip ? x - 110 : x, flip ? x : x + 110) ? below : top + 12, "text-anchor": flip ? "end" : "start" }, onset.text) };
       drawing.append(named.node);
     }
   }
