@@ -21,7 +21,7 @@ from comparison import Design, rate, simulate
 from machine import describe_machine
 
 from topo_callback.comparison import alignment
-from topo_callback.comparison.differences import difference, largest_excluded, run_means
+from topo_callback.comparison.effects import difference, largest_excluded, run_means
 from topo_callback.comparison.explained import joined
 from topo_callback.comparison.labelings import Labelings, labelings
 from topo_callback.comparison.own_spread import LEVEL, levels

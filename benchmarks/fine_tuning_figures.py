@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 
 from topo_callback.figures.figures import STYLE
 from topo_callback.figures.panels import MISSING_COLOUR
-from topo_callback.figures.zigzag_matrices import ITSELF_COLOUR, SHARES
+from topo_callback.figures.zigzag_panels import ITSELF_COLOUR, SHARES
 
 COLOURS = ("#0072B2", "#D55E00", "#AA4499")  # continued, switched, switched to the other text
 GREY, GRID = "#777777", "#e6e6e6"

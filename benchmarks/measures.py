@@ -36,7 +36,7 @@ from topo_callback.measures import (
     time_measures,
 )
 from topo_callback.measures.distances import gram_matrix
-from topo_callback.measures.gaussian import gaussian_draws
+from topo_callback.measures.zigzags import gaussian_draws
 
 CLOUDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "activations" / "minilm_l6_mean_pooled.npz"
 NEIGHBOURS = 5

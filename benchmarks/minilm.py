@@ -41,8 +41,7 @@ from topo_callback.homology import (
     zigzag_persistence,
 )
 from topo_callback.measures.distances import gram_matrix
-from topo_callback.measures.gaussian import gaussian_neighbours
-from topo_callback.measures.zigzags import two_stage_survival
+from topo_callback.measures.zigzags import gaussian_neighbours, two_stage_survival
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS_minilm.md"

@@ -24,8 +24,8 @@ from topo_callback.demo.smollm2 import smollm2_folder
 from topo_callback.homology import nearest_neighbours, rips_persistence
 from topo_callback.measures import LayerView, installed_measures, pair_measures
 from topo_callback.measures.distances import gram_matrix
-from topo_callback.measures.gaussian import gaussian_draws
 from topo_callback.measures.missing import Missing
+from topo_callback.measures.zigzags import gaussian_draws
 
 DATA = Path(__file__).parent / "data" / "real_model_once.json"
 LANGUAGES = {

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from zigzag_inputs import best_time, drifting_neighbours
 
 from topo_callback.figures.figures import STYLE
-from topo_callback.figures.zigzag_curves import BLUE, ORANGE
+from topo_callback.figures.zigzag_panels import BLUE, ORANGE
 from topo_callback.homology import zigzag_persistence
 
 AROUND = {"points": 2000, "k": 5, "stages": 16}

@@ -7,6 +7,8 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,30 @@ def unit_of(module: str) -> str:
     """The first name below the package: `homology` for topo_callback.homology.rips."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
+
+
+def files() -> dict[str, Path]:
+    """Module name -> file."""
+    paths = {
+        ".".join(("topo_callback", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    return {name.removesuffix(".__init__"): path for name, path in paths.items()}
+
+
+def importers() -> dict[str, set[str]]:
+    """Module -> the modules that import it, inside their functions too."""
+    modules, found = files(), defaultdict(set)
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    found[whole if whole in modules else node.module].add(name)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    found[alias.name].add(name)
+    return {name: found[name] - {name} for name in modules}
 
 
 def imports() -> list[tuple[str, str]]:
@@ -64,6 +90,32 @@ def test_imports_point_down() -> None:
     upward = {(unit, target) for unit, target in imports() if unit != target and place[target] >= place[unit]}
     # the package's own __init__ only hands names on
     assert {pair for pair in upward if pair[0] != "__init__"} == set()
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    below = defaultdict(set)
+    for module, above in importers().items():
+        for importer in above:
+            below[importer].add(module)
+    list(TopologicalSorter(below).static_order())  # CycleError names the files
+
+
+LONGEST = 420
+SMALL = 50
+DOORS = ("topo_callback.trajectory",)  # small, and imported by the face alone: users know them by their name
+
+
+def test_a_file_is_read_in_one_go_and_a_small_one_has_several_users() -> None:
+    sizes = {name: len(path.read_text().splitlines()) for name, path in files().items()}
+    assert {name: lines for name, lines in sizes.items() if lines > LONGEST} == {}
+    plug_ins = ("topo_callback.commands.", "topo_callback.integrations.")  # nothing imports them, or a table does
+    lonely = {
+        name
+        for name, above in importers().items()
+        if len(above) == 1 and sizes[name] < SMALL and not name.startswith(plug_ins)
+        if files()[name].name not in ("__init__.py", "__main__.py")
+    }
+    assert lonely == set(DOORS)
 
 
 @pytest.mark.parametrize(

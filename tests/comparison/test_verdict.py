@@ -11,7 +11,7 @@ from comparison.simulated_runs import Design, simulate, write_run, write_runs
 from scipy.stats import binom, ttest_ind, ttest_rel
 
 from topo_callback.comparison import compare_runs, load_runs
-from topo_callback.comparison.differences import difference, largest_excluded, paired_order
+from topo_callback.comparison.effects import difference, largest_excluded, paired_order
 from topo_callback.comparison.explained import share_of_points
 from topo_callback.comparison.labelings import blocks_of, labelings
 from topo_callback.comparison.own_spread import LEVEL, NOTHING, _level, levels

@@ -16,7 +16,7 @@ from zigzag_pictures import draw, drifting_graphs, names_of, panels_of, shares_o
 
 from topo_callback import Barcode, Trajectory
 from topo_callback.figures import depth_figure, time_figure, zigzag_figure
-from topo_callback.figures.zigzag_matrices import ITSELF_COLOUR
+from topo_callback.figures.zigzag_panels import ITSELF_COLOUR
 from topo_callback.figures.zigzag_stages import layer_stages, sample_stages
 from topo_callback.homology import zigzag_persistence
 

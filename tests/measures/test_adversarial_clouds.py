@@ -21,12 +21,11 @@ from topo_callback.homology.paired_topology import representation_topology_diver
 from topo_callback.homology.rips import rips_persistence
 from topo_callback.measures import layer_measures, pair_measures
 from topo_callback.measures.cka import cka
-from topo_callback.measures.displacement import distance_change
+from topo_callback.measures.displacement import distance_change, rtd, rtd_lite
 from topo_callback.measures.distances import POINT_ROUNDING, gram_matrix
-from topo_callback.measures.gaussian import gaussian_neighbours
 from topo_callback.measures.missing import Missing
-from topo_callback.measures.paired_topology import rtd, rtd_lite
 from topo_callback.measures.registry import LayerView
+from topo_callback.measures.zigzags import gaussian_neighbours
 
 POINTS, WIDTH, K = 150, 40, 4
 NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from topo_callback.measures.coordinates import principal_coordinates
+from topo_callback.measures.distances import principal_coordinates
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from topo_callback.measures import gaussian
+from topo_callback.measures import zigzags as gaussian
 from topo_callback.measures.distances import gram_matrix
-from topo_callback.measures.gaussian import gaussian_distances, gaussian_draws, gaussian_neighbours
+from topo_callback.measures.zigzags import gaussian_distances, gaussian_draws, gaussian_neighbours
 
 
 def two_clusters(points: int = 400) -> np.ndarray:

@@ -21,8 +21,7 @@ from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.stage_graphs import union_graph
 from topo_callback.homology.zigzag import zigzag_persistence
 from topo_callback.measures.distances import gram_matrix
-from topo_callback.measures.gaussian import gaussian_neighbours
-from topo_callback.measures.zigzags import two_stage_survival
+from topo_callback.measures.zigzags import gaussian_neighbours, two_stage_survival
 
 LAYERS = 7
 K = 5

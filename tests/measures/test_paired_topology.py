@@ -14,8 +14,8 @@ from topo_callback.homology.paired_topology import (
     tree_divergences,
     tree_similarities,
 )
+from topo_callback.measures.displacement import rtd, rtd_lite, tree_similarity
 from topo_callback.measures.missing import Number
-from topo_callback.measures.paired_topology import rtd, rtd_lite, tree_similarity
 from topo_callback.measures.registry import LayerView
 
 STILL = {"rtd": 0, "rtd_lite": 0, "srtd_lite": 0, "max_rtd_lite": 0, "nts_e": 1, "nts_m": 1}

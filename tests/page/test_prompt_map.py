@@ -13,8 +13,7 @@ from scipy.stats import special_ortho_group
 from trajectories import make_sample
 
 from topo_callback import Trajectory
-from topo_callback.page.prompt_map import NEIGHBOURS, map_content, on_common_axes
-from topo_callback.page.prompts import PromptMoves, moved_prompts, prompt_moves
+from topo_callback.page.prompts import NEIGHBOURS, PromptMoves, map_content, moved_prompts, on_common_axes, prompt_moves
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tiny import CORPUS, tiny_llama, tiny_tokenizer
 from topo_callback.cli import main
 from topo_callback.errors import ConfigurationError, ProbeError
 from topo_callback.pruning.evaluation import _for_harness, text_tokens
-from topo_callback.pruning.loading import load_prunable
+from topo_callback.pruning.files import load_prunable
 from topo_callback.scan.bounded import BoundedTokenizer
 
 

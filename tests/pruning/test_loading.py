@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tiny import tiny_llama, tiny_tokenizer
 
 from topo_callback.errors import ConfigurationError, UnsupportedModelError
-from topo_callback.pruning.loading import load_prunable
+from topo_callback.pruning.files import load_prunable
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from studies.readings import context, reading, rotated
 
 from topo_callback import Probe
 from topo_callback.measures.missing import Missing
-from topo_callback.studies.prompt_length import prompt_length, rank_correlation
+from topo_callback.studies.tokens import prompt_length, rank_correlation
 
 LENGTHS = (2, 9, 4, 4, 7, 3, 12, 5)
 

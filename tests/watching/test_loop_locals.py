@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from topo_callback.watching.loop_locals import LoopLocals
+from topo_callback.watching.step_signals import LoopLocals
 
 
 class Batch:

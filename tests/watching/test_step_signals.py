@@ -290,7 +290,7 @@ def test_fault_32_signals_that_fail_cost_nothing_but_themselves(
     watch: Watch, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
-        mock.patch("topo_callback.watching.loop_locals._values", side_effect=error),
+        mock.patch("topo_callback.watching.step_signals._values", side_effect=error),
         caplog.at_level(logging.WARNING, logger="topo_callback"),
     ):
         watch.trainer(watch.callback()).train()

@@ -125,7 +125,7 @@ def _prune(given: argparse.Namespace) -> None:
 
     from topo_callback.libraries import quiet_transformers
     from topo_callback.pruning.choice import all_choices, given_choice
-    from topo_callback.pruning.loading import load_prunable, load_text
+    from topo_callback.pruning.files import load_prunable, load_text
     from topo_callback.pruning.outcomes import choice_table, explanation, facts_of, source_of
     from topo_callback.tables import rich_table
 
@@ -173,7 +173,7 @@ def _check_options(given: argparse.Namespace) -> None:
                 f"--threshold {threshold:g}; accepted: above 0 and at most 1 (published: 0.9, 0.8)"
             )
     if given.output_dir:
-        from topo_callback.pruning.writing import check_target
+        from topo_callback.pruning.files import check_target
 
         check_target(given.output_dir)
         if given.recorded and given.method in OF_ACTIVATIONS:
@@ -247,8 +247,8 @@ def _write(
     comparison: Outcomes | None,
 ) -> None:
     from topo_callback.pruning.cutting import cut_layers
+    from topo_callback.pruning.files import write_pruned
     from topo_callback.pruning.outcomes import facts_of
-    from topo_callback.pruning.writing import write_pruned
 
     method = "given" if given.layers else given.method
     choice = next((choice for choice in choices if choice.method == method), None)

@@ -12,15 +12,18 @@ import numpy as np
 from jaxtyping import Float64
 
 from topo_callback.comparison.alignment import Alignment, align
-from topo_callback.comparison.differences import Difference, difference, paired_order, run_means
 from topo_callback.comparison.effects import (
+    Difference,
     EffectSizes,
     RunMap,
     curve_distances,
+    difference,
     effect_sizes,
     energy_distance,
     joint_distances,
+    paired_order,
     run_map,
+    run_means,
 )
 from topo_callback.comparison.fingerprints import Fingerprints, compare_fingerprints
 from topo_callback.comparison.labelings import MOST_LABELINGS, Labelings, blocks_of, labelings

@@ -20,8 +20,7 @@ from topo_callback.comparison.claims import (
     pair_differs,
 )
 from topo_callback.comparison.comparison import Comparison, Key, Pair
-from topo_callback.comparison.differences import Difference
-from topo_callback.comparison.effects import EffectSizes
+from topo_callback.comparison.effects import Difference, EffectSizes
 from topo_callback.comparison.fingerprint_tables import fingerprint_content
 from topo_callback.comparison.labelings import Labelings
 from topo_callback.comparison.notes import notes

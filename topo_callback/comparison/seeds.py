@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import t as student
 
-from topo_callback.comparison.differences import CONFIDENCE, run_means, welch
+from topo_callback.comparison.effects import CONFIDENCE, run_means, welch
 from topo_callback.comparison.explained import joined
 from topo_callback.comparison.labelings import fewest_seeds
 from topo_callback.comparison.own_spread import LEVEL, OwnSpread, own_spread

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from topo_callback.comparison.differences import Difference, largest_excluded
+from topo_callback.comparison.effects import Difference, largest_excluded
 from topo_callback.comparison.labelings import Labelings
 from topo_callback.comparison.own_spread import LEVEL, Levels
 from topo_callback.comparison.permutation import ObjectiveTest

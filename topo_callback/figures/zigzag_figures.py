@@ -17,8 +17,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from topo_callback.figures.figures import STYLE
 from topo_callback.figures.labels import step_name
 from topo_callback.figures.panels import model_name, plain
-from topo_callback.figures.zigzag_curves import draw_betti_curve, draw_births, draw_shared, draw_survival
-from topo_callback.figures.zigzag_matrices import draw_effective_image, draw_similarity
+from topo_callback.figures.zigzag_panels import (
+    draw_betti_curve,
+    draw_births,
+    draw_effective_image,
+    draw_shared,
+    draw_similarity,
+    draw_survival,
+)
 from topo_callback.figures.zigzag_stages import Stages, layer_stages, sample_stages
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.descriptors import (

@@ -16,7 +16,7 @@ from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.rips import landmark_persistence, rips_persistence, rips_persistence_batch
 from topo_callback.measures import LayerView
 from topo_callback.measures.distances import gram_matrix
-from topo_callback.measures.gaussian import gaussian_draws, uses_gaussian_clouds
+from topo_callback.measures.zigzags import gaussian_draws, uses_gaussian_clouds
 from topo_callback.records.sample import Sample
 from topo_callback.subsamples import subsample_indices
 

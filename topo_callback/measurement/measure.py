@@ -33,7 +33,7 @@ from topo_callback.measures import (
     pair_measures,
     time_measures,
 )
-from topo_callback.measures.coordinates import principal_coordinates
+from topo_callback.measures.distances import principal_coordinates
 from topo_callback.measures.layer_significance import layer_significance
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.tokens import over_prompts

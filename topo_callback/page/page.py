@@ -23,8 +23,7 @@ from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.libraries import versions
 from topo_callback.page.across import Across, across
 from topo_callback.page.cycles import cycles
-from topo_callback.page.directions import directions_table
-from topo_callback.page.drift_words import words_section
+from topo_callback.page.directions import directions_table, words_section
 from topo_callback.page.groups import groups_table
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.prompts import moved_prompts

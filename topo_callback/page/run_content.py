@@ -14,10 +14,9 @@ from topo_callback.dynamics.series import choose_clock, logged_of, training_of
 from topo_callback.errors import ProbeError, RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
-from topo_callback.page.directions import directions_content
-from topo_callback.page.drift_words import words_content
+from topo_callback.page.directions import directions_content, words_content
 from topo_callback.page.groups import groups_content
-from topo_callback.page.prompt_map import map_content
+from topo_callback.page.prompts import map_content
 from topo_callback.page.wording import number, part, plain
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     )
     from topo_callback.pruning.cutting import cut_layers
     from topo_callback.pruning.evaluation import Perplexity, measure_perplexity, text_tokens
+    from topo_callback.pruning.files import write_pruned
     from topo_callback.pruning.outcomes import Outcome, Outcomes, choice_table, compare_choices
     from topo_callback.pruning.scores import LayerScores, measure_scores, recorded_scores
-    from topo_callback.pruning.writing import write_pruned
 
 _HOME = {
     "Choice": "choice",
@@ -42,7 +42,7 @@ _HOME = {
     "measure_perplexity": "evaluation",
     "recorded_scores": "scores",
     "text_tokens": "evaluation",
-    "write_pruned": "writing",
+    "write_pruned": "files",
 }
 
 __all__ = [

@@ -6,7 +6,6 @@ Importing this package registers every study.
 from topo_callback.studies import (
     augmented_views,
     cross_lingual,
-    prompt_length,
     repetition_neurons,
     sensitive_directions,
     tokens,
@@ -37,7 +36,6 @@ __all__ = [
     "StudyRunner",
     "augmented_views",
     "cross_lingual",
-    "prompt_length",
     "register",
     "repetition_neurons",
     "sensitive_directions",

@@ -35,7 +35,7 @@ from topo_callback.worker.dispatcher import Dispatcher
 from topo_callback.worker.early import take_early
 from topo_callback.worker.executor import WorkerExecutor, at_exit
 from topo_callback.worker.failed_measures import FailedMeasures
-from topo_callback.worker.outcomes import Concluded, Lost
+from topo_callback.worker.spool import Concluded, Lost
 from topo_callback.worker.task import conclude_run
 
 _MOST_OF_A_PICTURE = 64 << 20  # bytes

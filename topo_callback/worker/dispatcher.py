@@ -12,7 +12,7 @@ from typing import Any
 from topo_callback.records.sample import Sample
 from topo_callback.worker.dispatcher_thread import DispatcherThread
 from topo_callback.worker.executor import WorkerExecutor
-from topo_callback.worker.outcomes import Call, Outcome
+from topo_callback.worker.spool import Call, Outcome
 
 
 class Dispatcher(DispatcherThread):

@@ -27,9 +27,8 @@ from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import show_if_asked
 from topo_callback.worker.executor import WorkerExecutor, at_exit
-from topo_callback.worker.outcomes import Call, Concluded, Lost, Outcome, Task
 from topo_callback.worker.self_check import EngineCheckError
-from topo_callback.worker.spool import Spool
+from topo_callback.worker.spool import Call, Concluded, Lost, Outcome, Spool, Task
 from topo_callback.worker.task import conclude_run, draw_run, measure_spooled, warm_up, write_run_page
 
 _MOST_DEATHS = 3

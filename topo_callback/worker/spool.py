@@ -1,10 +1,57 @@
-"""The spool: samples that wait for the worker, in memory only until they are on disk."""
+"""The spool: samples that wait for the worker, in memory only until they are on disk; and what comes of each task."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
 from topo_callback.records.sample import Sample
+from topo_callback.records.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A sample without a snapshot, and why."""
+
+    step: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """One of the last things to be done for a run is done, or cannot be.
+
+    Attributes:
+        verdict: that was asked for; None for pictures and page, and where it could not be made.
+    """
+
+    verdict: Verdict | None = None
+
+
+Outcome = Snapshot | Lost | Concluded
+
+
+@dataclass(frozen=True)
+class Call:
+    """Something that uses the disk."""
+
+    function: Callable[..., object]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+@dataclass
+class Task:
+    kind: Literal["warm_up", "measure", "verdict", "draw", "page"]
+    step: int  # of a measurement; -1 otherwise
+    future: Future[Any]
+    deadline: float
+
 
 _HELD_BYTES = 256 << 20
 
