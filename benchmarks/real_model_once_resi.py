@@ -46,6 +46,7 @@ from topo_callback.measures import LayerView
 BLOCK = 128
 SHARES = (0, 25, 50, 75, 100)
 SEEDS = 5
+PERMUTED = 999  # labellings
 READ = (10, 20, 30)  # layers of which clouds are compared
 HELD_OUT = 48  # requests of each data set that no run is trained on
 ROWS, BATCH, STEPS, RATE = 48, 12, 16, 1e-3
@@ -250,18 +251,22 @@ def compare(kept: Kept, folder: Path) -> None:
             seed for seed in range(SEEDS) if all((folder / f"{kind}-{share}-{seed}.npz").is_file() for share in SHARES)
         ]
         part = kept.part(kind)
-        if len(seeds) < 2 or part.get("seeds") == len(seeds):
+        if len(seeds) < 2 or (part.get("seeds") == len(seeds) and "p" in part):
             continue
         labels = [share for share in SHARES for _ in seeds]
         clouds = [np.load(folder / f"{kind}-{share}-{seed}.npz")["clouds"] for share in SHARES for seed in seeds]
-        part["layers"] = {}
-        for place, layer in enumerate(READ):
-            found = matrices([view_of(cloud[place]) for cloud in clouds])
-            part["layers"][str(layer)] = {
-                number: [auprc(unlike, labels), *_left_out(unlike, labels, seeds)]
-                for number, values in found.items()
-                for unlike in [unlikeness(number, values)]
+        unlike = {
+            str(layer): {
+                number: unlikeness(number, values)
+                for number, values in matrices([view_of(cloud[place]) for cloud in clouds]).items()
             }
+            for place, layer in enumerate(READ)
+        }
+        part["layers"] = {
+            layer: {number: [auprc(each, labels), *_left_out(each, labels, seeds)] for number, each in of_layer.items()}
+            for layer, of_layer in unlike.items()
+        }
+        part["p"] = _by_chance(unlike, labels)
         part["seeds"] = len(seeds)
         kept.save()
 
@@ -276,6 +281,17 @@ def _left_out(unlike: np.ndarray, labels: Sequence[int], seeds: Sequence[int]) -
         rest = np.flatnonzero(of_run != seed)
         found.append(auprc(unlike[np.ix_(rest, rest)], [labels[place] for place in rest]))
     return [min(found), max(found)]
+
+
+def _by_chance(unlike: Mapping[str, Mapping[str, np.ndarray]], labels: Sequence[int]) -> dict[str, float]:
+    """Share of labellings, the real one included, whose AUPRC, mean over layers, is at least the real one's."""
+    generator = np.random.default_rng(0)
+    all_labels = [list(labels), *([labels[at] for at in generator.permutation(len(labels))] for _ in range(PERMUTED))]
+    found = {}
+    for number in next(iter(unlike.values())):
+        means = [np.mean([auprc(of_layer[number], each) for of_layer in unlike.values()]) for each in all_labels]
+        found[number] = float(np.mean(np.array(means) >= means[0] - 1e-12))
+    return found
 
 
 def chance(groups: int, members: int) -> float:
