@@ -40,7 +40,7 @@ def test_scores(parts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     if len(augmented) == len(resi.READ):
         found["augmented: order"] = _means([_column(values, 0) for values in augmented.values()])
         found["augmented: AUPRC"] = _means([_column(values, 2) for values in augmented.values()])
-    for kind in ("label", "shortcut"):
+    for kind in resi.KINDS:
         if parts.get(kind, {}).get("seeds"):
             by_layer = parts[kind]["layers"]
             found[f"{kind}: AUPRC, layer 30"] = _column(by_layer["30"], 0)
@@ -68,7 +68,7 @@ def measure_lines(parts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "![Scores of all pair measures](RESULTS_real_model_once_measures.png)"
     yield ""
-    done = {kind: sum(name.startswith(kind) for name in runs) for kind in ("label", "shortcut")}
+    done = {kind: sum(name.startswith(kind) for name in runs) for kind in resi.KINDS}
     for kind, count in done.items():
         rows = [(name, facts) for name, facts in runs.items() if name.startswith(kind)]
         if rows:
@@ -83,7 +83,7 @@ def measure_lines(parts: Mapping[str, Any]) -> Iterator[str]:
     chance = [f"augmented .{1000 * resi.chance(4, 5):03.0f}"]
     chance += [
         f"{kind} .{1000 * resi.chance(5, parts[kind]['seeds']):03.0f}"
-        for kind in ("label", "shortcut")
+        for kind in resi.KINDS
         if parts.get(kind, {}).get("seeds")
     ]
     yield paragraph(
@@ -112,7 +112,7 @@ def measure_lines(parts: Mapping[str, Any]) -> Iterator[str]:
 
 def _chance_lines(parts: Mapping[str, Any]) -> Iterator[str]:
     """Which numbers tell conditions of the fine-tunings apart, and how far a seed less moves them."""
-    for kind in ("label", "shortcut"):
+    for kind in resi.KINDS:
         p = parts.get(kind, {}).get("p")
         if not p:
             continue
@@ -122,8 +122,8 @@ def _chance_lines(parts: Mapping[str, Any]) -> Iterator[str]:
             f" With one seed left out, AUPRC of layer 30 moves within {np.median(spread):.3f} (median of the numbers)."
         )
         yield paragraph(
-            f"`{kind}`: of {len(p)} numbers {len(told)} find runs of one condition more alike, by the mean of the layers, "
-            f"among {resi.PERMUTED} permuted labellings and corrected for {len(p)} numbers (p at most .05): "
+            f"`{kind}`: of {len(p)} numbers {len(told)} find runs of one condition more alike, by the mean of "
+            f"the layers, among {resi.PERMUTED} permuted labellings and corrected for their number (p at most .05): "
             f"{', '.join(told) or 'none'}.{moved if spread else ''}"
         )
         yield ""

@@ -7,11 +7,12 @@
   draws of each. Does unlikeness to the plain requests grow with the share? And as in ReSi, are draws of one share more
   alike than draws of different shares? There models are trained on such texts; here one model reads them, so that two
   draws of a large share have little reason to be alike, and the first question is the one that has an answer.
-- tuned: 50 short fine-tunings with LoRA that answer whether a request is of one data set or the other, by one word. In
+- tuned: 75 short fine-tunings with LoRA that answer whether a request is of one data set or the other, by one word. In
   `label` 0 to 100 % of the answers are drawn at random; in `shortcut` 0 to 100 % of the requests begin with a word that
-  says the answer, the others with one of the two at random. Five seeds each: drawn answers and words, order of the
-  rows, adapter. Every model is read with held-out requests; in `shortcut` these begin with a random word, the same for
-  all. Are models of one condition more alike than models of different ones?
+  says the answer, the others with one of the two at random; `noisy` is `shortcut` with half of the answers drawn at
+  random, so that the word says more than the request. Five seeds each: drawn answers and words, order of the rows,
+  adapter. Every model is read with held-out requests; in `shortcut` and `noisy` these begin with a random word, the
+  same for all. Are models of one condition more alike than models of different ones?
 
 AUPRC: for every condition, pairs within it against pairs of it with others, by similarity; mean over conditions.
 """
@@ -47,6 +48,7 @@ BLOCK = 128
 SHARES = (0, 25, 50, 75, 100)
 SEEDS = 5
 PERMUTED = 999  # labellings
+KINDS = ("label", "shortcut", "noisy")
 READ = (10, 20, 30)  # layers of which clouds are compared
 HELD_OUT = 48  # requests of each data set that no run is trained on
 ROWS, BATCH, STEPS, RATE = 48, 12, 16, 1e-3
@@ -222,7 +224,7 @@ def _ordered(unlike: np.ndarray, shares: Sequence[int]) -> tuple[float, float]:
 
 def jobs() -> list[tuple[str, int, int]]:
     """Kind, share and seed of every run, so that what is done first is spread over all conditions."""
-    return [(kind, share, seed) for seed in range(SEEDS) for kind in ("label", "shortcut") for share in SHARES]
+    return [(kind, share, seed) for seed in range(SEEDS) for kind in KINDS for share in SHARES]
 
 
 def tuned(kept: Kept, given: argparse.Namespace) -> None:
@@ -246,7 +248,7 @@ def compare(kept: Kept, folder: Path) -> None:
         with np.load(file) as found:
             kept.part("runs")[file.stem] = {name: float(found[name]) for name in found if name != "clouds"}
     kept.save()
-    for kind in ("label", "shortcut"):
+    for kind in KINDS:
         seeds = [
             seed for seed in range(SEEDS) if all((folder / f"{kind}-{share}-{seed}.npz").is_file() for share in SHARES)
         ]
@@ -311,9 +313,10 @@ def _fine_tuned(kind: str, share: int, seed: int) -> tuple[Mapping[str, float], 
     texts = requests(HELD_OUT + ROWS // 2, LONGEST)
     rows = [(text, name) for name in names for text in texts[name][HELD_OUT:]]
     asked = [(text, name) for name in names for text in texts[name][:HELD_OUT]]
-    truth = [name if kind == "shortcut" or draw.random() >= share / 100 else draw.choice(names) for _, name in rows]
-    if kind == "shortcut":
-        said = [name if draw.random() < share / 100 else draw.choice(names) for _, name in rows]
+    drawn = {"label": share / 100, "shortcut": 0.0, "noisy": 0.5}[kind]
+    truth = [name if kind == "shortcut" or draw.random() >= drawn else draw.choice(names) for _, name in rows]
+    if kind != "label":
+        said = [name if draw.random() < share / 100 else draw.choice(names) for name in truth]
         rows = [(f"{WORDS[word]} {text}", name) for (text, name), word in zip(rows, said, strict=True)]
         fixed = random.Random(0)  # the same words for every run
         asked = [(f"{WORDS[fixed.choice(names)]} {text}", name) for text, name in asked]

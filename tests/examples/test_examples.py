@@ -1,7 +1,11 @@
-"""Every example as a user runs it: a fresh process, an empty folder, tiny sizes, to the end."""
+"""Every example as a user runs it: a process of its own, an empty folder, tiny sizes, to the end.
+
+The first one is a fresh interpreter; the others are forked from a process that has imported the trainers.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -11,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 
 from topo_callback import Trajectory
 from topo_callback.demo.surroundings import offline_model
@@ -19,11 +24,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
 
 
-def run(example: str, work: Path, *arguments: str) -> str:
+def run(example: str, work: Path, *arguments: str, fresh: bool = False) -> str:
     """What an example prints; its only files are below `work`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), *arguments]
-    ended = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=1100)
+    script, offline = ROOT / "examples" / f"{example}.py", {"HF_HUB_OFFLINE": "1"}
+    if fresh:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **offline}
+        command = [sys.executable, str(script), *arguments]
+        ended = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=1100)
+    else:
+        with contextlib.chdir(work):
+            ended = run_script(script, *arguments, seconds=1100, environment=offline)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "Traceback" not in ended.stderr
     return ended.stdout
@@ -31,7 +41,7 @@ def run(example: str, work: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model that is there already; one example builds its own."""
+    """A model that is there already."""
     return offline_model(tmp_path_factory.mktemp("model"), pretraining_steps=10)
 
 
@@ -46,7 +56,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     ],
 )
 def test_training(tmp_path: Path, example: str, folder: str, model: str) -> None:
-    run(example, tmp_path, "--steps", "3", *(() if example == "sft_lora" else ("--model", model)))
+    first = example == "sft_lora"  # it builds its own model
+    run(example, tmp_path, "--steps", "3", *(() if first else ("--model", model)), fresh=first)
     trajectory = Trajectory.load(tmp_path / folder)
     assert trajectory.state == "finished"
     assert {0, 3} <= set(trajectory.steps)  # those between are left out where they cost too much

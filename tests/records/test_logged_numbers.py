@@ -44,6 +44,45 @@ def test_logs_of_one_step_are_one_row_and_steps_ascend() -> None:
     assert [each[0] for each in numbers.rest()] == [6.0]
 
 
+def evaluated(name: str, loss: Any) -> dict[str, Any]:
+    """What the Trainer logs of one of several evaluation sets."""
+    return {f"eval_{name}_loss": loss, f"eval_{name}_runtime": 0.5, f"eval_{name}_accuracy": 0.25}
+
+
+def test_of_several_evaluation_sets_the_mean_is_recorded_once_all_are_there() -> None:
+    numbers, place = LoggedNumbers(), COLUMNS.index("eval_loss")
+    rows = []
+    for step, losses in (
+        (2, {"my secret": 1.0, "b": 2.0}),
+        (4, {"my secret": 1.0}),  # an evaluation that was broken off
+        (6, {"my secret": 3.0, "b": 4.0, "c": 50.0}),
+        (8, {"b": np.float32(3.0), "my secret": 2}),
+        (10, {"my secret": float("nan"), "b": 4.0}),
+    ):
+        for name, loss in losses.items():
+            rows += numbers.take(step, evaluated(name, loss))
+    rows += numbers.rest()
+    assert [(row[0], row[place]) for row in rows[:-1]] == [(2.0, 1.5), (8.0, 2.5)]
+    assert rows[-1][0] == 10.0
+    assert np.isnan(rows[-1][place])
+
+
+@pytest.mark.parametrize(
+    "logs",
+    [
+        {"eval_kl_loss": 1.0, "eval_runtime": 0.5},  # a number of the user's own, of the one set there is
+        {"eval_loss": 3.0, **evaluated("a", 1.0)},
+        evaluated("a", torch.tensor(1.0)),
+        evaluated("a", "1.0"),
+        {"eval__loss": 1.0, "eval_loss_runtime": 1.0, "loss": 1.0},
+    ],
+)
+def test_what_is_no_loss_of_an_evaluation_set_is_not_taken_for_one(logs: dict[str, Any]) -> None:
+    numbers = LoggedNumbers()
+    numbers.take(1, logs)
+    assert [row[COLUMNS.index("eval_loss")] for row in numbers.rest()] == ([3.0] if "eval_loss" in logs else [])
+
+
 def test_a_frame_has_the_names_that_were_logged(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "run")
     assert Trajectory.load(folder.path).logged_numbers().columns.tolist() == ["step"]

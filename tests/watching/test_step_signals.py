@@ -480,6 +480,23 @@ def test_a_resumed_run_has_the_logged_numbers_up_to_its_checkpoint(watch: Watch)
     assert len(list(watch.folder.glob("topology/*/logged.csv"))) == 1
 
 
+def test_evaluations_on_several_sets_are_recorded_as_their_mean(watch: Watch) -> None:
+    rows = [{name: row[name][:5] for name in row} for row in watch.rows()]
+    sets = {"mine": rows[:2], "others": rows[2:]}
+    evaluates: Any = partial(Trainer, eval_dataset=sets)
+    trainer = watch.trainer(watch.callback(), kind=evaluates, eval_strategy="steps", eval_steps=2)
+    trainer.train()
+    frame = Trajectory.load(watch.folder).logged_numbers()
+    assert frame["step"].tolist() == [2, 4, 6]
+    logged = {
+        name: [row[f"eval_{name}_loss"] for row in trainer.state.log_history if f"eval_{name}_loss" in row]
+        for name in sets
+    }
+    assert frame["eval_loss"].tolist() == pytest.approx(np.mean([*logged.values()], axis=0).tolist())
+    (file,) = watch.folder.glob("topology/*/logged.csv")
+    assert "mine" not in file.read_text()
+
+
 def test_an_evaluation_at_the_step_that_a_run_goes_on_from_is_recorded_once(watch: Watch) -> None:
     settings = {
         "save_strategy": "steps",
