@@ -30,6 +30,7 @@ STEPS = (0, 1, 2, 4, 8)
 CONFIG = TopologyConfig(
     measures=("scale", "wasserstein", "mutual_knn", "cka", "time_persistence"), neighbours=5, next_token_prompts=3
 )
+pytestmark = pytest.mark.usefixtures("engines_ready")  # all of them measure, in this process
 EVERYWHERE = dict.fromkeys(LAYERS, "40 of 40 points have no distance")
 
 

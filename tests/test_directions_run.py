@@ -82,6 +82,7 @@ def test_training_and_all_other_numbers_are_those_without(
     assert not (plain.folder / "words").exists()
 
 
+@pytest.mark.slow
 def test_words_are_in_their_own_files_and_in_nothing_that_is_shown_or_uploaded(
     both: tuple[Trajectory, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_words_are_in_their_own_files_and_in_nothing_that_is_shown_or_uploaded(
     assert '"words":{"since":0' in report_page(trajectory, prompts=TEXTS)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_from_a_checkpoint_says_the_same(
     both: tuple[Trajectory, dict[str, torch.Tensor]], tmp_path: Path, file: Path
 ) -> None:
@@ -134,6 +136,7 @@ def test_settings_take_a_mapping_a_list_and_text(file: Path) -> None:
         assert TopologyConfig(directions=given).directions == (f"refusal={file}",)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_words_is_refused_and_left_out_of_the_page(
     both: tuple[Trajectory, dict[str, torch.Tensor]],
 ) -> None:

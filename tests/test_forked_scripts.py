@@ -21,7 +21,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", mostly_slow(ENDS, "error"))
+@pytest.mark.parametrize("end", mostly_slow(ENDS))
 def test_a_forked_script_is_seen_and_ends_as_a_fresh_one(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

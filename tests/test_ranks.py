@@ -97,7 +97,7 @@ def sharded_faults(folder: Path) -> Launch:
     return launch(folder / "sharded", 2, "fsdp2", *cases)
 
 
-@pytest.fixture(params=mostly_slow(["ddp", "fsdp2"], "ddp"))
+@pytest.fixture(params=mostly_slow(["ddp", "fsdp2"]))
 def two(request: pytest.FixtureRequest) -> Launch:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Launch)

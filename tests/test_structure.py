@@ -124,7 +124,11 @@ def test_a_file_is_read_in_one_go_and_a_small_one_has_several_users() -> None:
         ("import topo_callback", ("torch", "transformers", "wandb", "numba", "gudhi", "numpy")),
         ("from topo_callback import TopologyConfig; TopologyConfig()", ("torch", "transformers", "numba", "gudhi")),
         ("from topo_callback import Trajectory", ("torch", "transformers", "numba", "gudhi", "pandas")),
-        ("import topo_callback.callback", ("wandb", "numba", "gudhi", "ripser", "dionysus", "ot", "matplotlib.pyplot")),
+        pytest.param(
+            "import topo_callback.callback",
+            ("wandb", "numba", "gudhi", "ripser", "dionysus", "ot", "matplotlib.pyplot"),
+            marks=pytest.mark.slow,
+        ),
         (
             "from topo_callback.worker.task import warm_up; warm_up('auto', 'auto')",
             ("torch", "transformers", "wandb", "scipy.signal", "scipy.stats", "matplotlib"),

@@ -142,7 +142,7 @@ def wandb_server(folder: Path) -> Iterator[Server]:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("WANDB_BASE_URL", server.url)
             environment.setenv("WANDB_API_KEY", "0" * 40)
-            thread = threading.Thread(target=http.serve_forever, daemon=True)
+            thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
             thread.start()
             try:
                 yield server

@@ -122,7 +122,7 @@ def test_many_experts_are_refused_while_they_are_built(tmp_path: Path) -> None:
         ({"init_lora_weights": "pissa_niter_99999999"}, "init_lora_weights = 'pissa_niter_99999999'"),
         ({"r": 1 << 30}, "a r that is larger"),
         ({"r": 1 << 22}, "many times larger|with which the model has"),
-        ({"target_modules": "((([a-z]+)[._0-9]*)+)+!"}, "not matched within 3 s"),
+        pytest.param({"target_modules": "((([a-z]+)[._0-9]*)+)+!"}, "not matched within 3 s", marks=pytest.mark.slow),
         pytest.param(
             {"rank_pattern": {"((([a-z]+)[._0-9]*)+)+!": 4}}, "not matched within 3 s", marks=pytest.mark.slow
         ),
@@ -242,7 +242,7 @@ TEMPLATES = {
 }
 
 
-@pytest.mark.parametrize("name", mostly_slow(sorted(TEMPLATES), "loops"))
+@pytest.mark.parametrize("name", mostly_slow(sorted(TEMPLATES), "repetition"))
 def test_a_chat_template_that_does_not_end_is_ended(
     base: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

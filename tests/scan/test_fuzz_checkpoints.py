@@ -191,6 +191,7 @@ def test_numbers_beyond_any_float(adapter: Path, value: float) -> None:
     assert (step_facts(state), training_facts(state, None)) == ({}, {})
 
 
+@pytest.mark.slow
 @some
 @given(data=st.data())
 def test_files_of_tokenizers(base: Path, data: st.DataObject) -> None:
