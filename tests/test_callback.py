@@ -379,6 +379,7 @@ def test_fault_12_nothing_raised_inside_an_event_reaches_the_trainer(
     assert left == set()
 
 
+@pytest.mark.slow
 def test_later_samples_are_thinned_to_the_budget_and_the_decisions_are_recorded(
     tmp_path: Path, thread: ThreadPoolExecutor
 ) -> None:

@@ -82,7 +82,11 @@ PLACES = ("forward", "start", "finish", "tokenizer", "submit", "result", "cancel
 
 
 @pytest.mark.parametrize(
-    ("where", "error"), [(place, NO_EXCEPTIONS[number % 3]) for number, place in enumerate(PLACES)]
+    ("where", "error"),
+    [
+        pytest.param(place, NO_EXCEPTIONS[number % 3], marks=[pytest.mark.slow] if number % 2 else [])
+        for number, place in enumerate(PLACES)
+    ],
 )
 def test_fault_35_an_error_that_is_no_exception_reaches_no_trainer(
     where: str, error: type[BaseException], tmp_path: Path, caplog: pytest.LogCaptureFixture

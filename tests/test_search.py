@@ -121,6 +121,7 @@ def test_one_callback_in_two_trainers_makes_two_trajectories(tmp_path: Path) -> 
     assert first[-1] != second[-1]
 
 
+@pytest.mark.slow
 def test_two_callbacks_in_one_process_keep_apart(tmp_path: Path) -> None:
     """A trainer that is begun, and left, while another one is watched."""
     with ThreadPoolExecutor(1) as executor:

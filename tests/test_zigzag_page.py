@@ -30,6 +30,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_snippets_run(names: dict[str, Any]) -> None:
     assert names["barcode"].of(1).tolist() == [[0, 3], [4, 5]]
     assert names["zigzag_persistence"](names["edges"], points=4).of(1).tolist() == [[0, 1]]

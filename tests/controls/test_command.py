@@ -103,6 +103,7 @@ def test_files_go_beside_the_run_and_equal_runs_give_equal_files(run: Path, tmp_
     assert Trajectory.load(run).steps == STEPS  # the two files do not disturb the record
 
 
+@pytest.mark.slow
 def test_without_distances_orders_are_there_and_the_rest_is_one_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +116,7 @@ def test_without_distances_orders_are_there_and_the_rest_is_one_line(
     assert note in text_of(capsys)
 
 
+@pytest.mark.slow
 def test_with_keep_distances_every_sample_has_all_controls(tmp_path: Path) -> None:
     root = write_run(tmp_path, kept=STEPS, config=TopologyConfig(keep_distances=True))
     assert controls(str(root), "--step", "2", "--orders", "3", "--output-dir", str(tmp_path)) == 0

@@ -89,7 +89,7 @@ def test_clouds_of_a_family_with_lora(family: str) -> None:
         assert torch.equal(host_of(clouds(model.to(NAME), prompts())), here)
 
 
-@pytest.mark.parametrize("family", mostly_slow(FAMILIES, "gpt2", "t5"))
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES, "gpt2"))
 def test_no_index_out_of_range_reaches_the_device(family: str) -> None:
     """It would fail every later call of the process: what cannot be read is found out on the processor's side."""
     settings = {"decoder_start_token_id": 100} if family == "t5" else {}
@@ -161,6 +161,7 @@ def test_a_whole_reading() -> None:
         assert_same(read(tiny("llama").to(NAME), probe, config), here)
 
 
+@pytest.mark.slow
 def test_a_drift_in_words_and_along_a_direction(tmp_path: Path) -> None:
     np.savez(tmp_path / "refusal.npz", direction=np.random.default_rng(0).normal(size=32))
     tokenizer = tiny_tokenizer()

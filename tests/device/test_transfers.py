@@ -84,7 +84,8 @@ class Reading:
         ),  # each further pass ends with a look at what it may have written
         pytest.param({"token_cloud": 40}, 2, marks=pytest.mark.slow),  # a second cloud of every layer
         pytest.param({"token_measures": ("curvature", "token_two_nn")}, 0, marks=pytest.mark.slow),
-        ({"token_measures": ("prompt_entropy",)}, LAYERS),  # eigenvalues tell whether they were found
+        # eigenvalues tell whether they were found
+        pytest.param({"token_measures": ("prompt_entropy",)}, LAYERS, marks=pytest.mark.slow),
     ],
 )
 def test_a_sample_waits_four_times(accounts: Any, settings: dict[str, Any], more: int) -> None:
@@ -101,6 +102,7 @@ def test_pairs_that_are_very_near_cost_one_more_wait(accounts: Any) -> None:
     assert sum(accounts.blocking().values()) == 2
 
 
+@pytest.mark.slow
 def test_a_planted_wait_is_noticed(accounts: Any, reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
     before, points = reading.waits(), Pooling.points
 

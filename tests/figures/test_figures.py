@@ -238,6 +238,7 @@ def test_ticks_are_few_and_hold_both_ends(count: int) -> None:
     assert len(ticks) <= 9
 
 
+@pytest.mark.slow
 def test_the_files_of_a_run(folder: TrajectoryFolder) -> None:
     names = draw_run_pictures(folder)
     assert names == [

@@ -173,6 +173,7 @@ def test_panels_of_one_kind_name_the_same_stages(over, steps: tuple[int, ...]) -
     assert names_of(curves[0].get_xticklabels())[-1] == last
 
 
+@pytest.mark.slow
 def test_uneven_samples_are_drawn_over_the_logarithm_and_even_ones_over_steps(over) -> None:
     for steps, scale, words in (
         (EARLY, np.log1p(EARLY), "optimizer step (log scale)"),
@@ -217,6 +218,7 @@ def test_the_scale_of_curves_follows_from_the_steps(places: tuple[int, ...], log
     assert not layer_stages(places).logarithmic
 
 
+@pytest.mark.slow
 def test_legends_stand_above_the_curves(over) -> None:
     for figure in (over(EARLY), over_layers(*range(7))):
         renderer = draw(figure).get_renderer()

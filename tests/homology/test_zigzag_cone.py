@@ -48,6 +48,7 @@ def drifting_graphs(draw, max_stages=12, max_points=60):
 
 @given(drifting_graphs())
 @REALISTIC
+@pytest.mark.slow
 def test_equals_dionysus_fast_zigzag(drawn):
     pytest.importorskip("dionysus")
     pytest.importorskip("intervaltree")

@@ -15,6 +15,7 @@ from browser import Page, browser
 from comparison.simulated_runs import Design, write_runs
 from page.runs_for_pages import write_run
 from scipy.spatial.distance import squareform
+from tiers import mostly_slow
 from trajectories import LAYERS, STEPS
 
 from topo_callback import Event, Trajectory
@@ -503,7 +504,7 @@ OVERLAPS = """
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("samples", [5, 14, 17, 33])
+@pytest.mark.parametrize("samples", mostly_slow([5, 14, 17, 33], 33))
 def test_no_words_in_a_chart_lie_over_others(
     window: Page, tmp_path_factory: pytest.TempPathFactory, samples: int, width: int
 ) -> None:

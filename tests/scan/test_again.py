@@ -41,6 +41,7 @@ def whole(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return table(output)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle(run: Path, whole: Any, tmp_path: Path) -> None:
     output = tmp_path / "scan"
     units = output / "run" / "units"
@@ -126,6 +127,7 @@ def test_a_damaged_unit_is_read_again(run: Path, whole: Any, tmp_path: Path) -> 
     assert table(tmp_path).equals(whole)
 
 
+@pytest.mark.slow
 def test_shards_in_any_order(run: Path, whole: Any, tmp_path: Path) -> None:
     first = scan_run(str(run), str(tmp_path), shard=(2, 2))
     assert (first.read, first.measured, first.waiting) == ([2, 4], [], (1, 3))

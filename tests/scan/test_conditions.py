@@ -126,6 +126,7 @@ def test_models_without_a_trajectory_are_read_as_they_open(tmp_path: Path) -> No
     assert (reading["autocast"], reading["attention"], reading["float32_products"]) == (None, "sdpa", "highest")
 
 
+@pytest.mark.slow
 def test_other_chat_templates_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 

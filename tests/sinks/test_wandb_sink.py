@@ -215,6 +215,7 @@ def test_events_are_alerts_rows_of_a_table_and_in_the_summary(run: Any, tmp_path
     assert said[-1] == f"step 80: explained: {explained.explanation}"
 
 
+@pytest.mark.slow
 def test_an_own_run_stands_beside_the_trainers(run: Any, tmp_path: Path) -> None:
     import wandb
 
@@ -246,6 +247,7 @@ def test_a_run_opened_late_is_joined_at_the_first_snapshot(tmp_path: Path) -> No
     assert rows_of(records, "topology/h1_bars")
 
 
+@pytest.mark.slow
 def test_a_sink_can_be_started_once_for_each_trial(tmp_path: Path) -> None:
     folder = write_trajectory(tmp_path / "topology")
     sink = WandbSink()

@@ -128,6 +128,7 @@ def test_fault_2_after_three_deaths_in_a_row_monitoring_stops_with_one_warning(
     assert finish_folder(recorder.folder.path).measured == (0, 1, 2, 3, 4)
 
 
+@pytest.mark.slow
 def test_fault_3_a_worker_that_eats_memory_meets_its_limit(open_recorder: Callable[..., Recorder]) -> None:
     if sys.platform != "linux":
         pytest.skip("macOS does not enforce RLIMIT_AS")
@@ -240,6 +241,7 @@ def test_fault_10_a_deleted_folder_is_made_again(
 
 
 @pytest.mark.parametrize("part", mostly_slow(["samples", "spool", "distances", "pictures", "run.json"], "spool"))
+@pytest.mark.slow
 def test_fault_10_a_part_that_is_deleted_is_made_again(part: str, open_recorder: Callable[..., Recorder]) -> None:
     recorder = open_recorder()
     recorder.put(make_sample(0))
@@ -253,6 +255,7 @@ def test_fault_10_a_part_that_is_deleted_is_made_again(part: str, open_recorder:
     assert [entry["missing"] for entry in events(recorder, "remade")] == [[part]]
 
 
+@pytest.mark.slow
 def test_fault_12_a_sink_that_raises_is_silenced_and_the_others_go_on(
     open_recorder: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -275,6 +278,7 @@ def test_fault_12_a_sink_that_raises_is_silenced_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.slow
 def test_fault_12_an_interrupt_inside_a_sink_reaches_the_trainer(
     interrupt: type[BaseException], open_recorder: Callable[..., Recorder]
 ) -> None:
@@ -425,6 +429,7 @@ def test_a_stopped_dispatcher_holds_nothing_and_rests(
     assert not recorder._dispatcher._spool.held
 
 
+@pytest.mark.slow
 def test_fault_2_an_error_of_the_system_that_is_not_the_disks_is_a_death(
     open_recorder: Callable[..., Recorder],
 ) -> None:
