@@ -161,7 +161,7 @@ def test_a_measure_that_fails_is_said_once_in_the_journal_and_on_the_terminal(
 ) -> None:
     monkeypatch.setitem(layer_measures, "mine", raising(ZeroDivisionError(SECRET)))
     monkeypatch.setitem(layer_measures, "ours", giving({"ours": np.nan}))
-    config = TopologyConfig(measures=("scale", "mine", "ours"), zigzag_engine="off", pictures=0)
+    config = TopologyConfig(measures=("scale", "mine", "ours"), zigzag_engine="off", pictures=0, page=False)
     folder = TrajectoryFolder.new(tmp_path)
     run = {"tool": "topo_callback", "config": config.to_dict(), "probe": {"hash": "0"}, "layers": list(LAYERS)}
     folder.write_run(run)

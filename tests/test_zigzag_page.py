@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from controls.graph_stages import write_run
 
+pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[1] / "docs" / "zigzags.md"
 PUBLISHED = "dimension,birth,death\n1,1,3\n1,5,66\n0,1,66\n"
 
@@ -30,7 +31,6 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 def test_the_snippets_run(names: dict[str, Any]) -> None:
     assert names["barcode"].of(1).tolist() == [[0, 3], [4, 5]]
     assert names["zigzag_persistence"](names["edges"], points=4).of(1).tolist() == [[0, 1]]

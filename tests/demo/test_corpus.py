@@ -58,6 +58,7 @@ def library(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_corpus_has_enough_text_and_rows(corpus: Corpus) -> None:
     assert sum(len(text) for text in corpus.reference) > 500_000
     assert len(corpus.training_rows) > 1000
@@ -85,11 +86,13 @@ def test_corpus_is_the_same_in_another_process(corpus: Corpus) -> None:
     assert prints[0] == prints[1] != ""
 
 
+@pytest.mark.slow
 def test_no_held_out_answer_is_trained_on(corpus: Corpus) -> None:
     trained = {row["completion"] for row in corpus.training_rows}
     assert not trained & {row["completion"] for row in corpus.held_out_rows}
 
 
+@pytest.mark.slow
 def test_completions_open_with_a_space(corpus: Corpus) -> None:
     for row in corpus.training_rows + corpus.held_out_rows:
         assert row["prompt"].endswith("\nAnswer:")
@@ -130,6 +133,7 @@ def test_first_paragraph_is_one_line_and_ends_with_a_sentence() -> None:
     assert len(first_paragraph("word " * 100)) <= 244
 
 
+@pytest.mark.slow
 def test_preference_rows_never_reject_the_right_answer(corpus: Corpus) -> None:
     rows = preference_rows(corpus.training_rows, seed=3)
     assert len(rows) > 1000
