@@ -108,7 +108,8 @@ def test_fault_17_every_way_of_training_is_watched_and_not_disturbed(runner: Run
     assert dtype == "float32"  # the model's own, not that of autocast
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_fault_22_a_compiled_model_is_read_and_not_compiled_again(runner: Runner, backend: str) -> None:
     from torch._dynamo.utils import counters
 

@@ -90,11 +90,13 @@ def assert_readable(figure: Figure) -> None:
 
 
 @pytest.mark.parametrize("layers", [(0, 23), (0, 12, 24), LAYERS, range(33), range(1, 81)], ids=len)
+@pytest.mark.slow
 def test_a_picture_over_any_number_of_layers_is_readable(layers) -> None:
     assert_readable(over_layers(*layers))
 
 
 @pytest.mark.parametrize("steps", [(0, 1), (0, 1, 8), EARLY, tuple(range(0, 84, 4)), LONG], ids=len)
+@pytest.mark.slow
 def test_a_picture_over_any_number_of_samples_is_readable(over, steps: tuple[int, ...]) -> None:
     assert_readable(over(steps))
 

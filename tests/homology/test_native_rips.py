@@ -314,6 +314,7 @@ def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:
 
 @given(tied_matrices(most_points=30), st.integers(0, 2**32))
 @settings(max_examples=15, deadline=None)
+@pytest.mark.slow
 def test_many_large_parts_are_clouds_of_their_own(distances: np.ndarray, seed: int) -> None:
     """Parts that share one look at the cloud, more than there are bits, with one or two points left out or half."""
     points, generator = len(distances), np.random.default_rng(seed)

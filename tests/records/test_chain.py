@@ -369,6 +369,7 @@ def test_a_number_that_is_undefined_then_and_now_is_equal_and_nothing_to_compare
         _compared(undefined, replace(recorded, numbers={}), "again", 1e-3, ())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_the_numbers_of_its_step_and_no_other_does(
     finished: TrajectoryFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def test_killed_while_measuring(run: Path, whole: Any, tmp_path: Path, monkeypat
     assert table(tmp_path).equals(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_has_gone_on_is_extended(run: Path, whole: Any, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     shutil.copy(run.parent / "probe.txt", tmp_path)

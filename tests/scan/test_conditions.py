@@ -77,7 +77,7 @@ def without_start(trajectory: Trajectory) -> dict[int, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("dtype", mostly_slow(["bfloat16", "float16"], "bfloat16"))
+@pytest.mark.parametrize("dtype", mostly_slow(["bfloat16", "float16"]))
 def test_numbers_under_autocast_are_those_of_the_callback(dtype: str, request: pytest.FixtureRequest) -> None:
     run: Path = request.getfixturevalue("bf16" if dtype == "bfloat16" else "fp16")
     result = scanned(run)

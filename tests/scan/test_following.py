@@ -68,6 +68,7 @@ def scanned(run: Path, saved: Path, **places: int) -> Any:
     return Trajectory.load(whole / "scan").frame()
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_is_followed_and_the_numbers_are_those_of_a_scan(
     saved: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ def test_the_kept_prompts_of_a_sampled_probe(tmp_path: Path) -> None:
     assert (Trajectory.load(tmp_path / "keeping").folder / "prompts.jsonl").read_bytes() == kept.read_bytes()
 
 
+@pytest.mark.slow
 def test_adapters_with_their_base(tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model

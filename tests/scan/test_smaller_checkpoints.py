@@ -43,6 +43,7 @@ def test_those_that_cannot_take_the_probe_are_named_with_both_numbers(tmp_path: 
     assert Trajectory.load(output).steps == (1, 4)
 
 
+@pytest.mark.slow
 def test_where_the_first_one_is_the_shortest_all_are_read_cut_alike(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

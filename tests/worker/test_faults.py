@@ -181,6 +181,7 @@ def test_finish_refuses_a_run_that_is_going_on(open_recorder: Callable[..., Reco
         finish_folder(recorder.folder.path)
 
 
+@pytest.mark.slow
 def test_fault_9_a_full_disk_keeps_recent_samples_in_memory_and_retries(
     open_recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,8 +2,8 @@
 
 Kernels of barcodes and those of zigzags call one another nowhere, and compiling either takes about as long. The worker
 does the former, the second process the latter, through the cache on disk: the worker then loads them. The second
-process goes on with distances between barcodes, which no first sample needs. One that fails or is late costs nothing
-but time, since the worker compiles what it does not find.
+process goes on with distances between barcodes, which no first sample needs, and with representative cycles, which only
+the page needs. One that fails or is late costs nothing but time, since the worker compiles what it does not find.
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ def _start(zigzag_engine: str) -> subprocess.Popen[bytes] | None:
 
 
 def compile_second_half(zigzag_engine: Any) -> None:
-    """Compile zigzags, then distances between barcodes, for the types of real samples; prints which of them it has."""
+    """Compile zigzags, distances between barcodes and cycles, for the types of real samples; prints what it has."""
     from topo_callback.homology.barcode_distances import wasserstein_distance
+    from topo_callback.homology.representatives import representative_cycles
     from topo_callback.worker.self_check import check_zigzag
 
     with no_collection():
@@ -114,6 +115,8 @@ def compile_second_half(zigzag_engine: Any) -> None:
         for bars in (components, loops):
             wasserstein_distance(bars, bars)
         _say("distances")
+        square = np.array([[0, 1, 2, 1], [1, 0, 1, 2], [2, 1, 0, 1], [1, 2, 1, 0]], np.float32)
+        representative_cycles(square)
 
 
 def _say(kernels: Kernels) -> None:
