@@ -96,11 +96,10 @@ def _languages(axis: Any, part: Mapping[str, Any], name: str, title: str) -> Non
     axis.legend()
 
 
-def draw_measures(tests: Mapping[str, Mapping[str, float]]) -> None:
-    """A heat map of ranks, numbers in the rows by their mean rank, tests in the columns."""
-    from real_model_once_measures import mean_rank, rank_of
+def draw_measures(tests: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:
+    """A heat map of ranks, the given numbers in the rows, tests in the columns."""
+    from real_model_once_measures import rank_of
 
-    names = sorted(next(iter(tests.values())), key=lambda name: mean_rank(name, tests))
     ranks = np.array([[rank_of(name, tests[test]) for test in tests] for name in names])
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.2 + 0.62 * len(tests), 1.6 + 0.21 * len(names)), layout="constrained")

@@ -60,7 +60,9 @@ def measure_lines(parts: Mapping[str, Any]) -> Iterator[str]:
     tests = test_scores(parts)
     if not tests:
         return
-    draw_measures(tests)
+    telling = {title: scores for title, scores in tests.items() if title.split(":")[0] not in _without_finding(parts)}
+    names = sorted(next(iter(tests.values())), key=lambda name: mean_rank(name, telling))
+    draw_measures(tests, names)
     runs = parts.get("runs", {})
     yield "## Which measures deserve to be on"
     yield ""
@@ -88,26 +90,35 @@ def measure_lines(parts: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield paragraph(
         f"AUPRC of random similarities: {', '.join(chance)}. Order: Spearman's correlation with the share of changed "
-        "words, mean of layers 10, 20 and 30. In brackets the rank among all numbers."
+        "words, mean of layers 10, 20 and 30. In brackets the rank among all numbers; mean rank: over tests that told "
+        "anything."
     )
     yield ""
-    names = sorted(next(iter(tests.values())), key=lambda name: mean_rank(name, tests))
     yield "| number | default | " + " | ".join(tests) + " | mean rank |"
     yield "|---|---|" + "---|" * (len(tests) + 1)
     default = {number for measure in default_measures() for number in numbers_of(measure)}
     for name in names:
         cells = [f"{tests[test][name]:.3f} ({rank_of(name, tests[test])})" for test in tests]
         mark = "yes" if name in default else "no"
-        yield f"| `{name}` | {mark} | " + " | ".join(cells) + f" | {mean_rank(name, tests):.1f} |"
+        yield f"| `{name}` | {mark} | " + " | ".join(cells) + f" | {mean_rank(name, telling):.1f} |"
     yield ""
     yield from _chance_lines(parts)
-    below = [name for name in names if all(not tests[test][name] >= tests[test]["cka"] for test in tests)]
+    below = [name for name in names if all(not scores[name] >= scores["cka"] for scores in telling.values())]
     measures = [measure for measure in default_measures() if set(numbers_of(measure)) <= set(below)]
     yield paragraph(
-        f"Below CKA in every one of these {len(tests)} columns: numbers "
+        f"Below CKA in every one of the {len(telling)} columns of tests that told anything: numbers "
         f"{', '.join(f'`{name}`' for name in below) or 'none'}; whole measures of the default set: "
         f"{', '.join(f'`{name}`' for name in measures) or 'none'}."
     )
+
+
+def _told(parts: Mapping[str, Any], kind: str) -> list[str]:
+    """The numbers that find runs of one condition more alike than chance does."""
+    return [name for name, value in parts[kind]["corrected_p"].items() if value <= 0.05]
+
+
+def _without_finding(parts: Mapping[str, Any]) -> list[str]:
+    return [kind for kind in resi.KINDS if parts.get(kind, {}).get("corrected_p") and not _told(parts, kind)]
 
 
 def _chance_lines(parts: Mapping[str, Any]) -> Iterator[str]:
@@ -116,15 +127,20 @@ def _chance_lines(parts: Mapping[str, Any]) -> Iterator[str]:
         p = parts.get(kind, {}).get("p")
         if not p:
             continue
-        told = [f"`{name}`" for name, value in p.items() if value * len(p) <= 0.05]
-        spread = [row[2] - row[1] for row in parts[kind]["layers"]["30"].values() if len(row) == 3]
-        moved = (
-            f" With one seed left out, AUPRC of layer 30 moves within {np.median(spread):.3f} (median of the numbers)."
+        told, spread = _told(parts, kind), [row[2] - row[1] for row in parts[kind]["layers"]["30"].values()]
+        least = min(parts[kind]["corrected_p"], key=parts[kind]["corrected_p"].get)
+        found = (
+            f"{len(told)} of {len(p)} numbers find runs of one condition more alike than chance does: "
+            + ", ".join(f"`{name}`" for name in told)
+            if told
+            else f"no number finds runs of one condition more alike than chance does; the nearest to it is `{least}` "
+            f"(p {parts[kind]['corrected_p'][least]:.3f})"
         )
         yield paragraph(
-            f"`{kind}`: of {len(p)} numbers {len(told)} find runs of one condition more alike, by the mean of "
-            f"the layers, among {resi.PERMUTED} permuted labellings and corrected for their number (p at most .05): "
-            f"{', '.join(told) or 'none'}.{moved if spread else ''}"
+            f"`{kind}`: {found}. Mean of the layers, conditions permuted within seeds {resi.PERMUTED} times, p at most "
+            f".05 by the largest of all numbers. Each number by itself: "
+            f"{sum(value <= 0.05 for value in p.values())} at p of .05 or less. With one seed left out, AUPRC of "
+            f"layer 30 moves within {np.median(spread):.3f} (median of the numbers)."
         )
         yield ""
 

@@ -52,7 +52,7 @@ def test_forgetting_alone_decides_nothing_but_is_told(tmp_path: Path, forgot: fl
     run = answered_run(tmp_path, plateau, lambda step: forgot * step)
     which = checkpoint_answers(run, [])[2]
     assert which.answer == NOT_ENOUGH
-    assert which.evidence.startswith("no eval_loss is recorded, as with eval_strategy; nothing else")
+    assert which.evidence.startswith("no eval_loss is recorded (eval_strategy makes it); nothing else")
     assert "from step 40 on the answers are as at the end" in which.evidence
     course = Course.of_prompts(run, LOSS)
     assert course is not None
@@ -310,7 +310,7 @@ def test_evaluations_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
             {},
             (),
             (),
-            "no eval_loss is recorded, as with eval_strategy; nothing else tells which checkp",
+            "no eval_loss is recorded (eval_strategy makes it); nothing else tells which checkp",
         ),
         ({}, (2.0,), (8,), "there is one evaluation; two are needed"),
         ({}, (2.0, 1.9), (88, 96), "the loss on general text is known at fewer than two evaluations"),

@@ -67,6 +67,23 @@ def test_of_several_evaluation_sets_the_mean_is_recorded_once_all_are_there() ->
     assert np.isnan(rows[-1][place])
 
 
+def test_an_extra_evaluation_of_a_trainer_that_has_its_own_set_is_not_taken() -> None:
+    numbers, place = LoggedNumbers(), COLUMNS.index("eval_loss")
+    rows = []
+    for step, logs in ((10, {"eval_loss": 1.0}), (15, evaluated("test", 3.0)), (20, {"eval_loss": 0.9, "kl": 1.0})):
+        rows += numbers.take(step, logs)
+    assert [(row[0], row[place]) for row in [*rows, *numbers.rest()]] == [(10.0, 1.0), (20.0, 0.9)]
+
+
+@pytest.mark.parametrize("losses", [(float("inf"), float("-inf")), (1.7e308, 1.7e308)])
+def test_losses_that_have_no_mean_raise_nothing(losses: tuple[float, float]) -> None:
+    numbers = LoggedNumbers()
+    for name, loss in zip("ab", losses, strict=True):
+        numbers.take(1, evaluated(name, loss))
+    ((_, *found),) = numbers.rest()
+    assert not np.isfinite(found[COLUMNS.index("eval_loss") - 1])
+
+
 @pytest.mark.parametrize(
     "logs",
     [

@@ -2,7 +2,7 @@
 
 The parts, in the order in which they are used: `runs` (folders to runs that may be compared), `alignment` (their
 numbers on one axis), `labelings`, `explained` and `permutation` (the permutation tests), `own_spread` (their levels),
-`differences` and `effects` (how large), `seeds` (how many more), `verdict`, and `comparison`, which joins them.
+`effects` (how large), `seeds` (how many more), `verdict`, and `comparison`, which joins them.
 Importing this loads none of them.
 """
 

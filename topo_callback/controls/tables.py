@@ -1,7 +1,4 @@
-"""The controls on the terminal: orders first, then what the distances allow, then what is not there.
-
-What statistics and curves are called is here, too, for tables and pictures.
-"""
+"""The controls on the terminal: orders first, then what the distances allow, then what is not there."""
 
 from __future__ import annotations
 
@@ -16,39 +13,10 @@ from topo_callback.comparison.notes import probability
 from topo_callback.controls.controls import ZigzagControls
 from topo_callback.controls.orders import STATISTICS, OrderControl, OrderStatistic
 from topo_callback.controls.variations import Descriptors, NeighbourSweep, SubsetControl
-from topo_callback.figures.labels import Label
+from topo_callback.controls.wording import CURVE_NAMES, GRAPH_NAMES, statistic_name
 from topo_callback.subsamples import evenly_spaced
 from topo_callback.tables import Column, Table, rich_table
 from topo_callback.terminal import TextStream
-
-CURVE_NAMES = {
-    "betti_h1": "Betti number",
-    "inter_layer_persistence": "inter-layer persistence",
-    "births_relative_frequency": "births",
-    "mean_similarity": "mean similarity r",
-}
-GRAPH_NAMES = {"union": "union", "mutual": "mutual", "limited": "union, shorter 3/4"}
-
-
-def statistic_name(statistic: str, stage: str) -> str:
-    """One of `STATISTICS` in a table; a stage is a "layer" or a "sample"."""
-    return {
-        "inter_layer_persistence": f"mean inter-{stage} persistence, alpha 0",
-        "correlation_length": f"correlation length, in {stage}s",
-        "neighbouring_similarity": f"similarity of neighbouring {stage}s",
-    }[statistic]
-
-
-def statistic_label(statistic: str, stage: str) -> Label:
-    """The same in a picture."""
-    return {
-        "inter_layer_persistence": Label(f"Loops shared with all {stage}s", f"mean inter-{stage} persistence, alpha 0"),
-        "correlation_length": Label("How far loops reach", f"correlation length, {stage}s"),
-        "neighbouring_similarity": Label(
-            f"Loops shared with the next {stage}", f"share of loops alive in neighbouring {stage}s"
-        ),
-    }[statistic]
-
 
 LAYERS_SHOWN = 12
 _CAPTION = "p: share of the orders, the real one included, that reach the real value; each by itself, not corrected"

@@ -29,7 +29,7 @@ _FEWEST_BEHIND = 3  # evaluations behind the lowest, without the last, that tell
 _WHICH = "Which checkpoint?"
 _SUM = "the eval loss plus the loss on general text"
 _NO_EVALUATIONS = (
-    "no eval_loss is recorded, as with eval_strategy; nothing else tells which checkpoint has learned the task best"
+    "no eval_loss is recorded (eval_strategy makes it); nothing else tells which checkpoint has learned the task best"
 )
 _OF_NEXT_TOKENS = {"step", EVALUATED, "entropy", "mean_token_accuracy", "num_tokens"}
 _OF_SUPERVISION = ("SFTConfig", "TrainingArguments", "Seq2SeqTrainingArguments")

@@ -27,7 +27,7 @@ from topo_callback.homology.descriptors import Normalisation
 BLUE, ORANGE = "#0072B2", "#D55E00"
 EXPONENT_COLOURS = ("plasma", 0.62)  # from here on the map is too pale for a line on white
 _MARKERS = ("o", "s", "^", "D", "v")
-_LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)))
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)))
 _FLOOR = "#e2e2e2"
 _TITLE_ROOM = 31.0  # points above a panel, for a legend of two lines under its title
 
@@ -43,7 +43,7 @@ def draw_betti_curve(axis: Any, curve: Int[np.ndarray, " complexes"], stages: St
         curve[1::2],
         color=ORANGE,
         linewidth=1.2,
-        linestyle=_LINES[1],
+        linestyle=_DASHES[1],
         marker="o",
         markersize=size,
         markerfacecolor="white",
@@ -91,7 +91,7 @@ def _draw_weighted(
             curve,
             color=shades[number],
             linewidth=1.3,
-            linestyle=_LINES[number % 5],
+            linestyle=_DASHES[number % 5],
             marker=_MARKERS[number % 5],
             markersize=size * (1.5 - 0.2 * number),
             label=f"{exponent:g}".replace("-", "\N{MINUS SIGN}"),
@@ -125,12 +125,12 @@ def draw_survival(
         (
             "two-stage, Gaussian floor",
             gaussian,
-            {"color": GREY, "linewidth": 1.2, "linestyle": _LINES[2], "zorder": 1.9},
+            {"color": GREY, "linewidth": 1.2, "linestyle": _DASHES[2], "zorder": 1.9},
         ),
         (
             f"along the zigzag from {stages.names[0]}",
             along,
-            {"color": ORANGE, "linewidth": 1.2, "linestyle": _LINES[1], "marker": "s", "markersize": 0.8 * size},
+            {"color": ORANGE, "linewidth": 1.2, "linestyle": _DASHES[1], "marker": "s", "markersize": 0.8 * size},
         ),
     )
     for words, curve, look in looks:
@@ -164,7 +164,7 @@ def _marker_size(count: int) -> float:
 
 ITSELF_COLOUR = "#a6a6a6"  # darker than what is missing
 IMPOSSIBLE_COLOUR = "#f2f2f2"
-_LINE = 11.0  # points from the names of stages to the line of "never"
+_NEVER_ROOM = 11.0  # points from the names of stages to the line of "never"
 SHARES = (0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)  # named on the colour bar
 # from a blue that stands out on white: one bar must be seen
 _COUNTS = LinearSegmentedColormap.from_list("counts", ["#c3d9ee", "#6fa8d6", "#2f6fb0", "#0b2f66"])
@@ -246,7 +246,7 @@ def draw_effective_image(
     axis.set_yticks(
         [births[:2].mean() if stage == 0 else stage for stage in named], [stages.names[stage] for stage in named]
     )
-    axis.set_xlabel(f"death: {stages.quantity}", loc="left", labelpad=-_LINE)
+    axis.set_xlabel(f"death: {stages.quantity}", loc="left", labelpad=-_NEVER_ROOM)
     axis.set_ylabel(f"birth: {stages.quantity}")
     first = f"row {stages.names[0]}: all {features(dimension)}\nof the first {stages.word}"
     axis.annotate(

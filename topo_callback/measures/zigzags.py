@@ -168,7 +168,7 @@ def survival_gaussian(now: LayerView, earlier: LayerView) -> dict[str, Number]:
     """The floor for `survival`: the same of two Gaussian clouds that have the covariance of the two samples jointly.
 
     A survival no higher than this is explained by how the cloud's covariance moved. `survival_h1_gaussian` is the mean
-    over `gaussian.DRAWS` draws of the Gaussian clouds, the same draws for the whole run, and
+    over `DRAWS` draws of the Gaussian clouds, the same draws for the whole run, and
     `survival_h1_gaussian_error` its standard error over them, s / sqrt(draws); missing with a single draw, which
     records of more than 1,000 points, or that an older version began, have.
     """

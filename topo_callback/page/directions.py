@@ -15,10 +15,10 @@ from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import evenly_spaced
 
-SHOWN = 10  # words each way
+WORDS_SHOWN = 10  # words each way
 _MOST_WORDS = 60_000  # in the page, of all its runs
 _LETTERS = 24
-HIDDEN = (
+WORDS_HIDDEN = (
     "<p>What the drift of each layer says in the model's vocabulary is recorded for {samples}. It is not shown here, "
     "because tokens can echo the training data: <code>topo-callback report --words</code> writes a page with it.</p>"
 )
@@ -31,12 +31,12 @@ def words_content(trajectory: Trajectory, *, share: int = 1) -> dict[str, Any] |
         trajectory: the run, with the samples that are in the page.
         share: of how many runs in the page it is one.
     """
-    recorded = _steps(trajectory)
+    recorded = _word_steps(trajectory)
     held = [(place, step) for place, step in enumerate(trajectory.steps) if step in recorded]
     if not held:
         return None
     sets = [None, *trajectory.groups.names]
-    each = 2 * SHOWN * len(trajectory.layers) * len(sets)
+    each = 2 * WORDS_SHOWN * len(trajectory.layers) * len(sets)
     samples: dict[str, Any] = {}
     since = 0
     for place, step in (held[i] for i in evenly_spaced(len(held), max(2, _MOST_WORDS // share // each))):
@@ -58,18 +58,18 @@ def words_content(trajectory: Trajectory, *, share: int = 1) -> dict[str, Any] |
 
 def words_section(trajectory: Trajectory, *, shown: bool) -> str:
     """Where the words are drawn, or a line that says that there are some; empty without any."""
-    steps = _steps(trajectory)
+    steps = _word_steps(trajectory)
     if not steps:
         return ""
     if not shown:
-        return HIDDEN.format(samples=count(len(steps), "sample"))
+        return WORDS_HIDDEN.format(samples=count(len(steps), "sample"))
     return (
         '<div class="choices" id="words-sets"></div><p class="muted" id="words-note"></p>'
         '<div class="pair"><div id="words-up"></div><div id="words-down"></div></div><div id="words-course"></div>'
     )
 
 
-def _steps(trajectory: Trajectory) -> tuple[int, ...]:
+def _word_steps(trajectory: Trajectory) -> tuple[int, ...]:
     try:
         return trajectory.word_steps
     except (RecordError, OSError):
@@ -79,7 +79,7 @@ def _steps(trajectory: Trajectory) -> tuple[int, ...]:
 def _of_reading(reading: DriftReading) -> list[Any]:
     return [
         round(reading.angle, 2),
-        *([_of_word(word) for word in words[:SHOWN]] for words in (reading.up, reading.down)),
+        *([_of_word(word) for word in words[:WORDS_SHOWN]] for words in (reading.up, reading.down)),
     ]
 
 

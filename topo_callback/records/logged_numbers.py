@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-import statistics
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -64,8 +63,8 @@ def _plain(value: Any) -> float | None:
 class LoggedNumbers:
     """Puts what is logged at one step, in one log or several, into one row of `COLUMNS`.
 
-    Of evaluation sets with names, which are logged one after the other, the mean is taken where all of them are there
-    that were at first.
+    Of evaluation sets with names, which are logged one after the other, the mean is taken where just those are there
+    that were at first. None is taken of a trainer that evaluates a set without a name: others are extra then.
     """
 
     def __init__(self) -> None:
@@ -73,6 +72,7 @@ class LoggedNumbers:
         self._numbers: dict[str, float] = {}
         self._sets: dict[str, float] = {}
         self._set_names: frozenset[str] = frozenset()
+        self._is_unnamed = False
 
     def take(self, step: int, logs: Mapping[str, Any]) -> Sequence[Row]:
         """Add a log; the newest number of a name counts. Returns the row of an earlier step, which is complete."""
@@ -83,6 +83,7 @@ class LoggedNumbers:
         self._step = step
         self._numbers.update(found)
         self._sets.update(sets)
+        self._is_unnamed |= "eval_loss" in found
         return complete
 
     def before(self, step: int) -> Sequence[Row]:
@@ -92,8 +93,8 @@ class LoggedNumbers:
     def rest(self) -> Sequence[Row]:
         """The row that is here; what is logged at its step after this is lost."""
         self._set_names = self._set_names or frozenset(self._sets)
-        if self._sets and self._set_names == frozenset(self._sets):
-            self._numbers.setdefault("eval_loss", statistics.fmean(self._sets.values()))
+        if self._sets and self._set_names == frozenset(self._sets) and not self._is_unnamed:
+            self._numbers["eval_loss"] = sum(self._sets.values()) / len(self._sets)
         self._sets = {}
         if not self._numbers:
             return ()

@@ -82,8 +82,8 @@ def rank_correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, "
     return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
 
-MEASURES = ("length_norm", "length_distance", "length_entropy")
-register(ProbeStudy("prompt_length", MEASURES, no_variants, prompt_length, token_measures=("prompt_entropy",)))
+LENGTH_MEASURES = ("length_norm", "length_distance", "length_entropy")
+register(ProbeStudy("prompt_length", LENGTH_MEASURES, no_variants, prompt_length, token_measures=("prompt_entropy",)))
 
 
 MOST_PROMPTS = 256  # evenly spaced: no more than the default probe
