@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 
+def slow_case(*values: Any) -> Any:
+    """One case of a test with several parameters, which is slow."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def mostly_slow(values: Iterable[Any], *plain: Any) -> list[Any]:
     """Parameters of a test, of which all but the named ones are slow."""
     values = list(values)

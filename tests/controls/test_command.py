@@ -177,6 +177,7 @@ def test_one_sample_has_depth_and_no_time(tmp_path: Path, capsys: pytest.Capture
     assert "1 sample of layer 1, 2, 4, 6 can be put in no other order" in text_of(capsys)
 
 
+@pytest.mark.slow
 def test_one_layer_of_one_sample_writes_numbers_and_no_empty_figure(tmp_path: Path) -> None:
     root = write_run(tmp_path, steps=(0,), layers=(4,))
     assert controls(str(root), "--output-dir", str(tmp_path / "out")) == 0

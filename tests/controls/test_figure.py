@@ -11,6 +11,7 @@ from controls.graph_stages import write_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from tiers import slow_case
 
 from topo_callback.controls import controls_figure, zigzag_controls
 from topo_callback.controls.controls import ZigzagControls
@@ -63,10 +64,10 @@ def test_rows_without_numbers_are_left_out(controls: ZigzagControls) -> None:
     ("real", "shuffled"),
     [
         (math.inf, [1.0, 2.0, math.inf]),
-        (math.inf, [math.inf]),
-        (1.0, [1.0, 1.0]),
+        slow_case(math.inf, [math.inf]),
+        slow_case(1.0, [1.0, 1.0]),
         (2.0, [math.inf, math.inf]),
-        (0.0, [0.0]),
+        slow_case(0.0, [0.0]),
     ],
 )
 def test_lengths_that_never_fall_and_equal_values_can_be_drawn(

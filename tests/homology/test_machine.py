@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info
+from tiers import mostly_slow
 
 from topo_callback.homology.machine import allowed_threads, cache_folder, one_blas_thread
 from topo_callback.homology.neighbours import CentredCloud, cloud_neighbours
@@ -64,7 +65,7 @@ def test_threads_that_overlap_leave_the_number_as_it_was() -> None:
 
 
 @pytest.mark.usefixtures("several_threads")
-@pytest.mark.parametrize("width", [30, 200])
+@pytest.mark.parametrize("width", mostly_slow([30, 200], 30))
 def test_a_search_multiplies_with_one_thread_and_leaves_the_number_as_it_was(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tiers import slow_case
 
 from topo_callback import Trajectory
 
@@ -91,12 +92,12 @@ def test_a_module_sees_what_python_shows_it(tmp_path: Path) -> None:
     "text",
     [
         "raise SystemExit(3)",
-        "import sys; sys.exit('gone')",
+        slow_case("import sys; sys.exit('gone')"),
         "def f():\n    raise ValueError('from f')\ntry:\n    f()\nexcept ValueError:\n    1 / 0",
-        "def f(:\n    pass",
-        "import missing_package",
+        slow_case("def f(:\n    pass"),
+        slow_case("import missing_package"),
         "raise KeyboardInterrupt",
-        "import os; os._exit(9)",
+        slow_case("import os; os._exit(9)"),
         "import os; os.kill(os.getpid(), 15)",
         "import sys\nsys.excepthook = lambda *what: print('own hook', what[0], file=sys.stderr)\n1 / 0",
     ],

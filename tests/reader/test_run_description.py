@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiers import slow_case
 from tiny import tiny_llama, tiny_tokenizer
 from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainingArguments
@@ -59,13 +60,13 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Any:
     [
         ({"learning_rate": 1e-2}, "learning_rate", (1e-3, 1e-2)),
         ({"per_device_train_batch_size": 4}, "batch_size", (2, 4)),
-        ({"gradient_accumulation_steps": 3}, "batch_size", (2, 6)),
+        slow_case({"gradient_accumulation_steps": 3}, "batch_size", (2, 6)),
         ({"weight_decay": 0.1}, "optimizer", None),
-        ({"adam_beta2": 0.9}, "optimizer", None),
-        ({"max_grad_norm": 7.0}, "optimizer", None),
-        ({"optim": "sgd"}, "optimizer", None),
+        slow_case({"adam_beta2": 0.9}, "optimizer", None),
+        slow_case({"max_grad_norm": 7.0}, "optimizer", None),
+        slow_case({"optim": "sgd"}, "optimizer", None),
         ({"lr_scheduler_type": "cosine"}, "lr_scheduler_type", ("linear", "cosine")),
-        ({"data": ROWS[:-1]}, "data", None),
+        slow_case({"data": ROWS[:-1]}, "data", None),
         ({"data": [*ROWS[:-1], {"input_ids": [9] * 6}]}, "data", None),
         ({"frozen": 1}, "trained_parameters", None),
         (

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from scan.checkpoints import save_model, scan_run, slow_scan, write_probe
 from small_runs import fork_server
+from tiers import slow_case
 
 from topo_callback import Trajectory
 from topo_callback.errors import ConfigurationError, RecordError
@@ -143,8 +144,8 @@ def test_shards_in_any_order(run: Path, whole: Any, tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"neighbours": 4}, "another setting neighbours: 3 there, 4 now"),
-        ({"probe_batch": 4}, "another probe_batch: 8 there, 4 now"),
-        ({"max_tokens": 12}, "another probe: [0-9a-f]{57}... there, [0-9a-f]{57}... now"),
+        slow_case({"probe_batch": 4}, "another probe_batch: 8 there, 4 now"),
+        slow_case({"max_tokens": 12}, "another probe: [0-9a-f]{57}... there, [0-9a-f]{57}... now"),
     ],
 )
 def test_other_settings_are_refused_with_both_values(

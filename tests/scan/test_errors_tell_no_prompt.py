@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from scan.checkpoints import save_model, write_probe
 from scan.test_command import LIGHT, run_scan
+from tiers import mostly_slow
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -37,7 +38,10 @@ def quoting(old: Any, raised: type[BaseException], calls: int) -> Any:
     return forward
 
 
-@pytest.mark.parametrize("place", ["model at once", "model later", "block", "no exception", "template", "tokenizer"])
+PLACES = ["model at once", "model later", "block", "no exception", "template", "tokenizer"]
+
+
+@pytest.mark.parametrize("place", mostly_slow(PLACES, "block", "template", "tokenizer"))
 def test_fault_36_errors_of_foreign_code_are_told_without_its_words(
     place: str,
     tmp_path: Path,

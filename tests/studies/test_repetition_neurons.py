@@ -11,7 +11,7 @@ import families
 import pytest
 import torch
 from studies.model_contexts import context_of, hooks, probe_of
-from tiers import mostly_slow
+from tiers import mostly_slow, slow_case
 from torch import Tensor, nn
 
 from topo_callback.capture import find_blocks, make_batches, quiet
@@ -175,9 +175,9 @@ def test_neurons_of_many_families_are_known(family: str) -> None:
     ("family", "reason"),
     [
         ("bert", "an encoder does not go on with its text"),
-        ("t5", "an encoder-decoder does not go on with its text"),
+        slow_case("t5", "an encoder-decoder does not go on with its text"),
         ("mamba", "no feed-forward matrix of a known name"),
-        ("mixtral", "no feed-forward matrix of a known name"),
+        slow_case("mixtral", "no feed-forward matrix of a known name"),
     ],
 )
 def test_models_without_such_neurons_say_so(family: str, reason: str) -> None:
