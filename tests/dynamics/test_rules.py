@@ -182,7 +182,8 @@ def test_a_rule_is_followed_in_a_real_run_and_its_record_says_the_same(
     trajectory = Trajectory.load(tmp_path / "run")
     assert [rule["name"] for rule in trajectory.run["rules"]] == ["high", "kept", "entrpy below 1", "never"]
     live = [entry for entry in trajectory.journal if entry["event"] == "event"]
-    assert [(entry["rule"], entry["first_step"], entry["known_at"]) for entry in live] == [
+    # a sample is read beside the training, so whether it is told before step 2 is the machine's to say
+    assert sorted((entry["rule"], entry["first_step"], entry["known_at"]) for entry in live) == [
         ("high", 1, 2),
         ("kept", 1, 1),
     ]
