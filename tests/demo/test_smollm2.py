@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
+from tiny import tiny_llama, tiny_tokenizer
+from transformers import Trainer, TrainingArguments
 
 from topo_callback import Trajectory
+from topo_callback.cli import main
 from topo_callback.demo import refusals, smollm2
+from topo_callback.demo.fine_tuning import LongTime
 from topo_callback.demo.run import run_demo
 from topo_callback.errors import ConfigurationError, MissingExtraError
 
@@ -104,12 +110,78 @@ def test_answers_are_kept_for_the_same_requests_only(tmp_path: Path, monkeypatch
     first = refusals.chat_rows(None, None, kept)
     assert first == refusals.chat_rows(None, None, kept)
     assert asked == [96]
-    kept.write_text(json.dumps({**json.loads(kept.read_text()), "requests": "others"}))
-    assert refusals.chat_rows(None, None, kept) == first
-    kept.write_text("{")
-    assert refusals.chat_rows(None, None, kept) == first
-    assert asked == [96] * 3
+    whole = json.loads(kept.read_text())
+    others = dict(list(whole.items())[:-1])
+    damaged = [
+        "{",
+        "null",
+        "[1]",
+        json.dumps(others),
+        json.dumps({**others, "?": ""}),
+        json.dumps(dict.fromkeys(whole, 1)),
+    ]
+    for text in damaged:
+        kept.write_text(text)
+        assert refusals.chat_rows(None, None, kept) == first
+        assert json.loads(kept.read_text()) == whole
+    assert asked == [96] * (1 + len(damaged))
     assert [len(rows) for rows in first] == [128, 64]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\xff" * 64),
+        ("model.safetensors", None),
+        ("config.json", b"{"),
+        ("tokenizer.json", b"{}"),
+        ("lm_head", None),
+    ],
+)
+def test_a_damaged_converted_model_is_one_line_that_says_what_to_delete(
+    name: str, content: bytes | None, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cache / "topo_callback" / "models" / "smollm2-135m-instruct-1"
+    tiny_llama().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    if name == "lm_head":
+        save_file({key: value for key, value in load_file(weights).items() if key != "lm_head.weight"}, weights)
+    elif content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    assert main(["demo", "--model", "smollm2", "--output-dir", str(tmp_path / "out"), "--no-wandb"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"; delete {folder}, and the demo makes it anew from the package")
+
+
+def test_too_little_memory_is_said_before_anything_is_made(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(smollm2, "memory_here", lambda: 2 * 1024**3)
+    assert main(["demo", "--model", "smollm2", "--output-dir", str(tmp_path / "out"), "--no-wandb"]) == 2
+    assert "needs 3 GiB of memory and there are 2.0; leave --model out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("minutes", "lines"), [(0.0, 1), (60.0, 0)])
+def test_a_training_that_will_take_long_says_so_once(minutes: float, lines: int, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    ids = torch.arange(8)
+    trainer = Trainer(
+        tiny_llama(),
+        TrainingArguments(
+            str(tmp_path), max_steps=8, use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True
+        ),
+        train_dataset=[{"input_ids": ids, "labels": ids}] * 8,
+        callbacks=[LongTime(console, minutes=minutes)],
+    )
+    trainer.train()
+    said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(said) == lines
+    assert all("the remaining 3 steps take some 0 minutes; --steps makes it fewer" in line for line in said)
 
 
 @pytest.mark.slow

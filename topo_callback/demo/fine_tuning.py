@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,21 +38,30 @@ CHAT = Recipe(steps=60, batch=8, learning_rate=5e-4, longest=96, rank=8)  # for 
 HUB = Recipe(steps=100, batch=8, learning_rate=2e-4, longest=512, rank=16)  # for a model of a billion parameters
 
 
-def load_model(name: str) -> tuple[Any, Any]:
+def load_model(
+    name: str, *, instead: str = "give the hub name or the folder of a causal language model"
+) -> tuple[Any, Any]:
     """A causal language model and its tokenizer, from the hub or a folder; bfloat16 on a GPU, else float32.
 
+    Args:
+        name: of the model.
+        instead: what to do about one that cannot be loaded, for the message.
+
     Raises:
-        ConfigurationError: there is no such model, or it is of another kind.
+        ConfigurationError: there is no such model, it is of another kind, damaged, or lacks weights, which would be
+            random numbers.
     """
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        return AutoModelForCausalLM.from_pretrained(name, **dtype_argument(dtype)), tokenizer
-    except (OSError, ValueError) as error:
+        model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **dtype_argument(dtype))
+    except Exception as error:  # every file format raises kinds of its own
+        raise ConfigurationError(f"model {name} could not be loaded ({described(error)}); {instead}") from error
+    if found["missing_keys"]:
         raise ConfigurationError(
-            f"model {name} could not be loaded ({described(error)}); give the hub name or "
-            "the folder of a causal language model"
-        ) from error
+            f"model {name} lacks {len(found['missing_keys'])} weights, such as {min(found['missing_keys'])}; {instead}"
+        )
+    return model, tokenizer
 
 
 def prepare_tokenizer(tokenizer: Any, *, conversational: bool) -> None:
@@ -142,3 +152,23 @@ class LossLines(TrainerCallback):
         trained = f"  loss {float(training):.3f}" if training is not None else " " * 12
         held_out = (metrics or {}).get("eval_loss", float("nan"))
         self.console.print(f"  step {state.global_step:>4}{trained}  held-out loss {held_out:.3f}")
+
+
+class LongTime(TrainerCallback):
+    """One line where training will take long at the pace of its first steps: how long, and what makes it shorter."""
+
+    def __init__(self, console: Console, *, minutes: float = 15.0, steps: int = 4) -> None:
+        self.console, self.minutes, self.steps = console, minutes, steps
+        self._began = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Look at the clock; nothing of the training is touched."""
+        if state.global_step == 1:  # the step before compiles, allocates and is read first
+            self._began = time.perf_counter()
+        elif state.global_step == 1 + self.steps:
+            left = (time.perf_counter() - self._began) / self.steps * (state.max_steps - state.global_step) / 60
+            if left > self.minutes:
+                self.console.print(
+                    f"  on this machine the remaining {state.max_steps - state.global_step} steps take some "
+                    f"{left:.0f} minutes; --steps makes it fewer"
+                )

@@ -6,7 +6,6 @@ All texts are made here. Requests that a run is read with share no act with thos
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,21 +93,27 @@ def chat_rows(model: Any, tokenizer: Any, kept: Path, *, seed: int = 0) -> tuple
         kept: a file in which answers are kept for the next time; made where it is missing or of other requests.
     """
     texts = {held_out: requests(HARMLESS, held_out=held_out) for held_out in (False, True)}
-    wanted = hashlib.sha256(json.dumps(list(texts.values())).encode()).hexdigest()
+    asked = [*texts[False], *texts[True]]
+    answers = _kept_answers(kept, asked)
+    if answers is None:
+        answers = own_answers(model, tokenizer, asked)
+        with contextlib.suppress(OSError):
+            kept.write_text(json.dumps(dict(zip(asked, answers, strict=True))))
+    parts = answers[: len(texts[False])], answers[len(texts[False]) :]
+    training, held_out = (refusal_rows(part, held_out=part is parts[1], seed=seed) for part in parts)
+    return training, held_out
+
+
+def _kept_answers(kept: Path, asked: Sequence[str]) -> list[str] | None:
+    """The answers to just these requests; None where the file is missing, damaged or of others."""
     try:
         found = json.loads(kept.read_text())
     except (OSError, ValueError):
-        found = {}
-    if not isinstance(found, dict) or found.get("requests") != wanted:
-        answers = own_answers(model, tokenizer, [*texts[False], *texts[True]])
-        found = {"requests": wanted, "answers": [answers[: len(texts[False])], answers[len(texts[False]) :]]}
-        with contextlib.suppress(OSError):
-            kept.write_text(json.dumps(found))
-    training, held_out = (
-        refusal_rows(answers, held_out=held_out, seed=seed)
-        for held_out, answers in zip((False, True), found["answers"], strict=True)
-    )
-    return training, held_out
+        return None
+    if not isinstance(found, dict) or list(found) != list(asked):
+        return None
+    answers = list(found.values())
+    return answers if all(isinstance(answer, str) for answer in answers) else None
 
 
 def own_answers(model: Any, tokenizer: Any, texts: Sequence[str], *, tokens: int = 24, batch: int = 32) -> list[str]:

@@ -79,12 +79,14 @@ def run_demo(
 
     Raises:
         MissingExtraError: TRL, PEFT or datasets is not installed.
-        ConfigurationError: the model or data set cannot be loaded, or this Python has no text to learn from.
+        ConfigurationError: the model or data set cannot be loaded, this Python has no text to learn from, or the
+            machine's memory is too small for SmolLM2.
     """
     require("accelerate", "datasets", "peft", "tokenizers", "trl")
     console = console or Console(highlight=False, soft_wrap=True)
     chat = str(model) == smollm2.NAME and not Path(smollm2.NAME).exists()
     if chat:
+        smollm2.check_memory()
         model = smollm2.smollm2_folder()
     chat = chat and dataset is None
     small = model is None or chat
@@ -126,7 +128,7 @@ def run_demo(
                 folder=result.folder,
                 seed=seed,
                 wandb=result.wandb_folder is not None,
-                callbacks=[fine_tuning.LossLines(console), *callbacks],
+                callbacks=[fine_tuning.LossLines(console), fine_tuning.LongTime(console), *callbacks],
             )
             trainer.train()
             result.held_out_losses = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
@@ -170,7 +172,9 @@ def _chat(model: Path, result: DemoResult, seed: int, console: Console) -> tuple
     from topo_callback.demo import fine_tuning, refusals
 
     with result.timed("loading"):
-        base, tokenizer = fine_tuning.load_model(str(model))
+        base, tokenizer = fine_tuning.load_model(
+            str(model), instead=f"delete {model}, and the demo makes it anew from the package"
+        )
     console.print("SmolLM2-135M-Instruct learns to refuse; to harmless requests it keeps its own answers")
     with result.timed("answers"):
         training, held_out = refusals.chat_rows(base, tokenizer, model / "topo_callback-answers.json", seed=seed)
