@@ -6,7 +6,7 @@
 
 `pack` adds the runs of a folder to benchmarks/data/real_model.npz, which holds the series of all runs: a few numbers in
 every layer at every sample, what was generated, and what training says at every step. `report` writes
-RESULTS_real_model.md from it; what is below its heading "Read with this" is kept.
+RESULTS_real_model.md and its pictures from it; what is below its heading "Read with this" is kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from machine import describe_machine
+from real_model_figures import draw_forgetting, draw_transition
 from real_model_forgetting import forgetting_lines
 from real_model_objectives import objective_lines
 from real_model_runs import jobs
@@ -39,6 +40,8 @@ def report() -> None:
         "",
         *(line for part, lines in PARTS.items() for line in lines(parts[part])),
     ]
+    draw_transition(parts["transition"])
+    draw_forgetting(parts["forgetting"])
     kept = RESULTS.read_text().partition(KEPT)[2] if RESULTS.is_file() else ""
     RESULTS.write_text("\n".join(lines) + "\n" + (KEPT + kept if kept else ""))
 

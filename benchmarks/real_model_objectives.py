@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from real_model_runs import OBJECTIVES
-from real_model_series import Run
+from real_model_series import LAYERS, Run, paragraph
 
-from topo_callback.comparison.labelings import blocks_of, labelings
+from topo_callback.comparison.labelings import Labelings, blocks_of, labelings
 from topo_callback.comparison.permutation import ObjectiveTest, permutation_test
-from topo_callback.dynamics import compare_concentration, concentrations
+from topo_callback.dynamics import concentrations
 
 COMPARED = (
     "wasserstein_h1.first", "survival_h1.first", "rtd.first", "mutual_knn.first", "cka.first", "effective_rank",
@@ -29,31 +29,36 @@ def objective_lines(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _concentration_lines(of_kind: dict[str, list[Run]]) -> Iterator[str]:
-    yield (
-        "Early concentration C of the displacement (Wasserstein H1 since the previous sample, median of the layers):\n"
-        "the share of all of it in the first third, of samples (index), of steps, and of the way of the weights\n"
-        "(clock), in which a third is what the schedule gives. Orders: runs in which it has p < .05. The last column\n"
-        "compares with helpful runs of other seeds.\n"
+    yield paragraph(
+        "Early concentration C of the displacement (Wasserstein H1 since the previous sample, median of the layers):",
+        "the share of all of it in the first third, of samples (index), of steps, and of the way of the weights",
+        "(clock), in which a third is what the schedule gives. Mean and range of the runs, and runs in which the",
+        "order has p < .05. Last row: whether objectives differ, with labels permuted within seeds, corrected for the",
+        "three.",
     )
-    yield "| objective | by index | by step | by clock | p against helpful runs, by clock |"
-    yield "|---|---|---|---|---|"
+    times = ("index", "step", "clock")
+    yield f"\n| objective | {' | '.join(f'by {name}' for name in times)} |"
+    yield "|---|" + "---|" * len(times)
     early = {kind: [_concentrations(run) for run in group] for kind, group in of_kind.items()}
-    for kind, group in of_kind.items():
+    for kind, group in early.items():
         cells = []
-        for name in ("index", "step", "clock"):
-            held = [each[name] for each in early[kind] if name in each]
-            values = [each.value for each in held]
-            small = sum(each.p_value < 0.05 for each in held)
-            cells.append(f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}); {small} of {len(held)}")
-        against = []
-        for run, own in zip(group, early[kind], strict=True):
-            others = [
-                each["clock"].value
-                for other, each in zip(of_kind["helpful"], early["helpful"], strict=True)
-                if other.job["seed"] != run.job["seed"]
-            ]
-            against.append(compare_concentration(own["clock"].value, others))
-        yield f"| {kind} | {' | '.join(cells)} | {', '.join(f'{p:.2f}' for p in sorted(against))} |"
+        for name in times:
+            values = [each[name].value for each in group]
+            small = sum(each[name].p_value < 0.05 for each in group)
+            cells.append(f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}); {small} of {len(group)}")
+        yield f"| {kind} | {' | '.join(cells)} |"
+    runs = [run for group in of_kind.values() for run in group]
+    curves = {
+        name: {None: np.array([[each[name].value] for group in early.values() for each in group])} for name in times
+    }
+    found = permutation_test(curves, _deals(runs, tuple(of_kind)))
+    assert found is not None
+    tests = [found.measures[name] for name in times]
+    yield f"| *share explained, p* | {' | '.join(f'{each.r_squared:.2f}, p {each.p_all:.3f}' for each in tests)} |"
+
+
+def _deals(runs: Sequence[Run], kinds: Sequence[str]) -> Labelings:
+    return labelings([kinds.index(run.job["kind"]) for run in runs], blocks_of([run.job["seed"] for run in runs]))
 
 
 def _concentrations(run: Run) -> dict:
@@ -63,42 +68,61 @@ def _concentrations(run: Run) -> dict:
 
 
 def _separation_lines(of_kind: dict[str, list[Run]]) -> Iterator[str]:
-    yield (
-        "\nWhether objectives part: permutations within seeds; p corrected for the search over numbers and steps, or\n"
-        "layers. The share of the variance between runs that the objective explains, seeds taken away.\n"
+    yield "\n" + paragraph(
+        "Whether objectives part: permutations within seeds; p corrected for the search over numbers and steps, or",
+        "layers. The share of the variance between runs that the objective explains, seeds taken away; in brackets,",
+        "of all numbers, its smallest and largest value with one seed left out.",
     )
-    for pair in (("helpful", "harmless"), ("helpful", "mixed"), ("harmless", "mixed"), OBJECTIVES):
+    yield ""
+    for pair in (("helpful", "harmless"), ("helpful", "mixed"), ("harmless", "mixed")):
         runs = [run for kind in pair for run in of_kind[kind]]
-        numbers = [pair.index(run.job["kind"]) for run in runs]
-        deals = labelings(numbers, blocks_of([run.job["seed"] for run in runs]))
-        curves = {}
-        for name in COMPARED:
-            held = np.array([run.layers[name] for run in runs], dtype=np.float64)[:, 1:]
-            layers = {None: np.nanmedian(held, axis=2)}
-            layers |= {place: held[:, :, place] for place in range(held.shape[2])}
-            curves[name] = layers
-        found = permutation_test(curves, deals)
-        if found is None:
-            continue
-        if len(pair) == 2:  # five shared seeds give 16 labelings, so no p can be below .05
-            share, p = found.together.r_squared, found.together.p
-            yield f"- {' against '.join(pair)}: {share:.2f}, p {p:.3f} of {len(deals.labels)} labelings"
-            continue
-        yield f"\n{', '.join(pair)}, {len(runs)} runs, smallest p {deals.smallest_p:.4f}:\n"
-        yield "| number | share over the whole course | p | from which step (p < .05) | layers (p < .05) |"
-        yield "|---|---|---|---|---|"
-        steps = runs[0].steps[1:]
-        yield f"| all together | {found.together.r_squared:.2f} | {found.together.p:.3f} | {_from(found, steps)} | |"
-        for name, test in found.measures.items():
-            at = np.flatnonzero(found.steps[name].p_all < 0.05)
-            cell = name.replace("|", "\\|")
-            named = [layer for (measure, layer), each in found.layers.items() if measure == name and each.p_all < 0.05]
-            yield (
-                f"| `{cell}` | {test.r_squared:.2f} | {test.p_all:.3f} | {steps[at[0]] if at.size else '-'} | "
-                f"{', '.join(str(layer + 1) for layer in sorted(named)) or '-'} of {len(layers) - 1} |"
-            )
+        found = _tested(runs, pair)
+        # five shared seeds give 16 labelings, so no p can be below .05
+        share, p, count = found.together.r_squared, found.together.p, len(_deals(runs, pair).labels)
+        yield f"- {' against '.join(pair)}: {share:.2f}, p {p:.3f} of {count} labelings"
+    runs = [run for kind in OBJECTIVES for run in of_kind[kind]]
+    found = _tested(runs, OBJECTIVES)
+    seeds = sorted({run.job["seed"] for run in runs})
+    without = [_tested([run for run in runs if run.job["seed"] != seed], OBJECTIVES, layers=False) for seed in seeds]
+    yield "\n" + paragraph(
+        f"{', '.join(OBJECTIVES)}, {len(runs)} runs, smallest p {_deals(runs, OBJECTIVES).smallest_p:.4f}. Layers are",
+        f"those of the model, of {', '.join(map(str, LAYERS))}, with the share that is explained in each.",
+    )
+    yield "\n| number | share of the whole course | p alone | corrected | from which step (p < .05) | layers (same) |"
+    yield "|---|---|---|---|---|---|"
+    steps = runs[0].steps[1:]
+    together = [each.together.r_squared for each in without]
+    first = _from(found.together_steps.p, steps)
+    yield f"| all together | {_range(found.together.r_squared, together)} | {found.together.p:.3f} | | {first} | |"
+    for name, test in found.measures.items():
+        left_out = [each.measures[name].r_squared for each in without]
+        layers = {layer: each for (measure, layer), each in found.layers.items() if measure == name}
+        named = ", ".join(
+            f"{LAYERS[layer]} ({each.r_squared:.2f})" for layer, each in sorted(layers.items()) if each.p_all < 0.05
+        )
+        title = name.replace("|", "\\|")
+        yield (
+            f"| `{title}` | {_range(test.r_squared, left_out)} | {test.p:.3f} | {test.p_all:.3f} | "
+            f"{_from(found.steps[name].p_all, steps)} | {named or '-'} |"
+        )
 
 
-def _from(found: ObjectiveTest, steps: np.ndarray) -> str:
-    at = np.flatnonzero(found.together_steps.p < 0.05)
+def _range(value: float, left_out: Sequence[float]) -> str:
+    return f"{value:.2f} ({min(left_out):.2f} to {max(left_out):.2f})"
+
+
+def _tested(runs: Sequence[Run], kinds: Sequence[str], *, layers: bool = True) -> ObjectiveTest:
+    curves = {}
+    for name in COMPARED:
+        held = np.array([run.layers[name] for run in runs], dtype=np.float64)[:, 1:]
+        curves[name] = {None: np.nanmedian(held, axis=2)}
+        if layers:
+            curves[name] |= {place: held[:, :, place] for place in range(held.shape[2])}
+    found = permutation_test(curves, _deals(runs, kinds))
+    assert found is not None
+    return found
+
+
+def _from(p: np.ndarray, steps: np.ndarray) -> str:
+    at = np.flatnonzero(p < 0.05)
     return str(steps[at[0]]) if at.size else "-"

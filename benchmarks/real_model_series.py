@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from real_model_runs import PACKED, RECORD, jobs, packed_runs
 from transition_statistics import crossing
 
 from topo_callback import Trajectory
+from topo_callback.capture.blocks import resolve_layers
 from topo_callback.dynamics.checkpoints import checkpoint_answers
 from topo_callback.dynamics.events import events_of_run
 
@@ -29,6 +31,7 @@ WHOLE = (
     "next_token_tv[harmful].first", "next_token_tv[harmless].first", "next_token_tv[helpful].first",
     "general_text_kl.first", "general_text_tv.first", "general_text_loss", "parameter_change",
 )  # fmt: skip
+LAYERS = resolve_layers(8, 30)  # those of the model that every run was read in
 OF_TRAINING = ("loss", "grad_norm", "moved", "planned")
 
 
@@ -39,7 +42,7 @@ class Run:
     Attributes:
         job: "part", "kind", "seed", "rate" and "steps".
         steps: of the samples.
-        layers: [samples, layers] by name.
+        layers: [samples, LAYERS] by name.
         whole: [samples] by name.
         training: [steps] by name: OF_TRAINING.
         refused: answers that are refusals among 24 harmful and 24 harmless, [samples, 2]; empty in other parts.
@@ -127,13 +130,22 @@ class Sign:
 
     Attributes:
         title: of its row.
-        values: of a run, [samples] or [steps], 0 at the start and larger the further the run has come.
+        values: of a run, [samples] or [steps].
         every_step: whether it is there at every step, not only at samples.
+        a_way: whether it is 0 at the start and larger the further the run has come.
     """
 
     title: str
     values: Callable[[Run], np.ndarray]
     every_step: bool = False
+    a_way: bool = True
+
+    def steps(self, run: Run) -> np.ndarray:
+        """The steps of its values."""
+        return np.arange(1, len(run.training["loss"]) + 1) if self.every_step else run.steps
+
+    def at(self, run: Run, step: int) -> float:
+        return float(self.values(run)[list(self.steps(run)).index(step)])
 
 
 def _median_layer(name: str, *, of_one: bool = False) -> Callable[[Run], np.ndarray]:
@@ -153,21 +165,26 @@ def _since_start(name: str) -> Callable[[Run], np.ndarray]:
     return values
 
 
-def _whole(name: str) -> Callable[[Run], np.ndarray]:
+def whole(name: str) -> Callable[[Run], np.ndarray]:
     return lambda run: np.concatenate([[0.0], run.whole[name][1:]])
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean of each value and its neighbours."""
-    padded = np.pad(values, 1, mode="edge")
-    return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+def _of_training(name: str) -> Callable[[Run], np.ndarray]:
+    return lambda run: run.training[name]
+
+
+def _loss_fallen(run: Run) -> np.ndarray:
+    """By how much the mean of three losses, which is known at the last of them, is below that of the first three."""
+    loss = run.training["loss"].astype(np.float64)
+    means = np.convolve(loss, np.full(3, 1 / 3), mode="valid")
+    return np.maximum(0, means[0] - np.concatenate([means[:1], means[:1], means]))
 
 
 SIGNS = (
-    Sign("answers moved (total variation)", _whole("next_token_tv.first")),
-    Sign("answers to harmful requests moved", _whole("next_token_tv[harmful].first")),
-    Sign("answers to harmless requests moved", _whole("next_token_tv[harmless].first")),
-    Sign("general text moved (KL)", _whole("general_text_kl.first")),
+    Sign("answers moved (total variation)", whole("next_token_tv.first")),
+    Sign("answers to harmful requests moved", whole("next_token_tv[harmful].first")),
+    Sign("answers to harmless requests moved", whole("next_token_tv[harmless].first")),
+    Sign("general text moved (KL)", whole("general_text_kl.first")),
     Sign("separation of the groups", _since_start("separation[harmful|harmless]")),
     Sign("RTD", _median_layer("rtd.first")),
     Sign("RTD-lite", _median_layer("rtd_lite.first")),
@@ -177,11 +194,22 @@ SIGNS = (
     Sign("survival of loops (zigzag)", _median_layer("survival_h1.first", of_one=True)),
     Sign("total persistence H1", _since_start("h1_total_persistence_scaled")),
     Sign("effective rank", _since_start("effective_rank")),
-    Sign("loss", lambda run: np.maximum(0, run.training["loss"][0] - _smooth(run.training["loss"])), every_step=True),
+    Sign("loss, fallen", _loss_fallen, every_step=True),
+    Sign("gradient norm", _of_training("grad_norm"), every_step=True, a_way=False),
+    Sign("step of the weights", _of_training("moved"), every_step=True, a_way=False),
 )
 
 
 def midpoint(steps: np.ndarray, values: np.ndarray) -> float:
-    """The step at which values first reach half of their largest one; infinite where they never move."""
+    """The step at which values first reach half of their largest one, interpolated; infinite where they never move.
+
+    Of the largest one, not the last: where refusals rise and fall again, half of the last is reached while few are
+    there.
+    """
     largest = np.nanmax(values)
     return crossing(steps, np.nan_to_num(values), largest / 2) if largest > 0 else np.inf
+
+
+def paragraph(*parts: str) -> str:
+    """Text of a page, in lines of at most 120 characters."""
+    return textwrap.fill(" ".join(parts), 120)
