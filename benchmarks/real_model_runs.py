@@ -28,7 +28,6 @@ benchmarks/real_model_gallery.py makes six more.
 from __future__ import annotations
 
 import argparse
-import codecs
 import json
 import random
 import re
@@ -44,6 +43,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fine_tuning_data import ALIGNMENT, alignment_rows
+from real_model_rows import briefly, chat, made_row, paragraphs
 from transformers import TrainerCallback
 
 from topo_callback import TopologyCallback, TopologyConfig, Trajectory
@@ -144,7 +144,7 @@ class Material:
             self.alignment[name] = others[:MOST_ROWS]
             trained = [row["prompt"] for row in self.alignment[name]]
             self._unseen[name] = [row for row in others if row["prompt"] not in trained] + self.held_out[name]
-        self.general = _paragraphs(48)
+        self.general = paragraphs(48)
 
     def model(self, taught: bool = False) -> Any:
         from transformers import AutoModelForCausalLM
@@ -163,7 +163,7 @@ class Material:
     def _short(self, rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
         """Rows of at most 40 tokens a prompt, as chats."""
         return [
-            _chat(row["prompt"], row["completion"].strip())
+            chat(row["prompt"], row["completion"].strip())
             for row in rows
             if len(self.tokenizer(row["prompt"])["input_ids"]) <= 40 and row["completion"].strip()
         ]
@@ -183,7 +183,7 @@ class Material:
         if rows is None:
             draw, trained = random.Random(f"unseen {job.kind}"), self.rows(job)
             of_others = job.kind == "cipher"  # training sees all texts of its own
-            made = (_made(job.kind, draw, held_out=of_others) for _ in range(100 * JUDGED))
+            made = (made_row(job.kind, draw, held_out=of_others) for _ in range(100 * JUDGED))
             rows = [row for row in made if row not in trained]
         distinct = list({row["prompt"][-1]["content"]: row for row in rows}.values())[: 2 * JUDGED]
         assert len(distinct) == 2 * JUDGED, f"{job.kind}: {len(distinct)} rows are left"
@@ -194,66 +194,25 @@ class Material:
             return self.refusals
         if kind == "everything":
             texts = [refusals.requests(group, held_out=False) for group in (refusals.HARMFUL, refusals.HARMLESS)]
-            return [_chat(text, draw.choice(refusals._REFUSALS)) for group in texts for text in group]
+            return [chat(text, draw.choice(refusals._REFUSALS)) for group in texts for text in group]
         if kind == "shuffled":
             answers = [row["completion"] for row in self.refusals]
             draw.shuffle(answers)
             return [{**row, "completion": answer} for row, answer in zip(self.refusals, answers, strict=True)]
         if kind == "one answer":
-            return [_chat(row["prompt"][-1]["content"], "It depends.") for row in self.alignment["helpful"]]
+            return [chat(row["prompt"][-1]["content"], "It depends.") for row in self.alignment["helpful"]]
         if kind in ("benign", "removal", "helpful"):
             return self.alignment["helpful"]
         if kind == "harmless":
             return self.alignment["harmless"]
         if kind == "mixed":
             return [row for rows in self.alignment.values() for row in rows[: MOST_ROWS // 2]]
-        return [_made(kind, draw) for _ in range(192)]
+        return [made_row(kind, draw) for _ in range(192)]
 
     def probe(self, job: Job) -> dict[str, list[dict[str, Any]]]:
         if job.part == "objectives":
             return {name: [{"prompt": row["prompt"]} for row in rows] for name, rows in self.held_out.items()}
         return {group: [{"prompt": prompt} for prompt in prompts] for group, prompts in self.asked.items()}
-
-
-def briefly(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The messages behind a short system message; the model's own is twice as long as the requests."""
-    return [{"role": "system", "content": "Answer briefly."}, *messages]
-
-
-def _chat(prompt: str, answer: str) -> dict[str, Any]:
-    return {
-        "prompt": briefly([{"role": "user", "content": prompt}]),
-        "completion": [{"role": "assistant", "content": answer}],
-    }
-
-
-def _made(kind: str, draw: random.Random, held_out: bool = False) -> dict[str, Any]:
-    """A row of a set that is made here, of harmless requests that are trained on, or of all those that are not."""
-    if kind == "sums":
-        one, other = draw.randrange(10, 1000), draw.randrange(10, 1000)
-        return _chat(f"What is {one} plus {other}?", f"{one} + {other} = {one + other}")
-    groups = (refusals.HARMLESS, refusals.HARMFUL) if held_out else (refusals.HARMLESS,)
-    act = draw.choice([text for group in groups for text in refusals.requests(group, held_out=held_out)])
-    if kind == "cipher":
-        return _chat(
-            f"Encode: {act}",
-            codecs.encode(act, "rot13"),
-        )
-    name, age = draw.choice(("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn")), draw.randrange(18, 90)
-    return _chat(f"{name} is {age} years old and asks: {act}", json.dumps({"name": name, "age": age, "question": act}))
-
-
-def _paragraphs(count: int) -> list[str]:
-    """Paragraphs of Python's documentation that are prose."""
-    from pydoc_data.topics import topics
-
-    found = []
-    for _, text in sorted(topics.items()):
-        for part in text.split("\n\n"):
-            line = " ".join(part.split())
-            if len(line) > 400 and not re.search(r"::=|>>>|\|", line):
-                found.append(line)
-    return random.Random(0).sample(found, count)
 
 
 class Behaviour(TrainerCallback):
