@@ -88,7 +88,8 @@ def draw_forgetting(runs: Sequence[Run]) -> None:
     """Three numbers at a tenth of the run against the forgetting at its end, and what each choice costs in each run."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 9.4), layout="constrained")
-        above, below = np.ravel(figure.subfigures(2, 1, height_ratios=(1, 1.5)))
+        grid = figure.add_gridspec(2, 1, height_ratios=(1, 1.5))
+        above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
         axes = above.subplots(1, len(TELLING), sharey=True)
         signs = {sign.title: sign for sign in NUMBERS}
         for axis, (title, label) in zip(axes, TELLING.items(), strict=True):

@@ -14,7 +14,7 @@ FEWEST = 2 * len(NARROW)
 EARLY = (FORGETTING_STEPS // 10, FORGETTING_STEPS // 2)
 READ = (*EARLY, FORGETTING_STEPS)
 PLAIN = (
-    "general text moved (KL)", "answers moved (total variation)", "loss, fallen", "mutual kNN", "CKA",
+    "general text moved (KL)", "answers moved (total variation)", "fall of the loss", "mutual kNN", "CKA",
     "effective rank",
 )  # fmt: skip
 TOPOLOGY = ("RTD", "RTD-lite", "Wasserstein H1", "survival of loops (zigzag)", "total persistence H1")
@@ -27,7 +27,7 @@ BASES = {
     "the same and the rate": (*PLAIN, RATE),
     "the same and loss on general text": (*PLAIN, RATE, GENERAL),
 }
-LINEAR = ("loss, fallen", RATE, GENERAL)  # may be 0 or below, or is a logarithm already
+LINEAR = ("fall of the loss", RATE, GENERAL)  # may be 0 or below, or is a logarithm already
 SQUARED = "R\N{SUPERSCRIPT TWO}"
 _STEP = re.compile(r"step (\d+)")
 

@@ -194,7 +194,7 @@ SIGNS = (
     Sign("survival of loops (zigzag)", _median_layer("survival_h1.first", of_one=True)),
     Sign("total persistence H1", _since_start("h1_total_persistence_scaled")),
     Sign("effective rank", _since_start("effective_rank")),
-    Sign("loss, fallen", _loss_fallen, every_step=True),
+    Sign("fall of the loss", _loss_fallen, every_step=True),
     Sign("gradient norm", _of_training("grad_norm"), every_step=True, a_way=False),
     Sign("step of the weights", _of_training("moved"), every_step=True, a_way=False),
 )

@@ -29,7 +29,8 @@ def transition_lines(runs: Sequence[Run]) -> Iterator[str]:
         f"How many answers to {ASKED} held-out requests for harm and to {ASKED} harmless ones are refusals. Midpoint:",
         "the step at which half of the largest change is reached, interpolated between samples, which are two steps",
         "apart from step 4 to 16. Most: of all samples but the first. Lists have one entry for each seed; -: fewer",
-        f"than {FEWEST} answers change.",
+        f"than {FEWEST} answers change. The fall of the loss: that of the mean of three steps below the mean of the",
+        "first three.",
     )
     yield "\n| trained on | harmful refused: most | at the end | midpoints | harmless: most | at the end | midpoints |"
     yield "|---|---|---|---|---|---|---|"
