@@ -29,7 +29,7 @@ from topo_callback.homology import Barcode, zigzag_cycles, zigzag_persistence
 from topo_callback.page import report_page
 from topo_callback.page.barcodes import bars_content, depth_content, longest_bars
 from topo_callback.page.cycles import _over_depth
-from topo_callback.page.run_content import run_content, velocities
+from topo_callback.page.run_content import LOGGED_TITLES, run_content, velocities
 from topo_callback.page.summary import differ, summary
 from topo_callback.page.wording import embedded_json, number, rounded
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED
@@ -173,12 +173,19 @@ def test_what_the_trainer_logged_is_drawn_where_it_was_logged(tmp_path: Path) ->
     logs = LoggedNumbers()
     writer = StepsWriter(folder.logged, LOGGED)
     for step in (4, 10, 16):
-        writer.append(logs.take(step, {"reward": 0.5 * step, "kl": float("nan")}))
+        writer.append(logs.take(step, {"reward": 0.5 * step, "kl": float("nan"), "num_tokens": 9.0 * step}))
     writer.append(logs.rest())
     *_, reward = run_content(Trajectory.load(folder.path), "run")["facts"]
     assert (reward["name"], reward["logged"]) == ("reward", True)  # a number that is never finite is left out
     assert reward["course"] == {"wide": 1, "steps": [4, 10, 16], "values": [2, 5, 8]}
     assert reward["values"] == [{4: 2, 16: 8}.get(step) for step in STEPS]
+    assert (reward["title"], reward["unit"]) == ("Reward", "logged as reward")
+
+
+def test_whatever_a_trainer_logs_has_a_title_but_the_count_of_tokens() -> None:
+    assert LOGGED_TITLES.keys() == {*LOGGED[1:]} - {"num_tokens"}
+    titles = [title for title, _ in LOGGED_TITLES.values()]
+    assert all(title[0].isupper() and "_" not in title for title in titles)
 
 
 def test_without_a_clock_there_is_no_velocity(tmp_path: Path) -> None:

@@ -27,6 +27,27 @@ FACTS = {
     "grad_norm": ("Gradient norm", "gradient norm"),
     "learning_rate": ("Learning rate", "learning rate"),
 }
+LOGGED_TITLES = {  # how many tokens were trained on is left out: a straight line
+    "eval_loss": ("Evaluation loss", ""),
+    "reward": ("Reward", ""),
+    "reward_std": ("Spread of rewards", ""),
+    "frac_reward_zero_std": ("Prompts whose rewards agree", "share"),
+    "rewards/chosen": ("Reward of the chosen answers", ""),
+    "rewards/rejected": ("Reward of the rejected answers", ""),
+    "rewards/margins": ("Margin of the rewards", "chosen less rejected"),
+    "rewards/accuracies": ("Pairs ranked rightly", "share"),
+    "mean_reward": ("Mean reward", ""),
+    "margin": ("Margin of the rewards", "chosen less rejected"),
+    "accuracy": ("Accuracy", "share"),
+    "logps/chosen": ("Log-probability of the chosen answers", "nats"),
+    "logps/rejected": ("Log-probability of the rejected answers", "nats"),
+    "kl": ("KL divergence from the reference", "nats"),
+    "entropy": ("Entropy of the next token", "nats"),
+    "mean_token_accuracy": ("Next tokens guessed rightly", "share"),
+    "completions/mean_length": ("Length of the completions", "tokens, mean"),
+    "completions/clipped_ratio": ("Completions cut at the longest length", "share"),
+    "clip_ratio/region_mean": ("Clipped updates", "share"),
+}
 _MARKED = (
     "change",
     "divergence",
@@ -171,12 +192,14 @@ def _facts(trajectory: Trajectory, share: int) -> list[dict[str, Any]]:
             found.append({**content, **_of_steps(training.step, training.column(name), trajectory.steps, most)})
         elif any(value is not None for value in values):
             found.append({**content, "values": [number(value) for value in values]})
-    for name in () if logged is None else logged.columns[1:]:
+    for name in () if logged is None else LOGGED_TITLES:
         assert logged is not None
         known = np.isfinite(logged.column(name))
         if known.any():
+            title, unit = LOGGED_TITLES[name]
             of_log = _of_steps(logged.step[known], logged.column(name)[known], trajectory.steps, most)
-            found.append({"name": name, "title": name, "unit": "as the trainer logged it", "logged": True, **of_log})
+            named = ", ".join(filter(None, (unit, f"logged as {name}")))
+            found.append({"name": name, "title": title, "unit": named, "logged": True, **of_log})
     return found
 
 
