@@ -19,7 +19,7 @@ PACKAGE = Path(topo_callback.__file__).parent
 
 # from the leaves to the face; a module imports only from units before its own, or from its own package
 ORDER = (
-    "_lazy", "errors", "terminal", "tables", "subsamples", "libraries",
+    "_lazy", "errors", "wording", "terminal", "tables", "subsamples", "libraries",
     "setting_kinds", "setting_effects", "groups",
     "devices", "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "data_rows", "storage", "records", "training_loop",

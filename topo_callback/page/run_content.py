@@ -66,7 +66,7 @@ def run_content(
         words: what the drift says in words may be in the page.
 
     Raises:
-        RecordError: no readable sample, or layers in run.json that are no numbers.
+        RecordError: no readable sample, or layers in run.json that are not numbers.
     """
     check(trajectory)
     whole, trajectory = trajectory, shown(trajectory, share)
@@ -115,12 +115,12 @@ def check(trajectory: Trajectory, prompts: Sequence[str] | None = None) -> None:
     """Refuse a run of which there is nothing to show, and prompts that are not as many as the probe's.
 
     Raises:
-        RecordError: no readable sample, or layers that are no numbers. ProbeError: other prompts.
+        RecordError: no readable sample, or layers that are not numbers. ProbeError: other prompts.
     """
     if not trajectory.steps:
         raise RecordError(f"{trajectory.folder}: no readable sample ({len(trajectory.damaged)} damaged)")
     if not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in trajectory.layers):
-        raise RecordError(f"{trajectory.folder}: the layers in run.json are no whole numbers")
+        raise RecordError(f"{trajectory.folder}: the layers in run.json are not whole numbers")
     if prompts is not None and len(prompts) != points(trajectory):
         raise ProbeError(
             f"{len(prompts)} prompts given, the probe of {trajectory.folder.name} has {points(trajectory)} points"

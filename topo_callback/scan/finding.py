@@ -137,7 +137,7 @@ def _series(key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None
         if one.step == other.step:
             raise ConfigurationError(
                 f"{one.label} and {other.label} are both of step {one.step}; give one of them, or say --separate for "
-                "models that are no trajectory"
+                "models that are not a trajectory"
             )
     named = Path(source).name if kind == "folder" else first.label if kind != "hub" else source
     return Series(
