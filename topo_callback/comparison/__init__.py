@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from topo_callback._lazy import lazy_attribute
+from topo_callback._lazy import lazy_attribute, lazy_directory
 
 if TYPE_CHECKING:
     from topo_callback.comparison.comparison import Comparison, compare_runs
@@ -34,3 +34,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     return lazy_attribute(__name__, _HOME, name)
+
+
+def __dir__() -> list[str]:
+    return lazy_directory(globals(), _HOME)

@@ -130,7 +130,7 @@ def _series(key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None
     if len(known) < len(steps):
         known = list(range(1 if base else 0, len(steps) + (1 if base else 0)))
     if base is not None:
-        checkpoints.append(base_checkpoint(base))
+        checkpoints.append(one_checkpoint(base))
     checkpoints += [replace(member, step=step) for (member, _), step in zip(members, known, strict=True)]
     checkpoints.sort(key=lambda checkpoint: checkpoint.step)
     for one, other in itertools.pairwise(checkpoints):
@@ -145,8 +145,8 @@ def _series(key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None
     )
 
 
-def base_checkpoint(text: str) -> Checkpoint:
-    """The model that `--base` names, as step 0.
+def one_checkpoint(text: str) -> Checkpoint:
+    """The one model that a folder, NAME or NAME@REVISION stands for.
 
     Raises:
         ConfigurationError: neither a folder nor a hub name.
@@ -156,7 +156,7 @@ def base_checkpoint(text: str) -> Checkpoint:
         return Checkpoint(str(folder))
     if not _HUB_NAME.fullmatch(text) or ".." in text:
         raise ConfigurationError(
-            f"no folder {text!r}, and that is not a hub name; --base takes a folder, NAME or NAME@REVISION"
+            f"no folder {text!r}, and that is not a hub name; give a folder, NAME or NAME@REVISION"
         )
     name, _, revision = text.partition("@")
     return Checkpoint(name, revision or None)

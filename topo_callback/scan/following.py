@@ -22,7 +22,7 @@ from topo_callback.scan.checkpoint import (
 )
 from topo_callback.scan.course import Course, Ending, Followed, Until
 from topo_callback.scan.distributed_checkpoint import convert, is_distributed
-from topo_callback.scan.finding import base_checkpoint
+from topo_callback.scan.finding import one_checkpoint
 from topo_callback.scan.growing import Growing
 from topo_callback.scan.measuring import measure_locked
 from topo_callback.scan.opening import check_checkpoint
@@ -76,7 +76,7 @@ class Follower:
     ) -> None:
         self._root, self._output = root.absolute(), output_dir.absolute()
         self._config, self._manner = config or TopologyConfig(), manner or Manner()
-        self._base = None if base is None else base_checkpoint(base)
+        self._base = None if base is None else one_checkpoint(base)
         self._inside, self._every = inside, every
         self._before_look, self._after_record = before_look, after_record
         name = folder_name(self._root.name)
