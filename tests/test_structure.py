@@ -22,7 +22,7 @@ ORDER = (
     "_lazy", "errors", "wording", "terminal", "tables", "subsamples", "libraries",
     "setting_kinds", "setting_effects", "groups",
     "devices", "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
-    "data_rows", "storage", "records", "training_loop",
+    "storage", "records", "training_loop",
     "dynamics", "trajectory", "measurement",
     "state", "probe", "capture", "tiles", "geometry",
     "sinks", "figures", "comparison", "controls", "page", "worker",

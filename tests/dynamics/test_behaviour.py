@@ -53,8 +53,8 @@ def with_numbers(**numbers: float) -> Snapshot:
         ),
         (
             {"loss": 0.5, "loss_error": 0.1, "text": 0.3, "text_error": 0.05},
-            "The loss on general text rose by 0.5 ± 0.2 nats per token, and what the model says after it moved by 0.3 "
-            "± 0.1 nats.",
+            "The loss on general text rose by 0.5 ± 0.2 nats per token, and what the model says after it moved by 0.30 "
+            "± 0.10 nats.",
         ),
         ({"loss": -0.5, "loss_error": 0.1}, "The loss on general text fell by 0.5 ± 0.2 nats per token."),
         (

@@ -449,7 +449,7 @@ def test_behaviour_comes_first(tmp_path: Path) -> None:
     last = trajectory.overview(2)
     numbers = {**last.numbers, "next_token_kl.first": {None: 0.2}}
     trajectory._overviews[2] = replace(last, numbers=numbers, errors={"next_token_kl.first": {None: 0.03}})
-    said = "The answers to the probe moved by 0.2 ± 0.06 nats since the start (KL(start || now))."
+    said = "The answers to the probe moved by 0.20 ± 0.06 nats since the start (KL(start || now))."
     assert summary(trajectory)[0] == said
     written = report_page(trajectory)
     assert written.index(said) < written.index("3 samples from step 0 to 2")
