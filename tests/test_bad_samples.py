@@ -18,8 +18,8 @@ from trajectories import LAYERS, make_sample
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Series, find_events, layer_velocities
 from topo_callback.dynamics.findings import find_in_run
-from topo_callback.measurement import measure_sample
-from topo_callback.page.run_content import velocities
+from topo_callback.measuring import measure_sample
+from topo_callback.page.chart_data import velocities
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record, write_record, write_whole
 from topo_callback.records.sample import Sample

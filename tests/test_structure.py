@@ -23,7 +23,7 @@ ORDER = (
     "setting_kinds", "setting_effects", "groups",
     "devices", "homology", "measures", "presets", "config", "settings", "setting_changes", "reading_conditions",
     "storage", "records", "training_loop",
-    "dynamics", "trajectory", "measurement",
+    "dynamics", "trajectory", "measuring",
     "state", "probe", "capture", "tiles", "geometry",
     "sinks", "figures", "comparison", "controls", "page", "worker",
     "distributed", "studies", "reader", "watching",

@@ -30,7 +30,7 @@ from topo_callback.terminal import TextStream
 if TYPE_CHECKING:
     from topo_callback.config import TopologyConfig
     from topo_callback.scan.affinity import Affinity
-    from topo_callback.scan.checkpoint import Series
+    from topo_callback.scan.checkpoint import CheckpointSeries
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.scanning import Manner, Scanned
 
@@ -238,7 +238,7 @@ def _here(text: str) -> str:
     return str(Stored(text).fetch(OF_CHECKPOINTS)) if is_url(text) else text
 
 
-def _by_url(series: Series, urls: dict[str, str]) -> Series:
+def _by_url(series: CheckpointSeries, urls: dict[str, str]) -> CheckpointSeries:
     """A series from object storage is told from others by its URL: its mirror is elsewhere on each machine."""
     from topo_callback.scan.checkpoint import digest
 

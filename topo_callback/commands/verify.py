@@ -99,7 +99,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _write(out: TextStream, found: Verification, again: Recomputed | None) -> None:
-    from topo_callback.page.wording import plain
+    from topo_callback.page.markup import plain
 
     said = {"NOT as recorded": found.contradicted, "not vouched for": found.uncovered, "note": found.notes}
     for what, lines in said.items():

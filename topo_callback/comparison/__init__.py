@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from topo_callback.comparison.files import write_comparison
     from topo_callback.comparison.runs import Run, load_runs
     from topo_callback.comparison.tables import write_tables
-    from topo_callback.comparison.verdict import Verdict
+    from topo_callback.comparison.verdict import ComparisonVerdict
 
-__all__ = ["Comparison", "Run", "Verdict", "compare_runs", "load_runs", "write_comparison", "write_tables"]
+__all__ = ["Comparison", "ComparisonVerdict", "Run", "compare_runs", "load_runs", "write_comparison", "write_tables"]
 
 _HOME = {
     "Comparison": "comparison",
     "Run": "runs",
-    "Verdict": "verdict",
+    "ComparisonVerdict": "verdict",
     "compare_runs": "comparison",
     "load_runs": "runs",
     "write_comparison": "files",

@@ -10,7 +10,7 @@ from scipy.spatial.distance import squareform
 
 from topo_callback.errors import RecordError
 from topo_callback.homology.representatives import RepresentativeCycle, representative_cycles, zigzag_cycles
-from topo_callback.page.wording import plain, rounded, safe
+from topo_callback.page.markup import plain, rounded, safe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory

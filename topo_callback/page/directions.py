@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from topo_callback.errors import RecordError
-from topo_callback.page.wording import plain, rounded, table
+from topo_callback.page.markup import plain, rounded, table
 from topo_callback.records.drift_words import DriftReading, Word
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory

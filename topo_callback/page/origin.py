@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from topo_callback.groups import Groups
-from topo_callback.page.wording import items, part, plain, safe, table
+from topo_callback.page.markup import items, part, plain, safe, table
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.wording import counted
 

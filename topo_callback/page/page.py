@@ -22,14 +22,14 @@ from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.libraries import versions
 from topo_callback.page.across import Across, across
+from topo_callback.page.chart_data import check, run_content, shown
 from topo_callback.page.cycles import cycles
 from topo_callback.page.directions import directions_table, words_section
 from topo_callback.page.groups import groups_table
+from topo_callback.page.markup import embedded_json, items, part, plain, safe, table
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.prompts import moved_prompts
-from topo_callback.page.run_content import check, run_content, shown
 from topo_callback.page.summary import summary, undefined
-from topo_callback.page.wording import embedded_json, items, part, plain, safe, table
 from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.wording import counted

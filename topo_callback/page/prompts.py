@@ -18,7 +18,7 @@ from topo_callback.errors import RecordError
 from topo_callback.figures.labels import step_name
 from topo_callback.groups import Groups
 from topo_callback.page.cycles import longest_cycles
-from topo_callback.page.wording import number, plain, safe, table
+from topo_callback.page.markup import number, plain, safe, table
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory

@@ -17,8 +17,8 @@ from topo_callback.dynamics.dominance import Dominance, dominances, in_words
 from topo_callback.dynamics.series import training_of
 from topo_callback.figures.labels import step_name
 from topo_callback.measures.uncertainty import error_of
-from topo_callback.page.run_content import DISPLACEMENT, fact, points, velocities
-from topo_callback.page.wording import rounded, table
+from topo_callback.page.chart_data import DISPLACEMENT, fact, points, velocities
+from topo_callback.page.markup import rounded, table
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.wording import counted, percent, plain_percent

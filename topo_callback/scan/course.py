@@ -113,7 +113,7 @@ class Followed:
     ended: str = ""
 
 
-class Course:
+class CheckpointsRead:
     """What was read of which checkpoint, kept beside the trajectory.
 
     A checkpoint that is written anew, with other weights, says that training was resumed before it or has begun again:

@@ -20,7 +20,7 @@ from topo_callback.scan.checkpoint import (
     folder_name,
     local_folder,
 )
-from topo_callback.scan.course import Course, Ending, Followed, Until
+from topo_callback.scan.course import CheckpointsRead, Ending, Followed, Until
 from topo_callback.scan.distributed_checkpoint import convert, is_distributed
 from topo_callback.scan.finding import one_checkpoint
 from topo_callback.scan.growing import Growing
@@ -88,7 +88,7 @@ class Follower:
         )
         self._converted = self._output / f".{name}.{uuid.uuid4().hex[:8]}.converted"
         self._settling = Settling()
-        self._course = Course(self._folder, base is not None, self._leave_out)
+        self._course = CheckpointsRead(self._folder, base is not None, self._leave_out)
         self._locked = False
         self._console = ConsoleSink()
 

@@ -16,8 +16,6 @@ from jaxtyping import Float32, Float64, Int16, Int64
 
 from topo_callback.config import TopologyConfig
 from topo_callback.groups import LEAST_GROUP, Groups, pair_key
-from topo_callback.measurement.comparing import Earlier
-from topo_callback.measurement.points import drift_of_mean
 from topo_callback.measures import LayerView
 from topo_callback.measures.behaviour import mean_and_error
 from topo_callback.measures.groups import (
@@ -43,6 +41,8 @@ from topo_callback.measures.uncertainty import (
     recorded_error,
     standard_error,
 )
+from topo_callback.measuring.comparing import Earlier
+from topo_callback.measuring.points import drift_of_mean
 from topo_callback.records.sample import Sample
 from topo_callback.wording import counted
 

@@ -16,8 +16,8 @@ from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
 from topo_callback.page.directions import directions_content, words_content
 from topo_callback.page.groups import groups_content
+from topo_callback.page.markup import number, part, plain
 from topo_callback.page.prompts import map_content
-from topo_callback.page.wording import number, part, plain
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import evenly_spaced
