@@ -4,10 +4,10 @@
     python benchmarks/accelerator.py --device cpu --small --output small.md
 
 Weights are random and nothing is fetched. First the checks, each of which says "equal" or how far off it is: distances,
-neighbours, barcodes, a whole reading, and a training run with and without readings under deterministic kernels. Then
+neighbours, a whole reading, and a training run with and without readings under deterministic kernels. Then
 the measurements: a sample against the bare forward pass of its probe and against a training step, at the shapes of 135
 million, 1 and 7 billion parameters in bfloat16, with 8 layers and with all; how often the processor waits; memory; the
-geometry of 32 layers of 1,000 points; the edges of 10,000 and 20,000 points. What no time is left for says so.
+geometry of 32 layers of 1,000 points. What no time is left for says so.
 """
 
 from __future__ import annotations
@@ -24,16 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 from machine import describe_machine
-from rips_device import square_keys
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from topo_callback import Probe, TopologyConfig
-from topo_callback.capture.device_rips import device_edges, device_persistence
 from topo_callback.devices import MemoryAccount
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.geometry import METRICS, condensed_distances, nearest_neighbours
-from topo_callback.homology.native_rips import GREATEST_FINITE_KEY
 from topo_callback.reader.reader import Reader
 
 # name -> width, blocks, heads, heads of keys and values, width of the feed-forward
@@ -136,10 +133,6 @@ def check_geometry(device: torch.device, points: int) -> Iterator[tuple[str, str
     there = condensed_distances(cloud.to(device))
     found, expected = nearest_neighbours(there, 10).cpu(), nearest_neighbours(there.cpu(), 10)
     yield "neighbours of the same distances", "equal" if torch.equal(found, expected) else "DIFFER"
-    square = torch.cdist(cloud.double(), cloud.double()).float()
-    square = torch.maximum(square, square.T).fill_diagonal_(0)[None].numpy()
-    bars = [device_persistence(square, device=str(each), threads=1) for each in (device, torch.device("cpu"))]
-    yield "barcodes of the same distances", "equal" if bars[0] == bars[1] else "DIFFER"
 
 
 def check_reading(device: torch.device) -> Iterator[tuple[str, str]]:
@@ -250,14 +243,6 @@ def measure_geometry(device: torch.device, layers: int, points: int, width: int)
     yield f"| distances and neighbours, {layers} x {points} points of width {width} | {seconds(work, device):.3f} |"
 
 
-def measure_edges(device: torch.device, points: int) -> Iterator[str]:
-    cloud = torch.randn(points, 64, generator=torch.Generator().manual_seed(5)).to(device)
-    keys = square_keys(condensed_distances(cloud))[None]
-    limits = torch.full((1,), GREATEST_FINITE_KEY, device=device)
-    taken = seconds(lambda: device_edges(keys, limits, device_bytes=8 << 30), device, rounds=1)
-    yield f"| edges in order and relative neighbourhood graph, {points} points | {taken:.3f} |"
-
-
 def report(device: torch.device, *, small: bool, limit: float) -> Iterator[str]:
     """The lines of the page."""
     ends = time.monotonic() + limit
@@ -288,8 +273,6 @@ def report(device: torch.device, *, small: bool, limit: float) -> Iterator[str]:
         yield from within(rows, f"| {shape} | no time left | | | | | | | |")
     yield "\n| work | s |\n|---|---|"
     yield from within(measure_geometry(device, *((3, 40, 16) if small else (32, 1000, 4096))), "| no time left | |")
-    for many in (60,) if small else (10_000, 20_000):
-        yield from within(measure_edges(device, many), f"| edges of {many} points: no time left | |")
     yield f"\nAll of it took {time.monotonic() - ends + limit:.0f} s."
 
 

@@ -114,7 +114,7 @@ def displacements(model, weights: dict, prompts: list[str], tokenizer, seed: int
 
     from topo_callback import Probe, TopologyConfig
     from topo_callback.distributed.ranks import Ranks
-    from topo_callback.measurement import measure_sample
+    from topo_callback.measuring import measure_sample
     from topo_callback.reader.reader import Reader
 
     config = TopologyConfig(layers=LAYERS, max_tokens=LONGEST_PROBE, measures=MEASURED, threads=1)

@@ -20,7 +20,7 @@ from scipy.spatial.distance import pdist
 from topo_callback import TopologyConfig, Trajectory
 from topo_callback.controls import controls_figure, write_tables, zigzag_controls
 from topo_callback.figures.comparison_figures import encode_figure
-from topo_callback.measurement import measure_sample
+from topo_callback.measuring import measure_sample
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_record, write_whole
 from topo_callback.records.sample import Sample

@@ -27,12 +27,12 @@ from torch import Tensor
 from topo_callback import Probe, TopologyCallback, TopologyConfig
 from topo_callback.capture import find_blocks, quiet
 from topo_callback.capture.lens import logits_of_vectors
-from topo_callback.data_rows import Row
 from topo_callback.demo.corpus import Corpus, gather_corpus
 from topo_callback.demo.fine_tuning import SMALL, make_trainer
 from topo_callback.demo.model import build_model, build_tokenizer, pretrain, token_stream
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.groups import Groups
+from topo_callback.probe.data_rows import Row
 from topo_callback.reader.drift_reading import across_the_start
 from topo_callback.reader.reader import Reader
 from topo_callback.records.drift_words import DriftWords

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement import errors, measure_sample
-from topo_callback.measures.uncertainty import LEFT_OUT, RULES, Rule
+from topo_callback.measures.uncertainty import LEFT_OUT, RULES, ErrorRule
+from topo_callback.measuring import errors, measure_sample
 from topo_callback.records.sample import Sample
 
 HERE = Path(__file__).parent
@@ -106,9 +106,9 @@ def coverage(
     return table
 
 
-def by_jackknife() -> Mapping[str, Rule]:
+def by_jackknife() -> Mapping[str, ErrorRule]:
     return {
-        name: Rule(LEFT_OUT, absolute=(*rule.absolute, *rule.relative))
+        name: ErrorRule(LEFT_OUT, absolute=(*rule.absolute, *rule.relative))
         for name, rule in RULES.items()
         if rule.method is not LEFT_OUT
     }

@@ -26,7 +26,7 @@ from events_runs import COLUMNS, EVENT, PACKED, SECOND, STEPS, TWO, TWO_STEPS
 from machine import describe_machine
 from scipy.stats import binomtest
 
-from topo_callback.dynamics.changes import RULES, ChangeDetector, Course, early_need, find_changes, signals_of
+from topo_callback.dynamics.changes import RULES, ChangeDetector, SignalCourse, early_need, find_changes, signals_of
 from topo_callback.dynamics.training import training_events
 from topo_callback.records.training_steps import COLUMNS as TABLE
 from topo_callback.records.training_steps import TrainingSteps
@@ -101,7 +101,7 @@ def largest_total(signals: Signals) -> float:
     total = np.zeros(len(next(iter(signals.values()))))
     steps = np.arange(1, len(total) + 1)
     for name, rule in RULES.items():
-        course = Course(rule)
+        course = SignalCourse(rule)
         course.add(steps, signals[name])
         at, found = course.since(1)
         total[at - 1] += found.share

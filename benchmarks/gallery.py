@@ -23,13 +23,13 @@ from machine import describe_machine
 from rich.console import Console
 
 from topo_callback import TopologyCallback, TopologyConfig, Trajectory
-from topo_callback.data_rows import Row
 from topo_callback.demo.corpus import Corpus, gather_corpus
 from topo_callback.demo.fine_tuning import SMALL, make_trainer, prepare_tokenizer
 from topo_callback.demo.model import build_model, build_tokenizer, pretrain, token_stream
 from topo_callback.demo.run import HELD_OUT_ROWS, PRETRAINING_STEPS
 from topo_callback.figures.figures import trajectory_figure
 from topo_callback.libraries import quiet_libraries
+from topo_callback.probe.data_rows import Row
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"

@@ -28,8 +28,6 @@ from topo_callback.dynamics.reorganisation import Event
 from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbours import nearest_neighbours
-from topo_callback.measurement.comparing import Earlier
-from topo_callback.measurement.groups import _gap, _gap_error, group_numbers
 from topo_callback.measures import LayerView
 from topo_callback.measures.distances import gram_matrix
 from topo_callback.measures.groups import (
@@ -48,6 +46,8 @@ from topo_callback.measures.uncertainty import (
     recorded_error,
     standard_error,
 )
+from topo_callback.measuring.comparing import Earlier
+from topo_callback.measuring.groups import _gap, _gap_error, group_numbers
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 

@@ -29,7 +29,7 @@ from trajectories import synthetic_cloud
 from topo_callback.config import TopologyConfig
 from topo_callback.geometry import condensed_distances
 from topo_callback.homology import rips_persistence
-from topo_callback.measurement import measure_sample
+from topo_callback.measuring import measure_sample
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_record
 from topo_callback.records.sample import Sample

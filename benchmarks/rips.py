@@ -1,6 +1,6 @@
 """H0 and H1 of Vietoris-Rips filtrations: the native engine against every installed peer, side by side.
 
-    python benchmarks/rips.py [--rounds 3] [--only NAME ...] [--large] [--growth picture.png] [--device]
+    python benchmarks/rips.py [--rounds 3] [--only NAME ...] [--large] [--growth picture.png]
 
 Each input is computed by the native engine on one and on two threads, RedZeD, gudhi (over Z/2), ripser.py and
 giotto-ph, as far as installed, in turn, round by round, so that other work on the machine falls on all of them alike;
@@ -10,8 +10,8 @@ the checks that each engine makes of its input and the result object are part of
 triangle, which 1,000 points put out of reach, and is left out. A line is void unless the barcodes are equal.
 
 Real clouds are MiniLM's activations of every layer, those repeated with jitter, and the clouds of Qwen2.5-0.5B that the
-package actopo (MIT) brings. `--large` adds 5,000 and 10,000 points, native only; `--growth` draws time against points;
-`--device` adds the stages on an accelerator. The table goes to the section of this script in RESULTS_rips.md.
+package actopo (MIT) brings. `--large` adds 5,000 and 10,000 points, native only; `--growth` draws time against points.
+The table goes to the section of this script in RESULTS_rips.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ import psutil
 from machine import describe_machine
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-from rips_device import device_lines
 from rips_inputs import activation_distances, shared_file, standard_input
 
 from topo_callback.homology import Barcode, rips_persistence, rips_persistence_batch
@@ -269,7 +268,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="inputs whose name contains one of these words")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--growth", type=Path)
-    parser.add_argument("--device", action="store_true")
     given = parser.parse_args()
     lines = [
         describe_machine(),
@@ -301,10 +299,6 @@ def main() -> None:
         add(f"| median of the real ones (range) | | | | | {middle:.1f} ({least:.1f} to {most:.1f}) |")
     if given.large:
         for line in large_lines(2):
-            add(line)
-    if given.device:
-        layers = np.stack([jittered(number % 7, 2)[number // 7 :][:1000] for number in range(32)])
-        for line in device_lines(jittered(3, 10), layers, 2, given.rounds):
             add(line)
     if given.growth:
         draw_growth(given.growth)

@@ -6,6 +6,7 @@ Samples go the whole way of the worker: from the spool to records, with the dist
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ from trajectories import LAYERS, make_sample
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Series, find_events, layer_velocities
 from topo_callback.dynamics.findings import find_in_run
-from topo_callback.measurement import measure_sample
-from topo_callback.page.run_content import velocities
+from topo_callback.measuring import measure_sample
+from topo_callback.page.chart_data import velocities
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record, write_record, write_whole
 from topo_callback.records.sample import Sample
@@ -164,6 +165,15 @@ def test_the_zigzag_over_time_has_its_whole_window_of_valid_samples(tmp_path: Pa
                 assert trajectory.snapshot(8).numbers[name][layer] == value, (layer, name)
 
 
+def assert_page_has_velocities_of(series: Series, trajectory: Trajectory) -> None:
+    page = velocities(trajectory)
+    found = layer_velocities(series)
+    for column, layer in enumerate(series.layers):
+        of_step = dict(zip(series.steps[1:], found[:, column].tolist(), strict=True))
+        expected = [of_step.get(step, math.nan) for step in trajectory.steps]
+        np.testing.assert_array_equal(np.array(page[layer], dtype=np.float64), expected, str(layer))
+
+
 def test_velocity_and_events_go_on_behind_a_bad_sample(tmp_path: Path) -> None:
     steps = tuple(range(11))
     trajectory = run_of(tmp_path, {5: EVERYWHERE, 8: {4: "not finite"}}, steps)
@@ -178,10 +188,8 @@ def test_velocity_and_events_go_on_behind_a_bad_sample(tmp_path: Path) -> None:
     events = [(event.kind, event.first_step, event.last_step) for event in find_events(series).events]
     assert ("invalid_layers", 5, 5) in events
     assert ("invalid_layers", 8, 8) in events
-    # on the page each layer's velocity is over the path since the sample that it was compared with
-    page = velocities(trajectory)
-    assert [page[4][step] is None for step in steps] == [True] + [step in (5, 8) for step in steps[1:]]
-    assert page[4][9] is not None
+    assert_page_has_velocities_of(series, trajectory)
+    assert velocities(trajectory)[4][9] is None  # compared with the sample at step 7
     # the newest interval of a bad sample has no velocity; that of the one before is not said again
     folder = TrajectoryFolder(trajectory.folder)
     assert find_in_run(folder, 10, CONFIG)["velocity"] > 0

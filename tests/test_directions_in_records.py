@@ -17,8 +17,8 @@ from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.figures.labels import label
 from topo_callback.groups import Groups
-from topo_callback.measurement import measure_sample
-from topo_callback.measurement.directions import _change, _cosine, _variance
+from topo_callback.measuring import measure_sample
+from topo_callback.measuring.directions import _change, _cosine, _variance
 from topo_callback.reader.means import left_out_means
 from topo_callback.records.record import encode_record, read_record, write_record
 from topo_callback.records.sample import Sample

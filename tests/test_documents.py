@@ -179,6 +179,17 @@ def test_every_promise_names_tests_that_are_there() -> None:
         assert all(f"def {fault}" in written for fault in faults), promise
 
 
+def test_every_requirement_and_extra_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text()
+    _, required, extras, *_ = page.split("\n## ")
+    told = [
+        set(re.findall(r"`([\w-]+)`", "".join(re.findall(r"^\| (`[^|]*)", part, re.M)))) for part in (required, extras)
+    ]
+    assert told[0] == {re.split(r"[^\w-]", each)[0] for each in project["dependencies"]}
+    assert told[1] == set(project["optional-dependencies"])
+
+
 def test_documents_and_examples_import_what_is_public() -> None:
     page = (ROOT / "docs" / "stability.md").read_text()
     public = set(re.findall(r"`(topo_callback[\w.]*)`", page.partition("Public modules:")[2].partition("\n\n")[0]))

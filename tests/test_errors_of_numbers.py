@@ -12,8 +12,8 @@ from trajectories import LAYERS, STEPS, make_sample, write_trajectory
 
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import RecordError
-from topo_callback.measurement import errors, measure_sample
 from topo_callback.measures.uncertainty import RULES, mean_error, parts_of_prompts, recorded_error, standard_error
+from topo_callback.measuring import errors, measure_sample
 from topo_callback.records.record import decode_record, encode_record
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot

@@ -14,8 +14,8 @@ import pytest
 from trajectories import LAYERS, make_sample
 
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement import measure_sample
 from topo_callback.measures import depth_measures, layer_measures, pair_measures, time_measures
+from topo_callback.measuring import measure_sample
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs
 from topo_callback.records.record import read_record, write_record, write_whole

@@ -17,10 +17,10 @@ from trajectories import make_sample, synthetic_cloud
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.groups import Groups
-from topo_callback.measurement import measure_sample
-from topo_callback.measurement.groups import _differences
 from topo_callback.measures.groups import labellings
 from topo_callback.measures.uncertainty import LEFT_OUT, parts_of_prompts, recorded_error, standard_error
+from topo_callback.measuring import measure_sample
+from topo_callback.measuring.groups import _differences
 from topo_callback.reader.means import group_facts
 from topo_callback.records.contents import check_run, check_sample
 from topo_callback.records.record import read_record, write_record

@@ -19,7 +19,7 @@ from topo_callback import TopologyCallback, Trajectory
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics.dominance import Dominance, DominanceWatch, dominances, in_words
 from topo_callback.geometry import condensed_distances, largest_coordinate, point_norms
-from topo_callback.measurement import measure_sample
+from topo_callback.measuring import measure_sample
 from topo_callback.page.summary import summary
 from topo_callback.reader.means import point_facts
 from topo_callback.records.sample import Sample

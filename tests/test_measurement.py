@@ -16,9 +16,9 @@ from topo_callback.config import TopologyConfig
 from topo_callback.geometry import condensed_distances, nearest_neighbours
 from topo_callback.homology import rips_persistence, zigzag_persistence
 from topo_callback.homology.descriptors import FEATURES, barcode_features
-from topo_callback.measurement import measure_sample
 from topo_callback.measures.registry import TimeView
 from topo_callback.measures.zigzags import time_persistence, two_stage_survival
+from topo_callback.measuring import measure_sample
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory

@@ -11,8 +11,8 @@ from comparison.simulated_runs import write_run
 from tiny import tiny_tokenizer
 
 from topo_callback import Probe, Trajectory
+from topo_callback.comparison.caveats import notes
 from topo_callback.comparison.comparison import compare_runs
-from topo_callback.comparison.notes import notes
 from topo_callback.comparison.runs import load_runs
 from topo_callback.dynamics.identity import differences, identity_of
 from topo_callback.errors import ConfigurationError

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from topo_callback.page.wording import html_table
+from topo_callback.page.markup import html_table
 from topo_callback.tables import Column, Table, rich_table
 
 

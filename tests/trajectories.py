@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement import measure_sample
+from topo_callback.measuring import measure_sample
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.neighbour_history import NeighbourGraphs
 from topo_callback.records.record import write_record

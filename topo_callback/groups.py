@@ -48,7 +48,7 @@ class Groups:
         if len(self.names) > MOST_GROUPS:
             raise ProbeError(
                 f"the column {COLUMN!r} of the probe's rows names {len(self.names)} groups; accepted: at most "
-                f"{MOST_GROUPS}; join some, or rename the column if it is no group"
+                f"{MOST_GROUPS}; join some, or rename the column if it is not a group"
             )
         held = set(self.of_prompts) - {NO_GROUP}
         if len(set(self.names)) != len(self.names) or held != set(range(len(self.names))):

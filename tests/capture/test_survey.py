@@ -197,8 +197,8 @@ def test_tokens_that_no_block_is_given_are_refused() -> None:
 @pytest.mark.parametrize(
     ("first", "said"),
     [
-        (lambda old, new: new.mean(), "gives \\(\\) at layer 1: these are no hidden states"),
-        (lambda old, new: new @ new.mT, "gives \\(1, 3, 3\\) at layer 1: these are no hidden states"),
+        (lambda old, new: new.mean(), "gives \\(\\) at layer 1: these are not hidden states"),
+        (lambda old, new: new @ new.mT, "gives \\(1, 3, 3\\) at layer 1: these are not hidden states"),
         (lambda old, new: (new @ new.mT)[:, None].expand(-1, 8, -1, -1), "gives \\(1, 8, 3, 3\\) at layer 1"),
         (lambda old, new: old, "the first one is what it was given"),
     ],

@@ -137,6 +137,7 @@ def test_settings_are_the_same_options_in_run_and_scan() -> None:
         "scan model --prompts p.txt --prompts-of run",
         "scan model",
         "prune model --probe p.txt",
+        "prune model --prompts p.txt --revision main",
         "prune model --prompts p.txt --output out",
         "prune model --prompts p.txt --layers 1",
         "prune model",

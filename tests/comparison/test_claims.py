@@ -9,7 +9,7 @@ import numpy as np
 from comparison.simulated_runs import Design, write_runs
 
 from topo_callback.comparison import compare_runs, load_runs
-from topo_callback.comparison.claims import (
+from topo_callback.comparison.significance import (
     Onset,
     differing_layers,
     measure_differs,

@@ -13,7 +13,7 @@ from trajectories import write_trajectory
 
 from topo_callback.cli import build_parser
 from topo_callback.comparison import compare_runs, load_runs, write_comparison
-from topo_callback.comparison.notes import notes
+from topo_callback.comparison.caveats import notes
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
 
 FILES = {

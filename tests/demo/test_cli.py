@@ -37,6 +37,16 @@ def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.Capture
     assert "usage" in capsys.readouterr().err
 
 
+def test_help_of_the_demo_says_its_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    from topo_callback.demo.fine_tuning import CHAT, HUB, SMALL
+
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"(default: {SMALL.steps}, of smollm2 {CHAT.steps}, of another --model {HUB.steps})" in said
+    assert f"small model (default: {run.PRETRAINING_STEPS})" in said
+
+
 def test_demo_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(surroundings, "require", lambda *packages: None)

@@ -20,7 +20,6 @@ from tiny import tiny_llama, tiny_tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from topo_callback import Probe, TopologyConfig, Trajectory
-from topo_callback.capture.device_rips import device_persistence
 from topo_callback.capture.limits import model_limits, tried_limits
 from topo_callback.capture.tokens import MEASURES, token_numbers
 from topo_callback.config import STUDIES
@@ -126,14 +125,6 @@ def test_geometry(metric: str) -> None:
         there[4] = torch.nan
         assert invalid_points(there, metric=metric) == 1
         assert condensed_distances(torch.ones(30, 4, device=NAME)).cpu().count_nonzero() == 0
-
-
-def test_barcodes_with_their_first_half_on_the_device() -> None:
-    points = np.random.default_rng(0).normal(size=(2, 40, 3))
-    squares = np.sqrt(((points[:, :, None] - points[:, None]) ** 2).sum(3)).astype(np.float32)
-    with stand_in():
-        found = device_persistence(squares, device=NAME, threads=1)
-    assert found == device_persistence(squares, device="cpu", threads=1)
 
 
 def test_token_measures() -> None:

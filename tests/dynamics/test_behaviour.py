@@ -34,6 +34,11 @@ def with_numbers(**numbers: float) -> Snapshot:
             "probability went to other tokens.",
         ),
         (
+            {"kl": 9.0, "kl_error": 0.5, "tv": 1.0},
+            "The answers to the probe moved by 9.0 ± 1.0 nats since the start (KL(start || now)); 100 % of their "
+            "probability went to other tokens.",
+        ),
+        (
             {"kl": 0.03, "kl_error": 0.02, "tv": 0.08},
             "The answers to the probe did not move beyond error and rounding: KL(start || now) 0.03 ± 0.04 nats.",
         ),
@@ -48,13 +53,13 @@ def with_numbers(**numbers: float) -> Snapshot:
         ),
         (
             {"loss": 0.5, "loss_error": 0.1, "text": 0.3, "text_error": 0.05},
-            "The loss on general text rose by 0.5 ± 0.2 nats per token, and what the model says after it moved by 0.3 "
-            "± 0.1 nats.",
+            "The loss on general text rose by 0.5 ± 0.2 nats per token, and what the model says after it moved by 0.30 "
+            "± 0.10 nats.",
         ),
         ({"loss": -0.5, "loss_error": 0.1}, "The loss on general text fell by 0.5 ± 0.2 nats per token."),
         (
             {"loss": 0.15, "loss_error": 0.1, "text": 0.3, "text_error": 0.2},
-            "The loss on general text did not change beyond error and rounding: 0.15 ± 0.2 nats per token.",
+            "The loss on general text did not change beyond error and rounding: 0.1 ± 0.2 nats per token.",
         ),
     ],
 )

@@ -300,7 +300,7 @@ def test_evaluations_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     gone = evaluated(answered_run(tmp_path / "b", plateau, forgot), [*FALLS[:-1], float("nan")])
     which = checkpoint_answers(gone, [])[2]
     assert which.answer == NOT_ENOUGH
-    assert which.evidence.startswith("the newest eval loss is no number; ")
+    assert which.evidence.startswith("the newest eval loss is not a number; ")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topo_callback.dynamics.excess import FEWEST, NOISY, RECURRING, SMOOTH, Rule, excess, recurring_differences
+from topo_callback.dynamics.excess import FEWEST, NOISY, RECURRING, SMOOTH, SeriesRule, excess, recurring_differences
 
 RULES = {"noisy": NOISY, "smooth": SMOOTH}
 
@@ -17,7 +17,7 @@ def noise(seed: int, count: int = 160, size: float = 0.1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
-def test_it_is_a_function_of_the_past(rule: Rule) -> None:
+def test_it_is_a_function_of_the_past(rule: SeriesRule) -> None:
     values = noise(0)
     whole = excess(values, rule)
     for count in (40, 97, 159):
@@ -26,7 +26,7 @@ def test_it_is_a_function_of_the_past(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
-def test_the_end_of_a_series_is_enough(rule: Rule) -> None:
+def test_the_end_of_a_series_is_enough(rule: SeriesRule) -> None:
     values = noise(1, 300)
     whole, first = excess(values, rule, recurring=np.zeros(300)), 150
     end = excess(values[first - rule.context :], rule, recurring=np.zeros(150 + rule.context))
@@ -35,7 +35,7 @@ def test_the_end_of_a_series_is_enough(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
-def test_the_end_of_a_long_series_is_enough(rule: Rule) -> None:
+def test_the_end_of_a_long_series_is_enough(rule: SeriesRule) -> None:
     values = noise(5, 1700) * (1 + 20 * (np.random.default_rng(6).random(1700) < 0.02))
     usual = np.ones(1700, dtype=bool)
     usual[700:720] = False
@@ -59,7 +59,7 @@ def test_what_came_back_several_times_in_a_longer_past_is_no_excess() -> None:
 
 
 def test_the_scale_is_worked_out_by_hand() -> None:
-    rule = Rule(base=2, windows={2: SMOOTH.windows[2]})
+    rule = SeriesRule(base=2, windows={2: SMOOTH.windows[2]})
     values = noise(2, 40)
     found = excess(values, rule)
 
@@ -86,7 +86,7 @@ def test_the_scale_is_worked_out_by_hand() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
-def test_a_jump_is_found_in_both_directions_and_a_trend_is_not(rule: Rule) -> None:
+def test_a_jump_is_found_in_both_directions_and_a_trend_is_not(rule: SeriesRule) -> None:
     for sign in (1, -1):
         values = noise(3)
         values[100:] += 3 * sign

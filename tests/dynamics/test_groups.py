@@ -17,7 +17,7 @@ from topo_callback.dynamics import Event, Series, find_events
 from topo_callback.dynamics.group_series import LEVELS, GroupSeries, first_ahead
 from topo_callback.dynamics.groups import group_events
 from topo_callback.groups import Groups
-from topo_callback.measurement.groups import LEADING, leading
+from topo_callback.measuring.groups import LEADING, leading
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.watching.actions import Actions
 

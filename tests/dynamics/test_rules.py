@@ -64,8 +64,8 @@ def test_a_line_and_a_mapping_say_the_same() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("entropy is low", "'entropy is low' is no rule; write"),
-        ("entropy below low", "is no rule; it needs number and one of above, below, z_above, z_below"),
+        ("entropy is low", "'entropy is low' is not a rule; write"),
+        ("entropy below low", "is not a rule; it needs number and one of above, below, z_above, z_below"),
         ("entropy below nan", "finite bound"),
         ("entropy below 0 for 0", "for 0; accepted: 1 to 10000 values"),
         ("entropy below 0 do stopp", "do 'stopp'; accepted: warn, alert, save, stop; did you mean 'stop'?"),
@@ -74,12 +74,12 @@ def test_a_line_and_a_mapping_say_the_same() -> None:
         ({"number": "kl"}, "it needs number and one of"),
         (7, "a rule is a int"),
         # what YAML and Python would take for another number than was meant
-        ({"number": "kl", "above": True}, "is no rule; it needs number"),
+        ({"number": "kl", "above": True}, "is not a rule; it needs number"),
         ({"number": "kl", "above": 1, "for": 2.7}, "for .a whole number."),
         ({"number": "mutual_knn.first", "below": 1, "layers": "14-8"}, "layers .such as 8-14."),
         ({"number": "mutual_knn.first", "below": 1, "layers": "0-4000000000"}, "layers .such as 8-14."),
         ({"number": "mutual_knn.first", "below": 1, "layers": [1.5]}, "layers .such as 8-14."),
-        ({"number": "kl", "above": 1, "name": ["a"]}, "is no rule; it needs number"),
+        ({"number": "kl", "above": 1, "name": ["a"]}, "is not a rule; it needs number"),
         ("loss above 1 in layers 1-3", "'loss above 1 in layers 1,2,3': loss has no layers; leave them out"),
         ("loss z above -3", "'loss z above -3': z above -3; accepted: above 0 deviations"),
     ],

@@ -11,7 +11,7 @@ from dynamics.simulated_series import simulated_series
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback.dynamics import Series, depth_velocity, find_events, layer_velocities
-from topo_callback.page.run_content import velocities
+from topo_callback.page.chart_data import velocities
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record, write_record
 from topo_callback.records.snapshot import Snapshot

@@ -14,9 +14,10 @@ from trajectories import LAYERS, make_snapshots, write_trajectory
 import topo_callback
 from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Event
+from topo_callback.dynamics.behaviour import Measured
 from topo_callback.dynamics.course import ANSWERS, STRUCTURE, HalfWay, Settled
 from topo_callback.dynamics.run_verdict import _moved_layers, verdict_of, verdict_of_folder
-from topo_callback.dynamics.verdict import Measured, Verdict, percent, plain_percent, with_interval
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_record
 from topo_callback.records.snapshot import Snapshot
@@ -250,17 +251,6 @@ def test_what_no_error_rate_is_known_of_is_not_told(tmp_path: Path) -> None:
     unmeasured = replace(CHANGE, measured=False)
     assert verdict_of(run, [unmeasured]).events == ()
     assert verdict_of(run, [CHANGE]).events == (CHANGE,)
-
-
-def test_numbers_have_the_digits_that_their_intervals_leave_them() -> None:
-    assert [percent(0.12345, error) for error in (0.02, 0.004, 0.0004, None)] == [
-        "12 ± 4 %", "12.3 ± 0.8 %", "12.35 ± 0.08 %", "12 %",
-    ]  # fmt: skip
-    assert [plain_percent(share) for share in (0.0, 0.004, 0.3)] == ["0 %", "0.4 %", "30 %"]
-    assert with_interval(1.095, 0.016) == "1.09 ± 0.03"
-    assert with_interval(3.0, 0.0) == "3 ± 0"
-    assert with_interval(4e-7, 1e-8) == "4e-07 ± 2e-08"
-    assert percent(1e-4, 1e-5, 2e-4) == "below 0.02 %"
 
 
 def test_damaged_numbers_of_layers_make_no_verdict_fail(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from topo_callback.homology.native_rips import keyed
 from topo_callback.homology.native_rips_kernels import cloud_bars, graph_classes, is_distance_matrix
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
-from topo_callback.homology.rips import rips_persistence, rips_persistence_batch, rips_persistence_of_parts
+from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
 from topo_callback.homology.rips_graph_kernels import neighbour_count, sort_bucket
 from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations, small_lune_relations
 
@@ -310,57 +310,6 @@ def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:
             rips_persistence_batch(clouds.astype(dtype), threads=1)
     with pytest.raises(ValueError, match=r"distances\[2\]\[1, 3\] is -1"):
         rips_persistence_batch(clouds, threads=2)
-
-
-@given(tied_matrices(most_points=30), st.integers(0, 2**32))
-@settings(max_examples=15, deadline=None)
-@pytest.mark.slow
-def test_many_large_parts_are_clouds_of_their_own(distances: np.ndarray, seed: int) -> None:
-    """Parts that share one look at the cloud, more than there are bits, with one or two points left out or half."""
-    points, generator = len(distances), np.random.default_rng(seed)
-    sizes = [max(2, size) for size in (points - 1, points - 2, points // 2)]
-    parts = [np.sort(generator.permutation(points)[: sizes[place % 3]]) for place in range(70)]
-    expected = [native(np.ascontiguousarray(distances[np.ix_(part, part)]), np.inf) for part in parts]
-    assert rips_persistence_of_parts(distances, parts, threads=1) == expected
-    assert rips_persistence_of_parts(distances, parts, threads=2) == expected
-
-
-def test_real_parts_are_clouds_of_their_own() -> None:
-    distances = minilm_distances(MINILM_LAYERS[0])
-    order = np.random.default_rng(0).permutation(len(distances))
-    parts = [np.setdiff1d(order, block) for block in np.array_split(order, 16)]
-    parts += [np.sort(half) for half in np.array_split(order, 2)]
-    expected = [native(np.ascontiguousarray(distances[np.ix_(part, part)]), np.inf) for part in parts]
-    assert rips_persistence_of_parts(distances, parts) == expected
-
-
-@given(tied_matrices(most_points=30), st.data())
-@settings(max_examples=60, deadline=None)
-def test_parts_by_index_are_clouds_of_their_own(distances: np.ndarray, data: st.DataObject) -> None:
-    index = st.integers(0, len(distances) - 1)
-    parts = data.draw(
-        st.lists(st.lists(index, min_size=data.draw(st.integers(1, 2)), max_size=20).map(np.array), max_size=5)
-    )
-    threshold, dtype = data.draw(st.sampled_from([np.inf, 2.0])), data.draw(st.sampled_from([np.float32, np.float64]))
-    distances = distances.astype(dtype) / 3
-    expected = [native(np.ascontiguousarray(distances[np.ix_(part, part)]), threshold) for part in parts]
-    assert rips_persistence_of_parts(distances, parts, threshold=threshold) == expected
-    if parts:
-        assert rips_persistence_of_parts(distances, parts, threshold=threshold, engine="gudhi") == expected
-
-
-@pytest.mark.usefixtures("sweep")
-def test_parts_that_are_given_up_are_swept() -> None:
-    distances = minilm_distances(MINILM_LAYERS[0])
-    parts = [np.arange(0, 70), np.arange(30, 140)]
-    expected = [rips_persistence(distances[np.ix_(part, part)], engine="gudhi") for part in parts]
-    assert rips_persistence_of_parts(distances, parts) == expected
-
-
-@pytest.mark.parametrize("part", [[], [0, 5], [-1, 2]])
-def test_parts_that_are_none_are_named(part: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"parts\[1\] is .*; expected are indices from 0 to 4"):
-        rips_persistence_of_parts(regular_polygon(5), [np.array([0, 1]), np.array(part, dtype=np.int64)])
 
 
 def test_dimension_two_is_refused() -> None:

@@ -13,9 +13,9 @@ from scipy.stats import entropy, sem
 
 from topo_callback.capture.next_token import codes_of
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement import measure_sample
 from topo_callback.measures.behaviour import INFINITE, NOWHERE, Divergences, divergences, mean_and_error
 from topo_callback.measures.missing import Missing
+from topo_callback.measuring import measure_sample
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot
 

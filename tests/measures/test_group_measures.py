@@ -8,7 +8,6 @@ from real_data import minilm_cloud
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
-from topo_callback.measurement.groups import leading
 from topo_callback.measures.groups import (
     evened,
     h0_gap,
@@ -22,6 +21,7 @@ from topo_callback.measures.groups import (
     share_as_large,
     standardised,
 )
+from topo_callback.measuring.groups import leading
 
 
 def cloud(points: int = 40) -> np.ndarray:

@@ -9,7 +9,7 @@ from real_data import minilm_cloud
 from scipy.spatial.distance import pdist
 
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement import measure_sample
+from topo_callback.measuring import measure_sample
 from topo_callback.records.sample import Sample
 
 LAYERS = (2, 4, 6)

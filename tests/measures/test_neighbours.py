@@ -1,4 +1,4 @@
-"""Neighbourhoods against their definitions: overlap over depth and with labels, and hubness."""
+"""Neighbourhoods against their definitions: overlap over depth, and hubness."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from topo_callback.measures.neighbours import (
     depth_overlap,
     hubness,
     in_degree_skewness,
-    label_overlap,
-    label_overlap_by_chance,
     mutual_knn,
 )
 from topo_callback.measures.registry import DepthView
@@ -43,27 +41,6 @@ def test_overlap_is_with_the_layer_below_and_with_all_others() -> None:
 def test_a_single_layer_overlaps_with_nothing() -> None:
     found = depth_overlap(DepthView(layers=(1,), views={1: layer_view(np.eye(4))}))
     assert found["overlap_depth"] == {1: Missing("fewer than two layers have a shape")}
-
-
-def test_labels_of_separated_groups_are_those_of_the_neighbours() -> None:
-    generator = np.random.default_rng(0)
-    cloud = np.concatenate([generator.random((10, 3)), generator.random((30, 3)) + 9])
-    neighbours = layer_view(cloud, k=5).neighbours
-    labels = np.array(["few"] * 10 + ["many"] * 30)
-    assert label_overlap(neighbours, labels) == 1
-    assert label_overlap_by_chance(labels) == pytest.approx((10 * 9 + 30 * 29) / (40 * 39))
-    shuffled = [label_overlap(neighbours, generator.permutation(labels)) for _ in range(300)]
-    assert np.mean(shuffled) == pytest.approx(label_overlap_by_chance(labels), abs=0.01)
-
-
-def test_half_of_the_neighbours() -> None:
-    neighbours = np.array([[1, 2], [0, 3], [0, 3], [1, 2]], dtype=np.int32)
-    assert label_overlap(neighbours, np.array([0, 0, 1, 1])) == 0.5
-
-
-def test_chance_needs_two_points() -> None:
-    with pytest.raises(ValueError, match="at least 2 points"):
-        label_overlap_by_chance(np.array([1]))
 
 
 def test_hubness_is_the_skewness_of_the_in_degree() -> None:

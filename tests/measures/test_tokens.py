@@ -11,8 +11,8 @@ from layer_views import reasons
 from scipy.spatial.distance import pdist
 
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement import measure_sample
 from topo_callback.measures.tokens import bimodality_coefficient, over_prompts
+from topo_callback.measuring import measure_sample
 from topo_callback.records.sample import Sample
 
 

@@ -13,7 +13,7 @@ from test_directions_in_records import CONFIG, GROUPS, LAYERS, POINTS, sample
 
 from topo_callback import Trajectory
 from topo_callback.commands.arguments import CommandParser
-from topo_callback.measurement import measure_sample
+from topo_callback.measuring import measure_sample
 from topo_callback.page import report_page, write_page
 from topo_callback.page.directions import decimals
 from topo_callback.records.drift_words import DriftReading, DriftWords, Word

@@ -13,7 +13,7 @@ from test_groups_in_records import CONFIG, GROUPS, LAYERS, POINTS, sample
 from topo_callback import Trajectory
 from topo_callback.figures.labels import label
 from topo_callback.groups import Groups
-from topo_callback.measurement import measure_sample
+from topo_callback.measuring import measure_sample
 from topo_callback.page import report_page, write_page
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_record

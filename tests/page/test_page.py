@@ -28,10 +28,10 @@ from topo_callback.errors import ConfigurationError, ProbeError, RecordError
 from topo_callback.homology import Barcode, zigzag_cycles, zigzag_persistence
 from topo_callback.page import report_page
 from topo_callback.page.barcodes import bars_content, depth_content, longest_bars
+from topo_callback.page.chart_data import LOGGED_TITLES, run_content, velocities
 from topo_callback.page.cycles import _over_depth
-from topo_callback.page.run_content import LOGGED_TITLES, run_content, velocities
+from topo_callback.page.markup import embedded_json, number, rounded
 from topo_callback.page.summary import differ, summary
-from topo_callback.page.wording import embedded_json, number, rounded
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED
 from topo_callback.records.logged_numbers import LoggedNumbers
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
@@ -456,7 +456,7 @@ def test_behaviour_comes_first(tmp_path: Path) -> None:
     last = trajectory.overview(2)
     numbers = {**last.numbers, "next_token_kl.first": {None: 0.2}}
     trajectory._overviews[2] = replace(last, numbers=numbers, errors={"next_token_kl.first": {None: 0.03}})
-    said = "The answers to the probe moved by 0.2 ± 0.06 nats since the start (KL(start || now))."
+    said = "The answers to the probe moved by 0.20 ± 0.06 nats since the start (KL(start || now))."
     assert summary(trajectory)[0] == said
     written = report_page(trajectory)
     assert written.index(said) < written.index("3 samples from step 0 to 2")
@@ -526,8 +526,8 @@ def test_very_many_samples_are_thinned_and_velocities_stay_those_of_all(tmp_path
     trajectory = Trajectory.load(write_run(tmp_path, tuple(range(14))).path)
     whole = run_content(trajectory, "whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("topo_callback.page.run_content.MOST_SAMPLES", 5)
-        patch.setattr("topo_callback.page.run_content.FEWEST_SAMPLES", 5)
+        patch.setattr("topo_callback.page.chart_data.MOST_SAMPLES", 5)
+        patch.setattr("topo_callback.page.chart_data.FEWEST_SAMPLES", 5)
         thinned = run_content(trajectory, "thinned")
         assert "Charts and table have 5 of the 14 samples" in report_page(trajectory)
     steps = thinned["steps"]

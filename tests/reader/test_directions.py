@@ -81,7 +81,7 @@ def test_the_hash_is_of_the_vectors_not_of_the_file(tmp_path: Path) -> None:
         ({"layer_1": VECTORS[:2]}, r"has 2 rows; accepted: one for each of the model's 4 layers"),
         ({"layer_1": VECTORS[0], "layer_2": VECTORS[:2]}, r"has \[2, 6\] numbers in layer 2"),
         ({"layer_1": VECTORS[0] * np.nan}, "a number that is not finite in layer 1; leave that layer out"),
-        ({"layer_1": VECTORS[0] * 0}, "is 0 in layer 1, which is no direction; leave that layer out"),
+        ({"layer_1": VECTORS[0] * 0}, "is 0 in layer 1, which is not a direction; leave that layer out"),
         ({"layer_3": VECTORS[0]}, r"has layers 3, and read are 1, 2, 4; give TopologyConfig\(layers=...\)"),
         ({"a": VECTORS[0], "b": VECTORS[1]}, "an array named 'a', which ends in no layer; accepted: .npz"),
         ({"layer_1": VECTORS[0], "block_1": VECTORS[1]}, "has layer 1 twice; give each layer once"),

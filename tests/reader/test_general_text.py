@@ -16,9 +16,9 @@ from topo_callback import Probe, TopologyConfig
 from topo_callback.capture.next_token import roots_of
 from topo_callback.distributed.ranks import Ranks
 from topo_callback.distributed.turns import OUT_OF_MEMORY, AgreedError
-from topo_callback.measurement import measure_sample
 from topo_callback.measures.behaviour import divergences, loss_per_token
 from topo_callback.measures.uncertainty import error_of, mean_error
+from topo_callback.measuring import measure_sample
 from topo_callback.probe.general_passages import general_text
 from topo_callback.reader.general_text import NO_DECODER
 from topo_callback.reader.reader import Reader

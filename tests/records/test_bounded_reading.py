@@ -26,7 +26,7 @@ from topo_callback.probe.files import read_rows
 from topo_callback.records.folder import MOST_OF_JOURNAL, TrajectoryFolder
 from topo_callback.records.record import decode_record
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
-from topo_callback.scan.checkpoint import Checkpoint, Series
+from topo_callback.scan.checkpoint import Checkpoint, CheckpointSeries
 from topo_callback.scan.training_left import recorded_reading
 from topo_callback.scan.unit import skipped_file, skipped_reason, units_folder
 from topo_callback.watching.resuming import recorded_batches
@@ -151,7 +151,7 @@ def test_names_of_runs_are_short(make: Callable[[Path], None], run: TrajectoryFo
     checkpoint = tmp_path / "checkpoint-1"
     checkpoint.mkdir()
     make(checkpoint / "topo_callback.json")
-    series = Series("run", "x", (Checkpoint(str(checkpoint), step=1),))
+    series = CheckpointSeries("run", "x", (Checkpoint(str(checkpoint), step=1),))
     with little():
         recorded_reading(series)
         recorded_batches(run.path.parent, checkpoint)

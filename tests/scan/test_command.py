@@ -87,6 +87,10 @@ def test_prompts_from_a_data_set(models: Path, tmp_path: Path, capsys: pytest.Ca
             "--topo-steps is a setting of training runs",
         ),
         (
+            ("{models}/small", "--prompts", "{models}/probe.txt", "--topo-prompts", "5"),
+            "--topo-prompts is how many are drawn from --dataset",
+        ),
+        (
             ("{models}/small", "--prompts", "{models}/probe.txt", "--topo-neighbours", "99"),
             "needs more than 99 different",
         ),

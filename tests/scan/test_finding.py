@@ -9,6 +9,8 @@ import pytest
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.scan import find_series
+from topo_callback.scan.checkpoint import Checkpoint
+from topo_callback.scan.finding import one_checkpoint
 
 
 def model(folder: Path, **config: object) -> str:
@@ -68,6 +70,9 @@ def test_revisions_of_a_hub_model() -> None:
         ("a--b", [(10, "a/b@step10-tokens1B"), (2000, "a/b@step2000")])
     ]
     assert found("a/b@main", "a/b@v2")[0][1] == [(0, "a/b@main"), (1, "a/b@v2")]
+    assert (one_checkpoint("a/b@v2"), one_checkpoint("a/b")) == (Checkpoint("a/b", "v2"), Checkpoint("a/b"))
+    with pytest.raises(ConfigurationError, match=r"no folder '\.\./b', and that is not a hub name"):
+        one_checkpoint("../b")
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_adapters_with_their_base(tmp_path: Path) -> None:
     assert scanned.steps == (0, 1, 2)
 
     from topo_callback.distributed.ranks import Ranks
-    from topo_callback.measurement import measure_sample
+    from topo_callback.measuring import measure_sample
     from topo_callback.probe import Probe
     from topo_callback.reader.reader import Reader
 

@@ -10,7 +10,8 @@ import pytest
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Event
-from topo_callback.dynamics.verdict import Measured, Verdict
+from topo_callback.dynamics.behaviour import Measured
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError
 from topo_callback.sinks import OpenTelemetrySink, PrometheusSink, Sink, layer_numbers
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from trajectories import LAYERS, STEPS, make_snapshots
 
-from topo_callback.dynamics.verdict import Measured, Verdict
+from topo_callback.dynamics.behaviour import Measured
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.sinks import ConsoleSink, MemorySink, Sink, WandbSink, default_sinks
 from topo_callback.sinks.defaults import without_sink
 

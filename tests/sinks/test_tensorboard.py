@@ -13,7 +13,8 @@ from tiers import mostly_slow
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Event, Trajectory
-from topo_callback.dynamics.verdict import Measured, Verdict
+from topo_callback.dynamics.behaviour import Measured
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import MissingExtraError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder

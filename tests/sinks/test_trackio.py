@@ -14,7 +14,8 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
 from topo_callback import Trajectory
 from topo_callback.dynamics import Event
-from topo_callback.dynamics.verdict import Measured, Verdict
+from topo_callback.dynamics.behaviour import Measured
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.sinks import TrackioSink, default_sinks, depth_numbers, layer_numbers

@@ -17,8 +17,9 @@ from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 from wandb_files import offline_wandb, read_wandb, rows_of
 
 from topo_callback import Event, Trajectory
+from topo_callback.dynamics.behaviour import Measured
 from topo_callback.dynamics.course import HalfWay, Settled
-from topo_callback.dynamics.verdict import Measured, Verdict
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, MissingExtraError, TopologyError
 from topo_callback.figures import draw_run_pictures, draw_sample_pictures
 from topo_callback.records.folder import TrajectoryFolder

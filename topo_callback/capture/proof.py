@@ -44,6 +44,7 @@ from topo_callback.capture.truth import (
     read_alone,
 )
 from topo_callback.errors import UnsupportedModelError, described
+from topo_callback.wording import plain_percent
 
 TRIED = 8  # prompts in the batch that is tried, of lengths between the longest and the shortest
 ANSWERS = 2e-3  # Hellinger distance of two next-token distributions that float16 explains
@@ -320,4 +321,4 @@ def few_prompts(probe: TokenisedPrompts, count: int) -> FewPrompts:
 
 
 def _percent(difference: float) -> str:
-    return f"{100 * difference:.2g} %" if difference < 1e4 else "values that are not finite"
+    return plain_percent(difference) if difference < 1e4 else "values that are not finite"

@@ -136,7 +136,7 @@ def _check_widths(seen: Seen, layout: StateLayout, width: int, stack: BlockStack
             found = math.prod(size for axis, size in enumerate(shape) if axis not in (layout.rows, layout.tokens))
         if len(shape) not in (2, len(given)) or (found != width and found % stack.width):
             raise UnsupportedModelError(
-                f"a block of {stack.path} is given {given} and gives {tuple(shape)} at layer {layer}: these are no "
+                f"a block of {stack.path} is given {given} and gives {tuple(shape)} at layer {layer}: these are not "
                 "hidden states; accepted: blocks that give a tensor, or a tuple that begins with them; name another "
                 "stack with blocks='...'"
             )

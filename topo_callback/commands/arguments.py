@@ -127,7 +127,7 @@ def place_to_watch(text: str) -> Path | str:
 def url(text: str) -> str:
     """The URL of a folder in object storage."""
     if not is_url(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL; accepted: s3://BUCKET/FOLDER and the like")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; accepted: s3://BUCKET/FOLDER and the like")
     return text
 
 

@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 def _calibrate(given: argparse.Namespace) -> None:
     from topo_callback.dynamics import References
     from topo_callback.dynamics.calibrated import FEWEST_REFERENCES
-    from topo_callback.page.wording import count
+    from topo_callback.wording import counted
 
     references = References.collect([run.folder() for run in given.recorded])
     references.save(given.output)
@@ -41,7 +41,7 @@ def _calibrate(given: argparse.Namespace) -> None:
 
     def write(out: TextStream) -> None:
         still = f"; {more} more are needed for the calibrated level" if more else ""
-        out.write(f"{count(len(references.runs), 'reference run')} in {given.output}{still}\n")
+        out.write(f"{counted(len(references.runs), 'reference run')} in {given.output}{still}\n")
         for note in references.notes():
             out.write(f"note: {note}\n")
 

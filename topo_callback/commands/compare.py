@@ -47,7 +47,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         default=[],
         metavar="NAME=UNIT",
         help="what a run shares with others, such as a machine, a day or a base checkpoint: its runs of one objective "
-        "count as one, and seeds do not count. RUN is a run as given, its id or the name of its output_dir, where * "
+        "count as one, and seeds do not count. NAME is a run as given, its id or the name of its output_dir, where * "
         "and ? match; repeated, or a FILE with one NAME=UNIT on each line",
     )
     parser.add_argument(

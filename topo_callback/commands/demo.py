@@ -32,8 +32,15 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "learns to refuse",
     )
     parser.add_argument("--dataset", metavar="NAME", help="a hub data set (NAME or NAME:CONFIGURATION) or a JSONL file")
-    parser.add_argument("--steps", type=positive, metavar="N", help="fine-tuning steps")
-    parser.add_argument("--pretraining-steps", type=positive, metavar="N", help="pretraining steps of the small model")
+    parser.add_argument(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="fine-tuning steps (default: 160, of smollm2 60, of another --model 100)",
+    )
+    parser.add_argument(
+        "--pretraining-steps", type=positive, metavar="N", help="pretraining steps of the small model (default: 240)"
+    )
     add_output_dir(parser, "topo-callback-demo", "where run folders go")
     parser.add_argument(
         "--seed", type=not_negative, default=0, metavar="N", help="of the model, the data and the training (default: 0)"

@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 
 def _finish(given: argparse.Namespace) -> None:
     from topo_callback.dynamics.run_verdict import verdict_of_folder
-    from topo_callback.page.wording import count
+    from topo_callback.wording import counted
     from topo_callback.worker.finish import finish_folder
 
     finished = finish_folder(given.recorded.folder())
@@ -34,7 +34,7 @@ def _finish(given: argparse.Namespace) -> None:
         }  # fmt: skip
 
     def write(out: TextStream) -> None:
-        out.write(f"measured {count(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
+        out.write(f"measured {counted(len(finished.measured), 'waiting sample')} in {finished.folder}\n")
         for step, reason in finished.failed.items():
             out.write(f"step {step} cannot be measured: {reason}\n")
         if finished.unwritten is not None:

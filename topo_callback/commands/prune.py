@@ -41,8 +41,9 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "perplexity of the whole model and of every cut; with --output-dir, writes the pruned model. Layer i is the "
         "output of block i.",
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a hub name, or the folder of a model or adapter")
-    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit on the hub")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a hub name, NAME@REVISION, or the folder of a model or adapter"
+    )
     parser.add_argument("--device", default="cpu", metavar="NAME", help="where the model runs (default: cpu)")
     _add_choice(parser)
     _add_cost(parser)
@@ -134,7 +135,7 @@ def _prune(given: argparse.Namespace) -> None:
         text = load_text(given.text) if given.text else None
         model, tokenizer, path = None, None, None
         if given.model:
-            model, tokenizer = load_prunable(given.model, revision=given.revision, device=given.device)
+            model, tokenizer = load_prunable(given.model, device=given.device)
             path, depth = _stack(model)
         scores = None
         if given.layers:
@@ -254,5 +255,5 @@ def _write(
     choice = next((choice for choice in choices if choice.method == method), None)
     if choice is None or not choice.layers:
         raise ConfigurationError(f"{method} would cut no layer here; give --count, another --threshold, or --layers")
-    facts = {"model": given.model, "revision": given.revision, **facts_of(choice, scores, comparison)}
+    facts = {"model": given.model, **facts_of(choice, scores, comparison)}
     write_pruned(cut_layers(model, choice.layers), tokenizer, given.output_dir, facts)

@@ -76,7 +76,7 @@ def _folders(given: Sequence[Runs]) -> tuple[list[Path], list[str] | None]:
 def _check_probe(kept: Trajectory, trajectories: Sequence[Trajectory]) -> None:
     """Refuse the prompts of a run that read others than the runs on the page."""
     from topo_callback.errors import ProbeError
-    from topo_callback.page.wording import part
+    from topo_callback.page.markup import part
 
     for trajectory in trajectories:
         if part(kept.run, "probe").get("hash") != part(trajectory.run, "probe").get("hash"):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from topo_callback.commands.arguments import prompts_file
-from topo_callback.comparison.wandb_runs import PREFIX, run_folder
 from topo_callback.errors import ConfigurationError, RecordError, described
+from topo_callback.records.wandb_runs import PREFIX, run_folder
 from topo_callback.storage import MOST_BYTES, OF_RUN, Stored, is_url
 
 LOCAL = "a trajectory folder, or the output_dir of a trainer"

@@ -30,7 +30,7 @@ from topo_callback.terminal import TextStream
 if TYPE_CHECKING:
     from topo_callback.config import TopologyConfig
     from topo_callback.scan.affinity import Affinity
-    from topo_callback.scan.checkpoint import Series
+    from topo_callback.scan.checkpoint import CheckpointSeries
     from topo_callback.scan.prompts import Prompts
     from topo_callback.scan.scanning import Manner, Scanned
 
@@ -101,7 +101,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
         help="end when this file is there and all that is whole is read",
     )
     watching.add_argument(
-        "--idle", type=seconds, metavar="SECONDS", help="end when nothing in FOLDER has changed for so long"
+        "--idle", type=seconds, metavar="SECONDS", help="end when nothing in PLACE has changed for so long"
     )
 
 
@@ -204,10 +204,14 @@ def _scan(given: argparse.Namespace) -> None:
 def _check_given(given: argparse.Namespace) -> None:
     """What goes with --watch, and what goes without it."""
     from topo_callback.errors import ConfigurationError
+    from topo_callback.settings import PREFIX
 
     if given.output_url is not None and given.output_dir != Path(_OUTPUT):
         raise ConfigurationError("--output-dir and --output-url are two places for the same; give one of them")
-
+    if given.dataset is None and hasattr(given, f"{PREFIX}prompts"):
+        raise ConfigurationError(
+            "--topo-prompts is how many are drawn from --dataset; others are all read, so leave it out"
+        )
     if given.watch is None:
         if not given.checkpoints:
             raise ConfigurationError(
@@ -234,7 +238,7 @@ def _here(text: str) -> str:
     return str(Stored(text).fetch(OF_CHECKPOINTS)) if is_url(text) else text
 
 
-def _by_url(series: Series, urls: dict[str, str]) -> Series:
+def _by_url(series: CheckpointSeries, urls: dict[str, str]) -> CheckpointSeries:
     """A series from object storage is told from others by its URL: its mirror is elsewhere on each machine."""
     from topo_callback.scan.checkpoint import digest
 

@@ -51,7 +51,9 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
 
 def _head(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no head; accepted: the 64 hexadecimal digits that were printed")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a head; accepted: the 64 hexadecimal digits that were printed"
+        )
     return text
 
 
@@ -97,7 +99,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _write(out: TextStream, found: Verification, again: Recomputed | None) -> None:
-    from topo_callback.page.wording import plain
+    from topo_callback.page.markup import plain
 
     said = {"NOT as recorded": found.contradicted, "not vouched for": found.uncovered, "note": found.notes}
     for what, lines in said.items():

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from topo_callback._lazy import lazy_attribute
+from topo_callback._lazy import lazy_attribute, lazy_directory
 
 if TYPE_CHECKING:
     from topo_callback.comparison.comparison import Comparison, compare_runs
     from topo_callback.comparison.files import write_comparison
     from topo_callback.comparison.runs import Run, load_runs
     from topo_callback.comparison.tables import write_tables
-    from topo_callback.comparison.verdict import Verdict
+    from topo_callback.comparison.verdict import ComparisonVerdict
 
-__all__ = ["Comparison", "Run", "Verdict", "compare_runs", "load_runs", "write_comparison", "write_tables"]
+__all__ = ["Comparison", "ComparisonVerdict", "Run", "compare_runs", "load_runs", "write_comparison", "write_tables"]
 
 _HOME = {
     "Comparison": "comparison",
     "Run": "runs",
-    "Verdict": "verdict",
+    "ComparisonVerdict": "verdict",
     "compare_runs": "comparison",
     "load_runs": "runs",
     "write_comparison": "files",
@@ -34,3 +34,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     return lazy_attribute(__name__, _HOME, name)
+
+
+def __dir__() -> list[str]:
+    return lazy_directory(globals(), _HOME)

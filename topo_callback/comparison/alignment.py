@@ -22,7 +22,7 @@ from jaxtyping import Float, Float64, Int64
 from topo_callback.comparison.runs import Run
 from topo_callback.errors import ConfigurationError
 from topo_callback.groups import is_of_groups
-from topo_callback.measurement.directions import is_of_directions
+from topo_callback.measuring.directions import is_of_directions
 
 AXES = ("step", "progress", "clock")
 CLOCKS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}

@@ -32,7 +32,7 @@ from topo_callback.comparison.permutation import Curves, ObjectiveTest, permutat
 from topo_callback.comparison.runs import Run
 from topo_callback.comparison.seeds import seeds_needed
 from topo_callback.comparison.units import check_enough, in_units, with_units
-from topo_callback.comparison.verdict import Verdict, decide
+from topo_callback.comparison.verdict import ComparisonVerdict, decide
 from topo_callback.errors import ConfigurationError
 
 SEEDS_FOR_PAIRS = 4
@@ -112,7 +112,7 @@ class Comparison:
         fingerprints: which runs learned alike; None where no run has a fingerprint.
     """
 
-    verdict: Verdict
+    verdict: ComparisonVerdict
     runs: tuple[Run, ...]
     objectives: tuple[str, ...]
     alignment: Alignment

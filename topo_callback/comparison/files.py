@@ -11,7 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from topo_callback.comparison.claims import (
+from topo_callback.comparison.caveats import notes
+from topo_callback.comparison.comparison import Comparison, Key, Pair
+from topo_callback.comparison.effects import Difference, EffectSizes
+from topo_callback.comparison.fingerprint_tables import fingerprint_content
+from topo_callback.comparison.labelings import Labelings
+from topo_callback.comparison.own_spread import LEVEL
+from topo_callback.comparison.permutation import CurveTest, ObjectiveTest, StepTest
+from topo_callback.comparison.significance import (
     differing_layers,
     measure_differs,
     objectives_differ,
@@ -19,13 +26,6 @@ from topo_callback.comparison.claims import (
     onset_together,
     pair_differs,
 )
-from topo_callback.comparison.comparison import Comparison, Key, Pair
-from topo_callback.comparison.effects import Difference, EffectSizes
-from topo_callback.comparison.fingerprint_tables import fingerprint_content
-from topo_callback.comparison.labelings import Labelings
-from topo_callback.comparison.notes import notes
-from topo_callback.comparison.own_spread import LEVEL
-from topo_callback.comparison.permutation import CurveTest, ObjectiveTest, StepTest
 from topo_callback.comparison.tables import shown_measures
 from topo_callback.figures.comparison_figures import (
     CurvePanel,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from topo_callback.comparison.caveats import named, probability
 from topo_callback.comparison.fingerprints import Fingerprints
-from topo_callback.comparison.notes import named, probability
 from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.measures.uncertainty import LEAST_PART
 from topo_callback.records.results import plain_numbers

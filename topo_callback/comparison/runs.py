@@ -98,7 +98,7 @@ def _check_distinct(runs: Sequence[Run]) -> None:
         twin = seeds.setdefault((run.objective, run.seed), run)
         if twin is not run:
             raise ConfigurationError(
-                f"{twin.given} and {run.given} are both of objective {run.objective} and seed {run.seed}: they are no "
+                f"{twin.given} and {run.given} are both of objective {run.objective} and seed {run.seed}: they are not "
                 "independent replicates; give one of them, or say --independent if the seed is not all that differs"
             )
 

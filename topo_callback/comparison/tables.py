@@ -6,7 +6,13 @@ import math
 
 from rich.console import Console
 
-from topo_callback.comparison.claims import (
+from topo_callback.comparison.caveats import named, notes, position, probability
+from topo_callback.comparison.comparison import Comparison, Pair
+from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL, EffectSizes
+from topo_callback.comparison.fingerprint_tables import fingerprint_sentences, fingerprint_table
+from topo_callback.comparison.fingerprints import Fingerprints
+from topo_callback.comparison.own_spread import LEVEL
+from topo_callback.comparison.significance import (
     Onset,
     differing_layers,
     measure_differs,
@@ -17,12 +23,6 @@ from topo_callback.comparison.claims import (
     pair_p,
     ranked_measures,
 )
-from topo_callback.comparison.comparison import Comparison, Pair
-from topo_callback.comparison.effects import SEEDS_FOR_INTERVAL, EffectSizes
-from topo_callback.comparison.fingerprint_tables import fingerprint_sentences, fingerprint_table
-from topo_callback.comparison.fingerprints import Fingerprints
-from topo_callback.comparison.notes import named, notes, position, probability
-from topo_callback.comparison.own_spread import LEVEL
 from topo_callback.figures.labels import label
 from topo_callback.tables import Column, Table, rich_table
 from topo_callback.terminal import TextStream

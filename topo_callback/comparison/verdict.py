@@ -22,7 +22,7 @@ Kind = Literal["differ", "no difference", "undecided"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ComparisonVerdict:
     """What the runs allow to say.
 
     Attributes:
@@ -57,7 +57,7 @@ def decide(
     sizes: Mapping[str, int],
     spread_ratio: float | None,
     size: float,
-) -> Verdict:
+) -> ComparisonVerdict:
     """The verdict.
 
     Args:
@@ -91,7 +91,7 @@ def decide(
         )
     if kind == "undecided" and test is not None:
         sentences += _advice(needed, add, size)
-    return Verdict(
+    return ComparisonVerdict(
         kind,
         size,
         bound if finite else None,

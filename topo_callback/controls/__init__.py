@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from topo_callback._lazy import lazy_attribute
+from topo_callback._lazy import lazy_attribute, lazy_directory
 
 if TYPE_CHECKING:
     from topo_callback.controls.controls import ZigzagControls, zigzag_controls
@@ -41,3 +41,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     return lazy_attribute(__name__, _HOME, name)
+
+
+def __dir__() -> list[str]:
+    return lazy_directory(globals(), _HOME)

@@ -17,11 +17,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from topo_callback.comparison.notes import probability
+from topo_callback.comparison.caveats import probability
 from topo_callback.controls.controls import ZigzagControls
+from topo_callback.controls.labels import GRAPH_NAMES, statistic_label
 from topo_callback.controls.orders import STATISTICS, OrderStatistic
 from topo_callback.controls.variations import Descriptors, GraphControl, NeighbourSweep, SubsetControl
-from topo_callback.controls.wording import GRAPH_NAMES, statistic_label
 from topo_callback.figures.figures import STYLE
 from topo_callback.figures.labels import Label, step_name
 from topo_callback.figures.panels import BAR_COLOURS, COLOUR_MAP, thinned

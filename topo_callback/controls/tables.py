@@ -9,11 +9,11 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from topo_callback.comparison.notes import probability
+from topo_callback.comparison.caveats import probability
 from topo_callback.controls.controls import ZigzagControls
+from topo_callback.controls.labels import CURVE_NAMES, GRAPH_NAMES, statistic_name
 from topo_callback.controls.orders import STATISTICS, OrderControl, OrderStatistic
 from topo_callback.controls.variations import Descriptors, NeighbourSweep, SubsetControl
-from topo_callback.controls.wording import CURVE_NAMES, GRAPH_NAMES, statistic_name
 from topo_callback.subsamples import evenly_spaced
 from topo_callback.tables import Column, Table, rich_table
 from topo_callback.terminal import TextStream

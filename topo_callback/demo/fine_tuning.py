@@ -14,10 +14,10 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from topo_callback.data_rows import Row
 from topo_callback.demo.model import CHAT_TEMPLATE
 from topo_callback.errors import ConfigurationError, described
 from topo_callback.libraries import dtype_argument
+from topo_callback.probe.data_rows import Row
 
 EVALUATIONS = 4  # on the held-out rows, beside the one before the first step
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from topo_callback.data_rows import Row
+from topo_callback.probe.data_rows import Row
 
 HARMFUL, HARMLESS = "harmful", "harmless"
 _ACTS = {

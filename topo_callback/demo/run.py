@@ -15,12 +15,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from topo_callback.data_rows import Row, is_conversational, load_rows, write_jsonl
 from topo_callback.demo import smollm2
 from topo_callback.demo.corpus import Corpus, gather_corpus
 from topo_callback.demo.surroundings import engines_compiling, offline_wandb, one_thread, require
 from topo_callback.errors import RecordError
 from topo_callback.libraries import quiet_libraries
+from topo_callback.probe.data_rows import Row, is_conversational, load_rows, write_jsonl
 
 PRETRAINING_STEPS = 240
 HELD_OUT_ROWS = 48

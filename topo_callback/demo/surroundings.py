@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from topo_callback.data_rows import Row
 from topo_callback.demo.corpus import gather_corpus, preference_rows
 from topo_callback.errors import MissingExtraError
+from topo_callback.probe.data_rows import Row
 
 
 def require(*packages: str) -> None:

@@ -5,47 +5,43 @@ Nothing is called a move that is not larger than its 95 % interval over prompts,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from topo_callback.records.snapshot import Snapshot
+from topo_callback.wording import plain_percent, with_interval
 
 ROUNDING = 1e-6
 """Nats: what rounding to the recorded form can make of nothing (seen: 1e-7)."""
-_ERRORS = 2.0
-_NO_ERROR = " (its error is not recorded)"
 
 
 @dataclass(frozen=True)
-class Move:
-    """One number of the model's behaviour since the start.
+class Measured:
+    """A number and how far it could be off.
 
     Attributes:
-        value: in nats.
-        error: half of what its 95 % interval over prompts or passages reaches to each side; None where none is
-            recorded.
+        error: twice of it each way is the 95 % interval over prompts, or passages; None where it is not recorded.
     """
 
     value: float
     error: float | None
 
     @classmethod
-    def of(cls, snapshot: Snapshot, measure: str) -> Move | None:
-        """The move of a number such as `next_token_kl`; None where it is not defined."""
-        value = snapshot.numbers.get(f"{measure}.first", {}).get(None)
-        error = snapshot.errors.get(f"{measure}.first", {}).get(None)
-        return None if value is None else cls(value, error)
+    def of(cls, snapshot: Snapshot, name: str) -> Measured | None:
+        """A number of the whole model, or the median over layers; None where it is not defined."""
+        value = snapshot.median(name)
+        return None if value is None else cls(value, snapshot.error(name))
 
-    @property
-    def clear(self) -> bool:
-        """Whether it is larger than its error and than rounding; False where no error is known."""
-        return self.error is not None and abs(self.value) > max(_ERRORS * self.error, ROUNDING)
+    def differs(self, other: float, least: float = 0.0) -> bool:
+        """Whether the other value lies outside of the interval, and further away than `least`."""
+        return self.error is not None and abs(self.value - other) > max(2 * self.error, least)
 
     @property
     def words(self) -> str:
-        """The value with its 95 % interval."""
-        if self.error is None:
-            return f"{_rounded(self.value)} nats{_NO_ERROR}"
-        return f"{_rounded(self.value)} ± {_rounded(2 * self.error)} nats"
+        """The number with its 95 % interval, where that is known."""
+        if self.error is None or not math.isfinite(self.error):
+            return f"{self.value:.2g}"
+        return with_interval(self.value, self.error)
 
 
 def behaviour_words(snapshot: Snapshot) -> str:
@@ -55,33 +51,32 @@ def behaviour_words(snapshot: Snapshot) -> str:
 
 def _answers(snapshot: Snapshot) -> str:
     for measure, what in (("next_token_kl", "KL(start || now)"), ("next_token_js", "Jensen-Shannon divergence")):
-        move = Move.of(snapshot, measure)
-        if move is None:
+        moved = Measured.of(snapshot, f"{measure}.first")
+        if moved is None:
             continue
-        if move.error is not None and not move.clear:
-            return f"The answers to the probe did not move beyond error and rounding: {what} {move.words}."
-        text = f"The answers to the probe moved by {move.words} since the start ({what})"
-        share = snapshot.numbers.get("next_token_tv.first", {}).get(None)
+        if moved.error is not None and not moved.differs(0.0, ROUNDING):
+            return f"The answers to the probe did not move beyond error and rounding: {what} {_nats(moved)}."
+        text = f"The answers to the probe moved by {_nats(moved)} since the start ({what})"
+        share = snapshot.number("next_token_tv.first")
         if share is not None and measure == "next_token_kl":
-            text += f"; {100 * share:.2g} % of their probability went to other tokens"
+            text += f"; {plain_percent(share)} of their probability went to other tokens"
         return f"{text}."
     return ""
 
 
 def _general_text(snapshot: Snapshot) -> str:
-    loss, move = Move.of(snapshot, "general_text_loss_change"), Move.of(snapshot, "general_text_kl")
+    loss, moved = (Measured.of(snapshot, f"{name}.first") for name in ("general_text_loss_change", "general_text_kl"))
     if loss is None:
         return ""
-    if not loss.clear:
-        text = f"The loss on general text did not change beyond error and rounding: {loss.words} per token"
+    if not loss.differs(0.0, ROUNDING):
+        text = f"The loss on general text did not change beyond error and rounding: {_nats(loss)} per token"
     else:
         verb = "rose" if loss.value > 0 else "fell"
-        text = f"The loss on general text {verb} by {Move(abs(loss.value), loss.error).words} per token"
-    if move is not None and move.clear:
-        text += f", and what the model says after it moved by {move.words}"
+        text = f"The loss on general text {verb} by {_nats(Measured(abs(loss.value), loss.error))} per token"
+    if moved is not None and moved.differs(0.0, ROUNDING):
+        text += f", and what the model says after it moved by {_nats(moved)}"
     return f"{text}."
 
 
-def _rounded(value: float) -> str:
-    """Two significant digits."""
-    return f"{value:.2g}"
+def _nats(measured: Measured) -> str:
+    return f"{measured.words} nats" + (" (its error is not recorded)" if measured.error is None else "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, Rule, excess, recurring_differences
+from topo_callback.dynamics.excess import NOISY, SMOOTH, Excess, SeriesRule, excess, recurring_differences
 
 LEVEL = 0.03  # of all steps together, be they as many as they may, as far as the tail tells
 _GROWS_OVER, _EARLY, _LATE = 128, 0.5, 0.2
@@ -91,7 +91,7 @@ def _tail(sums: np.ndarray) -> tuple[float, float, float] | None:
     return begins, count / len(ordered), power
 
 
-RULES: Mapping[str, Rule] = {"loss": NOISY, "grad_norm": NOISY, "step_over_plan": SMOOTH}
+RULES: Mapping[str, SeriesRule] = {"loss": NOISY, "grad_norm": NOISY, "step_over_plan": SMOOTH}
 SETTLES = 112  # values behind a change for which its course may be in the past that makes the scale: 64 and 48
 CHUNK = 512  # steps worked on at once, all of which are judged again behind a change
 
@@ -126,10 +126,10 @@ class Change:
     parts: Mapping[str, Part]
 
 
-class Course:
+class SignalCourse:
     """The newest values of one signal, all finite, and the steps they are of: as many as new ones depend on."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: SeriesRule) -> None:
         self._rule = rule
         self._steps = np.empty(0, dtype=np.int64)
         self._values = np.empty(0)
@@ -188,8 +188,8 @@ class ChangeDetector:
         rules: of the signals that are judged together.
     """
 
-    def __init__(self, rules: Mapping[str, Rule] = RULES) -> None:
-        self._courses = {name: Course(rule) for name, rule in rules.items()}
+    def __init__(self, rules: Mapping[str, SeriesRule] = RULES) -> None:
+        self._courses = {name: SignalCourse(rule) for name, rule in rules.items()}
         self._needed = Needed()
 
     def take(

@@ -16,10 +16,11 @@ from topo_callback.dynamics.course import ANSWERS, FEWEST, LOSS, Course, Settled
 from topo_callback.dynamics.divergence import STAYS
 from topo_callback.dynamics.identity import part_of
 from topo_callback.dynamics.reorganisation import Event
-from topo_callback.dynamics.verdict import NOT_ENOUGH, percent
+from topo_callback.dynamics.verdict import NOT_ENOUGH
 from topo_callback.errors import RecordError
 from topo_callback.measures.uncertainty import LEAST_PART
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import counted, percent
 
 EVALUATED = "eval_loss"
 TURNED, EVALUATIONS = 2.5, 8  # times the scatter that the newest two are above the lowest; evaluations, at least
@@ -118,7 +119,7 @@ def _evaluations(trajectory: Trajectory) -> _Evaluations | str:
     losses = known[EVALUATED].to_numpy(dtype=np.float64)
     finite = np.isfinite(losses)
     if not finite[-1]:
-        return "the newest eval loss is no number"
+        return "the newest eval loss is not a number"
     if finite.sum() < 2:
         return "there is one evaluation; two are needed"
     return _Evaluations(known["step"].to_numpy()[finite], losses[finite], _in_nats(trajectory, set(map(str, logged))))
@@ -187,7 +188,7 @@ def _moving(answers: Course | None, settled: Settled | None) -> Answer:
     value, error = answers.last
     move = f"{percent(value, error)} of the probability of the next token at step {answers.steps[-1]}"
     if len(answers.steps) < FEWEST:
-        return Answer(question, NOT_ENOUGH, f"{len(answers.steps)} samples; {FEWEST} are needed")
+        return Answer(question, NOT_ENOUGH, f"{counted(len(answers.steps), 'sample')}; {FEWEST} are needed")
     if settled is None:
         return Answer(question, "they have not clearly moved", move)
     at_rest = answers.at_rest()

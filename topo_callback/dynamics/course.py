@@ -84,7 +84,7 @@ class Course:
     @classmethod
     def of_prompts(cls, trajectory: Trajectory, measure: str) -> Course | None:
         """Of a mean over prompts or passages; None where it is not recorded, or of too few of them."""
-        steps = [step for step in trajectory.steps if None in trajectory.overview(step).numbers.get(measure, {})]
+        steps = [step for step in trajectory.steps if trajectory.overview(step).number(measure) is not None]
         if len(steps) > MOST_READ:
             steps = [steps[place] for place in np.linspace(0, len(steps) - 1, MOST_READ).round().astype(int)]
         read = [(step, trajectory.snapshot(step).by_prompt.get(measure)) for step in steps]
@@ -105,16 +105,14 @@ class Course:
     def of_structure(cls, trajectory: Trajectory) -> Course | None:
         """Of the share of nearest neighbours that are others than at the start, median over layers; None where it is
         not recorded, or without its error at the last sample that has it."""
-        found = []
-        for step in trajectory.steps:
-            overview = trajectory.overview(step)
-            kept = overview.median(STRUCTURE)
-            if kept is not None:
-                found.append((step, 1 - kept, overview.errors.get(STRUCTURE, {}).get(None, np.nan)))
-        if not found or not np.isfinite(found[-1][2]):
+        kept = {step: trajectory.overview(step).median(STRUCTURE) for step in trajectory.steps}
+        has = np.array([value is not None for value in kept.values()])
+        errors = trajectory.errors(STRUCTURE, [None])[has, 0]
+        if not errors.size or not np.isfinite(errors[-1]):
             return None
-        steps, values, errors = zip(*found, strict=True)
-        return cls(trajectory.steps[0], trajectory.steps[-1], tuple(steps), np.array(values), np.array(errors))
+        known = {step: 1 - value for step, value in kept.items() if value is not None}
+        ends = trajectory.steps[0], trajectory.steps[-1]
+        return cls(*ends, tuple(known), np.array(list(known.values())), errors)
 
     @property
     def last(self) -> tuple[float, float]:
@@ -214,13 +212,9 @@ class Course:
 
 def _jumps(trajectory: Trajectory, measure: str) -> tuple[tuple[int, float, float], ...]:
     """The step, value and error of a number of the whole model, at the samples that have both."""
-    found = []
-    for step in trajectory.steps:
-        overview = trajectory.overview(step)
-        held = overview.numbers.get(measure, {}).get(None), overview.errors.get(measure, {}).get(None)
-        if held[0] is not None and held[1] is not None:
-            found.append((step, held[0], held[1]))
-    return tuple(found)
+    columns = (read(measure, [None])[:, 0].tolist() for read in (trajectory.array, trajectory.errors))
+    found = zip(trajectory.steps, *columns, strict=True)
+    return tuple((step, value, error) for step, value, error in found if value == value and error == error)
 
 
 def no_longer(what: str, last: int) -> str:

@@ -28,7 +28,7 @@ from topo_callback.dynamics.onsets import (
 )
 from topo_callback.dynamics.reference_course import ReferenceCourse
 from topo_callback.dynamics.references import References
-from topo_callback.dynamics.reorganisation import Event, Window, layers_in_words, reorganisation
+from topo_callback.dynamics.reorganisation import Alarm, Event, layers_in_words, reorganisation
 from topo_callback.dynamics.rules import rule_events, rules_of
 from topo_callback.dynamics.series import HEADLINE, Series
 from topo_callback.dynamics.summaries import summarise
@@ -219,10 +219,8 @@ def _sequential(series: Series, notes: list[str]) -> Iterator[Event]:
         if place + 1 < len(onsets):
             above[onsets[place + 1].last :] = np.nan
         also = _path_in_words(series, plan, onset)
-        window = Window(
-            SEQUENTIAL, None, onset.first, onset.last, onset.samples, _BESIDE[plan], measured, also, later=1
-        )
-        yield from reorganisation(series, window, above, onset.layers_above)
+        alarm = Alarm(SEQUENTIAL, None, onset.first, onset.last, onset.samples, _BESIDE[plan], measured, also, later=1)
+        yield from reorganisation(series, alarm, above, onset.layers_above)
 
 
 def _path_in_words(series: Series, plan: str, onset: Onset) -> str:
@@ -266,8 +264,8 @@ def _calibrated(series: Series, references: References, measure: str, notes: lis
         present = np.isfinite(layers).any(axis=1)
         velocity = np.full(len(series.path), np.nan)
         velocity[present] = summarise(layers[present])[decision.summary]
-        window = Window(
+        alarm = Alarm(
             "calibrated", decision.p_value, decision.first, decision.last, samples, _BESIDE["references"], not unsaid
         )
-        yield from reorganisation(series, window, velocity, layers)
+        yield from reorganisation(series, alarm, velocity, layers)
         return

@@ -49,7 +49,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Rule:
+class SeriesRule:
     """How one kind of series is judged.
 
     Attributes:
@@ -77,7 +77,7 @@ class Rule:
 
 
 # of values that scatter, as losses of batches do: a single one far away says nothing
-NOISY = Rule(
+NOISY = SeriesRule(
     base=16,
     windows={
         2: Window(0.58, 1 / 4, 9.6),
@@ -87,7 +87,9 @@ NOISY = Rule(
     },
 )
 # every value is close to the one before it, so that a single one far away says something
-SMOOTH = Rule(base=4, windows={1: Window(1.0, 1 / 6, 60.0), 2: Window(0.8, 1 / 8, 12.0), 4: Window(0.7, 1 / 16, 10.8)})
+SMOOTH = SeriesRule(
+    base=4, windows={1: Window(1.0, 1 / 6, 60.0), 2: Window(0.8, 1 / 8, 12.0), 4: Window(0.7, 1 / 16, 10.8)}
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Excess:
 
 def excess(
     values: Float64[np.ndarray, " values"],
-    rule: Rule,
+    rule: SeriesRule,
     *,
     usual: Bool[np.ndarray, " values"] | None = None,
     settling: Bool[np.ndarray, " values"] | None = None,
@@ -161,7 +163,7 @@ def _differences(values: np.ndarray, wide: int, base: int) -> Float64[np.ndarray
 
 
 def recurring_differences(
-    values: Float64[np.ndarray, " values"], rule: Rule, *, usual: Bool[np.ndarray, " values"], first: int = 0
+    values: Float64[np.ndarray, " values"], rule: SeriesRule, *, usual: Bool[np.ndarray, " values"], first: int = 0
 ) -> Float64[np.ndarray, " values"]:
     """What `RECURRING` of the `LONGER` single differences up to each place reach; 0 where too few are known.
 

@@ -101,7 +101,7 @@ def event_words(kind: str, explanation: str, *, measured: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Window:
+class Alarm:
     """An alarm: intervals first to last, decided with the first `samples` samples of the run.
 
     Attributes:
@@ -123,7 +123,7 @@ class Window:
 
 def reorganisation(
     series: Series,
-    window: Window,
+    alarm: Alarm,
     velocity: Float64[np.ndarray, " intervals"],
     layer_velocity: Float64[np.ndarray, "intervals layers"],
 ) -> Iterator[Event]:
@@ -133,37 +133,37 @@ def reorganisation(
         velocity: log velocity of the summary that alarmed; NaN where missing.
         layer_velocity: log velocity of every layer.
     """
-    steps, known = series.steps, series.steps[window.samples - 1]
-    named, factor = explaining_layers(series.layers, layer_velocity[window.first : window.last + 1])
+    steps, known = series.steps, series.steps[alarm.samples - 1]
+    named, factor = explaining_layers(series.layers, layer_velocity[alarm.first : alarm.last + 1])
     if factor is None:  # none has a value there and before: all of them together have
-        factor = float(np.exp(np.nanmean(velocity[window.first : window.last + 1])))
+        factor = float(np.exp(np.nanmean(velocity[alarm.first : alarm.last + 1])))
     where = layers_in_words(named, series.layers) if named else "the layers together"
-    moved = f"{where} moved {factor:.1f}x {window.beside}"
-    shown = window.level if window.p_value is None else f"{window.level} p = {window.p_value:.2g}"
-    start, end = steps[window.first], steps[window.last + 1]
+    moved = f"{where} moved {factor:.1f}x {alarm.beside}"
+    shown = alarm.level if alarm.p_value is None else f"{alarm.level} p = {alarm.p_value:.2g}"
+    start, end = steps[alarm.first], steps[alarm.last + 1]
 
     def event(kind: str, first: int, last: int, known_at: int, words: str) -> Event:
-        return Event(kind, window.level, first, last, known_at, named, factor, window.p_value, words, window.measured)
+        return Event(kind, alarm.level, first, last, known_at, named, factor, alarm.p_value, words, alarm.measured)
 
-    span = f"{moved}, steps {start}-{end}{window.also} ({shown})"
-    yield event("onset", start, steps[window.first + 1], known, span)
+    span = f"{moved}, steps {start}-{end}{alarm.also} ({shown})"
+    yield event("onset", start, steps[alarm.first + 1], known, span)
     if series.max_steps is not None and start >= LATE * series.max_steps:
         words = f"late, after {start / series.max_steps:.0%} of the training: {span}"
         yield event("late_reorganisation", start, end, known, words)
-    peak, confirmed = _peak(velocity, window.first)
+    peak, confirmed = _peak(velocity, alarm.first)
     if confirmed is None:
         return
-    at = max(known, steps[confirmed + 1 + window.later])
+    at = max(known, steps[confirmed + 1 + alarm.later])
     height = float(np.exp(velocity[peak]))
     words = f"fastest in steps {steps[peak]}-{steps[peak + 1]}, at {height:.1f}x; {moved} ({shown})"
     yield event("peak", steps[peak], steps[peak + 1], at, words)
-    calm = _settled(velocity, window, peak)
+    calm = _settled(velocity, alarm, peak)
     if calm is not None:
         first, last = calm
         words = f"as fast as usual since step {steps[first]}, after the peak in steps " + (
             f"{steps[peak]}-{steps[peak + 1]} ({shown})"
         )
-        at = max(at, steps[last + 1 + window.later])
+        at = max(at, steps[last + 1 + alarm.later])
         yield event("settled", steps[first], steps[last + 1], at, words)
 
 
@@ -205,11 +205,11 @@ def _peak(velocity: np.ndarray, first: int) -> tuple[int, int | None]:
     return peak, None
 
 
-def _settled(velocity: np.ndarray, window: Window, peak: int) -> tuple[int, int] | None:
+def _settled(velocity: np.ndarray, alarm: Alarm, peak: int) -> tuple[int, int] | None:
     """First and last of the first intervals in a row, after the peak, with usual velocities; None so far."""
-    outside = velocity[: window.first]
+    outside = velocity[: alarm.first]
     if np.isfinite(outside).sum() < _FEWEST_BEFORE:
-        outside = np.delete(velocity, np.s_[window.first : window.last + 1])
+        outside = np.delete(velocity, np.s_[alarm.first : alarm.last + 1])
     outside = outside[np.isfinite(outside)]
     usual = MAD * float(np.median(np.abs(outside - np.median(outside)))) if outside.size else 0.0
     present = np.flatnonzero(np.isfinite(velocity))

@@ -127,7 +127,7 @@ class Rule:
             if isinstance(error, ConfigurationError):
                 raise
             raise ConfigurationError(
-                f"{dict(given)} is no rule; it needs number and one of above, below, z_above, z_below; accepted "
+                f"{dict(given)} is not a rule; it needs number and one of above, below, z_above, z_below; accepted "
                 f"besides: name, for (a whole number), layers (such as 8-14), do"
             ) from None
         return rule if rule.name else cls(**{**asdict(rule), "name": rule.condition})
@@ -137,7 +137,7 @@ class Rule:
         found = _LINE.fullmatch(" ".join(line.split()))
         if found is None:
             raise ConfigurationError(
-                f"{line!r} is no rule; write [NAME: ]NUMBER [z] above|below BOUND [in layers 5-8] [for N] "
+                f"{line!r} is not a rule; write [NAME: ]NUMBER [z] above|below BOUND [in layers 5-8] [for N] "
                 f"[do {'+'.join(FOLLOWS)}], such as {_EXAMPLE!r}, or give a file ({', '.join(_FILES)})"
             )
         parts = {key: value for key, value in found.groupdict().items() if value is not None}
@@ -151,7 +151,7 @@ def read_rules(given: Iterable[str]) -> tuple[Rule, ...]:
     """Rules from lines, and from YAML or JSON files that hold a list of rules, lines or mappings.
 
     Raises:
-        ConfigurationError: a file that cannot be read, something that is no rule, or a name that two rules have.
+        ConfigurationError: a file that cannot be read, something that is not a rule, or a name that two rules have.
     """
     rules: list[Rule] = []
     for each in given:

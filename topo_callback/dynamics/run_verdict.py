@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from topo_callback.dynamics.behaviour import Measured
 from topo_callback.dynamics.course import ANSWERS, LOSS, STRUCTURE, Course
 from topo_callback.dynamics.events import events_of_run
 from topo_callback.dynamics.reorganisation import Event
-from topo_callback.dynamics.verdict import Measured, Verdict
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import RecordError
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.snapshot import Snapshot

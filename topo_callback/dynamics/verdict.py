@@ -7,17 +7,17 @@ How far the answers moved, how much of the structure was kept, when, and whether
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from topo_callback.dynamics.behaviour import ROUNDING as IN_NATS
+from topo_callback.dynamics.behaviour import Measured
 from topo_callback.dynamics.course import FEWEST, ROUNDING, HalfWay, Settled, no_longer
 from topo_callback.dynamics.excess import NOISY
 from topo_callback.dynamics.explanation import became
 from topo_callback.dynamics.reorganisation import Event, layers_in_words
-from topo_callback.records.snapshot import Snapshot
+from topo_callback.wording import counted, percent, plain_percent, with_interval
 
 NOT_RECORDED = "not recorded"
 NOT_ENOUGH = "not enough evidence"
@@ -37,28 +37,6 @@ class Figure:
     label: str
     value: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number and how far it could be off.
-
-    Attributes:
-        error: twice of it each way is the 95 % interval over prompts, or passages; None where it is not recorded.
-    """
-
-    value: float
-    error: float | None
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, name: str) -> Measured | None:
-        """A number of the whole model, or the median over layers; None where it is not defined."""
-        value = snapshot.median(name)
-        return None if value is None else cls(value, snapshot.errors.get(name, {}).get(None))
-
-    def differs(self, other: float, least: float = 0.0) -> bool:
-        """Whether the other value lies outside of the interval, and further away than `least`."""
-        return self.error is not None and abs(self.value - other) > max(2 * self.error, least)
 
 
 @dataclass(frozen=True)
@@ -196,7 +174,7 @@ def _structure_detail(verdict: Verdict) -> str:
         return ""
     beside = [] if verdict.by_chance is None else [f"by chance {plain_percent(verdict.by_chance)}"]
     if verdict.rtd is not None:
-        beside.append(f"RTD {_number(verdict.rtd)}")
+        beside.append(f"RTD {verdict.rtd.words}")
     what = f"of each prompt's {verdict.neighbours} nearest neighbours are those of the start"
     return _joined(what, beside, _without_error(kept))
 
@@ -219,7 +197,7 @@ def _when(verdict: Verdict) -> tuple[str, str]:
     if verdict.moved is False:
         return "no clear move", f"of the {verdict.course}, beyond error and rounding"
     if verdict.settled is None:
-        return NOT_ENOUGH, f"{verdict.samples} samples; {FEWEST} that are compared with the start are needed"
+        return NOT_ENOUGH, f"{counted(verdict.samples, 'sample')}; {FEWEST} that are compared with the start are needed"
     settled, half = verdict.settled, verdict.half_way
     said = []
     if half is not None:
@@ -249,7 +227,7 @@ def _reach(verdict: Verdict) -> str:
 
 
 def _samples_wait(verdict: Verdict) -> str:
-    return "1 sample waits" if verdict.waiting == 1 else f"{verdict.waiting} samples wait"
+    return f"{counted(verdict.waiting, 'sample')} {'waits' if verdict.waiting == 1 else 'wait'}"
 
 
 def _moved(verdict: Verdict) -> str:
@@ -372,40 +350,4 @@ def _span(event: Event) -> str:
 def _nats(measured: Measured | None) -> str:
     if measured is None:
         return NOT_RECORDED
-    return f"below {IN_NATS:g} nats" if abs(measured.value) < IN_NATS else f"{_number(measured)} nats"
-
-
-def _number(measured: Measured) -> str:
-    if measured.error is None or not math.isfinite(measured.error):
-        return f"{measured.value:.2g}"
-    return with_interval(measured.value, measured.error)
-
-
-def percent(share: float, error: float | None, rounding: float = 0.0) -> str:
-    """`34 ± 5 %`: a share with its 95 % interval.
-
-    Args:
-        share: 0 to 1.
-        error: half of what the interval reaches to each side; None or NaN: not known.
-        rounding: what rounding can make of nothing; a share that is no larger is said to be below it.
-    """
-    if abs(share) < rounding:
-        return f"below {plain_percent(rounding)}"
-    if error is None or not math.isfinite(error):
-        return plain_percent(share)
-    return f"{with_interval(100 * share, 100 * error)} %"
-
-
-def with_interval(value: float, error: float) -> str:
-    """`1.10 ± 0.03`: a number and what its 95 % interval reaches to each side, with the digits that this leaves it."""
-    reach = 2 * error
-    digits = 0 if reach >= 2 or reach == 0 else max(1, math.ceil(-math.log10(reach / 2)))
-    if digits > 4:
-        return f"{value:.2g} ± {reach:.1g}"
-    return f"{value:.{digits}f} ± {reach:.{digits}f}"
-
-
-def plain_percent(share: float) -> str:
-    """`34 %`: a share without its error; below 1 % with one digit that counts."""
-    value = 100 * share
-    return f"{value:.0f} %" if value == 0 or abs(value) >= 1 else f"{value:.1g} %"
+    return f"below {IN_NATS:g} nats" if abs(measured.value) < IN_NATS else f"{measured.words} nats"

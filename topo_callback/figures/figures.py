@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from topo_callback.figures.panels import draw_bars, draw_heat_map, draw_lines, measure_table, model_name, steps_label
 from topo_callback.homology.barcode import Barcode
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import counted
 
 STYLE = {
     "font.size": 9.0,
@@ -115,5 +116,5 @@ def _headline(trajectory: Trajectory) -> str:
     samples = len(trajectory.steps)
     points = trajectory.snapshot(trajectory.steps[0]).neighbours.shape[1]
     model = model_name(trajectory)
-    text = f"{samples} sample{'' if samples == 1 else 's'} of {len(trajectory.layers)} layers, {points} prompts"
+    text = f"{counted(samples, 'sample')} of {counted(len(trajectory.layers), 'layer')}, {points} prompts"
     return f"{model}: {text}" if model else text

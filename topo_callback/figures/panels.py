@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 
 from topo_callback.figures.labels import FROM_ZERO, label, step_name
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import counted
 
 COLOUR_MAP = "viridis"
 BAR_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # H0, H1, H2, H3
@@ -73,7 +74,7 @@ def draw_bars(axis: Any, bars: Float[np.ndarray, "bars 2"], dimension: int, righ
     axis.set_yticks([])
     axis.spines["left"].set_visible(False)
     endless = int(np.isinf(bars[:, 1]).sum())
-    title = f"H{dimension}: {len(bars)} bar{'' if len(bars) == 1 else 's'}"
+    title = f"H{dimension}: {counted(len(bars), 'bar')}"
     title += f", {endless} never {'dies' if endless == 1 else 'die'}" if endless else ""
     title += f"; the longest {len(shown)} are drawn" if len(shown) < len(bars) else ""
     axis.set_title(title, fontweight="normal")

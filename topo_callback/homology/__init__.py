@@ -62,7 +62,6 @@ if TYPE_CHECKING:
         maxmin_landmarks,
         rips_persistence,
         rips_persistence_batch,
-        rips_persistence_of_parts,
     )
     from topo_callback.homology.stage_graphs import limited_graph, mutual_graph, union_graph
     from topo_callback.homology.zigzag import zigzag_persistence
@@ -97,7 +96,6 @@ __all__ = [
     "representative_cycles",
     "rips_persistence",
     "rips_persistence_batch",
-    "rips_persistence_of_parts",
     "shared_features",
     "similarity_by_distance",
     "sliced_wasserstein_distance",
@@ -141,7 +139,6 @@ _HOME = {
     "representative_cycles": "representatives",
     "rips_persistence": "rips",
     "rips_persistence_batch": "rips",
-    "rips_persistence_of_parts": "rips",
     "shared_features": "descriptors",
     "similarity_by_distance": "descriptors",
     "sliced_wasserstein_distance": "barcode_distances",

@@ -49,13 +49,11 @@ class OrderedCloud:
 
     Attributes:
         keys: uint32 [points, points] in the new numbering.
-        order: int64 [points], the caller's index of each point.
         nearest: int32 [points, count], points near each point, nearest first.
         graph: the codes of the edges of the relative neighbourhood graph, in the total order.
     """
 
     keys: Keys
-    order: Int64[np.ndarray, " points"]
     nearest: Int32[np.ndarray, "points count"]
     graph: Codes
 
@@ -125,11 +123,7 @@ def annotated_bars(
 
 def threaded_bars(keys: Keys, limit: np.uint32, bucket_edges: int, team: ThreadTeam, *, renumber: bool = True) -> Bars:
     """What `annotated_bars` gives, by a sweep through all edges."""
-    return bars_of(swept_cloud(keys, limit, bucket_edges, team, renumber=renumber))
-
-
-def bars_of(found: SweptCloud) -> Bars:
-    """(H0 deaths, H1 births, H1 deaths as keys, whether each H1 class dies)."""
+    found = swept_cloud(keys, limit, bucket_edges, team, renumber=renumber)
     return found.deaths, found.births, found.class_deaths, found.pool_starts >= 0
 
 
@@ -143,19 +137,15 @@ def swept_cloud(
     """
     central, order, cut = central_keys(keys, limit, team) if renumber else _given_keys(keys, limit, team)
     nearest, graph = neighbourhood_graph(central, cut, team)
-    cloud = OrderedCloud(central, order, nearest, graph)
-    return swept_edges(cloud, lambda: dealt_edges(central, cut, graph, bucket_edges, team), team)
-
-
-def swept_edges(cloud: OrderedCloud, edges: Callable[[], BucketedEdges], team: ThreadTeam) -> SweptCloud:
-    """Sweep one cloud whose graphs are known; `edges` is called only where there are classes to kill."""
-    deaths, births, closes = graph_classes(cloud.keys, cloud.graph)
+    cloud = OrderedCloud(central, nearest, graph)
+    deaths, births, closes = graph_classes(central, graph)
     class_deaths = np.zeros(births.size, np.uint32)
     pool_starts = np.full(births.size, -1, np.int64)
     pool = np.empty(0, np.uint64)
     if births.size:
-        pool = _sweep(cloud, edges(), edge_lookup(cloud.graph, closes), pool_starts, class_deaths, team)
-    return SweptCloud(cloud.order, cloud.graph, closes, deaths, births, class_deaths, pool, pool_starts)
+        edges = dealt_edges(central, cut, graph, bucket_edges, team)
+        pool = _sweep(cloud, edges, edge_lookup(graph, closes), pool_starts, class_deaths, team)
+    return SweptCloud(order, graph, closes, deaths, births, class_deaths, pool, pool_starts)
 
 
 def central_keys(

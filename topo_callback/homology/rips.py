@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int64
 
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.barcode import Barcode
@@ -22,7 +21,6 @@ from topo_callback.homology.native_rips import (
     native_persistence,
 )
 from topo_callback.homology.native_rips_kernels import first_bad_entry, is_distance_matrix
-from topo_callback.homology.native_rips_parts import parts_persistence
 
 Engine = Literal["auto", "native", "gudhi", "ripser", "redzed"]
 # beyond about so many points the H2 of the whole cloud costs more than a training run can spare
@@ -114,49 +112,6 @@ def rips_persistence_batch(
         return [compute(cloud) for cloud in range(len(distances))]
     with ThreadPoolExecutor(members) as pool:
         return list(pool.map(compute, range(len(distances))))
-
-
-def rips_persistence_of_parts(
-    distances: Float[np.ndarray, "points points"],
-    parts: Sequence[Int[np.ndarray, " _"]],
-    *,
-    max_dimension: int = 1,
-    threshold: float = math.inf,
-    engine: Engine = "auto",
-    threads: int | None = None,
-) -> list[Barcode]:
-    """`rips_persistence` of parts of one cloud by index, such as split halves or all but one block; checked once.
-
-    Args:
-        distances, max_dimension, threshold, engine: as in `rips_persistence`.
-        parts: for each part the indices of its points, at least one; parts may overlap and differ in size.
-        threads: how many parts are worked on at once, by default one for each core allowed.
-
-    Returns:
-        One Barcode for each part, in order.
-
-    Raises:
-        ValueError, ConfigurationError: as `rips_persistence`; a part without points, or with an index out of range.
-    """
-    chosen = _checked_settings(max_dimension, threshold, engine)
-    members = max(1, min(threads or allowed_threads(), len(parts)))
-    with ThreadTeam(members) as team:
-        checked = checked_distances(distances, team)
-    rows = [np.asarray(part, dtype=np.int64) for part in parts]
-    points = np.concatenate([np.empty(0, np.int64), *rows])
-    if not all(row.size for row in rows) or np.any((points < 0) | (points >= len(checked))):
-        wrong = next(i for i, row in enumerate(rows) if not row.size or row.min() < 0 or row.max() >= len(checked))
-        raise ValueError(f"parts[{wrong}] is {rows[wrong][:5]}...; expected are indices from 0 to {len(checked) - 1}")
-    ascends = np.diff(points) > 0
-    ascends[np.cumsum([row.size for row in rows[:-1]], dtype=np.int64) - 1] = True
-    if not ascends.all():
-        rows = [np.unique(row) for row in rows]  # a point that is there twice adds bars of length 0 alone
-    rounded = rounded_down(threshold, checked.dtype)
-    if rows and chosen == "native" and max_dimension == 1 and min(map(len, rows)) > 1:
-        return parts_persistence(checked, rows, threshold=rounded, threads=members)
-    with ThreadTeam(1) as alone:
-        clouds = (np.ascontiguousarray(checked[np.ix_(row, row)]) for row in rows)
-        return [_computed(cloud, chosen, max_dimension, rounded, alone) for cloud in clouds]
 
 
 def _is_for_batch(distances: Float[np.ndarray, "clouds points points"]) -> bool:

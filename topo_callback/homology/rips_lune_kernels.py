@@ -10,7 +10,6 @@ import numpy as np
 
 from topo_callback.homology.jit_kernels import kernel, trailing_zeros
 
-MOST_SMALL_POINTS = 256
 _ONE = np.uint64(1)
 _SIX = np.uint64(6)
 _WORD = np.uint64(64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, Integer, Shaped
+from jaxtyping import Float64, Int32, Int64, Integer
 from scipy.sparse import csr_array
 
 from topo_callback.measures.missing import Missing, Number, or_missing
@@ -109,27 +109,3 @@ def depth_overlap(view: DepthView) -> Mapping[str, Mapping[int | None, Number]]:
     below: dict[int | None, Number] = dict(zip(view.layers[1:], np.diagonal(overlap, 1).tolist(), strict=True))
     below[view.layers[0]] = Missing("no layer below it is read")
     return {"overlap_below": below, "overlap_depth": dict(zip(view.layers, others.tolist(), strict=True))}
-
-
-def label_overlap(neighbours: Integer[np.ndarray, "points k"], labels: Shaped[np.ndarray, " points"]) -> float:
-    """Mean share of a point's nearest neighbours that have its label, in [0, 1].
-
-    The overlap with a ground truth of Doimo et al., arXiv 2007.03506; compare with `label_overlap_by_chance`.
-
-    Args:
-        labels: of any type that can be compared; one for each point.
-    """
-    return float(np.mean(labels[neighbours] == labels[:, None]))
-
-
-def label_overlap_by_chance(labels: Shaped[np.ndarray, " points"]) -> float:
-    """What random neighbours give: the share of ordered pairs of different points that have the same label.
-
-    Raises:
-        ValueError: fewer than two points.
-    """
-    points = len(labels)
-    if points < 2:
-        raise ValueError(f"labels of at least 2 points are needed; got {points}")
-    counts = np.unique(labels, return_counts=True)[1]
-    return float(np.sum(counts * (counts - 1)) / (points * (points - 1)))

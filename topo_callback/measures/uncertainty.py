@@ -64,7 +64,7 @@ QUARTERS = Method("quarters", 4, 2, False, 2.4469)  # 6
 
 
 @dataclass(frozen=True)
-class Rule:
+class ErrorRule:
     """How a measure's numbers get their errors.
 
     Attributes:
@@ -81,23 +81,23 @@ class Rule:
 
 
 _TOTALS = tuple(f"h{d}_total_persistence{suffix}" for d in (0, 1) for suffix in ("", "_scaled"))
-RULES: Mapping[str, Rule] = MappingProxyType(
+RULES: Mapping[str, ErrorRule] = MappingProxyType(
     {
-        "scale": Rule(LEFT_OUT, absolute=("median_distance", "mean_distance", "total_variance")),
-        "centred_cosine": Rule(LEFT_OUT, absolute=("centred_cosine",)),
-        "spectrum": Rule(
+        "scale": ErrorRule(LEFT_OUT, absolute=("median_distance", "mean_distance", "total_variance")),
+        "centred_cosine": ErrorRule(LEFT_OUT, absolute=("centred_cosine",)),
+        "spectrum": ErrorRule(
             LEFT_OUT,
             absolute=("dataset_entropy", "effective_rank", "rankme", "participation_ratio", "anisotropy"),
             function=spectrum_of_part,
         ),
-        "cka": Rule(LEFT_OUT, absolute=("cka", "cka_biased")),
-        "distance_change": Rule(LEFT_OUT, absolute=("distance_change",)),
-        "mutual_knn": Rule(HALVES, absolute=("mutual_knn",)),
-        "barcode_features": Rule(HALVES, relative=(*_TOTALS, "h1_bars"), function=barcode_totals),
-        "intrinsic_dimension": Rule(HALVES, relative=("two_nn", "two_nn_ml"), function=nearest_two),
-        "wasserstein": Rule(HALVES, relative=("wasserstein_h1",), function=loop_displacement),
-        "rtd": Rule(QUARTERS, relative=("rtd",)),
-        "rtd_lite": Rule(QUARTERS, relative=("rtd_lite", "srtd_lite", "max_rtd_lite")),
+        "cka": ErrorRule(LEFT_OUT, absolute=("cka", "cka_biased")),
+        "distance_change": ErrorRule(LEFT_OUT, absolute=("distance_change",)),
+        "mutual_knn": ErrorRule(HALVES, absolute=("mutual_knn",)),
+        "barcode_features": ErrorRule(HALVES, relative=(*_TOTALS, "h1_bars"), function=barcode_totals),
+        "intrinsic_dimension": ErrorRule(HALVES, relative=("two_nn", "two_nn_ml"), function=nearest_two),
+        "wasserstein": ErrorRule(HALVES, relative=("wasserstein_h1",), function=loop_displacement),
+        "rtd": ErrorRule(QUARTERS, relative=("rtd",)),
+        "rtd_lite": ErrorRule(QUARTERS, relative=("rtd_lite", "srtd_lite", "max_rtd_lite")),
     }
 )
 """Measure -> how its numbers get their errors; see docs/measures.md for those that have none."""

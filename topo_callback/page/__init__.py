@@ -1,6 +1,6 @@
 """The report: one self-contained HTML page about one run or several, for a browser without a network.
 
-The parts: `run_content` (numbers and words of a run as JSON values), `bars` and `zigzags` (its barcodes and matrices),
+The parts: `chart_data` (numbers and words of a run as JSON values), `barcodes` (its barcodes and matrices),
 `summary`, `origin` and `across` (static text), `cycles` (prompts behind loops), `page` (all of it in one file). The
 charts are the JavaScript beside them. Importing this loads none of them.
 """

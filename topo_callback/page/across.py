@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from topo_callback.comparison.alignment import Alignment, align
-from topo_callback.comparison.claims import onset_of
+from topo_callback.comparison.caveats import notes
 from topo_callback.comparison.comparison import Comparison, compare_runs
 from topo_callback.comparison.fingerprint_tables import cosine, fingerprint_sentences, fingerprint_table
 from topo_callback.comparison.fingerprints import Fingerprints, compare_fingerprints
-from topo_callback.comparison.notes import notes
 from topo_callback.comparison.runs import check_runs, read_runs
+from topo_callback.comparison.significance import onset_of
 from topo_callback.comparison.tables import measure_table, pair_table, shown_measures, summary
 from topo_callback.errors import ConfigurationError
 from topo_callback.figures.labels import label
-from topo_callback.page.wording import html_table, items, number, plain, safe
+from topo_callback.page.markup import html_table, items, number, plain, safe
 from topo_callback.reading_conditions import reading_notes
 from topo_callback.records.trajectory import Trajectory
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.descriptors import effective_persistence_image, shared_features
-from topo_callback.page.wording import float32_text, part, plain
+from topo_callback.page.markup import float32_text, part, plain
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import evenly_spaced
 

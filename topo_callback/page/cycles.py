@@ -10,10 +10,11 @@ from scipy.spatial.distance import squareform
 
 from topo_callback.errors import RecordError
 from topo_callback.homology.representatives import RepresentativeCycle, representative_cycles, zigzag_cycles
-from topo_callback.page.wording import count, plain, rounded, safe
+from topo_callback.page.markup import plain, rounded, safe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import counted
 
 LOOPS = 3
 PROMPTS_SHOWN = 16
@@ -108,5 +109,5 @@ def _loop(cycle: RepresentativeCycle, prompts: Sequence[str]) -> str:
 def _walk(walk: Sequence[int], lives: str, prompts: Sequence[str]) -> str:
     shown = "".join(f"<li>{safe(prompts[point], LETTERS)}</li>" for point in walk[:PROMPTS_SHOWN])
     rest = len(walk) - PROMPTS_SHOWN
-    more = f"<p>and {count(rest, 'prompt')} more</p>" if rest > 0 else ""
-    return f'<div class="loop"><p>{plain(count(len(walk), "prompt"))}, {lives}</p><ol>{shown}</ol>{more}</div>'
+    more = f"<p>and {counted(rest, 'prompt')} more</p>" if rest > 0 else ""
+    return f'<div class="loop"><p>{plain(counted(len(walk), "prompt"))}, {lives}</p><ol>{shown}</ol>{more}</div>'

@@ -9,11 +9,12 @@ import math
 from typing import Any
 
 from topo_callback.errors import RecordError
-from topo_callback.page.wording import count, plain, rounded, table
+from topo_callback.page.markup import plain, rounded, table
 from topo_callback.records.drift_words import DriftReading, Word
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import evenly_spaced
+from topo_callback.wording import counted
 
 WORDS_SHOWN = 10  # words each way
 _MOST_WORDS = 60_000  # in the page, of all its runs
@@ -62,7 +63,7 @@ def words_section(trajectory: Trajectory, *, shown: bool) -> str:
     if not steps:
         return ""
     if not shown:
-        return WORDS_HIDDEN.format(samples=count(len(steps), "sample"))
+        return WORDS_HIDDEN.format(samples=counted(len(steps), "sample"))
     return (
         '<div class="choices" id="words-sets"></div><p class="muted" id="words-note"></p>'
         '<div class="pair"><div id="words-up"></div><div id="words-down"></div></div><div id="words-course"></div>'
@@ -130,12 +131,12 @@ def _row(name: str, of_set: str, now: Snapshot) -> tuple[str, ...] | None:
         return None
     layer = max(moved, key=lambda each: abs(moved[each]))
     cells = [_said(now, f"{number}({name}){of_set}.first", layer) for number in ("projection_change", "drift_cosine")]
-    chance = now.numbers.get(f"drift_cosine_by_chance({name}){of_set}.first", {}).get(layer)
+    chance = now.number(f"drift_cosine_by_chance({name}){of_set}.first", layer)
     return (name, of_set[1:-1] or "all", str(layer), *cells, _NONE if chance is None else rounded(chance))
 
 
 def _said(now: Snapshot, number: str, layer: int | None) -> str:
-    value, error = (held.get(number, {}).get(layer) for held in (now.numbers, now.errors))
+    value, error = now.number(number, layer), now.error(number, layer)
     if value is None:
         return _NONE
     if error is None or not error > 0:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from topo_callback.dynamics.verdict import percent
 from topo_callback.groups import Groups, pair_key
-from topo_callback.page.wording import plain, rounded, table
+from topo_callback.page.markup import plain, rounded, table
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import percent
 
 MOST_PAIRS = 6  # with a chart of their own
 _NONE = "-"
@@ -53,13 +51,12 @@ def _of_pair(pair: tuple[str, str], first: Snapshot, now: Snapshot) -> list[str]
     if not apart:
         return []
     layer = max(apart, key=lambda each: apart[each])
-    error = now.errors.get(f"separation[{key}]", {}).get(layer)
-    start = first.numbers.get(f"separation[{key}]", {}).get(layer)
+    error = now.error(f"separation[{key}]", layer)
     shown = [
-        start,
-        now.numbers.get(f"separation_by_chance[{key}]", {}).get(layer),
-        now.numbers.get(f"separation_p[{key}]", {}).get(None),
-        now.numbers.get(f"h0_gap[{key}]", {}).get(layer),
+        first.number(f"separation[{key}]", layer),
+        now.number(f"separation_by_chance[{key}]", layer),
+        now.number(f"separation_p[{key}]"),
+        now.number(f"h0_gap[{key}]", layer),
     ]
     said = [_NONE if each is None else rounded(each) for each in shown]
     value = rounded(apart[layer]) + ("" if error is None else f" \N{PLUS-MINUS SIGN} {rounded(2 * error)}")
@@ -67,13 +64,9 @@ def _of_pair(pair: tuple[str, str], first: Snapshot, now: Snapshot) -> list[str]
 
 
 def _of_group(name: str, groups: Groups, now: Snapshot) -> list[str]:
-    moved = now.numbers.get(f"next_token_tv[{name}].first", {}).get(None)
-    error = now.errors.get(f"next_token_tv[{name}].first", {}).get(None)
-    answers = _NONE if moved is None else percent(moved, error)
-    medians = [
-        float(np.median(list(row.values()))) if (row := now.numbers.get(f"{measure}[{name}]{since}", {})) else None
-        for measure, since in (("drift", ".first"), ("purity", ""), ("purity_by_chance", ""))
-    ]
+    moved = now.number(f"next_token_tv[{name}].first")
+    answers = _NONE if moved is None else percent(moved, now.error(f"next_token_tv[{name}].first"))
+    medians = [now.median(each) for each in (f"drift[{name}].first", f"purity[{name}]", f"purity_by_chance[{name}]")]
     return [
         name,
         str(len(groups.members(name))),

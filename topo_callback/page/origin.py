@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from topo_callback.groups import Groups
-from topo_callback.page.wording import count, items, part, plain, safe, table
+from topo_callback.page.markup import items, part, plain, safe, table
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import counted
 
 _NOTES_SHOWN = 40
 
@@ -91,7 +92,7 @@ def _journal(trajectory: Trajectory) -> str:
         return ""
     lines = [text if times == 1 else f"{text}, {times} times" for text, times in told.items()]
     rest = len(lines) - _NOTES_SHOWN
-    more = [f"and {count(rest, 'more line')} in journal.jsonl"] if rest > 0 else []
+    more = [f"and {counted(rest, 'more line')} in journal.jsonl"] if rest > 0 else []
     return items([*lines[:_NOTES_SHOWN], *more])
 
 

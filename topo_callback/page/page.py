@@ -22,16 +22,17 @@ from topo_callback.dynamics.verdict import Verdict
 from topo_callback.errors import ConfigurationError, RecordError
 from topo_callback.libraries import versions
 from topo_callback.page.across import Across, across
+from topo_callback.page.chart_data import check, run_content, shown
 from topo_callback.page.cycles import cycles
 from topo_callback.page.directions import directions_table, words_section
 from topo_callback.page.groups import groups_table
+from topo_callback.page.markup import embedded_json, items, part, plain, safe, table
 from topo_callback.page.origin import created, damaged, origin
 from topo_callback.page.prompts import moved_prompts
-from topo_callback.page.run_content import check, run_content, shown
 from topo_callback.page.summary import summary, undefined
-from topo_callback.page.wording import count, embedded_json, items, part, plain, safe, table
 from topo_callback.records.record import write_whole
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import counted
 
 SCRIPTS = (
     "basics.js", "lines.js", "grid.js", "homology.js", "groups.js", "numbers.js", "map.js", "directions.js", "words.js",
@@ -98,7 +99,7 @@ def report_page(
         policy=_policy(style, script),
         style=style,
         script=script,
-        title=safe(names[0] if len(runs) == 1 else count(len(runs), "run"), 80),
+        title=safe(names[0] if len(runs) == 1 else counted(len(runs), "run"), 80),
         subtitle=safe(_subtitle(runs), 200),
         summary=_each(runs, names, lambda run: _summary(run, found[run.folder], len(runs))),
         checkpoints=_section(

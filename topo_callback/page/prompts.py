@@ -14,16 +14,16 @@ from jaxtyping import Float64, Int64
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import num_obs_y, squareform
 
-from topo_callback.dynamics.verdict import plain_percent as percent
 from topo_callback.errors import RecordError
 from topo_callback.figures.labels import step_name
 from topo_callback.groups import Groups
 from topo_callback.page.cycles import longest_cycles
-from topo_callback.page.wording import number, plain, safe, table
+from topo_callback.page.markup import number, plain, safe, table
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import evenly_spaced
+from topo_callback.wording import plain_percent as percent
 
 NEIGHBOURS = 5  # of every prompt at most: those of the chosen one are drawn and named, of all others the first two
 _UNIT = 1000  # coordinates are whole numbers: thousandths of the median distance

@@ -15,13 +15,13 @@ import numpy as np
 from topo_callback.dynamics.behaviour import behaviour_words
 from topo_callback.dynamics.dominance import Dominance, dominances, in_words
 from topo_callback.dynamics.series import training_of
-from topo_callback.dynamics.verdict import percent, plain_percent
 from topo_callback.figures.labels import step_name
 from topo_callback.measures.uncertainty import error_of
-from topo_callback.page.run_content import DISPLACEMENT, fact, points, velocities
-from topo_callback.page.wording import count, rounded, table
+from topo_callback.page.chart_data import DISPLACEMENT, fact, points, velocities
+from topo_callback.page.markup import rounded, table
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import counted, percent, plain_percent
 
 _FEW_LOOPS = 10
 LOSSES = 16  # at either end of a run, whose means are told
@@ -77,20 +77,20 @@ def undefined(trajectory: Trajectory) -> str:
             _named(measures[kind], _LISTED),
             first[kind],
             _named(sorted(layer for layer in layers[kind] if layer is not None), _LISTED) or "all together",
-            count(len(steps[kind]), "sample"),
+            counted(len(steps[kind]), "sample"),
         )
         for kind in kinds[:_SHOWN]
     ]
     more = len(kinds) - len(rows)
-    title = "Numbers that are not defined" + (f" ({count(more, 'more reason')} in the record)" if more else "")
+    title = "Numbers that are not defined" + (f" ({counted(more, 'more reason')} in the record)" if more else "")
     return table(("number", "why it is missing", "layers", "in"), rows, caption=title)
 
 
 def _what(trajectory: Trajectory) -> str:
     steps = trajectory.steps
     span = f"from step {step_name(steps[0])} to {step_name(steps[-1])}" if len(steps) > 1 else f"at step {steps[0]}"
-    text = f"{count(len(steps), 'sample')} {span}, {count(len(trajectory.layers), 'layer')}, "
-    text += f"{count(points(trajectory), 'prompt')}."
+    text = f"{counted(len(steps), 'sample')} {span}, {counted(len(trajectory.layers), 'layer')}, "
+    text += f"{counted(points(trajectory), 'prompt')}."
     return text if trajectory.state == "finished" else f"{text} The run is {trajectory.state}."
 
 
@@ -300,7 +300,9 @@ def _missing(trajectory: Trajectory) -> list[str]:
     if spoilt:
         sentences.append(f"Not every sample could be read in layer{'s' * (len(spoilt) > 1)} {_named(spoilt)}.")
     if trajectory.damaged:
-        sentences.append(f"{count(len(trajectory.damaged), 'damaged sample')} left out: {_named(trajectory.damaged)}.")
+        sentences.append(
+            f"{counted(len(trajectory.damaged), 'damaged sample')} left out: {_named(trajectory.damaged)}."
+        )
     return sentences
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from topo_callback.errors import USERS_OWN, ProbeError, described
 from topo_callback.groups import Groups, label_of, name_of
 from topo_callback.terminal import show_if_asked
+from topo_callback.wording import counted
 
 TEXT_FORMATS = (
     "text",
@@ -126,13 +127,12 @@ def _listed(rows: Any) -> list[Any]:
         raise ProbeError(f"a row of the probe could not be read ({described(error)})") from None
 
 
-def _refuse_count(count: int) -> None:
-    if count < 2:
-        given = "1 prompt" if count == 1 else f"{count} prompts"
-        raise ProbeError(f"a probe of {given} was given; a cloud needs at least 2 different prompts")
-    if count > MOST_ROWS:
+def _refuse_count(given: int) -> None:
+    if given < 2:
+        raise ProbeError(f"a probe of {counted(given, 'prompt')} was given; a cloud needs at least 2 different prompts")
+    if given > MOST_ROWS:
         raise ProbeError(
-            f"a probe of {count} rows was given; accepted: at most {MOST_ROWS}; choose some, for example with "
+            f"a probe of {given} rows was given; accepted: at most {MOST_ROWS}; choose some, for example with "
             "dataset.shuffle(seed=0).select(range(256))"
         )
 

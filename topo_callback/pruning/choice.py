@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from topo_callback.errors import ConfigurationError
 from topo_callback.homology.descriptors import Normalisation, mean_similarity
 from topo_callback.pruning.scores import LayerScores
+from topo_callback.wording import counted
 
 THRESHOLDS = (0.9, 0.8)
 # Nearer scores are ties: activations are known to float32, and a mean of cosines to about this.
@@ -91,7 +92,7 @@ def by_angular_distance(scores: LayerScores, count: int) -> Choice:
     distances = np.diagonal(scores.angular, count)
     starts = np.flatnonzero(distances <= distances.min() + TIE).tolist()
     cuts = [tuple(range(start + 1, start + count + 1)) for start in starts]
-    return Choice("angular-distance", _layers(count), cuts[0], alternatives=tuple(cuts[1:]))
+    return Choice("angular-distance", counted(count, "layer"), cuts[0], alternatives=tuple(cuts[1:]))
 
 
 def by_block_influence(scores: LayerScores, count: int) -> Choice:
@@ -109,13 +110,15 @@ def by_block_influence(scores: LayerScores, count: int) -> Choice:
     level = np.flatnonzero(np.abs(scores.influence - limit) <= TIE) + 1
     free = count - len(below)
     layers = tuple(sorted([*below.tolist(), *level[:free].tolist()]))
-    return Choice("block-influence", _layers(count), layers, tied=tuple(level.tolist()) if len(level) > free else ())
+    return Choice(
+        "block-influence", counted(count, "layer"), layers, tied=tuple(level.tolist()) if len(level) > free else ()
+    )
 
 
 def given_choice(layers: Iterable[int]) -> Choice:
     """A choice made by hand."""
     numbers = tuple(sorted(set(layers)))
-    return Choice("given", _layers(len(numbers)), numbers)
+    return Choice("given", counted(len(numbers), "layer"), numbers)
 
 
 def ranges(layers: Sequence[int]) -> str:
@@ -127,10 +130,6 @@ def ranges(layers: Sequence[int]) -> str:
         else:
             parts.append([layer])
     return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
-
-
-def _layers(count: int) -> str:
-    return "1 layer" if count == 1 else f"{count} layers"
 
 
 def _check_count(scores: LayerScores, count: int, method: str, *, measured: bool) -> None:

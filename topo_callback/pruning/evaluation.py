@@ -18,6 +18,7 @@ from torch import Tensor
 from topo_callback.capture import quiet
 from topo_callback.errors import ConfigurationError, MissingExtraError, described
 from topo_callback.scan.bounded import BoundedTokenizer
+from topo_callback.wording import counted
 
 WINDOW = 512  # tokens
 LOGIT_BYTES = 512 << 20
@@ -53,7 +54,7 @@ def text_tokens(tokenizer: Any, text: str, most: int) -> Int[Tensor, " tokens"]:
     # Twelve characters a token is more than any tokenizer of words or bytes needs, on average.
     ids = tokenizer(text[: 12 * most], truncation=True, max_length=most, verbose=False)["input_ids"]
     if len(ids) < 2:
-        raise ConfigurationError(f"the text has {len(ids)} tokens; a perplexity needs at least 2")
+        raise ConfigurationError(f"the text has {counted(len(ids), 'token')}; a perplexity needs at least 2")
     return torch.tensor(ids, dtype=torch.int64)
 
 

@@ -35,18 +35,18 @@ from topo_callback.pruning.checking import (
     next_token_logits,
 )
 from topo_callback.pruning.cutting import prunable_stack, refuse_configuration
-from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, local_folder, read_object
+from topo_callback.scan.checkpoint import UnreadableCheckpointError, local_folder, read_object
+from topo_callback.scan.finding import one_checkpoint
 from topo_callback.scan.opening import CheckedFiles, check_checkpoint, nothing_fetched, open_tokenizer, outline
 
 
-def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu") -> tuple[Any, Any]:
+def load_prunable(name: str, *, device: str = "cpu") -> tuple[Any, Any]:
     """A causal language model in the type in which it was saved, and its tokenizer. Adapters are merged.
 
     The tokenizer is a BoundedTokenizer, each of whose calls has a limit of time and memory; None where there is none.
 
     Args:
-        name: a hub name or a folder; of a PEFT adapter too, whose base is then loaded.
-        revision: branch, tag or commit on the hub.
+        name: a hub name, NAME@REVISION or a folder; of a PEFT adapter too, whose base is then loaded.
         device: where the model goes.
 
     Raises:
@@ -55,7 +55,7 @@ def load_prunable(name: str, *, revision: str | None = None, device: str = "cpu"
         MissingExtraError: an adapter without PEFT installed.
     """
     try:
-        files = _checked(name, revision)
+        files = _checked(name)
         outline(files, dtype="float32")
         with nothing_fetched():
             model = _loaded(files, name).to(device).eval()
@@ -85,9 +85,9 @@ def load_text(file: Path) -> str:
         raise ConfigurationError(f"text {file} cannot be read ({error}); give a text file in UTF-8") from error
 
 
-def _checked(name: str, revision: str | None) -> CheckedFiles:
+def _checked(name: str) -> CheckedFiles:
     """The files of a model, or of an adapter and its base, with what they hold compared with what they describe."""
-    checkpoint = Checkpoint(name, revision)
+    checkpoint = one_checkpoint(name)
     small = local_folder(checkpoint, weights=False)
     if (small / "adapter_config.json").is_file():
         if importlib.util.find_spec("peft") is None:

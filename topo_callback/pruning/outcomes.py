@@ -15,6 +15,7 @@ from topo_callback.pruning.cutting import cut_layers
 from topo_callback.pruning.evaluation import Perplexity, is_tied, loss_difference, measure_perplexity
 from topo_callback.pruning.scores import LayerScores
 from topo_callback.tables import Column, Table
+from topo_callback.wording import counted
 
 _COLUMNS: tuple[tuple[str, Literal["text", "whole", "total"]], ...] = (
     ("method", "whole"), ("setting", "whole"), ("layers", "text"), ("number", "total"),
@@ -107,7 +108,7 @@ def compare_choices(
     outcomes = []
     for choice in choices:
         if choice.layers not in known:
-            report(f"without {len(choice.layers)} layers ({choice.method}, {choice.setting})")
+            report(f"without {counted(len(choice.layers), 'layer')} ({choice.method}, {choice.setting})")
             if not choice.layers:
                 known[()] = whole, "", whole_scores
             elif len(choice.layers) == depth:

@@ -138,7 +138,7 @@ def _of_file(
         if not np.isfinite(vector).all():
             raise ConfigurationError(f"{where} has a number that is not finite in layer {layer}; leave that layer out")
         if not vector.any():
-            raise ConfigurationError(f"{where} is 0 in layer {layer}, which is no direction; leave that layer out")
+            raise ConfigurationError(f"{where} is 0 in layer {layer}, which is not a direction; leave that layer out")
     if by_layer.keys().isdisjoint(layers):
         raise ConfigurationError(
             f"{where} has layers {_listed(sorted(by_layer))}, and read are {_listed(layers)}; give "

@@ -80,6 +80,14 @@ class Snapshot:
             return self.compared[label].get(layer)
         return self.previous if label == "previous" else self.first
 
+    def number(self, measure: str, layer: int | None = None) -> float | None:
+        """One number, of a layer or of the whole depth; None where it is undefined."""
+        return self.numbers.get(measure, {}).get(layer)
+
+    def error(self, measure: str, layer: int | None = None) -> float | None:
+        """The error of one number, or of its median over layers; None where none is recorded."""
+        return self.errors.get(measure, {}).get(layer)
+
     def median(self, measure: str) -> float | None:
         """Median over layers of a number, or its value for the whole depth; None where it is undefined everywhere."""
         by_layer = self.numbers.get(measure, {})

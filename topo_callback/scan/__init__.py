@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from topo_callback._lazy import lazy_attribute
+from topo_callback._lazy import lazy_attribute, lazy_directory
 
 if TYPE_CHECKING:
     from topo_callback.scan.affinity import affinity_of, write_affinity
@@ -35,3 +35,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     return lazy_attribute(__name__, _HOME, name)
+
+
+def __dir__() -> list[str]:
+    return lazy_directory(globals(), _HOME)

@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Series:
+class CheckpointSeries:
     """The checkpoints of one trajectory.
 
     Attributes:

@@ -17,6 +17,7 @@ from topo_callback.records.record import write_whole
 from topo_callback.scan.settling import Files, Found, Settling, digest_of
 from topo_callback.scan.unit import is_done, units_folder
 from topo_callback.terminal import say
+from topo_callback.wording import counted
 
 _FILE = "followed.json"
 _MANY_LOOKS = 30  # at a checkpoint that changes, until this is said, and after the stop file
@@ -83,7 +84,7 @@ class Ending:
         for step in (step for step, looks in self._waited.items() if looks == _MANY_LOOKS):
             say(f"{found[step].name} still changes; it is read when its files are the same at two looks")
         if until.count is not None and recorded >= until.count:
-            return f"{recorded} checkpoints are recorded"
+            return f"{counted(recorded, 'checkpoint')} {'is' if recorded == 1 else 'are'} recorded"
         if self._stopping and (self._looks > _MANY_LOOKS or (self._looks > 1 and not settling.moving)):
             return f"{until.stop_file} is there; remove it to go on"
         if until.idle is not None and time.monotonic() - self._changed >= until.idle:
@@ -112,7 +113,7 @@ class Followed:
     ended: str = ""
 
 
-class Course:
+class CheckpointsRead:
     """What was read of which checkpoint, kept beside the trajectory.
 
     A checkpoint that is written anew, with other weights, says that training was resumed before it or has begun again:

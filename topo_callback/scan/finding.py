@@ -13,7 +13,7 @@ from typing import Any
 from topo_callback.errors import ConfigurationError
 from topo_callback.scan.checkpoint import (
     Checkpoint,
-    Series,
+    CheckpointSeries,
     UnreadableCheckpointError,
     digest,
     existing_path,
@@ -30,7 +30,7 @@ _MODEL_FILES = ("config.json", "adapter_config.json", "*.safetensors", "*.safete
 _SHAPE = ("model_type", "num_hidden_layers", "n_layer", "num_layers", "hidden_size", "n_embd", "d_model", "vocab_size")
 
 
-def find_series(given: Sequence[str], *, base: str | None = None, separate: bool = False) -> list[Series]:
+def find_series(given: Sequence[str], *, base: str | None = None, separate: bool = False) -> list[CheckpointSeries]:
     """The trajectories that a list of names stands for, in the order in which they are first named.
 
     The checkpoint-* folders of one output_dir are one series, named or found; so are the revisions of one hub model,
@@ -121,7 +121,9 @@ def _step_in(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _series(key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None]], base: str | None) -> Series:
+def _series(
+    key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None]], base: str | None
+) -> CheckpointSeries:
     kind, source = key
     first = members[0][0]
     checkpoints: list[Checkpoint] = []
@@ -130,23 +132,23 @@ def _series(key: tuple[str, str], members: Sequence[tuple[Checkpoint, int | None
     if len(known) < len(steps):
         known = list(range(1 if base else 0, len(steps) + (1 if base else 0)))
     if base is not None:
-        checkpoints.append(base_checkpoint(base))
+        checkpoints.append(one_checkpoint(base))
     checkpoints += [replace(member, step=step) for (member, _), step in zip(members, known, strict=True)]
     checkpoints.sort(key=lambda checkpoint: checkpoint.step)
     for one, other in itertools.pairwise(checkpoints):
         if one.step == other.step:
             raise ConfigurationError(
                 f"{one.label} and {other.label} are both of step {one.step}; give one of them, or say --separate for "
-                "models that are no trajectory"
+                "models that are not a trajectory"
             )
     named = Path(source).name if kind == "folder" else first.label if kind != "hub" else source
-    return Series(
+    return CheckpointSeries(
         folder_name(named), digest(f"{kind} {source}" if kind != "shape" else first.source), tuple(checkpoints)
     )
 
 
-def base_checkpoint(text: str) -> Checkpoint:
-    """The model that `--base` names, as step 0.
+def one_checkpoint(text: str) -> Checkpoint:
+    """The one model that a folder, NAME or NAME@REVISION stands for.
 
     Raises:
         ConfigurationError: neither a folder nor a hub name.
@@ -156,13 +158,13 @@ def base_checkpoint(text: str) -> Checkpoint:
         return Checkpoint(str(folder))
     if not _HUB_NAME.fullmatch(text) or ".." in text:
         raise ConfigurationError(
-            f"no folder {text!r}, and that is not a hub name; --base takes a folder, NAME or NAME@REVISION"
+            f"no folder {text!r}, and that is not a hub name; give a folder, NAME or NAME@REVISION"
         )
     name, _, revision = text.partition("@")
     return Checkpoint(name, revision or None)
 
 
-def _with_distinct_names(series: list[Series]) -> list[Series]:
+def _with_distinct_names(series: list[CheckpointSeries]) -> list[CheckpointSeries]:
     """Names that no file system confuses: where two agree but for case, both get a part of their digest."""
     names = [each.name.casefold() for each in series]
     return [

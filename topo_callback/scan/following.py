@@ -20,9 +20,9 @@ from topo_callback.scan.checkpoint import (
     folder_name,
     local_folder,
 )
-from topo_callback.scan.course import Course, Ending, Followed, Until
+from topo_callback.scan.course import CheckpointsRead, Ending, Followed, Until
 from topo_callback.scan.distributed_checkpoint import convert, is_distributed
-from topo_callback.scan.finding import base_checkpoint
+from topo_callback.scan.finding import one_checkpoint
 from topo_callback.scan.growing import Growing
 from topo_callback.scan.measuring import measure_locked
 from topo_callback.scan.opening import check_checkpoint
@@ -76,7 +76,7 @@ class Follower:
     ) -> None:
         self._root, self._output = root.absolute(), output_dir.absolute()
         self._config, self._manner = config or TopologyConfig(), manner or Manner()
-        self._base = None if base is None else base_checkpoint(base)
+        self._base = None if base is None else one_checkpoint(base)
         self._inside, self._every = inside, every
         self._before_look, self._after_record = before_look, after_record
         name = folder_name(self._root.name)
@@ -88,7 +88,7 @@ class Follower:
         )
         self._converted = self._output / f".{name}.{uuid.uuid4().hex[:8]}.converted"
         self._settling = Settling()
-        self._course = Course(self._folder, base is not None, self._leave_out)
+        self._course = CheckpointsRead(self._folder, base is not None, self._leave_out)
         self._locked = False
         self._console = ConsoleSink()
 

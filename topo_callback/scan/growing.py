@@ -10,7 +10,7 @@ from typing import Any
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError
 from topo_callback.probe import Probe
-from topo_callback.scan.checkpoint import Checkpoint, Series, UnreadableCheckpointError
+from topo_callback.scan.checkpoint import Checkpoint, CheckpointSeries, UnreadableCheckpointError
 from topo_callback.scan.opening import check_checkpoint
 from topo_callback.scan.planning import Plan, make_folder, name_latest, plan_series
 from topo_callback.scan.prompts import Prompts
@@ -90,7 +90,7 @@ class Growing:
         try:
             plan = make_folder(
                 plan_series(
-                    Series(self._name, self._identity, tuple(checkpoints)),
+                    CheckpointSeries(self._name, self._identity, tuple(checkpoints)),
                     self._output,
                     self._config,
                     self._probe_of,

@@ -18,7 +18,7 @@ from topo_callback.probe.files import kept_probe
 from topo_callback.reading_conditions import changed_conditions
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import write_whole
-from topo_callback.scan.checkpoint import Series, UnreadableCheckpointError
+from topo_callback.scan.checkpoint import CheckpointSeries, UnreadableCheckpointError
 from topo_callback.scan.training_left import AS_TRAINED, recorded_batch, recorded_reading, wanted_conditions
 from topo_callback.scan.unit import units_folder
 from topo_callback.setting_changes import changed_settings, with_harmless
@@ -36,14 +36,14 @@ class Plan:
         probe: the prompts in the tokens of this series.
     """
 
-    series: Series
+    series: CheckpointSeries
     folder: TrajectoryFolder
     run: dict[str, Any]
     probe: Probe
 
 
 def plan_series(
-    series: Series,
+    series: CheckpointSeries,
     output_dir: Path,
     config: TopologyConfig,
     probe_of: Callable[[list[Path]], Probe],
@@ -160,7 +160,7 @@ def name_latest(output_dir: Path, name: str) -> None:
     write_whole(output_dir / "latest", (name + "\n").encode())
 
 
-def _first_whole(series: Series, allow_pickle: bool) -> Any:
+def _first_whole(series: CheckpointSeries, allow_pickle: bool) -> Any:
     from topo_callback.scan.opening import check_checkpoint
 
     reasons = []
@@ -172,7 +172,7 @@ def _first_whole(series: Series, allow_pickle: bool) -> Any:
     raise UnreadableCheckpointError("; ".join(reasons))
 
 
-def _newest_state(series: Series) -> dict[str, Any]:
+def _newest_state(series: CheckpointSeries) -> dict[str, Any]:
     """trainer_state.json of the last checkpoint that has one; a hub model is not asked."""
     from topo_callback.scan.training_left import read_state
 

@@ -95,7 +95,7 @@ class Prompts:
 
     def _dataset_rows(self, config: TopologyConfig) -> list[Any]:
         if not self._rows:
-            from topo_callback.data_rows import load_rows
+            from topo_callback.probe.data_rows import load_rows
 
             most = MOST_READS_PER_PROMPT * config.prompts
             self._rows, _ = load_rows(str(self.dataset), training=most, held_out=0, seed=config.seed)

@@ -18,7 +18,7 @@ from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.scan.checkpoint import Series
+from topo_callback.scan.checkpoint import CheckpointSeries
 from topo_callback.scan.finding import find_series
 from topo_callback.scan.opening import check_device
 from topo_callback.scan.prompts import Prompts
@@ -105,7 +105,7 @@ def recompute(
         "attention": reading.get("attention") or AS_TRAINED,
     }
     with tempfile.TemporaryDirectory(prefix="topo-callback-verify-") as scratch:
-        series = Series("again", found[0].identity, (checkpoint,))
+        series = CheckpointSeries("again", found[0].identity, (checkpoint,))
         (result,) = scan([series], prompts, Path(scratch), config, manner=Manner(devices=(device,)), **conditions)
         if result.skipped:
             raise RecordError(f"{checkpoint.label}: {result.skipped[checkpoint.step][1]}")

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from topo_callback.config import TopologyConfig
 from topo_callback.errors import ConfigurationError, FolderBusyError
 from topo_callback.reading_conditions import reading_notes
-from topo_callback.scan.checkpoint import Series, UnreadableCheckpointError
+from topo_callback.scan.checkpoint import CheckpointSeries, UnreadableCheckpointError
 from topo_callback.scan.measuring import measure_series, out_of_order, start_over, unsettled
 from topo_callback.scan.planning import Plan, make_folder, name_latest, plan_series
 from topo_callback.scan.prompts import Prompts
@@ -89,7 +89,7 @@ class _Silent:
 
 
 def scan(
-    series: Sequence[Series],
+    series: Sequence[CheckpointSeries],
     prompts: Prompts,
     output_dir: Path,
     config: TopologyConfig | None = None,
@@ -153,7 +153,7 @@ def scan(
 
 
 def _plan(
-    series: Sequence[Series],
+    series: Sequence[CheckpointSeries],
     prompts: Prompts,
     output_dir: Path,
     config: TopologyConfig,

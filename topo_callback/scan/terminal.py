@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from topo_callback.wording import counted
+
 if TYPE_CHECKING:
     from topo_callback.scan.affinity import Affinity
     from topo_callback.scan.course import Followed
@@ -54,7 +56,7 @@ def summary_lines(result: Scanned) -> Iterator[str]:
     else:
         recorded = len(result.steps) - len(result.skipped)
         yield (
-            f"{result.name}: {recorded} of {len(result.steps)} checkpoints in {result.folder} "
+            f"{result.name}: {recorded} of {counted(len(result.steps), 'checkpoint')} in {result.folder} "
             f"({len(result.read)} read now, {len(result.measured)} measured now)"
         )
 
@@ -64,7 +66,9 @@ def followed_lines(result: Followed) -> Iterator[str]:
     for name, reason in result.skipped.items():
         yield f"{result.name}: {name} left out: {reason}"
     where = (
-        "no checkpoint could be read" if result.folder is None else f"{len(result.steps)} samples in {result.folder}"
+        "no checkpoint could be read"
+        if result.folder is None
+        else f"{counted(len(result.steps), 'sample')} in {result.folder}"
     )
     yield f"{result.name}: {where} ({len(result.read)} read now); ended because {result.ended}"
 

@@ -11,7 +11,7 @@ from topo_callback.capture.conditions import Conditions
 from topo_callback.errors import RecordError
 from topo_callback.records.files import MOST_OF_A_NAME, read_json
 from topo_callback.records.folder import TrajectoryFolder, named_beside
-from topo_callback.scan.checkpoint import Series, UnreadableCheckpointError, read_object
+from topo_callback.scan.checkpoint import CheckpointSeries, UnreadableCheckpointError, read_object
 
 MOST_STEPS = 10**15  # as many digits as the names of samples and checkpoints have
 _LOGGED = ("loss", "grad_norm", "learning_rate")
@@ -59,7 +59,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def recorded_reading(series: Series) -> Mapping[str, Any]:
+def recorded_reading(series: CheckpointSeries) -> Mapping[str, Any]:
     """ "reading" of the run.json beside the checkpoints of a series; empty where there is none that can be read.
 
     The run is the one that the newest marked checkpoint names, in `<output_dir>/topology`; without a mark, the newest

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from topo_callback.dynamics.behaviour import Measured
 from topo_callback.dynamics.course import ANSWERS, ROUNDING, STRUCTURE
 from topo_callback.dynamics.reorganisation import is_measured
-from topo_callback.dynamics.verdict import Measured, Verdict, percent
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import TextStream, is_wide, say
+from topo_callback.wording import percent
 
 _MISSING = "-"
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from topo_callback.dynamics.verdict import Measured, Verdict
+from topo_callback.dynamics.behaviour import Measured
+from topo_callback.dynamics.verdict import Verdict
 from topo_callback.records.snapshot import Snapshot
 
 STEP_KEY = "topology/step"

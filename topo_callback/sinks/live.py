@@ -16,9 +16,9 @@ from rich.text import Text
 
 from topo_callback.dynamics.course import ANSWERS, STRUCTURE
 from topo_callback.dynamics.reorganisation import event_words, is_measured
-from topo_callback.dynamics.verdict import plain_percent
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import PREFIX, TextStream, is_wide
+from topo_callback.wording import plain_percent
 
 BARS = "▁▂▃▄▅▆▇█"
 _LOWEST, _HIGHEST = 0.25, 8.0  # velocities of the lowest and the highest bar, on a logarithmic scale

@@ -258,7 +258,7 @@ class WandbSink:
             columns = ["step", "layer", "status", *self._table_measures]
             self._table = wandb.Table(columns=columns, log_mode="INCREMENTAL")
         for layer in snapshot.layers:
-            values = [snapshot.numbers.get(measure, {}).get(layer) for measure in self._table_measures]
+            values = [snapshot.number(measure, layer) for measure in self._table_measures]
             self._table.add_data(snapshot.step, layer, snapshot.status[layer], *values)
         self._rows += len(snapshot.layers)
         self._define([TABLE_KEY], _TABLE_FIELDS)

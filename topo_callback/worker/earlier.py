@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from topo_callback.errors import RecordError
-from topo_callback.measurement.comparing import Part, parts_of
+from topo_callback.measuring.comparing import Part, parts_of
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record
 from topo_callback.records.snapshot import Snapshot

@@ -36,7 +36,7 @@ def measure_spooled(path: str, step: int, threads: int = 1) -> Snapshot:
     Raises:
         RecordError: the spooled file is damaged. OSError: the disk is full or gone; nothing half-written is left.
     """
-    from topo_callback.measurement import measure_sample
+    from topo_callback.measuring import measure_sample
     from topo_callback.worker.earlier import compared_steps
     from topo_callback.worker.self_check import check_engines
 
@@ -102,7 +102,7 @@ def warm_up(engine: str, zigzag_engine: str, subsamples: int = 0, comparisons: b
 
     with SecondCompiler(zigzag_engine) as second:
         from topo_callback.homology.paired_topology import representation_topology_divergence
-        from topo_callback.measurement import measure_sample
+        from topo_callback.measuring import measure_sample
         from topo_callback.worker.self_check import check_engines
 
         config = TopologyConfig(

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float16, Float64
 
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement.comparing import ANSWERS, GENERAL_TEXT, Earlier
 from topo_callback.measures.behaviour import Divergences, divergences, loss_per_token, mean_and_error
 from topo_callback.measures.missing import Missing, Number, all_missing
 from topo_callback.measures.uncertainty import error_of
+from topo_callback.measuring.comparing import ANSWERS, GENERAL_TEXT, Earlier
 from topo_callback.records.sample import Sample
 
 _UNREAD = "the general text was not read"

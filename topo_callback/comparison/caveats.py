@@ -1,4 +1,4 @@
-"""Notes: what a reader has to know before believing a comparison, one sentence each."""
+"""Caveats: what a reader has to know before believing a comparison, one sentence each."""
 
 from __future__ import annotations
 

@@ -16,8 +16,6 @@ from jaxtyping import Float32, Float64, Int16, Int64
 
 from topo_callback.config import TopologyConfig
 from topo_callback.groups import LEAST_GROUP, Groups, pair_key
-from topo_callback.measurement.comparing import Earlier
-from topo_callback.measurement.points import drift_of_mean
 from topo_callback.measures import LayerView
 from topo_callback.measures.behaviour import mean_and_error
 from topo_callback.measures.groups import (
@@ -43,7 +41,10 @@ from topo_callback.measures.uncertainty import (
     recorded_error,
     standard_error,
 )
+from topo_callback.measuring.comparing import Earlier
+from topo_callback.measuring.points import drift_of_mean
 from topo_callback.records.sample import Sample
+from topo_callback.wording import counted
 
 SEPARATES, MERGES, ANSWERS = "separates", "merges", "answers"
 LEADING = 64  # labellings that are kept of each test; `dynamics.groups` says why these are enough
@@ -102,7 +103,7 @@ def group_numbers(
     measured = [name for name in groups.names if len(groups.members(name)) >= LEAST_GROUP]
     for name in groups.names:
         if name not in measured:
-            few = f"the group has {len(groups.members(name))} prompts; {LEAST_GROUP} are needed"
+            few = f"the group has {counted(len(groups.members(name)), 'prompt')}; {LEAST_GROUP} are needed"
             found.put(f"purity[{name}]", None, Missing(few))
     pairs = [pair for pair in groups.pairs if set(pair) <= set(measured)]
     _of_each(found, sample, groups, measured, views, earlier, config)

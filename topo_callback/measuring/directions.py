@@ -12,8 +12,6 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from topo_callback.groups import LEAST_GROUP, Groups
-from topo_callback.measurement.comparing import Earlier
-from topo_callback.measurement.groups import GroupNumbers
 from topo_callback.measures import LayerView
 from topo_callback.measures.distances import squared_distances
 from topo_callback.measures.groups import of_members
@@ -25,6 +23,8 @@ from topo_callback.measures.uncertainty import (
     recorded_error,
     standard_error,
 )
+from topo_callback.measuring.comparing import Earlier
+from topo_callback.measuring.groups import GroupNumbers
 from topo_callback.records.sample import Sample
 
 _SEEN_BY_CHANCE = 1.96  # standard deviations of a cosine with a random direction, 95 %

@@ -39,11 +39,6 @@ def rounded(value: float) -> str:
     return text if "e" not in text or abs(value) < 1e-4 else f"{value:.4f}".rstrip("0")
 
 
-def count(number: int, word: str) -> str:
-    """`1 sample`, `21 samples`."""
-    return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}") + f" {word}{'' if number == 1 else 's'}"
-
-
 def part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A mapping inside of run.json or of a record; empty where it is missing or something else."""
     found = content.get(name)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from topo_callback.config import TopologyConfig
-from topo_callback.measurement.asking import Asking
-from topo_callback.measurement.comparing import Earlier
-from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.measures import LayerView, layer_measures, pair_measures
 from topo_callback.measures.missing import NOT_KEPT, Missing, Number
+from topo_callback.measuring.asking import Asking
+from topo_callback.measuring.comparing import Earlier
+from topo_callback.measuring.layers import layer_status, layer_views, sample_neighbours
 from topo_callback.records.sample import Sample
 
 PREFIX = "tokens."

@@ -1,5 +1,5 @@
 """Measurement: from one sample to its snapshot, a pure function of arrays and configuration."""
 
-from topo_callback.measurement.measure import measure_sample
+from topo_callback.measuring.measure import measure_sample
 
 __all__ = ["measure_sample"]

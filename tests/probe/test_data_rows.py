@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from topo_callback.data_rows import is_conversational, load_rows, row_format, write_jsonl
 from topo_callback.errors import ConfigurationError
+from topo_callback.probe.data_rows import is_conversational, load_rows, row_format, write_jsonl
 
 TURNS = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
 

@@ -1,4 +1,4 @@
-"""Claims: which of the many p-values of a comparison may be stated as a difference, and from which step on.
+"""Significance: which of the many p-values of a comparison may be stated as a difference, and from which step on.
 
 All measures together come first. Where their p-value is above the level nothing else is claimed, so that runs whose
 means do not differ give a report without any claim in at least 95 of 100 cases. Where it is not, every family

@@ -9,15 +9,15 @@ import numpy as np
 
 from topo_callback.comparison.alignment import BOOKKEEPING
 from topo_callback.dynamics.reorganisation import Event
-from topo_callback.dynamics.response import log_layer_velocities
-from topo_callback.dynamics.series import choose_clock, logged_of, training_of
+from topo_callback.dynamics.response import layer_velocities
+from topo_callback.dynamics.series import HEADLINE, Series, choose_clock, logged_of, training_of
 from topo_callback.errors import ProbeError, RecordError
 from topo_callback.figures.labels import FROM_ZERO, label
 from topo_callback.page.barcodes import bars_content, depth_content, time_content
 from topo_callback.page.directions import directions_content, words_content
 from topo_callback.page.groups import groups_content
+from topo_callback.page.markup import number, part, plain
 from topo_callback.page.prompts import map_content
-from topo_callback.page.wording import number, part, plain
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import evenly_spaced
@@ -63,7 +63,7 @@ MOST_SAMPLES = 1000  # in the page, of all its runs
 FEWEST_SAMPLES = 100  # of each run, where it has them
 MOST_STEPS = 2000  # of training, in the page, of all its runs
 MOST_NUMBERS = 250_000  # of single layers: at most 5 MB in the page
-DISPLACEMENT = "wasserstein_h1.previous"
+DISPLACEMENT = f"{HEADLINE}.previous"
 CLOCK_UNITS = {"path_length": "path length of the weights", "learning_rate_sum": "sum of learning rates"}
 
 
@@ -87,7 +87,7 @@ def run_content(
         words: what the drift says in words may be in the page.
 
     Raises:
-        RecordError: no readable sample, or layers in run.json that are no numbers.
+        RecordError: no readable sample, or layers in run.json that are not numbers.
     """
     check(trajectory)
     whole, trajectory = trajectory, shown(trajectory, share)
@@ -136,12 +136,12 @@ def check(trajectory: Trajectory, prompts: Sequence[str] | None = None) -> None:
     """Refuse a run of which there is nothing to show, and prompts that are not as many as the probe's.
 
     Raises:
-        RecordError: no readable sample, or layers that are no numbers. ProbeError: other prompts.
+        RecordError: no readable sample, or layers that are not numbers. ProbeError: other prompts.
     """
     if not trajectory.steps:
         raise RecordError(f"{trajectory.folder}: no readable sample ({len(trajectory.damaged)} damaged)")
     if not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in trajectory.layers):
-        raise RecordError(f"{trajectory.folder}: the layers in run.json are no whole numbers")
+        raise RecordError(f"{trajectory.folder}: the layers in run.json are not whole numbers")
     if prompts is not None and len(prompts) != points(trajectory):
         raise ProbeError(
             f"{len(prompts)} prompts given, the probe of {trajectory.folder.name} has {points(trajectory)} points"
@@ -305,21 +305,15 @@ def fact(trajectory: Trajectory, step: int, name: str) -> float | None:
 def velocities(trajectory: Trajectory) -> dict[int, list[float | None]]:
     """For each layer its velocity at every sample, 1: as the weights' path predicts; None where there is none.
 
-    The path is that since the sample which the layer was compared with: the newest in which it was ok. The rest is
-    `dynamics.velocity.log_layer_velocities`. Empty without a clock: never over step count.
+    That of `dynamics.layer_velocities`, at the end of each interval. Empty without a clock: never over step count.
     """
-    timed = clock(trajectory)
-    if timed is None:
+    snapshots = [trajectory.overview(step) for step in trajectory.steps]
+    series = Series.of_snapshots(snapshots, trajectory.run, trajectory.layers)
+    if series.clock not in CLOCK_UNITS or HEADLINE not in series.displacement:
         return {}
-    reading: dict[int | None, float] = dict(zip(trajectory.steps, timed[1].tolist(), strict=True))
-    path = np.full((len(trajectory.steps), len(trajectory.layers)), np.nan)
-    for row, step in zip(path, trajectory.steps, strict=True):
-        compared = [trajectory.overview(step).compared_with("previous", layer) for layer in trajectory.layers]
-        row[:] = [reading[step] - reading.get(previous, np.nan) for previous in compared]
-    moved = trajectory.array(DISPLACEMENT)
-    speeds = np.exp(log_layer_velocities(np.log(np.where(moved > 0, moved, np.nan)), path))
-    return {
-        layer: [None if np.isnan(value) else value for value in column.tolist()]
-        for layer, column in zip(trajectory.layers, speeds.T, strict=True)
-        if np.isfinite(column).any()
-    }
+    found = {}
+    for layer, column in zip(series.layers, layer_velocities(series).T, strict=True):
+        if np.isfinite(column).any():
+            at = {step: value for step, value in zip(series.steps[1:], column.tolist(), strict=True) if value == value}
+            found[layer] = [at.get(step) for step in trajectory.steps]
+    return found

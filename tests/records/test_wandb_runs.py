@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from comparison.simulated_runs import Design, write_runs
-from comparison.wandb_server import Server, wandb_server
+from records.wandb_server import Server, wandb_server
 
 from topo_callback import Trajectory
 from topo_callback.cli import build_parser
-from topo_callback.comparison.wandb_runs import run_folder
 from topo_callback.errors import ConfigurationError, RecordError, TopologyError
+from topo_callback.records.wandb_runs import run_folder
 from topo_callback.sinks.wandb import _artifact
 
 SEEDS = 3
@@ -213,7 +213,7 @@ def test_a_cache_that_cannot_be_written(
 
 @pytest.mark.slow
 def test_no_server(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("topo_callback.comparison.wandb_runs.SECONDS", 2)
+    monkeypatch.setattr("topo_callback.records.wandb_runs.SECONDS", 2)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(RecordError, match="no usable answer from W&B .*check the network and `wandb login`"):
         run_folder("wandb:team/project/run")

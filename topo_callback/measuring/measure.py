@@ -15,15 +15,6 @@ from topo_callback.errors import USERS_OWN, described
 from topo_callback.groups import Groups
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.zigzag import zigzag_persistence
-from topo_callback.measurement.answers import answer_moves, general_text_moves
-from topo_callback.measurement.asking import Asking
-from topo_callback.measurement.comparing import Earlier, answered_prompts, earlier_view
-from topo_callback.measurement.directions import direction_numbers
-from topo_callback.measurement.errors import errors_over_prompts
-from topo_callback.measurement.groups import GroupNumbers, group_numbers
-from topo_callback.measurement.layers import layer_status, layer_views, sample_neighbours
-from topo_callback.measurement.points import centroid_drift, largest_shares, most_influential
-from topo_callback.measurement.token_cloud import token_cloud_numbers
 from topo_callback.measures import (
     DepthView,
     LayerView,
@@ -38,6 +29,15 @@ from topo_callback.measures.layer_significance import layer_significance
 from topo_callback.measures.missing import Missing, Number
 from topo_callback.measures.tokens import over_prompts
 from topo_callback.measures.uncertainty import mean_error
+from topo_callback.measuring.answers import answer_moves, general_text_moves
+from topo_callback.measuring.asking import Asking
+from topo_callback.measuring.comparing import Earlier, answered_prompts, earlier_view
+from topo_callback.measuring.directions import direction_numbers
+from topo_callback.measuring.errors import errors_over_prompts
+from topo_callback.measuring.groups import GroupNumbers, group_numbers
+from topo_callback.measuring.layers import layer_status, layer_views, sample_neighbours
+from topo_callback.measuring.points import centroid_drift, largest_shares, most_influential
+from topo_callback.measuring.token_cloud import token_cloud_numbers
 from topo_callback.records.neighbour_history import NeighbourGraphs, time_zigzag
 from topo_callback.records.sample import Sample
 from topo_callback.records.snapshot import Snapshot

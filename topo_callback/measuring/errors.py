@@ -24,18 +24,18 @@ from topo_callback.errors import USERS_OWN
 from topo_callback.homology.barcode import Barcode
 from topo_callback.homology.neighbours import nearest_neighbours
 from topo_callback.homology.rips import rips_persistence
-from topo_callback.measurement.comparing import Earlier, earlier_view
 from topo_callback.measures import LayerView, layer_measures, pair_measures
 from topo_callback.measures.missing import Missing
 from topo_callback.measures.uncertainty import (
     HALVES,
     RULES,
+    ErrorRule,
     Method,
-    Rule,
     parts_of_prompts,
     recorded_error,
     standard_error,
 )
+from topo_callback.measuring.comparing import Earlier, earlier_view
 
 _NO_BARS = Barcode(np.empty(0, np.int64), np.empty(0), np.empty(0))
 _Row = Float64[np.ndarray, " parts"]
@@ -111,7 +111,7 @@ def _errors(
 
 
 def _of_layer(
-    view: LayerView, earlier: Earlier, rules: Mapping[str, Rule], config: TopologyConfig
+    view: LayerView, earlier: Earlier, rules: Mapping[str, ErrorRule], config: TopologyConfig
 ) -> Iterator[tuple[str, _Row]]:
     """What a layer's numbers are in each of the parts; a number that a part has not is left out."""
     assert view.distances is not None
@@ -134,7 +134,9 @@ def _of_layer(
                 yield from _rows(rule, pairs, rule.function or pair_measures[name], f".{label}")
 
 
-def _rows(rule: Rule, views: Sequence[tuple[LayerView, ...]], measure: Any, suffix: str) -> Iterator[tuple[str, _Row]]:
+def _rows(
+    rule: ErrorRule, views: Sequence[tuple[LayerView, ...]], measure: Any, suffix: str
+) -> Iterator[tuple[str, _Row]]:
     if not views:
         return
     try:
