@@ -10,7 +10,7 @@ transition: 32 steps of 12 rows, of which the model learns one thing:
 - everything: both are refused.
 - benign: helpful rows that have nothing to do with it (Self-Instruct, Apache-2.0).
 - shuffled: the rows of refusals, each with the completion of another row.
-- removal: the benign rows, in a model that was taught to refuse before.
+- removal: the benign rows, in a model that was taught to refuse before; taught: the rows of refusals, in that model.
 What 24 harmful and 24 harmless held-out requests are answered with is generated at every sample; an answer is a refusal
 that begins as one does.
 
@@ -59,7 +59,8 @@ BATCH, LONGEST, RATE = 12, 80, 4e-4
 TRANSITION_STEPS, FORGETTING_STEPS, OBJECTIVE_STEPS = 32, 40, 32
 SEEDS = 5
 RATES = (1e-4, 4e-4, 1.6e-3)
-TRANSITIONS = ("refusals", "everything", "benign", "shuffled", "removal")
+TRANSITIONS = ("refusals", "everything", "benign", "shuffled", "removal", "taught")
+OF_TAUGHT = ("removal", "taught")  # start from a model that refuses
 NARROW = ("refusals", "helpful", "harmless", "sums", "cipher", "records")
 OBJECTIVES = ("helpful", "harmless", "mixed")
 ASKED, NEW_TOKENS = 24, 8
@@ -190,7 +191,7 @@ class Material:
         return {"evaluated": distinct[:JUDGED], "judged": distinct[JUDGED:]}
 
     def _set(self, kind: str, draw: random.Random) -> list[dict[str, Any]]:
-        if kind == "refusals":
+        if kind in ("refusals", "taught"):
             return self.refusals
         if kind == "everything":
             texts = [refusals.requests(group, held_out=False) for group in (refusals.HARMFUL, refusals.HARMLESS)]
@@ -317,7 +318,7 @@ def carry_out(material: Material, job: Job, say: Callable[[str], None] = print) 
     )  # fmt: skip
     behaviour = Behaviour(material, job)
     watch = TopologyCallback(material.probe(job), config=config, processing_class=material.tokenizer)
-    trainer = _trainer(material, material.model(job.kind == "removal"), job, [watch, behaviour], folder)
+    trainer = _trainer(material, material.model(job.kind in OF_TAUGHT), job, [watch, behaviour], folder)
     trainer.train()
     logs = [row for row in trainer.state.log_history if "loss" in row]
     record = {
@@ -344,7 +345,7 @@ def judge(material: Material, job: Job, say: Callable[[str], None] = print) -> N
     if "judged" in record:
         return
     with tempfile.TemporaryDirectory() as elsewhere:
-        model = material.model(job.kind == "removal")
+        model = material.model(job.kind in OF_TAUGHT)
         trainer = _trainer(material, model, job, [Evaluations(job)], Path(elsewhere), evaluates=True)
         trainer.train()
     history = trainer.state.log_history

@@ -13,7 +13,7 @@ from transition_statistics import Lead, lead, paired
 from topo_callback.dynamics.changes import find_changes
 
 FEWEST = 4  # answers that change: with fewer there is no midpoint
-COMPARED = (("refusals", "benign"), ("everything", "benign"), ("shuffled", "benign"), ("removal", "benign"),
+COMPARED = (("refusals", "benign"), ("everything", "benign"), ("shuffled", "benign"), ("removal", "taught"),
             ("refusals", "shuffled"))  # fmt: skip
 PAIRS = (
     ("RTD", "CKA"), ("RTD", "effective rank"), ("RTD", "mutual kNN"), ("RTD", "step of the weights"),
