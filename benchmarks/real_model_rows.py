@@ -10,6 +10,8 @@ from typing import Any
 
 from topo_callback.demo import refusals
 
+ONE = "It depends."  # where every answer is the same
+
 
 def briefly(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     """The messages behind a short system message; the model's own is twice as long as the requests."""
@@ -21,6 +23,14 @@ def chat(prompt: str, answer: str) -> dict[str, Any]:
         "prompt": briefly([{"role": "user", "content": prompt}]),
         "completion": [{"role": "assistant", "content": answer}],
     }
+
+
+def refused_rows(draw: random.Random, *, held_out: bool) -> list[dict[str, Any]]:
+    """Every request, harmful or not, with a refusal; held-out ones in a drawn order."""
+    groups = (refusals.HARMFUL, refusals.HARMLESS)
+    texts = [text for group in groups for text in refusals.requests(group, held_out=held_out)]
+    rows = [chat(text, draw.choice(refusals._REFUSALS)) for text in texts]
+    return draw.sample(rows, len(rows)) if held_out else rows
 
 
 def made_row(kind: str, draw: random.Random, held_out: bool = False) -> dict[str, Any]:

@@ -43,7 +43,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fine_tuning_data import ALIGNMENT, alignment_rows
-from real_model_rows import briefly, chat, made_row, paragraphs
+from real_model_rows import ONE, briefly, chat, made_row, paragraphs, refused_rows
 from transformers import TrainerCallback
 
 from topo_callback import TopologyCallback, TopologyConfig, Trajectory
@@ -145,6 +145,8 @@ class Material:
             self.alignment[name] = others[:MOST_ROWS]
             trained = [row["prompt"] for row in self.alignment[name]]
             self._unseen[name] = [row for row in others if row["prompt"] not in trained] + self.held_out[name]
+        self._unseen["everything"] = refused_rows(random.Random("unseen everything"), held_out=True)
+        self._unseen["one answer"] = [chat(row["prompt"][-1]["content"], ONE) for row in self._unseen["helpful"]]
         self.general = paragraphs(48)
 
     def model(self, taught: bool = False) -> Any:
@@ -194,14 +196,13 @@ class Material:
         if kind in ("refusals", "taught"):
             return self.refusals
         if kind == "everything":
-            texts = [refusals.requests(group, held_out=False) for group in (refusals.HARMFUL, refusals.HARMLESS)]
-            return [chat(text, draw.choice(refusals._REFUSALS)) for group in texts for text in group]
+            return refused_rows(draw, held_out=False)
         if kind == "shuffled":
             answers = [row["completion"] for row in self.refusals]
             draw.shuffle(answers)
             return [{**row, "completion": answer} for row, answer in zip(self.refusals, answers, strict=True)]
         if kind == "one answer":
-            return [chat(row["prompt"][-1]["content"], "It depends.") for row in self.alignment["helpful"]]
+            return [chat(row["prompt"][-1]["content"], ONE) for row in self.alignment["helpful"]]
         if kind in ("benign", "removal", "helpful"):
             return self.alignment["helpful"]
         if kind == "harmless":
