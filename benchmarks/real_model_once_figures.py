@@ -25,7 +25,8 @@ LARGE = {**STYLE, "font.size": 12.0, "axes.titlesize": 13.0, "legend.fontsize": 
 def draw_depth(parts: Mapping[str, Any]) -> None:
     """Six panels: what cuts cost, persistence similarity, entropy, curvature, languages by kNN and by RTD."""
     with mpl.rc_context(LARGE):
-        figure = Figure(figsize=(12, 15), layout="constrained")
+        figure = Figure(figsize=(12, 15))
+        figure.set_layout_engine("constrained", h_pad=0.12, w_pad=0.12)
         (cuts, similarity), (entropy, curvature), (neighbours, divergence) = figure.subplots(3, 2)
         _cuts(cuts, parts["prune"])
         for name in ("persistence-v1", "persistence-icml"):
@@ -42,7 +43,6 @@ def draw_depth(parts: Mapping[str, Any]) -> None:
         neighbours.set_ylabel("mutual kNN, ± 2 errors")
         _languages(divergence, parts["languages"], "rtd", "RTD between two languages")
         divergence.set_ylabel("RTD, ± 2 errors")
-        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)
         figure.savefig(HERE / "RESULTS_real_model_once.png", dpi=100)
 
 

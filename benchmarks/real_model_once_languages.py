@@ -39,7 +39,8 @@ def of_others(table: np.ndarray) -> np.ndarray:
 
 
 def english_less_others(table: np.ndarray) -> np.ndarray:
-    return with_english(table) - of_others(table)
+    found: np.ndarray = with_english(table) - of_others(table)
+    return found
 
 
 def and_error(statistic: Callable[[np.ndarray], np.ndarray], table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -178,8 +178,8 @@ def base_lines(part: Mapping[str, Any]) -> Iterator[str]:
         for name, title in (("affinity", "mutual kNN"), ("cka", "CKA")):
             row = found[f"{name}_diagonal"]
             floor = f"{found['chance']:.3f}" if name == "affinity" else "0"
-            cells = " | ".join(f"{row[place]:.3f}" for place in ("near", "far", "expected"))
-            yield f"| {kind} | {title} | {cells} | {row['p']:.4f} | {floor} |"
+            levels = " | ".join(f"{row[place]:.3f}" for place in ("near", "far", "expected"))
+            yield f"| {kind} | {title} | {levels} | {row['p']:.4f} | {floor} |"
     yield ""
     yield paragraph(
         "At four depths, calibrated similarity (observed), and RTD beside that of permuted rows. Every p is .005, the "

@@ -2,11 +2,12 @@
 
 - layers: of three layers in order of depth the nearer two are the more alike, from either end. Rate of conforming
   triples, and the rank correlation of unlikeness with distance in depth, mean over the layer that is looked from.
-  Blocks of 128 prompts; the embedding is left out.
-- augmented: 96 requests in which 0, 25, 50, 75 or 100 % of the words are swapped with the next, misspelt or split; five
-  draws of each. Does unlikeness to the plain requests grow with the share? And as in ReSi, are draws of one share more
-  alike than draws of different shares? There models are trained on such texts; here one model reads them, so that two
-  draws of a large share have little reason to be alike, and the first question is the one that has an answer.
+  Equally unlike layers count half. Blocks of 128 prompts; the embedding is left out.
+- changed words (augmentation): 96 requests in which 0, 25, 50, 75 or 100 % of the words are swapped with the next,
+  misspelt or split; five draws of each. Does unlikeness to the plain requests grow with the share? And as in ReSi, are
+  draws of one share more alike than draws of different shares? There models are trained on such texts; here one model
+  reads them, so that two draws of a large share have little reason to be alike, and the first question is the one that
+  has an answer.
 - tuned: 75 short fine-tunings with LoRA that answer whether a request is of one data set or the other, by one word. In
   `label` 0 to 100 % of the answers are drawn at random; in `shortcut` 0 to 100 % of the requests begin with a word that
   says the answer, the others with one of the two at random; `noisy` is `shortcut` with half of the answers drawn at
@@ -20,7 +21,7 @@ AUPRC: for every condition, pairs within it against pairs of it with others, by 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +91,12 @@ def auprc(unlike: np.ndarray, conditions: np.ndarray) -> np.ndarray:
     return found / len(names)
 
 
-def _ordered(unlike: np.ndarray, shares: Sequence[int]) -> tuple[float, float]:
+def _ordered(unlike: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
     """Of unlikeness to the plain texts: rank correlation with the share, rate of pairs in its order; equal: half."""
     from scipy.stats import spearmanr
 
     known = ~np.isnan(unlike)
-    values, given = unlike[known], np.array(shares)[known]
+    values, given = unlike[known], shares[known]
     pairs = [
         (values[one] < values[other]) + 0.5 * (values[one] == values[other])
         for one in range(len(values))
