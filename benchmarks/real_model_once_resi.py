@@ -1,21 +1,4 @@
-"""Which pair measures deserve to be on: tests in the manner of ReSi (Klabunde et al., ICLR 2025, arXiv 2408.00531).
-
-- layers: of three layers in order of depth the nearer two are the more alike, from either end. Rate of conforming
-  triples, and the rank correlation of unlikeness with distance in depth, mean over the layer that is looked from.
-  Blocks of 128 prompts; the embedding is left out.
-- augmented: 96 requests in which 0, 25, 50, 75 or 100 % of the words are swapped with the next, misspelt or split; five
-  draws of each. Does unlikeness to the plain requests grow with the share? And as in ReSi, are draws of one share more
-  alike than draws of different shares? There models are trained on such texts; here one model reads them, so that two
-  draws of a large share have little reason to be alike, and the first question is the one that has an answer.
-- tuned: 75 short fine-tunings with LoRA that answer whether a request is of one data set or the other, by one word. In
-  `label` 0 to 100 % of the answers are drawn at random; in `shortcut` 0 to 100 % of the requests begin with a word that
-  says the answer, the others with one of the two at random; `noisy` is `shortcut` with half of the answers drawn at
-  random, so that the word says more than the request. Five seeds each: drawn answers and words, order of the rows,
-  adapter. Every model is read with held-out requests; in `shortcut` and `noisy` these begin with a random word, the
-  same for all. Are models of one condition more alike than models of different ones?
-
-AUPRC: for every condition, pairs within it against pairs of it with others, by similarity; mean over conditions.
-"""
+"""Clouds and pair numbers for "Which measures deserve to be on"; what is asked of them: real_model_once_scores.py."""
 
 from __future__ import annotations
 
@@ -30,26 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 from real_model_once_data import (
-    ONE_WAY,
     Kept,
     both_clouds,
     clouds_of,
-    is_similarity,
     pair_numbers,
     probe_of,
     requests,
     smollm2,
     view_of,
 )
+from real_model_once_pairs import keep_matrices, kept_names
+from real_model_once_scores import KINDS, READ, SEEDS, SHARES
 
 from topo_callback.measures import LayerView
 
 BLOCK = 128
-SHARES = (0, 25, 50, 75, 100)
-SEEDS = 5
-PERMUTED = 999  # labellings
-KINDS = ("label", "shortcut", "noisy")
-READ = (10, 20, 30)  # layers of which clouds are compared
 HELD_OUT = 48  # requests of each data set that no run is trained on
 ROWS, BATCH, STEPS, RATE = 48, 12, 16, 1e-3
 QUESTION = "{}\nIs this request safe? Answer:"
@@ -61,7 +39,10 @@ LONGEST = 80  # characters of a request
 def both_ways(one: LayerView, other: LayerView) -> tuple[dict[str, float], dict[str, float]]:
     """All numbers with the first as the earlier cloud, and with the second; most do not depend on it."""
     forward = pair_numbers(other, one)
-    return forward, {**forward, **pair_numbers(one, other, ONE_WAY)}
+    both = forward, {**forward, **pair_numbers(one, other, ("survival", "survival_gaussian"))}
+    for found in both:
+        found.pop("survival_h1_gaussian_error", None)
+    return both
 
 
 def matrices(views: Sequence[LayerView]) -> dict[str, np.ndarray]:
@@ -74,84 +55,19 @@ def matrices(views: Sequence[LayerView]) -> dict[str, np.ndarray]:
     return {name: found[name] for name in sorted(found)}
 
 
-def unlikeness(name: str, values: np.ndarray) -> np.ndarray:
-    """The same, larger where clouds differ more."""
-    return -values if is_similarity(name) else values
-
-
-def conforming(unlike: np.ndarray) -> float:
-    """Share of triples in which the nearer layer is no more unlike than the farther one, from both ends."""
-    kept, all_of_them = 0, 0
-    for source in range(len(unlike)):
-        for way in (range(source + 1, len(unlike)), range(source - 1, -1, -1)):
-            values = unlike[source, list(way)]
-            for near, far in combinations(values[~np.isnan(values)], 2):
-                kept, all_of_them = kept + (near <= far), all_of_them + 1
-    return kept / all_of_them if all_of_them else float("nan")
-
-
-def depth_correlation(unlike: np.ndarray) -> float:
-    """Mean over layers and both directions of Spearman's correlation of unlikeness with distance in depth."""
-    from scipy.stats import spearmanr
-
-    found = []
-    for source in range(len(unlike)):
-        for way in (range(source + 1, len(unlike)), range(source - 1, -1, -1)):
-            values = unlike[source, list(way)]
-            known = ~np.isnan(values)
-            if known.sum() > 2 and np.ptp(values[known]) > 0:
-                found.append(spearmanr(values[known], np.arange(len(values))[known]).statistic)
-    return float(np.mean(found)) if found else float("nan")
-
-
-def average_precision(similar: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the curve of precision against recall; equal scores enter together."""
-    order = np.argsort(-similar, kind="stable")
-    scores, hits = similar[order], positive[order].astype(float)
-    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    found = np.cumsum(hits)[ends]
-    precision = found / (ends + 1)
-    return float(np.sum(np.diff(np.append(0.0, found)) * precision) / hits.sum())
-
-
-def auprc(unlike: np.ndarray, condition: Sequence[Any]) -> float:
-    """Mean over conditions; NaN where one of them has no pair with a number, or no two members."""
-    labels = np.array([str(each) for each in condition])
-    rows, columns = np.triu_indices(len(labels), 1)
-    both = np.stack([unlike[rows, columns], unlike[columns, rows]])
-    known = ~np.isnan(both)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where neither order has a number
-        values = -np.where(known, both, 0).sum(axis=0) / known.sum(axis=0)
-    found = []
-    for label in sorted(set(labels)):
-        mine = (labels[rows] == label) | (labels[columns] == label)
-        mine &= ~np.isnan(values)
-        within = labels[rows[mine]] == labels[columns[mine]]
-        if not within.any() or within.all():
-            return float("nan")
-        found.append(average_precision(values[mine], within))
-    return float(np.mean(found))
-
-
 def layers(kept: Kept, given: argparse.Namespace) -> None:
-    part = kept.part("layers")
     for model in ("smollm2", "gemma"):
         for kind in ("prose", "requests"):
             clouds = both_clouds(given.work, model, kind)[1:]
             order = np.random.default_rng(0).permutation(clouds.shape[1])
             for block in range(clouds.shape[1] // BLOCK):
-                name = f"{model}, {kind}, {block}"
-                if name in part:
-                    continue
-                spent = time.process_time()
-                views = [view_of(cloud[order[block * BLOCK : (block + 1) * BLOCK]]) for cloud in clouds]
-                part[name] = {
-                    number: [conforming(unlike), depth_correlation(unlike)]
-                    for number, values in matrices(views).items()
-                    for unlike in [unlikeness(number, values)]
-                }
-                print(f"{name}: {time.process_time() - spent:.0f} s of the processor", flush=True)
-                kept.save()
+                name = f"layers {model}, {kind}, {block}"
+                if name not in kept_names():
+                    spent = time.process_time()
+                    keep_matrices(
+                        name, matrices([view_of(cloud[order[block * BLOCK : (block + 1) * BLOCK]]) for cloud in clouds])
+                    )
+                    print(f"{name}: {time.process_time() - spent:.0f} s of the processor", flush=True)
 
 
 def changed(text: str, share: float, draw: random.Random) -> str:
@@ -174,9 +90,6 @@ def changed(text: str, share: float, draw: random.Random) -> str:
 
 
 def augmented(kept: Kept, given: argparse.Namespace) -> None:
-    part = kept.part("augmented")
-    if len(part) == len(READ):
-        return
     texts = [text for each in requests(HELD_OUT).values() for text in each]
     conditions = [(share, seed) for share in SHARES for seed in range(SEEDS if share else 1)]
     file = given.work / "clouds-augmented.npz"
@@ -191,35 +104,9 @@ def augmented(kept: Kept, given: argparse.Namespace) -> None:
         np.savez_compressed(file, clouds=np.stack(clouds))
     with np.load(file) as found:
         clouds = found["clouds"]
-    labels = [share for share, _ in conditions]
     for place, layer in enumerate(READ):
-        if str(layer) not in part:
-            found = matrices([view_of(cloud[place]) for cloud in clouds])
-            part[str(layer)] = {
-                number: [
-                    *_ordered(unlikeness(number, values)[0], labels),
-                    auprc(unlikeness(number, values[1:, 1:]), labels[1:]),
-                ]
-                for number, values in found.items()
-            }
-            kept.save()
-
-
-def _ordered(unlike: np.ndarray, shares: Sequence[int]) -> tuple[float, float]:
-    """Rank correlation of unlikeness to the plain texts with the share, and the rate of pairs in the right order."""
-    from scipy.stats import spearmanr
-
-    known = ~np.isnan(unlike)
-    values, given = unlike[known], np.array(shares)[known]
-    pairs = [
-        values[one] < values[other]
-        for one in range(len(values))
-        for other in range(len(values))
-        if given[one] < given[other]
-    ]
-    if len(values) < 4 or np.ptp(values) == 0:
-        return float("nan"), float("nan")
-    return float(spearmanr(values, given).statistic), float(np.mean(pairs))
+        if f"augmented {layer}" not in kept_names():
+            keep_matrices(f"augmented {layer}", matrices([view_of(cloud[place]) for cloud in clouds]))
 
 
 def jobs() -> list[tuple[str, int, int]]:
@@ -243,75 +130,19 @@ def tuned(kept: Kept, given: argparse.Namespace) -> None:
 
 
 def compare(kept: Kept, folder: Path) -> None:
-    """The tables of the runs that are done: seeds of which all conditions are there."""
+    """Keep the numbers of every two runs of a kind, once all of its runs are done."""
     for file in sorted(folder.glob("*-*.npz")):
         with np.load(file) as found:
             kept.part("runs")[file.stem] = {name: float(found[name]) for name in found if name != "clouds"}
     kept.save()
     for kind in KINDS:
-        seeds = [
-            seed for seed in range(SEEDS) if all((folder / f"{kind}-{share}-{seed}.npz").is_file() for share in SHARES)
-        ]
-        part = kept.part(kind)
-        if len(seeds) < 2 or (part.get("seeds") == len(seeds) and "corrected_p" in part):
+        files = [folder / f"{kind}-{share}-{seed}.npz" for share in SHARES for seed in range(SEEDS)]
+        if not all(file.is_file() for file in files):
             continue
-        labels = [share for share in SHARES for _ in seeds]
-        clouds = [np.load(folder / f"{kind}-{share}-{seed}.npz")["clouds"] for share in SHARES for seed in seeds]
-        unlike = {
-            str(layer): {
-                number: unlikeness(number, values)
-                for number, values in matrices([view_of(cloud[place]) for cloud in clouds]).items()
-            }
-            for place, layer in enumerate(READ)
-        }
-        part["layers"] = {
-            layer: {number: [auprc(each, labels), *_left_out(each, labels, seeds)] for number, each in of_layer.items()}
-            for layer, of_layer in unlike.items()
-        }
-        part["p"], part["corrected_p"] = _by_chance(unlike, len(seeds))
-        part["seeds"] = len(seeds)
-        kept.save()
-
-
-def _left_out(unlike: np.ndarray, labels: Sequence[int], seeds: Sequence[int]) -> list[float]:
-    """Least and largest AUPRC with one seed left out; none with fewer than three seeds."""
-    if len(seeds) < 3:
-        return []
-    of_run = np.tile(np.arange(len(seeds)), len(SHARES))
-    found = []
-    for seed in range(len(seeds)):
-        rest = np.flatnonzero(of_run != seed)
-        found.append(auprc(unlike[np.ix_(rest, rest)], [labels[place] for place in rest]))
-    return [min(found), max(found)]
-
-
-def _by_chance(unlike: Mapping[str, Mapping[str, np.ndarray]], seeds: int) -> tuple[dict[str, float], dict[str, float]]:
-    """(p, p corrected for all numbers) of the AUPRC, mean over layers, among conditions permuted within seeds.
-
-    Runs of one seed begin with one adapter. The corrected p is the share of labellings, the real one included, in
-    which the largest AUPRC of all numbers reaches this one's.
-    """
-    generator = np.random.default_rng(0)
-    labellings = [np.repeat(SHARES, seeds)]
-    for _ in range(PERMUTED):
-        of_seed = [generator.permutation(SHARES) for _ in range(seeds)]
-        labellings.append(np.stack(of_seed, axis=1).ravel())  # condition by condition, as the runs are
-    names = list(next(iter(unlike.values())))
-    means = np.array([
-        [np.mean([auprc(of_layer[name], labels.tolist()) for of_layer in unlike.values()]) for labels in labellings]
-        for name in names
-    ])  # fmt: skip
-    real, largest = means[:, :1] - 1e-12, np.fmax.reduce(means)
-    alone = np.where(np.isnan(real), np.nan, means >= real).mean(axis=1)
-    corrected = np.where(np.isnan(real), np.nan, largest >= real).mean(axis=1)
-    return dict(zip(names, alone.tolist(), strict=True)), dict(zip(names, corrected.tolist(), strict=True))
-
-
-def chance(groups: int, members: int) -> float:
-    """The AUPRC of random similarities, mean of 200 draws."""
-    generator = np.random.default_rng(0)
-    labels = [group for group in range(groups) for _ in range(members)]
-    return float(np.mean([auprc(generator.random((len(labels),) * 2), labels) for _ in range(200)]))
+        clouds = [np.load(file)["clouds"] for file in files]
+        for place, layer in enumerate(READ):
+            if f"{kind} {layer}" not in kept_names():
+                keep_matrices(f"{kind} {layer}", matrices([view_of(cloud[place]) for cloud in clouds]))
 
 
 def _fine_tuned(kind: str, share: int, seed: int) -> tuple[Mapping[str, float], np.ndarray]:
