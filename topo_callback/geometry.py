@@ -207,19 +207,13 @@ def point_norms(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean"
         return norms.float()
 
 
-def largest_coordinate(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> tuple[int, float] | None:
-    """The coordinate that carries the largest share of the total variance, counted from 0, and its share, 0 to 1.
-
-    Of the points that the metric sees: normalised ones for "cosine" and "correlation". None where all points are equal
-    or one is not finite. In float64 (float32 where the device has none), some 1,000 coordinates at a time.
-    """
-    index, share = leading_coordinate(cloud, metric=metric).tolist()
-    return None if math.isnan(share) else (int(index), share)
-
-
 def leading_coordinate(cloud: Num[Tensor, "points width"], *, metric: str = "euclidean") -> Tensor:
-    """`largest_coordinate` on the device of the cloud, which is not waited for: [2], coordinate and share, both NaN
-    where there is none. In float64 (float32 where the device has none)."""
+    """The coordinate that carries the largest share of the total variance, counted from 0, and its share, 0 to 1: [2],
+    on the device of the cloud, which is not waited for.
+
+    Of the points that the metric sees: normalised ones for "cosine" and "correlation". Both are NaN where all points
+    are equal or one is not finite. In float64 (float32 where the device has none), some 1,000 coordinates at a time.
+    """
     with torch.no_grad():
         cloud = cloud.detach()
         rows = uncentred_rows(cloud, metric, widest(cloud.device))

@@ -10,7 +10,9 @@ import pytest
 from dynamics.simulated_series import simulated_series
 from trajectories import LAYERS, STEPS, make_snapshots, write_trajectory
 
+from topo_callback.config import TopologyConfig
 from topo_callback.dynamics import Series, depth_velocity, find_events, layer_velocities
+from topo_callback.dynamics.findings import find_in_run
 from topo_callback.page.chart_data import velocities
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.record import read_record, write_record
@@ -96,6 +98,16 @@ def test_velocities_begin_with_six_intervals_in_the_report_and_in_the_trackers(i
     for layer, row in on_page.items():
         assert row == [None, *of_series[:, LAYERS.index(layer)].tolist()]
     assert set(on_page) == (set(LAYERS) if intervals >= 6 else set())
+
+
+def test_there_is_no_velocity_over_numbers_of_steps(tmp_path: Path) -> None:
+    steps = tuple(range(9))
+    trajectory = Trajectory(write_trajectory(tmp_path, steps=steps))
+    series = Series.of(trajectory)
+    assert series.clock == "steps"
+    assert np.isnan(layer_velocities(series)).all()
+    assert velocities(trajectory) == {}
+    assert "velocity" not in find_in_run(TrajectoryFolder(trajectory.folder), 8, TopologyConfig())
 
 
 def test_velocity_is_missing_where_it_is_undefined() -> None:

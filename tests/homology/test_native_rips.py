@@ -32,8 +32,7 @@ from topo_callback.homology.native_rips_kernels import cloud_bars, graph_classes
 from topo_callback.homology.native_rips_threads import Bars, threaded_bars
 from topo_callback.homology.relative_neighbour_kernels import near_rows, neighbourhood_edges
 from topo_callback.homology.rips import rips_persistence, rips_persistence_batch
-from topo_callback.homology.rips_graph_kernels import neighbour_count, sort_bucket
-from topo_callback.homology.rips_lune_kernels import empty_adjacency, lune_relations, small_lune_relations
+from topo_callback.homology.rips_graph_kernels import sort_bucket
 
 STANDARD = ["random16", "sphere_3_192", "celegans", "fractal_r", "o3_1024", "dragon_2000"]
 
@@ -279,27 +278,6 @@ def test_zero_with_a_sign_in_a_batch() -> None:
     plain = clouds.copy()
     plain[plain == 0] = 0.0
     assert rips_persistence_batch(clouds) == [rips_persistence(cloud, engine="gudhi") for cloud in plain]
-
-
-@pytest.mark.parametrize("points", [2, 40, 64, 65, 160, 256])
-@pytest.mark.parametrize("levels", [5, 1 << 20])
-def test_lunes_in_registers_give_the_relations_of_lunes_in_rows(points: int, levels: int) -> None:
-    generator = np.random.default_rng(points)
-    cloud = generator.standard_normal((points, 2)) if levels > 5 else generator.integers(0, 4, (points, 3)) * 1.0
-    keys = keyed(euclidean(cloud).astype(np.float32)).keys
-    rows, columns = np.triu_indices(points, 1)
-    order = np.argsort(keys[rows, columns], kind="stable")
-    codes = ((rows << 16) | columns)[order].astype(np.uint32)
-    nearest = np.empty((points, neighbour_count(points)), np.int32)
-    near_rows(keys, nearest, 0, points)
-    general, small = empty_adjacency(points), empty_adjacency(points)
-    expected = lune_relations(keys, general, nearest, codes, 0, codes.size)
-    found = small_lune_relations(keys, small, codes, 0, codes.size)
-    np.testing.assert_array_equal(found[:, :3], expected[:, :3])
-    # which component comes first may differ, not which components there are
-    np.testing.assert_array_equal(np.sort(found[:, 3:], axis=1), np.sort(expected[:, 3:], axis=1))
-    np.testing.assert_array_equal(small, general)
-    assert points < 40 or len(found) > 0
 
 
 def test_a_batch_names_the_cloud_of_a_bad_entry() -> None:

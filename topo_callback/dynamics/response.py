@@ -150,17 +150,18 @@ def layer_velocities(series: Series, measure: str = HEADLINE) -> Float64[np.ndar
     """Velocity of every layer in every interval: 1 is as predicted, 6 is six times as far.
 
     Each layer has its own response to the path, fitted on all intervals there are; so velocities of early intervals
-    change a little as the run goes on. NaN where the displacement is missing or 0, where the weights hardly moved, and
-    in layers with fewer than `FEWEST_INTERVALS` = 6 intervals. The response bends, so fewer intervals leave nothing of
-    what is looked for: in simulated noise of 30 % (1,200 runs each) three intervals are met exactly by the fit, a
-    velocity of 1, in 37 % of the cases, and a burst to six times the usual shows as 3.4; with six, 6 % and 5.0.
+    change a little as the run goes on. NaN where the displacement is missing or 0, where the weights hardly moved,
+    everywhere in runs whose clock is the number of steps, which predicts nothing, and in layers with fewer than
+    `FEWEST_INTERVALS` = 6 intervals. The response bends, so fewer intervals leave nothing of what is looked for: in
+    simulated noise of 30 % (1,200 runs each) three intervals are met exactly by the fit, a velocity of 1, in 37 % of
+    the cases, and a burst to six times the usual shows as 3.4; with six, 6 % and 5.0.
 
     Raises:
         KeyError: the run has no such measure.
     """
     moved = series.log_displacement(measure)
     velocities = np.full_like(moved, np.nan)
-    enough = comparable(series.path)
+    enough = comparable(series.path) & (series.clock != "steps")
     for layer, of_layer in enumerate(moved.T):
         kept = np.flatnonzero(enough & np.isfinite(of_layer))
         if len(kept) >= FEWEST_INTERVALS:

@@ -305,11 +305,11 @@ def fact(trajectory: Trajectory, step: int, name: str) -> float | None:
 def velocities(trajectory: Trajectory) -> dict[int, list[float | None]]:
     """For each layer its velocity at every sample, 1: as the weights' path predicts; None where there is none.
 
-    That of `dynamics.layer_velocities`, at the end of each interval. Empty without a clock: never over step count.
+    That of `dynamics.layer_velocities`, at the end of each interval.
     """
     snapshots = [trajectory.overview(step) for step in trajectory.steps]
     series = Series.of_snapshots(snapshots, trajectory.run, trajectory.layers)
-    if series.clock not in CLOCK_UNITS or HEADLINE not in series.displacement:
+    if HEADLINE not in series.displacement:
         return {}
     found = {}
     for layer, column in zip(series.layers, layer_velocities(series).T, strict=True):
