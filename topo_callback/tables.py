@@ -1,4 +1,4 @@
-"""One table value for the terminal and for the page; `rich_table` draws it here, `page.wording.html_table` there."""
+"""One table value for the terminal and for the page; `rich_table` draws it here, `page.markup.html_table` there."""
 
 from __future__ import annotations
 

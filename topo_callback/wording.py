@@ -10,6 +10,20 @@ def counted(number: int, word: str) -> str:
     return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}") + f" {word}{'' if number == 1 else 's'}"
 
 
+def rounded(value: float) -> str:
+    """Two significant digits; numbers from 100 to ten million as whole ones."""
+    if 99.5 <= abs(value) < 1e7:
+        return f"{value:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
+    return f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `10 min`, `3.5 h`."""
+    if seconds < 120:
+        return f"{rounded(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7170 else f"{rounded(seconds / 3600)} h"
+
+
 def percent(share: float, error: float | None, rounding: float = 0.0) -> str:
     """`34 ± 5 %`: a share with its 95 % interval.
 

@@ -30,11 +30,12 @@ from topo_callback.page import report_page
 from topo_callback.page.barcodes import bars_content, depth_content, longest_bars
 from topo_callback.page.chart_data import LOGGED_TITLES, run_content, velocities
 from topo_callback.page.cycles import _over_depth
-from topo_callback.page.markup import embedded_json, number, rounded
+from topo_callback.page.markup import embedded_json, number
 from topo_callback.page.summary import differ, summary
 from topo_callback.records.logged_numbers import COLUMNS as LOGGED
 from topo_callback.records.logged_numbers import LoggedNumbers
 from topo_callback.records.training_steps import COLUMNS, StepsWriter
+from topo_callback.wording import rounded
 
 HOSTILE = (
     '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'"&\u2028\u2029\x00../../etc/passwd' + "x" * 300

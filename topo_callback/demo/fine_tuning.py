@@ -18,6 +18,7 @@ from topo_callback.demo.model import CHAT_TEMPLATE
 from topo_callback.errors import ConfigurationError, described
 from topo_callback.libraries import dtype_argument
 from topo_callback.probe.data_rows import Row
+from topo_callback.wording import duration
 
 EVALUATIONS = 4  # on the held-out rows, beside the one before the first step
 
@@ -170,5 +171,5 @@ class LongTime(TrainerCallback):
             if left > self.minutes:
                 self.console.print(
                     f"  on this machine the remaining {state.max_steps - state.global_step} steps take some "
-                    f"{left:.0f} minutes; --steps makes it fewer"
+                    f"{duration(60 * left)}; --steps makes it fewer"
                 )

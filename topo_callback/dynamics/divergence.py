@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.records.training_steps import TrainingSteps
+from topo_callback.wording import rounded
 
 BEFORE, FEWEST_BEFORE = 16, 8  # losses before a change that those behind it are compared with
 STAYS = 32  # losses behind it, the newest ones
@@ -86,8 +87,8 @@ class DivergenceWatch:
                 last = int(self._steps[place + first - 1])
                 factor = float(np.median(after[first - STAYS : first]) / np.median(each.before))
                 words = (
-                    f"the loss has stayed {factor:.2g}x what it was before the change of step {change.first_step}, "
-                    f"for {STAYS} steps"
+                    f"the loss has stayed {rounded(factor)}x what it was before the change of step "
+                    f"{change.first_step}, for {STAYS} steps"
                 )
                 yield Event("divergence", change.level, change.first_step, last, last, (), factor, None, words)
                 still = []

@@ -22,6 +22,7 @@ from topo_callback.dynamics.onsets import plan_of
 from topo_callback.dynamics.reorganisation import Event, layers_in_words
 from topo_callback.dynamics.series import HEADLINE, Series
 from topo_callback.records.training_steps import TrainingSteps
+from topo_callback.wording import rounded
 
 LOGGED_PAST, LOGGED_FEWEST = 24, 8  # values before the change that those since are compared with, at most and at least
 SINCE = 4
@@ -227,7 +228,7 @@ def _followed(training: TrainingSteps, change: Event, last: int) -> str:
     share = left / height if height else 0.0
     factor = float(np.exp(left))
     if share < _BACK or abs(left) < 2 * noise / np.sqrt(_NEWEST):
-        return f"{_OVER}: {_NAMES[name]} is {factor:.2g}x what it was before"
+        return f"{_OVER}: {_NAMES[name]} is {rounded(factor)}x what it was before"
     if share > _ON:
-        return f"{_GOES_ON}: {_NAMES[name]} is {factor:.2g}x what it was before"
-    return f"{_STAYED}: {_NAMES[name]} is {factor:.2g}x what it was before"
+        return f"{_GOES_ON}: {_NAMES[name]} is {rounded(factor)}x what it was before"
+    return f"{_STAYED}: {_NAMES[name]} is {rounded(factor)}x what it was before"

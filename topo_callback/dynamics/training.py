@@ -12,6 +12,7 @@ from topo_callback.dynamics.divergence import DivergenceWatch
 from topo_callback.dynamics.reference_course import CourseDetector, ReferenceCourse
 from topo_callback.dynamics.reorganisation import Event
 from topo_callback.records.training_steps import TrainingSteps
+from topo_callback.wording import rounded
 
 SEQUENTIAL, CALIBRATED = "sequential", "calibrated"
 OF_TRAINING = ("change", "divergence", "not_finite")  # kinds of events that are known by training steps, not by samples
@@ -147,12 +148,8 @@ def _moved(change: Change, *, planned: bool) -> str:
     ordered = sorted(change.parts.items(), key=lambda item: -item[1].share)
     named = [(name, part) for place, (name, part) in enumerate(ordered) if place == 0 or part.share >= _NAMED]
     signals = _SIGNALS if planned else {**_SIGNALS, "step_over_plan": "step of the weights"}
-    said = [f"{signals[name]} {_times(part.factor)}" for name, part in named]
+    said = [f"{signals[name]} {rounded(part.factor)}x" for name, part in named]
     return " and ".join([", ".join(said[:-1]), said[-1]] if said[1:] else said)
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.2g}x" if factor < 100 else f"{factor:.0f}x"
 
 
 def _span(first: int, last: int) -> str:
@@ -176,10 +173,10 @@ def _circumstances(training: TrainingSteps, change: Change) -> str:
     off = set_to[np.isfinite(set_to)]
     off = off[np.maximum(off, 1 / np.maximum(off, 1e-300)) > _OFF_SCHEDULE]
     if off.size:
-        found.append(f"the optimizer's learning rate was {_times(float(off[-1]))} the scheduled one")
+        found.append(f"the optimizer's learning rate was {rounded(float(off[-1]))}x the scheduled one")
     jumped = jump[np.isfinite(jump) & (np.maximum(jump, 1 / np.maximum(jump, 1e-300)) >= _PLANNED_JUMP)]
     if jumped.size:
-        found.append(f"the schedule made the learning rate {_times(float(jumped[0]))} what it was")
+        found.append(f"the schedule made the learning rate {rounded(float(jumped[0]))}x what it was")
     epochs = training.column("epoch")[before : last + 1]
     if np.isfinite(epochs).all() and len(epochs) > 1:
         # an epoch ends with the step that makes its number whole

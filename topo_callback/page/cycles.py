@@ -10,11 +10,11 @@ from scipy.spatial.distance import squareform
 
 from topo_callback.errors import RecordError
 from topo_callback.homology.representatives import RepresentativeCycle, representative_cycles, zigzag_cycles
-from topo_callback.page.markup import plain, rounded, safe
+from topo_callback.page.markup import plain, safe
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.sample import Sample
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.wording import counted
+from topo_callback.wording import counted, rounded
 
 LOOPS = 3
 PROMPTS_SHOWN = 16

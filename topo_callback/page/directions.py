@@ -9,12 +9,12 @@ import math
 from typing import Any
 
 from topo_callback.errors import RecordError
-from topo_callback.page.markup import plain, rounded, table
+from topo_callback.page.markup import plain, table
 from topo_callback.records.drift_words import DriftReading, Word
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
 from topo_callback.subsamples import evenly_spaced
-from topo_callback.wording import counted
+from topo_callback.wording import counted, rounded
 
 WORDS_SHOWN = 10  # words each way
 _MOST_WORDS = 60_000  # in the page, of all its runs

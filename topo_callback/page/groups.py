@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from topo_callback.groups import Groups, pair_key
-from topo_callback.page.markup import plain, rounded, table
+from topo_callback.page.markup import plain, table
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.wording import percent
+from topo_callback.wording import percent, rounded
 
 MOST_PAIRS = 6  # with a chart of their own
 _NONE = "-"

@@ -31,14 +31,6 @@ def safe(value: object, most: int = LONGEST) -> str:
     return html.escape(plain(value, most), quote=True)
 
 
-def rounded(value: float) -> str:
-    """Two significant digits for people; whole numbers of three digits and more stay whole."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
-    text = f"{value:.2g}"
-    return text if "e" not in text or abs(value) < 1e-4 else f"{value:.4f}".rstrip("0")
-
-
 def part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A mapping inside of run.json or of a record; empty where it is missing or something else."""
     found = content.get(name)

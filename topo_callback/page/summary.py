@@ -18,10 +18,10 @@ from topo_callback.dynamics.series import training_of
 from topo_callback.figures.labels import step_name
 from topo_callback.measures.uncertainty import error_of
 from topo_callback.page.chart_data import DISPLACEMENT, fact, points, velocities
-from topo_callback.page.markup import rounded, table
+from topo_callback.page.markup import table
 from topo_callback.records.folder import TrajectoryFolder
 from topo_callback.records.trajectory import Trajectory
-from topo_callback.wording import counted, percent, plain_percent
+from topo_callback.wording import counted, percent, plain_percent, rounded
 
 _FEW_LOOPS = 10
 LOSSES = 16  # at either end of a run, whose means are told

@@ -18,7 +18,7 @@ from topo_callback.dynamics.course import ANSWERS, STRUCTURE
 from topo_callback.dynamics.reorganisation import event_words, is_measured
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import PREFIX, TextStream, is_wide
-from topo_callback.wording import plain_percent
+from topo_callback.wording import plain_percent, rounded
 
 BARS = "▁▂▃▄▅▆▇█"
 _LOWEST, _HIGHEST = 0.25, 8.0  # velocities of the lowest and the highest bar, on a logarithmic scale
@@ -87,7 +87,7 @@ class LiveSink:
             newest = self._velocities[-1]
             style = "bold yellow" if newest >= _FAST else "cyan"
             line.append("  velocity ").append(sparkline(tuple(self._velocities)), style=style)
-            line.append(f" {newest:.2g}x the usual", style=style)
+            line.append(f" {rounded(newest)}x the usual", style=style)
         if self._event:
             line.append("  ").append(self._event, style="bold")
         return line

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from topo_callback.config import TopologyConfig
 from topo_callback.terminal import say
+from topo_callback.wording import duration
 
 _DENSER = 4  # samples of an adaptive schedule in one regular interval
 LEAST = 8  # samples that a short run has, evenly spread, where all of them cost less than so many seconds
@@ -177,8 +178,8 @@ def announce_cost(budget: OverheadBudget, schedule: Schedule, now: int) -> None:
     if budget.share and budget.last_cost * LEAST <= LEAST_SECONDS and later > LEAST:
         limit += f", but {LEAST} at least"
     say(
-        f"a sample takes {budget.last_cost:.2g} s of training time; {later} more planned, about "
-        f"{budget.last_cost * later:.2g} s{limit}"
+        f"a sample takes {duration(budget.last_cost)} of training time; {later} more planned, about "
+        f"{duration(budget.last_cost * later)}{limit}"
     )
 
 
