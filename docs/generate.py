@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import inspect
 import os
 import re
@@ -25,6 +24,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from public import python_page
 
 ROOT = Path(__file__).parents[1]
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#|mailto:)([^)\s#]*)(#[^)\s]*)?\)")
@@ -65,6 +65,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else _LINK.sub(replaced, part) for part in parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Docstrings name pages as files of the repository, docs/measures.md: links, on the page of the docstrings."""
+    if page.file.src_uri != "reference/python.md":
+        return html
+
+    def linked(found: re.Match[str]) -> str:
+        place = found[1]
+        if files.get_file_from_path(f"{place}.md") is None:
+            raise PluginError(f"a docstring names docs/{place}.md, which does not exist")
+        return f'<a href="{os.path.relpath(place, "reference")}.html">docs/{place}.md</a>'
+
+    return re.sub(r"docs/([\w/-]+)\.md", linked, html)
 
 
 def repository_path(place: str) -> PurePosixPath:
@@ -134,10 +148,30 @@ def settings_page() -> str:
     for name, changes in PRESETS.items():
         said = "; ".join(f"`{key}`: {shown(value)}" for key, value in changes.items())
         lines.append(f"| `{name}` | {said or 'the defaults'} |")
-    lines += ["", (ROOT / "docs" / "reference" / "settings-tail.txt").read_text()]
+    lines += ["", changes_text()]
     lines.append("| condition | alters | what makes two readings alike in it |\n|---|---|---|")
     lines += [f"| {each.words} | {each.alters} | {cell(each.remedy)} |" for each in CONDITIONS]
     return "\n".join(lines) + "\n"
+
+
+def changes_text() -> str:
+    """The end of the page, with lists of settings in the places that braces mark."""
+    from topo_callback.config import TopologyConfig
+    from topo_callback.setting_effects import draws_nothing, names_numbers
+
+    text = (ROOT / "docs" / "reference" / "settings-tail.txt").read_text()
+    fields = dataclasses.fields(TopologyConfig)
+    lists: dict[str, list[str]] = {}
+    for field in fields:
+        lists.setdefault(field.metadata["alters"], []).append(field.name)
+        comparable = field.metadata["effect"].comparable
+        if comparable not in (None, draws_nothing):
+            lists.setdefault("adding" if comparable is names_numbers else "switching", []).append(field.name)
+    del lists["nothing"]
+    for place, names in lists.items():
+        assert f"{{{place}}}" in text, place
+        text = text.replace(f"{{{place}}}", ", ".join(f"`{name}`" for name in names))
+    return text
 
 
 # commands
@@ -173,10 +207,11 @@ def described(action: argparse.Action) -> str:
 def commands_page() -> str:
     lines = [
         "# Commands\n",
-        "Each command says the same with `--help`. The exit status is 0 when it worked, 1 when `events --fail-on` "
-        "found what it names, and 2, with one line on standard error, when it refused. With `--json` a command prints "
-        "one JSON object on standard output and nothing else there; a number that is not defined is null. "
-        "`TOPO_DEBUG=1` in the environment shows the whole error.\n",
+        "`--help` of each command says the same. The exit status is 0 if the command worked, 1 if `events --fail-on` "
+        "found what it names, and 2, with one line on standard error, if the command refused. [`verify`](#verify) has "
+        "statuses of its own, and an interrupted `scan` ends with 130. With `--json` a command prints one JSON object "
+        "on standard output and nothing else there; an undefined number is null. `TOPO_DEBUG=1` in the environment "
+        "shows the whole error.\n",
         "| command | what it does |\n|---|---|",
     ]
     every = list(subcommands())
@@ -195,33 +230,4 @@ def commands_page() -> str:
             lines.append("")
         if parser.epilog:
             lines.append(f"{cell(parser.epilog)}\n")
-    return "\n".join(lines) + "\n"
-
-
-# Python
-
-
-PUBLIC = {
-    "topo_callback": "The package itself",
-    "topo_callback.dynamics": "Events and reference runs",
-    "topo_callback.sinks": "Sinks",
-    "topo_callback.homology": "Persistent homology",
-    "topo_callback.figures": "Figures",
-    "topo_callback.page": "The report page",
-    "topo_callback.comparison": "Comparing runs",
-    "topo_callback.controls": "Controls of zigzags",
-    "topo_callback.pruning": "Cutting layers",
-    "topo_callback.scan": "Reading checkpoints",
-}
-
-
-def python_page() -> str:
-    lines = [(ROOT / "docs" / "reference" / "python-head.txt").read_text()]
-    top = importlib.import_module("topo_callback").__all__
-    for module, heading in PUBLIC.items():
-        lines.append(f"## {heading}\n\n`{module}`\n")
-        for name in importlib.import_module(module).__all__:
-            again = name in top and module != "topo_callback"
-            lines.append(f"`{name}` is described above.\n" if again else f"::: {module}.{name}\n")
-    lines.append("## Deeper names\n\n::: topo_callback.measures.zigzags.two_stage_survival\n")
     return "\n".join(lines) + "\n"
