@@ -507,7 +507,7 @@ def test_samples_that_the_budget_leaves_out_are_said_at_the_end(
     config = dataclasses.replace(QUICK, max_overhead=0.0, samples=6)
     encoder_trainer(tmp_path, TopologyCallback(config=config, sinks=[]), max_steps=6).train()
     said = capsys.readouterr().err
-    assert "or as many as fit into 0% of the run (max_overhead)" in said
+    assert "or as many as fit into 0 % of the run (max_overhead)" in said
     assert (
         "5 planned samples were left out to stay below max_overhead=0 of the run; max_overhead=None takes all" in said
     )

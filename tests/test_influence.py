@@ -107,7 +107,7 @@ def test_the_terminal_names_layers_index_and_what_follows(capsys: pytest.Capture
 def test_layers_of_one_coordinate_share_a_sentence() -> None:
     found = [Dominance(layer, "largest_coordinate_share", 447, share) for layer, share in ((5, 0.61), (6, 0.83))]
     (sentence,) = in_words(found)
-    assert sentence.startswith("layers 5, 6: coordinate 447 (from 0) carries 61% to 83% of the variance; ")
+    assert sentence.startswith("layers 5, 6: coordinate 447 (from 0) carries 61 to 83 % of the variance; ")
 
 
 def test_older_samples_have_the_share_of_prompts_only() -> None:

@@ -63,7 +63,7 @@ def test_a_device_that_fails_costs_the_sample_and_training_gets_its_own_error(tm
     assert seen["memory"]["steps"] == [first, third]
     ((step, cause),) = seen["memory"]["skipped"]
     assert step == second
-    assert "out of memory with 1 prompts per forward pass" in cause or "out of memory" in cause
+    assert "out of memory with 1 prompt per forward pass" in cause or "out of memory" in cause
     for fault, said in (("lost", "the device is gone"), ("kernel", "device-side assert triggered")):
         assert said in seen[fault]["error"]
         assert seen[fault]["step"] == second

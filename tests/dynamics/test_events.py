@@ -75,7 +75,7 @@ def test_a_late_reorganisation_is_named() -> None:
     found = find_events(simulated_series(4, burst={20: 5.0, 21: 6.0, 22: 5.0}))
     late = [event for event in found.events if event.kind == "late_reorganisation"]
     assert len(late) == 1
-    assert "after 62% of the training" in late[0].explanation
+    assert "after 62 % of the training" in late[0].explanation
 
 
 def test_a_decaying_rate_is_no_event() -> None:
@@ -137,10 +137,10 @@ def test_invalid_layers_are_facts_and_a_collapse_is_noted() -> None:
     assert invalid.explanation == "layers 2-3 invalid in steps 256-384: 4 activations are not finite"
     assert (collapse.kind, collapse.first_step, collapse.known_at) == ("collapse", 512, 640)
     assert (collapse.level, collapse.measured, invalid.measured) == ("noted", False, True)
-    assert collapse.said.startswith("noted, no alarm: collapse: effective rank is 12%")
+    assert collapse.said.startswith("noted, no alarm: collapse: effective rank is 12 %")
     assert collapse.said.endswith("; how often this rule is wrong is not known")
     assert collapse.layers == (1, 2)
-    assert collapse.explanation.startswith("effective rank is 12% of its first value")
+    assert collapse.explanation.startswith("effective rank is 12 % of its first value")
     once = rank.copy()
     once[5] = 9.0
     assert find_events(dataclasses.replace(series, sizes={"effective_rank": once})).events == ()

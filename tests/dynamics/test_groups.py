@@ -102,8 +102,8 @@ def test_answers_of_one_group_that_move_alone_are_told() -> None:
     event = only(group_events(run_of(values, {"answers[A|B]": 2})))
     assert (event.kind, event.known_at, event.groups, event.layers) == ("group_answers", 20, PAIR, ())
     assert event.explanation == (
-        "the answers of A moved, those of B less: 40% of their probability went to other tokens since the start, "
-        "against 10%"
+        "the answers of A moved, those of B less: 40 % of their probability went to other tokens since the start, "
+        "against 10 %"
     )
     assert not list(group_events(run_of(values, {"answers[B|A]": 2})))
     tiny = {name: [each / 10 for each in row] for name, row in values.items()}

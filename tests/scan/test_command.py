@@ -45,7 +45,7 @@ def test_two_models_side_by_side(models: Path, tmp_path: Path, capsys: pytest.Ca
     common = (models / "small", models / "large", "--prompts", models / "probe.txt", "--output-dir", tmp_path)
     assert run_scan(*common, *LIGHT, "--affinity") == ""
     captured = capsys.readouterr()
-    assert "small: 1 of 1 checkpoints" in captured.out
+    assert "small: 1 of 1 checkpoint in" in captured.out
     assert "affinity of small (rows) and large (columns), chance 0.130" in captured.out
     assert "100%" not in captured.err
     small, large = Trajectory.load(tmp_path / "small"), Trajectory.load(tmp_path / "large")
@@ -158,5 +158,5 @@ def test_a_folder_is_followed(models: Path, tmp_path: Path, capsys: pytest.Captu
     assert "the trajectory would go into the folder" in run_scan(*given, "--output-dir", tmp_path)
     assert run_scan(*given, "--output-dir", tmp_path / "scan", "--topo-page", "false") == ""
     assert Trajectory.load(tmp_path / "scan").steps == (7,)
-    assert "1 samples in" in capsys.readouterr().out
+    assert "1 sample in" in capsys.readouterr().out
     assert not (tmp_path / "scan" / "run" / "report.html").exists()

@@ -8,6 +8,7 @@ from typing import Any
 
 from topo_callback.records.snapshot import Snapshot
 from topo_callback.terminal import say
+from topo_callback.wording import plain_percent
 
 PROMPT, COORDINATE = "largest_prompt_share", "largest_coordinate_share"
 DOMINANT = 0.5  # more than all others together
@@ -57,8 +58,8 @@ def in_words(found: list[Dominance]) -> list[str]:
     sentences = []
     for (measure, index), parts in groups.items():
         layers = ", ".join(str(part.layer) for part in parts)
-        low, high = min(part.share for part in parts), max(part.share for part in parts)
-        share = f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}"
+        low, high = (plain_percent(end(part.share for part in parts)) for end in (min, max))
+        share = low if low == high else f"{low.removesuffix(' %')} to {high}"
         sentences.append(
             f"layer{'s' * (len(parts) > 1)} {layers}: {_WHAT[measure]} {index} (from 0) carries {share} of the "
             f"variance; {_FOLLOWS[measure]}"

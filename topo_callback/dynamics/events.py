@@ -35,6 +35,7 @@ from topo_callback.dynamics.summaries import summarise
 from topo_callback.dynamics.training import CALIBRATED, SEQUENTIAL, has_plan, training_events, unsaid
 from topo_callback.records.training_steps import TrainingSteps
 from topo_callback.records.trajectory import Trajectory
+from topo_callback.wording import plain_percent
 
 COLLAPSED = 0.25  # share of its first value below which, in two samples in a row, a size has collapsed
 _NAMES = {"effective_rank": "effective rank", "h1_total_persistence_scaled": "total persistence of H1"}
@@ -82,7 +83,7 @@ def collapses(series: Series) -> Iterator[Event]:
             layers = tuple(layer for layer, left in zip(series.layers, later.tolist(), strict=True) if left < COLLAPSED)
             share = float(median[first + 1])
             words = (
-                f"{_NAMES.get(name, name)} is {share:.0%} of its first value (median over layers) at step "
+                f"{_NAMES.get(name, name)} is {plain_percent(share)} of its first value (median over layers) at step "
                 f"{series.steps[first + 1]}, lowest in {layers_in_words(layers, series.layers)}"
             )
             steps = series.steps[first], series.steps[first + 1]

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64
 
 from topo_callback.dynamics.group_series import GroupSeries
 from topo_callback.dynamics.reorganisation import Event, layers_in_words
+from topo_callback.wording import plain_percent
 
 APART = 1.0  # standard deviations that a separation has to change by
 TIMES = 1.5  # that it has to be as large as before, or was as now
@@ -71,8 +72,8 @@ def _of_answers(series: GroupSeries, one: str, other: str, since: int) -> Iterat
             moved, less = (float(series.answers[label][name][sample]) for name in (one, other))
             if moved >= ANSWERS * less and moved - less >= SHARE:
                 said = (
-                    f"the answers of {one} moved, those of {other} less: {moved:.0%} of their probability went to "
-                    f"other tokens {words}, against {less:.0%}"
+                    f"the answers of {one} moved, those of {other} less: {plain_percent(moved)} of their probability "
+                    f"went to other tokens {words}, against {plain_percent(less)}"
                 )
                 first = series.steps[0] if label == "first" else series.steps[max(0, sample - 1)]
                 step = series.steps[sample]

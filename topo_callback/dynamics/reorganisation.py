@@ -18,6 +18,7 @@ from jaxtyping import Float64
 
 from topo_callback.dynamics.series import Series
 from topo_callback.dynamics.summaries import MAD
+from topo_callback.wording import plain_percent
 
 KINDS = (
     "change", "divergence", "not_finite", "explained",
@@ -148,7 +149,7 @@ def reorganisation(
     span = f"{moved}, steps {start}-{end}{alarm.also} ({shown})"
     yield event("onset", start, steps[alarm.first + 1], known, span)
     if series.max_steps is not None and start >= LATE * series.max_steps:
-        words = f"late, after {start / series.max_steps:.0%} of the training: {span}"
+        words = f"late, after {plain_percent(start / series.max_steps)} of the training: {span}"
         yield event("late_reorganisation", start, end, known, words)
     peak, confirmed = _peak(velocity, alarm.first)
     if confirmed is None:

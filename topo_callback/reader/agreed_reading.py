@@ -44,6 +44,7 @@ from topo_callback.reader.drift_reading import DriftLens
 from topo_callback.reader.general_text import GeneralTextReading
 from topo_callback.studies import StudyRunner
 from topo_callback.subsamples import evenly_spaced
+from topo_callback.wording import counted
 
 logger = logging.getLogger("topo_callback")
 
@@ -204,7 +205,9 @@ class AgreedReading:
             if code != OUT_OF_MEMORY:
                 raise ReadingError(cause)
             if not self._save_memory():
-                raise ReadingError(f"out of memory with {self.batch_size} prompts per forward pass, or fewer ({cause})")
+                raise ReadingError(
+                    f"out of memory with {counted(self.batch_size, 'prompt')} per forward pass, or fewer ({cause})"
+                )
 
     def _prove_once(self, model: nn.Module) -> None:
         """Raises AgreedError, whatever fails before, in or after the passes, on every rank."""

@@ -34,6 +34,7 @@ from topo_callback.reader.agreed_reading import AgreedReading, ReadingError
 from topo_callback.reader.means import group_facts, left_out_means, norms_of, point_facts
 from topo_callback.records.sample import Sample
 from topo_callback.studies import Reading, StudyResults
+from topo_callback.wording import counted
 
 __all__ = ["Reader", "ReadingError"]
 
@@ -182,7 +183,7 @@ class Reader(AgreedReading):
                     cause = error.cause
                 raise ReadingError(cause)
             if code == OUT_OF_MEMORY:
-                cause = f"out of memory with {self.batch_size} prompts per forward pass ({cause})"
+                cause = f"out of memory with {counted(self.batch_size, 'prompt')} per forward pass ({cause})"
             raise ReadingError(cause)
 
     def _next_tokens(self) -> NextTokens | None:

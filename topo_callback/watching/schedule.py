@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from topo_callback.config import TopologyConfig
 from topo_callback.terminal import say
-from topo_callback.wording import duration
+from topo_callback.wording import duration, plain_percent
 
 _DENSER = 4  # samples of an adaptive schedule in one regular interval
 LEAST = 8  # samples that a short run has, evenly spread, where all of them cost less than so many seconds
@@ -174,7 +174,9 @@ def announce_cost(budget: OverheadBudget, schedule: Schedule, now: int) -> None:
     if budget.last_cost == 0:
         return
     later = sum(step > now for step in schedule.planned())
-    limit = "" if budget.share is None else f", or as many as fit into {budget.share:.0%} of the run (max_overhead)"
+    limit = ""
+    if budget.share is not None:
+        limit = f", or as many as fit into {plain_percent(budget.share)} of the run (max_overhead)"
     if budget.share and budget.last_cost * LEAST <= LEAST_SECONDS and later > LEAST:
         limit += f", but {LEAST} at least"
     say(
