@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import inspect
 import os
 import re
@@ -25,6 +24,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from public import python_page
 
 ROOT = Path(__file__).parents[1]
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#|mailto:)([^)\s#]*)(#[^)\s]*)?\)")
@@ -65,6 +65,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else _LINK.sub(replaced, part) for part in parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Docstrings name pages as files of the repository, docs/measures.md: links, on the page of the docstrings."""
+    if page.file.src_uri != "reference/python.md":
+        return html
+
+    def linked(found: re.Match[str]) -> str:
+        place = found[1]
+        if files.get_file_from_path(f"{place}.md") is None:
+            raise PluginError(f"a docstring names docs/{place}.md, which does not exist")
+        return f'<a href="{os.path.relpath(place, "reference")}.html">docs/{place}.md</a>'
+
+    return re.sub(r"docs/([\w/-]+)\.md", linked, html)
 
 
 def repository_path(place: str) -> PurePosixPath:
@@ -195,33 +209,4 @@ def commands_page() -> str:
             lines.append("")
         if parser.epilog:
             lines.append(f"{cell(parser.epilog)}\n")
-    return "\n".join(lines) + "\n"
-
-
-# Python
-
-
-PUBLIC = {
-    "topo_callback": "The package itself",
-    "topo_callback.dynamics": "Events and reference runs",
-    "topo_callback.sinks": "Sinks",
-    "topo_callback.homology": "Persistent homology",
-    "topo_callback.figures": "Figures",
-    "topo_callback.page": "The report page",
-    "topo_callback.comparison": "Comparing runs",
-    "topo_callback.controls": "Controls of zigzags",
-    "topo_callback.pruning": "Cutting layers",
-    "topo_callback.scan": "Reading checkpoints",
-}
-
-
-def python_page() -> str:
-    lines = [(ROOT / "docs" / "reference" / "python-head.txt").read_text()]
-    top = importlib.import_module("topo_callback").__all__
-    for module, heading in PUBLIC.items():
-        lines.append(f"## {heading}\n\n`{module}`\n")
-        for name in importlib.import_module(module).__all__:
-            again = name in top and module != "topo_callback"
-            lines.append(f"`{name}` is described above.\n" if again else f"::: {module}.{name}\n")
-    lines.append("## Deeper names\n\n::: topo_callback.measures.zigzags.two_stage_survival\n")
     return "\n".join(lines) + "\n"

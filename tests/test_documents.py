@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import gzip
+import html
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -13,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 import torch
@@ -20,7 +25,8 @@ from documents_run import code_blocks, every_block, place
 from tiny import tiny_tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from topo_callback import TopologyConfig
+import topo_callback
+from topo_callback import TopologyConfig, TopologyError
 from topo_callback.cli import build_parser, main
 from topo_callback.settings import gather_settings
 
@@ -190,10 +196,24 @@ def test_every_requirement_and_extra_has_its_reason() -> None:
     assert told[1] == set(project["optional-dependencies"])
 
 
+def public_list() -> ModuleType:
+    """docs/public.py, the one list of what is public."""
+    spec = importlib.util.spec_from_file_location("public", ROOT / "docs" / "public.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HELPING = ("topo_callback.demo", "topo_callback.libraries")  # of the demo and the examples
+KEYS = {"topo_callback.step", "topo_callback.events"}  # of OpenTelemetry
+
+
 def test_documents_and_examples_import_what_is_public() -> None:
-    page = (ROOT / "docs" / "stability.md").read_text()
-    public = set(re.findall(r"`(topo_callback[\w.]*)`", page.partition("Public modules:")[2].partition("\n\n")[0]))
-    assert "topo_callback.homology" in public
+    listed = public_list()
+    public = {(module, name) for module in listed.PUBLIC for name in listed.public_names(module)}
+    assert ("topo_callback.homology", "rips_persistence") in public
     sources = {
         f"{place(document)}:{line}": block
         for document in DOCUMENTS
@@ -202,14 +222,78 @@ def test_documents_and_examples_import_what_is_public() -> None:
     }
     sources |= {path.name: path.read_text() for path in (ROOT / "examples").glob("*.py")}
     imported = {
-        (node.module, where)
+        (node.module or "", alias.name, where)
         for where, source in sources.items()
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("topo_callback")
+        for alias in node.names
     }
-    helping = ("topo_callback.demo", "topo_callback.libraries")
-    demo = {each for each in imported if each[0].startswith(helping) and "/" not in each[1]}
-    assert {each for each in imported - demo if each[0] not in public} == set()
+    demo = {each for each in imported if each[0].startswith(HELPING) and "/" not in each[2]}
+    assert {each for each in imported - demo if each[:2] not in public} == set()
+
+
+def test_documents_name_what_is_public() -> None:
+    listed = public_list()
+    names = {f"{module}.{name}" for module in listed.PUBLIC for name in listed.public_names(module)}
+    known = {*listed.PUBLIC, *names, *HELPING, *KEYS}
+    written = [
+        (name, place(document))
+        for document in (*DOCUMENTS, *sorted((ROOT / "docs" / "reference").glob("*.txt")))
+        for name in re.findall(r"`(topo_callback\.[\w.]*\w)", document.read_text())
+    ]
+    assert len(written) >= 10
+    assert {each for each in written if each[0] not in known} == set()
+
+
+def shown_members(holder: type) -> set[str]:
+    """The documented methods and properties of a class, also those of its bases in the package."""
+    kinds = (FunctionType, classmethod, staticmethod, property, functools.cached_property)
+    return {
+        name
+        for base in holder.__mro__
+        if base.__module__.startswith("topo_callback")
+        for name, value in vars(base).items()
+        if isinstance(value, kinds) and value.__doc__ and not name.startswith("_")
+    }
+
+
+@pytest.mark.slow
+def test_the_page_of_the_python_api_has_every_public_member_and_no_internal_one(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(build, cwd=ROOT, env=environment, check=True, timeout=300)
+    page = (tmp_path / "reference" / "python.html").read_text()
+    anchors = set(re.findall(r'<h\d id="(topo_callback\.[\w.]+)"', page))
+    words = " ".join(re.findall(r"\w+", html.unescape(re.sub("<[^>]+>", "", page))))
+
+    listed = public_list()
+    for name, text in listed.TEXT.items():
+        anchors = {each.replace(text, name) for each in anchors}
+    expected, holders = set(), set()
+    for module in listed.PUBLIC:
+        try:
+            loaded = importlib.import_module(module)
+        except TopologyError:  # a framework that is not installed
+            continue
+        for name in listed.public_names(module):
+            value = getattr(loaded, name)
+            if module != "topo_callback" and value is getattr(topo_callback, name, None):
+                continue  # described above
+            expected.add(f"{module}.{name}")
+            if isinstance(value, (type, FunctionType)):
+                said = (value.__doc__ or "").partition("\n")[0]
+                assert " ".join(re.findall(r"\w+", said)) in words, f"{name} without its text"
+            if isinstance(value, type):
+                internal = set(listed.INTERNAL.get(f"{module}.{name}", ()))
+                assert internal <= {*dir(value)}, f"{name}: {internal}"
+                expected |= {f"{module}.{name}.{member}" for member in shown_members(value) - internal}
+                holders.add(f"{module}.{name}")
+    assert "topo_callback.Trajectory.frame" in expected
+    assert expected - anchors == set()
+    assert {each for each in anchors - expected if each.rpartition(".")[0] in holders} == set()
+    assert "_knob(" not in page
 
 
 @pytest.mark.parametrize(("where", "words"), [pytest.param(*each, id=each[0] + each[1][0]) for each in shell_lines()])

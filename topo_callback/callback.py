@@ -173,29 +173,29 @@ class TopologyCallback(TrainerCallback):
     # for loops that are not transformers': what their author tells, and asks for
 
     @_harmless
-    def on_told(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+    def _told(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         """The loss, gradient norm and learning rate of a step, before `on_step_end`; each may be None."""
         scaled = bool(getattr(args, "fp16", False))
         self._monitor.told(state.global_step, context["loss"], context["norm"], context["rate"], scaled=scaled)
 
     @_harmless
-    def on_look_ahead(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+    def _look_ahead(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         """Optimizer and scheduler are ready for the next step."""
         if self._monitor.signals is not None:
             self._monitor.signals.look_ahead(context.get("optimizer"), context.get("lr_scheduler"))
 
     @_harmless
-    def on_asked(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+    def _asked(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         """A sample is asked for, on every rank."""
         self._monitor.asked(context["model"], state)
 
     @_harmless
-    def on_broken_off(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+    def _broken_off(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         """Training has ended before its end; what is measured by now is kept, the rest waits for `finish`."""
         self._attached.dismiss()
         self._monitor.abandon()
 
-    def take_place_of(self, other: TopologyCallback) -> None:
+    def _take_place_of(self, other: TopologyCallback) -> None:
         """Be the one of the two that is called: nothing is said of the other when the process ends."""
         other._attached.dismiss()
 

@@ -89,6 +89,8 @@ _MAY_BE_EMPTY = ("measures", "token_measures", "studies", "directions", "actions
 class TopologyConfig:
     """Everything that can be set, with defaults that cost a 7B fine-tuning run less than 5 percent of its time.
 
+    Each field is a setting; docs/reference/settings.md lists them.
+
     Raises:
         ConfigurationError: a value is unknown or out of range; the message names the field, what was given and
             what is accepted.

@@ -193,9 +193,9 @@ class Watch:
         self._progress.global_step += 1
         self._progress.epoch = float(epoch) if isinstance(epoch, numbers.Real) and math.isfinite(epoch) else None
         self._control.should_save = False
-        self._tell("on_told", loss=loss, norm=grad_norm, rate=lr)
+        self._tell("_told", loss=loss, norm=grad_norm, rate=lr)
         self._tell("on_step_end", optimizer=self._optimizer)
-        self._tell("on_look_ahead", optimizer=self._optimizer, lr_scheduler=self._scheduler)
+        self._tell("_look_ahead", optimizer=self._optimizer, lr_scheduler=self._scheduler)
 
     def log(self, logs: Mapping[str, Any]) -> None:
         """Numbers that the loop logs at this step, by TRL's names: reward, kl, entropy, eval_loss and the like.
@@ -210,7 +210,7 @@ class Watch:
 
     def sample(self) -> None:
         """Read the model now, whatever it costs, unless it has been read at this step."""
-        self._tell("on_asked")
+        self._tell("_asked")
 
     def saved(self, checkpoint: str | Path) -> None:
         """A checkpoint has been saved: the model is sampled, and a small file in the folder, or beside the file, says
@@ -234,7 +234,7 @@ class Watch:
         if kind is None:
             self.finish()
         else:
-            self._tell("on_broken_off")
+            self._tell("_broken_off")
             self._model = None
 
     def _begin(self, train_dataset: Any, checkpoint: str | Path | None) -> None:
@@ -244,7 +244,7 @@ class Watch:
         if train_dataset is not None:
             context["train_dataloader"] = _Loader(train_dataset)
         self._tell("on_train_begin", **context)
-        self._tell("on_look_ahead", optimizer=self._optimizer, lr_scheduler=self._scheduler)
+        self._tell("_look_ahead", optimizer=self._optimizer, lr_scheduler=self._scheduler)
 
     def _tell(self, event: str, **context: Any) -> None:
         if self._model is None:

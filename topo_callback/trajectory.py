@@ -8,7 +8,15 @@ from topo_callback.records.trajectory import Trajectory as RecordedTrajectory
 
 
 class Trajectory(RecordedTrajectory):
-    __doc__ = RecordedTrajectory.__doc__
+    """The record of one run. Damaged samples are skipped and named in `damaged`; the rest is read.
+
+    Attributes:
+        folder: where the files are.
+        run: content of run.json: configuration, probe hash, model, versions.
+        steps: the steps with a readable snapshot, ascending.
+        damaged: file name -> reason, for files that could not be read.
+        journal: what was lost, thinned and decided, oldest first.
+    """
 
     def summary(self) -> Verdict:
         """Three numbers and a sentence: how far the answers moved, what was kept of the structure, when, is it over.

@@ -79,7 +79,7 @@ class LightningTopologyCallback(_Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         sinks = _sinks(trainer) if self._sinks is None else self._sinks
         watch = TopologyCallback(self._probe, **self._options, sinks=sinks)
-        watch.take_place_of(self._watch)
+        watch._take_place_of(self._watch)
         self._watch = watch
         self._args = _arguments(trainer)
         self._step = trainer.global_step

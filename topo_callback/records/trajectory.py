@@ -34,15 +34,7 @@ _WHOLE = 2**62  # stands for the whole depth, behind all layers
 
 
 class Trajectory:
-    """The record of one run. Damaged samples are skipped and named in `damaged`; the rest is read.
-
-    Attributes:
-        folder: where the files are.
-        run: content of run.json: configuration, probe hash, model, versions.
-        steps: the steps with a readable snapshot, ascending.
-        damaged: file name -> reason, for files that could not be read.
-        journal: what was lost, thinned and decided, oldest first.
-    """
+    """The record of one run, as the parts of the package read it; `topo_callback.Trajectory` is what users open."""
 
     def __init__(self, folder: TrajectoryFolder) -> None:
         self.folder = folder.path
