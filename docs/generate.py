@@ -148,10 +148,30 @@ def settings_page() -> str:
     for name, changes in PRESETS.items():
         said = "; ".join(f"`{key}`: {shown(value)}" for key, value in changes.items())
         lines.append(f"| `{name}` | {said or 'the defaults'} |")
-    lines += ["", (ROOT / "docs" / "reference" / "settings-tail.txt").read_text()]
+    lines += ["", changes_text()]
     lines.append("| condition | alters | what makes two readings alike in it |\n|---|---|---|")
     lines += [f"| {each.words} | {each.alters} | {cell(each.remedy)} |" for each in CONDITIONS]
     return "\n".join(lines) + "\n"
+
+
+def changes_text() -> str:
+    """The end of the page, with lists of settings in the places that braces mark."""
+    from topo_callback.config import TopologyConfig
+    from topo_callback.setting_effects import draws_nothing, names_numbers
+
+    text = (ROOT / "docs" / "reference" / "settings-tail.txt").read_text()
+    fields = dataclasses.fields(TopologyConfig)
+    lists: dict[str, list[str]] = {}
+    for field in fields:
+        lists.setdefault(field.metadata["alters"], []).append(field.name)
+        comparable = field.metadata["effect"].comparable
+        if comparable not in (None, draws_nothing):
+            lists.setdefault("adding" if comparable is names_numbers else "switching", []).append(field.name)
+    del lists["nothing"]
+    for place, names in lists.items():
+        assert f"{{{place}}}" in text, place
+        text = text.replace(f"{{{place}}}", ", ".join(f"`{name}`" for name in names))
+    return text
 
 
 # commands
@@ -187,10 +207,11 @@ def described(action: argparse.Action) -> str:
 def commands_page() -> str:
     lines = [
         "# Commands\n",
-        "Each command says the same with `--help`. The exit status is 0 when it worked, 1 when `events --fail-on` "
-        "found what it names, and 2, with one line on standard error, when it refused. With `--json` a command prints "
-        "one JSON object on standard output and nothing else there; a number that is not defined is null. "
-        "`TOPO_DEBUG=1` in the environment shows the whole error.\n",
+        "`--help` of each command says the same. The exit status is 0 if the command worked, 1 if `events --fail-on` "
+        "found what it names, and 2, with one line on standard error, if the command refused. [`verify`](#verify) has "
+        "statuses of its own, and an interrupted `scan` ends with 130. With `--json` a command prints one JSON object "
+        "on standard output and nothing else there; an undefined number is null. `TOPO_DEBUG=1` in the environment "
+        "shows the whole error.\n",
         "| command | what it does |\n|---|---|",
     ]
     every = list(subcommands())
