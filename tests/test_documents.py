@@ -296,6 +296,15 @@ def test_the_page_of_the_python_api_has_every_public_member_and_no_internal_one(
     assert "_knob(" not in page
 
 
+def test_the_architecture_has_every_part() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    parts = [path for path in (ROOT / "topo_callback").iterdir() if not path.name.startswith((".", "_"))]
+    names = {f"{path.name}/" if path.is_dir() else path.name for path in parts if path.name != "py.typed"}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    listed = re.findall(r"`(\w+(?:/|\.py))`", re.sub(r"[^|\n]+\|$", "", page, flags=re.MULTILINE))
+    assert set(listed) - names == set()
+
+
 @pytest.mark.parametrize(("where", "words"), [pytest.param(*each, id=each[0] + each[1][0]) for each in shell_lines()])
 def test_shell_commands_are_ones_that_the_parsers_take(where: str, words: list[str]) -> None:
     arguments = own(words)
