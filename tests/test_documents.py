@@ -296,6 +296,31 @@ def test_the_page_of_the_python_api_has_every_public_member_and_no_internal_one(
     assert "_knob(" not in page
 
 
+def test_the_site_leads_to_every_page() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+    named = {path: str(path.relative_to(ROOT)).removeprefix("docs/") for path in pages}
+    assert {
+        name for name in named.values() if not re.search(rf"[ ]{re.escape(name)}$", navigation, re.MULTILINE)
+    } == set()
+
+
+def test_the_project_page_on_an_index_has_no_picture_and_no_link_into_the_repository() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    page = (ROOT / "README.md").read_text()
+    for each in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        page = re.sub(each["pattern"], each["replacement"], page)
+    assert "![" not in page
+    assert re.findall(r"\]\((?!https?://)", page) == []
+    assert not re.search(r"^\*[^*]+\*$", page, re.MULTILINE), "the caption of a picture that is not there"
+    assert "## Try it" in page
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_the_architecture_has_every_part() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     parts = [path for path in (ROOT / "topo_callback").iterdir() if not path.name.startswith((".", "_"))]

@@ -65,7 +65,7 @@ class TopologyCallback(TrainerCallback):
     Args:
         probe: a Probe, a list of texts, or dataset rows in any format that TRL accepts, whose column `group` may name
             the group of a row; or a mapping from the names of groups to such lists. None: a seeded sample of the
-            training data.
+            evaluation data, or else of the training data.
         config: every setting; the defaults suit a 7B model.
         processing_class: the tokenizer for texts and rows. None: the trainer's own.
         executor: None for the built-in worker. Any `concurrent.futures.Executor` will do instead, but then nothing

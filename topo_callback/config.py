@@ -98,7 +98,9 @@ class TopologyConfig:
 
     # the probe
     prompts: int = _knob(
-        256, Effect("cloud", outcome="probe.hash"), "prompts sampled from the training data when no probe is given"
+        256,
+        Effect("cloud", outcome="probe.hash"),
+        "prompts sampled from the evaluation data, or else from the training data, when no probe is given",
     )
     max_tokens: int = _knob(
         256, Effect("cloud", outcome="probe.max_tokens"), "longest prompt in tokens; longer ones are cut on the left"
@@ -270,7 +272,9 @@ class TopologyConfig:
     # the record
     folder: str | None = _knob(None, WATCHING, "where trajectories go; None: <output_dir>/topology")
     keep_distances: bool = _knob(
-        False, NOTHING, "keep the distances of every sample, not only of step 0 and the newest"
+        False,
+        NOTHING,
+        "keep the distances of every sample, not only of the first, the newest, and the newest at a saved checkpoint",
     )
     keep_prompts: bool = _knob(
         False,

@@ -28,8 +28,8 @@ def add(commands: argparse._SubParsersAction[CommandParser]) -> None:
         help="hold the zigzags of a run against shuffled layers and samples, subsets, other k and other graphs",
         description="Recompute the zigzags of a recorded run with its layers and its samples in other orders, on "
         "disjoint subsets of the prompts, for other numbers of neighbours and on other graphs. The first two need the "
-        "record only, the rest the distances of the sample, which a run keeps of its first and its newest one. Writes "
-        "controls.json and controls.png.",
+        "record only, the rest the distances of the sample, which a run keeps of its first and its newest one and of "
+        "the newest one at a saved checkpoint. Writes controls.json and controls.png.",
         epilog="example: topo-callback controls runs/sft --orders 1000",
     )
     add_run(parser)

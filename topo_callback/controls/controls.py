@@ -78,8 +78,8 @@ def zigzag_controls(
     """Hold the zigzags of a run, H1, against shuffled orders, subsets of the prompts, other k and other graphs.
 
     Shuffled orders need the recorded neighbours only. The rest needs the distances of the sample, which a run keeps of
-    its first and its newest sample, and with `keep_distances` of all. Deterministic: the same record and arguments give
-    the same result.
+    its first and its newest sample and of the newest one at a saved checkpoint, and with `keep_distances` of all.
+    Deterministic: the same record and arguments give the same result.
 
     Args:
         trajectory: the run.

@@ -1,8 +1,8 @@
 """The report: one self-contained HTML page about one run or several, for a browser without a network.
 
-The parts: `chart_data` (numbers and words of a run as JSON values), `barcodes` (its barcodes and matrices),
-`summary`, `origin` and `across` (static text), `cycles` (prompts behind loops), `page` (all of it in one file). The
-charts are the JavaScript beside them. Importing this loads none of them.
+The parts: `chart_data` (numbers and words of a run as JSON values) with `barcodes` (its barcodes and matrices),
+`groups`, `directions`, `prompts` and `cycles` (prompts behind loops); `summary`, `origin` and `across` (static text);
+`page` (all of it in one file). The charts are the JavaScript next to them. Importing this loads none of them.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ MOST_UNUSABLE = 64
 
 
 def choose_probe(given: Any, train_dataset: Any, processing_class: Any, *, max_tokens: int, **sampling: Any) -> Probe:
-    """The probe that was given, as it is or tokenised; a sample of the training data when none was.
+    """The probe that was given, as it is or tokenised; a sample of the trainer's data when none was.
 
     It refers to the processing class, unless it has one of its own, so that studies can change its texts.
 
