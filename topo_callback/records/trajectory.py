@@ -28,7 +28,7 @@ from topo_callback.subsamples import evenly_spaced
 if TYPE_CHECKING:
     import pandas as pd
 
-Run = TypeVar("Run", bound="Trajectory")
+Self = TypeVar("Self", bound="Trajectory")  # not that of typing, which beartype refuses here
 MOST_BYTES = 1 << 30  # of barcodes and graphs that a trajectory keeps in memory
 _WHOLE = 2**62  # stands for the whole depth, behind all layers
 
@@ -57,7 +57,7 @@ class Trajectory:
         self.steps: tuple[int, ...] = tuple(self._overviews)
 
     @classmethod
-    def load(cls: type[Run], path: str | Path) -> Run:
+    def load(cls: type[Self], path: str | Path) -> Self:
         """Read the run folder at `path`, or the newest run of the output_dir at `path`.
 
         Raises:
@@ -73,7 +73,7 @@ class Trajectory:
         """The settings of the run.
 
         Raises:
-            ConfigurationError, RecordError: run.json has values that are no settings.
+            ConfigurationError, RecordError: run.json has values that are not settings.
         """
         try:
             return TopologyConfig.from_dict(self.run["config"])
@@ -82,13 +82,13 @@ class Trajectory:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that were read, ascending; those of the samples where run.json does not say."""
+        """The layers that were read, ascending; from the samples if run.json does not list them."""
         said = self.run.get("layers")
         return tuple(said or sorted({layer for each in self._overviews.values() for layer in each.layers}))
 
     @property
     def groups(self) -> Groups:
-        """The groups of the probe's prompts: `names`, `pairs` and `members(name)`; false where there are none.
+        """The groups of the probe's prompts: `names`, `pairs` and `members(name)`; false without groups.
 
         Their numbers are named after them: `array(f"separation[{pair_key(*pair)}]")`; see docs/measures.md.
         """
@@ -135,13 +135,13 @@ class Trajectory:
             raise RecordError(f"{path.name}: holds the sample of step {snapshot.step}")
         return snapshot
 
-    def at_its_end(self: Run) -> Run:
+    def at_its_end(self: Self) -> Self:
         """The same record, of a run that has come to its end, while its process still writes the folder."""
         ended = copy.copy(self)
         ended._at_its_end = True
         return ended
 
-    def thinned(self: Run, most: int) -> Run:
+    def thinned(self: Self, most: int) -> Self:
         """The same run with at most so many samples, evenly spaced, the first and the newest among them."""
         if len(self.steps) <= most:
             return self
@@ -205,12 +205,12 @@ class Trajectory:
         """The steps of the samples that have their drift in words, ascending; none without `drift_words`.
 
         Raises:
-            RecordError: a symbolic link has their place.
+            RecordError: a symbolic link is in their place.
         """
         return tuple(self._folder.steps(self._folder.words))
 
     def drift_words(self, step: int) -> DriftWords | None:
-        """What the drift since the start says in the model's vocabulary; None at a step without it.
+        """The drift since the start, read in the model's vocabulary; None at a step without it.
 
         Raises:
             RecordError: the file is damaged.
@@ -279,7 +279,7 @@ class Trajectory:
         return self._table("missing", "reason", np.dtype(object))
 
     def fingerprint(self) -> Fingerprint | None:
-        """Which way the run moved what the model makes of the general text; None where that is not recorded.
+        """In which direction the run moved the representation of the general text; None if that is not recorded.
 
         Raises:
             RecordError: the record is damaged.
@@ -292,7 +292,7 @@ class Trajectory:
             raise RecordError(f"{self._folder.fingerprint.name}: cannot be read ({described(error)})") from error
 
     def training_steps(self) -> pd.DataFrame:
-        """What training itself said at every optimizer step, as a table with one row for each of them, ascending.
+        """What was recorded of training at every optimizer step, as a table with one row for each, ascending.
 
         Columns: `step`; `loss` of the first process, `grad_norm` before clipping, `moved` (length of the step of the
         trained weights, estimated on those that are followed); `learning_rate` of the optimizer's first parameter group
