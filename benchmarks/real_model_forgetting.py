@@ -102,8 +102,9 @@ def _told_lines(table: Forgetting) -> Iterator[str]:
     for sign in NUMBERS:
         cells = []
         for step in EARLY:
-            beaten = (best[step] >= parabola_share(table.values(sign.title, step), table.wanted)).sum()
-            p = f"{(1 + beaten) / (1 + len(best[step])):.3f}" if sign.title != RATE else "-"
+            share = parabola_share(table.values(sign.title, step), table.wanted)
+            known = sign.title != RATE and np.isfinite(share)
+            p = f"{(1 + (best[step] >= share).sum()) / (1 + len(best[step])):.3f}" if known else "-"
             cells += [_over_sets(table, sign.title, step, parabola_share), p]
         cells.append(_over_sets(table, sign.title, FORGETTING_STEPS, parabola_share))
         cells += [_over_sets(table, sign.title, step, rank_correlation) for step in EARLY]
@@ -144,9 +145,8 @@ def _best_by_chance(table: Forgetting, step: int, *, within: bool) -> np.ndarray
         wanted = table.wanted.copy()
         for place in places:
             wanted[place] = table.wanted[random.permutation(place)]
-        found.append(
-            max(parabola_share(table.values(each.title, step), wanted) for each in NUMBERS if each.title != RATE)
-        )
+        shares = [parabola_share(table.values(each.title, step), wanted) for each in NUMBERS if each.title != RATE]
+        found.append(np.nanmax(shares))
     return np.array(found)
 
 

@@ -126,19 +126,22 @@ def _said_of(kind: str, scores: Mapping[str, Any]) -> str:
     corrected = found["corrected_p"]
     if not told:
         least = min(corrected, key=corrected.get)
-        return f"`{kind}`: no number is above chance; the least p is .{1000 * corrected[least]:03.0f} (`{least}`)."
+        return f"`{kind}`: no number is above chance; the least p is {corrected[least]:.3f} (`{least}`)."
     said = f"`{kind}`: {len(told)} of {len(corrected)} numbers are above chance: " + ", ".join(f"`{n}`" for n in told)
     if kind == "noisy":
         apart = [
             f"`{name}` {found['above_cka'][name]:+.3f} ({found['above_cka_low'][name]:+.3f} to "
-            f"{found['above_cka_high'][name]:+.3f}; p .{1000 * found['above_cka_p'][name]:03.0f})"
+            f"{found['above_cka_high'][name]:+.3f}; p {found['above_cka_p'][name]:.3f})"
             for name in told
+            if name != "cka"
         ]
         layers = [
             f"`{name}` " + ", ".join(f"{found[str(layer)][name]:.3f}" for layer in resi.READ)
-            for name in (*told, "cka", "mutual_knn")
+            for name in dict.fromkeys((*told, "cka", "mutual_knn"))
         ]
-        more = ", ".join(f"`{name}` .{2000 * corrected[name]:03.0f} (.{3000 * corrected[name]:03.0f})" for name in told)
+        more = ", ".join(
+            f"`{name}` {min(1.0, 2 * corrected[name]):.3f} ({min(1.0, 3 * corrected[name]):.3f})" for name in told
+        )
         said += (
             ". Times two, for the two attempts at a shortcut (times three, for all kinds of fine-tunings), their p are "
             f"{more}. AUPRC less that of CKA, 95 % by the "

@@ -99,6 +99,9 @@ def _first_change(run: Run) -> float:
 
 def _together_line(moved: Sequence[Run], control: Sequence[Run]) -> Iterator[str]:
     """How many numbers part all runs from all controls at the end, against labels permuted within seeds."""
+    of_seed = {run.job["seed"]: run for run in control}
+    moved = [run for run in moved if run.job["seed"] in of_seed]
+    control = [of_seed[run.job["seed"]] for run in moved]
     ends = np.array([[[sign.values(run)[-1] for sign in SIGNS] for run in group] for group in (moved, control)])
     counts = []
     for swapped in product((False, True), repeat=len(moved)):

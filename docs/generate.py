@@ -171,6 +171,7 @@ def changes_text() -> str:
     for place, names in lists.items():
         assert f"{{{place}}}" in text, place
         text = text.replace(f"{{{place}}}", ", ".join(f"`{name}`" for name in names))
+    assert "{" not in text, "a place in settings-tail.txt has no list"
     return text
 
 

@@ -195,7 +195,7 @@ def test_the_commands_say_the_same_and_collect_references(
     assert "1 reference run in" in capsys.readouterr().out
     assert len(References.load(file).runs) == 1
     assert main(["events", str(folder), "--references", str(file)]) == 0
-    assert "1 reference runs with wasserstein_h1 are too few to say" in capsys.readouterr().out
+    assert "too few reference runs with wasserstein_h1 to say: 1 of the" in capsys.readouterr().out
 
 
 def test_references_of_another_model_are_refused_before_the_first_step(

@@ -23,6 +23,14 @@ def test_numbers_have_the_digits_that_their_intervals_leave_them() -> None:
     assert percent(1e-4, 1e-5, 2e-4) == "below 0.02 %"
 
 
+def test_nothing_is_never_negative() -> None:
+    assert with_interval(-0.02, 0.1) == "0.0 ± 0.2"
+    assert with_interval(-0.2, 1.5) == "0 ± 3"
+    assert percent(-1e-4, 0.01) == "0 ± 2 %"
+    assert (rounded(-0.0), plain_percent(-0.0)) == ("0", "0 %")
+    assert with_interval(-0.26, 0.1) == "-0.3 ± 0.2"
+
+
 def test_a_number_has_two_digits_and_no_exponent_where_people_need_none() -> None:
     values = (
         0.0,
@@ -48,7 +56,7 @@ def test_a_number_has_two_digits_and_no_exponent_where_people_need_none() -> Non
 
 
 def test_a_duration_is_in_the_unit_that_people_would_use() -> None:
-    seconds = (0.034, 5.7, 101.0, 119.0, 120.0, 630.0, 7100.0, 7200.0, 100_000.0)
+    seconds = (0.034, 5.7, 101.0, 119.0, 119.7, 120.0, 630.0, 7100.0, 7200.0, 100_000.0)
     assert [duration(each) for each in seconds] == [
-        "0.034 s", "5.7 s", "101 s", "119 s", "2 min", "10 min", "118 min", "2 h", "28 h",
+        "0.034 s", "5.7 s", "101 s", "119 s", "2 min", "2 min", "10 min", "118 min", "2 h", "28 h",
     ]  # fmt: skip

@@ -12,6 +12,8 @@ def counted(number: int, word: str) -> str:
 
 def rounded(value: float) -> str:
     """Two significant digits; numbers from 100 to ten million as whole ones."""
+    if value == 0:
+        return "0"
     if 99.5 <= abs(value) < 1e7:
         return f"{value:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
     return f"{value:.2g}"
@@ -19,7 +21,7 @@ def rounded(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """`12 s`, `10 min`, `3.5 h`."""
-    if seconds < 120:
+    if seconds < 119.5:
         return f"{rounded(seconds)} s"
     return f"{seconds / 60:.0f} min" if seconds < 7170 else f"{rounded(seconds / 3600)} h"
 
@@ -45,10 +47,11 @@ def with_interval(value: float, error: float) -> str:
     digits = 0 if reach >= 2 or reach == 0 else max(1, math.ceil(-math.log10(reach / 2)))
     if digits > 4:
         return f"{value:.2g} ± {reach:.1g}"
-    return f"{value:.{digits}f} ± {reach:.{digits}f}"
+    shown = round(value, digits) + 0.0  # never a negative nothing
+    return f"{shown:.{digits}f} ± {reach:.{digits}f}"
 
 
 def plain_percent(share: float) -> str:
     """`34 %`: a share without its error; below 1 % with one digit that counts."""
-    value = 100 * share
+    value = 100 * share + 0.0
     return f"{value:.0f} %" if value == 0 or abs(value) >= 1 else f"{value:.1g} %"

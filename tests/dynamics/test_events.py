@@ -91,7 +91,7 @@ def test_a_decaying_rate_is_no_event() -> None:
 def test_too_few_samples_are_said_and_no_event() -> None:
     found = find_events(simulated_series(6, samples=7, burst={2: 50.0, 3: 50.0}))
     assert found.events == ()
-    assert found.notes == ("7 samples are too few to say without references; 14 are needed",)
+    assert found.notes == ("too few samples to say without references: 7 of 14",)
     nothing = dataclasses.replace(simulated_series(6), displacement={})
     assert find_events(nothing).notes == ("no displacement between samples yet: nothing to say",)
 
@@ -157,7 +157,7 @@ def test_references_see_a_burst_in_five_samples() -> None:
     onset = next(event for event in found.events if event.kind == "onset")
     assert onset.p_value == pytest.approx(0.05)
     assert "what the reference runs did" in onset.explanation
-    assert found.notes == ("5 samples are too few to say without references; 14 are needed",)
+    assert found.notes == ("too few samples to say without references: 5 of 14",)
 
 
 @pytest.mark.slow
@@ -191,5 +191,6 @@ def test_too_few_references_are_said_and_no_event() -> None:
     found = find_events(simulated_series(1, burst=BURST), references(18))
     assert kinds(found.events, "calibrated") == []
     assert any(
-        "18 reference runs with wasserstein_h1 are too few to say; 19 are needed" in note for note in found.notes
+        "too few reference runs with wasserstein_h1 to say: 18 of the 19 that are needed" in note
+        for note in found.notes
     )

@@ -47,5 +47,5 @@ def test_each_kind_is_said_once_and_only_where_it_is_known() -> None:
     unknown = dataclasses.replace(EVENT, level="calibrated", measured=False)
     fact = dataclasses.replace(EVENT, kind="not_finite", level="observed")
     (line,) = rates_in_words([EVENT, again, unknown, fact])
-    assert line.startswith("change (sequential): told to 0 of 107 quiet real runs")
+    assert line.startswith("change (sequential): in 0 of 107 quiet real runs")
     assert rates_in_words([]) == []

@@ -180,7 +180,7 @@ def test_what_the_trainer_logged_is_drawn_where_it_was_logged(tmp_path: Path) ->
     assert (reward["name"], reward["logged"]) == ("reward", True)  # a number that is never finite is left out
     assert reward["course"] == {"wide": 1, "steps": [4, 10, 16], "values": [2, 5, 8]}
     assert reward["values"] == [{4: 2, 16: 8}.get(step) for step in STEPS]
-    assert (reward["title"], reward["unit"]) == ("Reward", "logged as reward")
+    assert (reward["title"], reward["unit"]) == ("Reward", "recorded as reward")
 
 
 def test_whatever_a_trainer_logs_has_a_title_but_the_count_of_tokens() -> None:

@@ -18,7 +18,7 @@ from topo_callback.demo.model import CHAT_TEMPLATE
 from topo_callback.errors import ConfigurationError, described
 from topo_callback.libraries import dtype_argument
 from topo_callback.probe.data_rows import Row
-from topo_callback.wording import duration
+from topo_callback.wording import counted, duration
 
 EVALUATIONS = 4  # on the held-out rows, beside the one before the first step
 
@@ -59,9 +59,8 @@ def load_model(
     except Exception as error:  # every file format raises kinds of its own
         raise ConfigurationError(f"model {name} could not be loaded ({described(error)}); {instead}") from error
     if found["missing_keys"]:
-        raise ConfigurationError(
-            f"model {name} lacks {len(found['missing_keys'])} weights, such as {min(found['missing_keys'])}; {instead}"
-        )
+        lacks = f"{counted(len(found['missing_keys']), 'weight')}, such as {min(found['missing_keys'])}"
+        raise ConfigurationError(f"model {name} lacks {lacks}; {instead}")
     return model, tokenizer
 
 

@@ -84,11 +84,11 @@ def run_demo(
     """
     require("accelerate", "datasets", "peft", "tokenizers", "trl")
     console = console or Console(highlight=False, soft_wrap=True)
-    chat = str(model) == smollm2.NAME and not Path(smollm2.NAME).exists()
-    if chat:
+    converted = str(model) == smollm2.NAME and not Path(smollm2.NAME).exists()
+    if converted:
         smollm2.check_memory()
         model = smollm2.smollm2_folder()
-    chat = chat and dataset is None
+    chat = converted and dataset is None
     small = model is None or chat
     result = DemoResult(new_run_folder(Path(output_dir)))
     console.print(f"run folder {result.folder}")
@@ -109,7 +109,8 @@ def run_demo(
                 base, tokenizer = _pretrained(corpus, result, pretraining_steps or PRETRAINING_STEPS, seed, console)
             else:
                 with result.timed("loading"):
-                    base, tokenizer = fine_tuning.load_model(str(model))
+                    remedy = {"instead": smollm2.REMEDY.format(model)} if converted else {}
+                    base, tokenizer = fine_tuning.load_model(str(model), **remedy)
         _keep_rows(training, held_out, result.folder / "data")
         fine_tuning.prepare_tokenizer(tokenizer, conversational=is_conversational(training))
         with result.timed("compiling"):
@@ -172,9 +173,7 @@ def _chat(model: Path, result: DemoResult, seed: int, console: Console) -> tuple
     from topo_callback.demo import fine_tuning, refusals
 
     with result.timed("loading"):
-        base, tokenizer = fine_tuning.load_model(
-            str(model), instead=f"delete {model}, and the demo makes it anew from the package"
-        )
+        base, tokenizer = fine_tuning.load_model(str(model), instead=smollm2.REMEDY.format(model))
     console.print("SmolLM2-135M-Instruct learns to refuse; to harmless requests it keeps its own answers")
     with result.timed("answers"):
         training, held_out = refusals.chat_rows(base, tokenizer, model / "topo_callback-answers.json", seed=seed)

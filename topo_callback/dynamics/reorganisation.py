@@ -242,4 +242,8 @@ RATES: Mapping[tuple[str, str], str] = MappingProxyType(
 def rates_in_words(events: Iterable[Event]) -> list[str]:
     """One line for every kind and level of these events whose rate is known, in the order in which they come first."""
     kinds = dict.fromkeys((event.kind, event.level) for event in events if event.measured)
-    return [f"{kind} ({level}): told to {RATES[kind, level]}" for kind, level in kinds if (kind, level) in RATES]
+    return [
+        f"{kind.replace('_', ' ')} ({level}): in {RATES[kind, level]}"
+        for kind, level in kinds
+        if (kind, level) in RATES
+    ]

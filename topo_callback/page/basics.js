@@ -27,7 +27,7 @@ function words(value) {
   if (!Number.isFinite(number)) return number > 0 ? "never" : "−∞";
   const size = Math.abs(number);
   if (Number.isInteger(number) || size >= 10000) return whole(Math.round(number));
-  if (size !== 0 && size < 0.001) return Number(number.toPrecision(3)).toExponential().replaceAll("-", "−");
+  if (size !== 0 && size < 0.0001) return Number(number.toPrecision(3)).toExponential().replaceAll("-", "−");
   return String(Number(number.toPrecision(4))).replace("-", "−");
 }
 function whole(number) {

@@ -42,7 +42,7 @@ LOGGED_TITLES = {  # how many tokens were trained on is left out: a straight lin
     "logps/chosen": ("Log-probability of the chosen answers", "nats"),
     "logps/rejected": ("Log-probability of the rejected answers", "nats"),
     "kl": ("KL divergence from the reference", "nats"),
-    "entropy": ("Entropy of the next token", "nats"),
+    "entropy": ("Entropy", "nats"),
     "mean_token_accuracy": ("Next tokens guessed rightly", "share"),
     "completions/mean_length": ("Length of the completions", "tokens, mean"),
     "completions/clipped_ratio": ("Completions cut at the longest length", "share"),
@@ -198,7 +198,7 @@ def _facts(trajectory: Trajectory, share: int) -> list[dict[str, Any]]:
         if known.any():
             title, unit = LOGGED_TITLES[name]
             of_log = _of_steps(logged.step[known], logged.column(name)[known], trajectory.steps, most)
-            named = ", ".join(filter(None, (unit, f"logged as {name}")))
+            named = ", ".join(filter(None, (unit, f"recorded as {name}")))
             found.append({"name": name, "title": title, "unit": named, "logged": True, **of_log})
     return found
 

@@ -23,9 +23,10 @@ function lineChart(place, chart) {
   const py = (y) => top + (1 - (y - low) / (high - low)) * (height - top - bottom);
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: chart.choose ? "0" : null,
     "aria-label": `${chart.title}. ${chart.xLabel}.` + (chart.choose ? " Left and right arrow keys change the step." : "") });
-  for (const y of ticks(low, high, 5)) {
+  const levels = ticks(low, high, 5), decimal = Math.max(...levels.map(Math.abs)) >= 0.0001;
+  for (const y of levels) {
     drawing.append(svg("line", { class: "gridline", x1: left, x2: width - right, y1: py(y), y2: py(y) }));
-    drawing.append(svg("text", { x: left - 7, y: py(y) + 4, "text-anchor": "end" }, words(y)));
+    drawing.append(svg("text", { x: left - 7, y: py(y) + 4, "text-anchor": "end" }, decimal && Math.abs(y) < 0.0001 ? String(y).replace("-", "−") : words(y)));
   }
   drawing.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
   const names = chart.names;
@@ -39,7 +40,7 @@ function lineChart(place, chart) {
   drawing.append(svg("text", { x: left, y: height - 6 }, chart.xLabel));
   for (const mark of chart.marks || []) {
     drawing.append(svg("line", { class: "axis", "stroke-dasharray": "5 4", x1: left, x2: width - right, y1: py(mark.value), y2: py(mark.value) }));
-    drawing.append(svg("text", { x: width - right, y: py(mark.value) - 5, "text-anchor": "end" }, mark.text));
+    drawing.append(svg("text", { x: width - right - 6, y: py(mark.value) - 5, "text-anchor": "end" }, mark.text));
   }
   // of marks that are near each other the first one is named, with how many more there are
   let named = null;

@@ -19,6 +19,7 @@ from topo_callback.scan.bounded import BoundedTokenizer, check_bounded
 from topo_callback.scan.checking import check_adapter, check_model, refuse_pipes, weight_files
 from topo_callback.scan.checkpoint import Checkpoint, UnreadableCheckpointError, local_folder, read_object
 from topo_callback.scan.sizes import Held, check_built, held_by, limited_building
+from topo_callback.wording import counted
 
 _OF_TOKENIZERS = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -249,7 +250,7 @@ def _model_class(config: Any) -> Any:
 
 def _refuse_missing(keys: Any) -> None:
     if keys:
-        raise UnreadableCheckpointError(f"lacks {len(keys)} weights of its model, such as {min(keys)}")
+        raise UnreadableCheckpointError(f"lacks {counted(len(keys), 'weight')} of its model, such as {min(keys)}")
 
 
 def _check_adapter_weights(model: Any, folder: Path) -> None:
