@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,11 @@ def train(folder: Path, watch: str) -> dict[str, Any]:
     seen |= {name: getattr(witness, name) for name in ("ours", "theirs", "held", "peaks")}
     if watch != "none":
         trajectory = Trajectory.load(folder / watch)
+        # a training that raises waits for nobody, so what was skipped is written a little later
+        deadline = time.monotonic() + (20.0 if watch in ("lost", "kernel") else 0.0)
+        while time.monotonic() < deadline and not any(entry["event"] == "skipped" for entry in trajectory.journal):
+            time.sleep(0.02)
+            trajectory = Trajectory.load(folder / watch)
         seen["steps"] = trajectory.steps
         seen["skipped"] = [
             (entry["step"], entry["cause"]) for entry in trajectory.journal if entry["event"] == "skipped"

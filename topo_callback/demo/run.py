@@ -222,7 +222,7 @@ def _topology_callback(tokenizer: Any, *, small: bool, chat: bool, public: bool)
     from topo_callback.config import TopologyConfig
     from topo_callback.demo.refusals import probe_rows
 
-    config = TopologyConfig(drain_seconds=300, keep_prompts=public)
+    config = TopologyConfig(drain_seconds=300.0, keep_prompts=public)
     if chat:
         config = dataclasses.replace(config, samples=12, max_overhead=None)
         return TopologyCallback(probe_rows(CHAT_PROMPTS), config=config, processing_class=tokenizer)
